@@ -1,0 +1,1 @@
+"""swarm: OpenClaw agents in virtual machines that can be rebuilt from one file."""

@@ -1,0 +1,208 @@
+"""The one place that talks to the person: stderr is talk, stdout is data.
+
+On a terminal, running steps show a spinner, progress bars and elapsed time; elsewhere (a log, CI) each step is one line
+when it ends, so that a log stays readable. Several hosts may talk at once: every line then begins with the host's name.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+__all__ = ["Deadline", "Meter", "Screen", "Talk", "screen", "seconds"]
+
+
+def seconds(value: float) -> str:
+    """Return a duration given in seconds as people read it: '0.4 s', '12 s', '2 min 05 s'."""
+    if value < 10:  # noqa: PLR2004 - below ten seconds the tenths are of interest
+        return f"{value:.1f} s"
+    whole = round(value)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"  # noqa: PLR2004 - seconds of a minute
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """One point in time that a whole piece of work must meet, however many waits it has. Given in seconds from now."""
+
+    limit: float
+    start: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.start
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left, never below zero."""
+        return max(0.0, self.limit - self.elapsed)
+
+    @property
+    def expired(self) -> bool:
+        """Whether no time is left."""
+        return self.remaining <= 0
+
+    def pause(self, interval: float) -> bool:
+        """Sleep for `interval` seconds or what is left, whichever is shorter. Return whether time is left after it."""
+        time.sleep(min(interval, self.remaining))
+        return not self.expired
+
+
+class Meter:
+    """The moving part of a step: how far it is and what it is doing."""
+
+    def __init__(self, update: Callable[..., None]) -> None:
+        self._update = update
+
+    def advance(self, done: int, total: int | None = None) -> None:
+        """Say that `done` bytes of `total` (None: unknown) are finished."""
+        self._update(completed=done, total=total, sized=True)
+
+    def note(self, text: str) -> None:
+        """Show what is going on right now."""
+        self._update(note=text)
+
+
+class Screen:
+    """The person's terminal, shared by all hosts of a run."""
+
+    def __init__(self) -> None:
+        self.out = Console(soft_wrap=True, highlight=False)
+        self.err = Console(stderr=True, soft_wrap=True, highlight=False)
+        self._lock = RLock()
+        self._users = 0
+
+    @cached_property
+    def _progress(self) -> Progress:
+        class Sized(TextColumn):
+            """Bar, bytes and speed, but only for steps that know their size."""
+
+            def __init__(self) -> None:
+                super().__init__("")
+                self.columns = (BarColumn(bar_width=24), DownloadColumn(binary_units=True), TransferSpeedColumn())
+
+            def render(self, task: Any) -> Any:  # noqa: ANN401 - rich's own types
+                if not task.fields.get("sized"):
+                    return super().render(task)
+                grid = Table.grid(padding=(0, 1))
+                grid.add_row(*(column(task) for column in self.columns))
+                return grid
+
+        columns = (SpinnerColumn(finished_text=" "), TextColumn("{task.description}"), TimeElapsedColumn(), Sized(), TextColumn("[dim]{task.fields[note]}"))
+        return Progress(*columns, console=self.err, transient=True)
+
+    @contextmanager
+    def live(self) -> Iterator[Progress]:
+        """Keep the live area on screen while at least one step runs."""
+        with self._lock:
+            if not self._users:
+                self._progress.start()
+            self._users += 1
+        try:
+            yield self._progress
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._progress.stop()
+                    del self._progress
+
+    def line(self, text: str) -> None:
+        """Write one line of talk; square brackets are markup."""
+        with self._lock:
+            self.err.print(text)
+
+    def error(self, error: Exception, prefix: str = "") -> None:
+        """Show a failure: its sentence and its hint."""
+        message, hint = getattr(error, "message", str(error)), getattr(error, "hint", None)
+        self.line(f"{prefix}[red bold]error:[/] {escape(message)}" + (f"\n{prefix}  [yellow]hint:[/] {escape(hint)}" if hint else ""))
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Write a table to stdout; cells are plain text."""
+        table = Table(*columns, box=None, pad_edge=False, header_style="bold", show_edge=False)
+        for row in rows:
+            table.add_row(*(escape(cell) for cell in row))
+        # Off a terminal rich would cut a table at 80 columns; a pipe has no width.
+        width = None if self.out.is_terminal else 10_000
+        self.out.print(table, width=width, crop=False, no_wrap=not self.out.is_terminal)
+
+    def json(self, data: object) -> None:
+        """Write data for scripts to stdout."""
+        sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+
+class Talk:
+    """What one host says; with several hosts each line carries the name."""
+
+    def __init__(self, screen: Screen, host: str = "", *, quiet: bool = False) -> None:
+        self.screen = screen
+        self.host = host
+        self.prefix = f"[cyan]{escape(host)}[/] " if host else ""
+        self._quiet = quiet
+
+    def say(self, text: str) -> None:
+        """Write one plain line."""
+        if not self._quiet:
+            self.screen.line(self.prefix + escape(text))
+
+    def warn(self, text: str) -> None:
+        """Write one line that should not be missed; it is shown even when talk is off."""
+        self.screen.line(f"{self.prefix}[yellow]note:[/] {escape(text)}")
+
+    def done(self, text: str, took: float | None = None) -> None:
+        """Write one line for something finished, with the seconds that it took."""
+        if not self._quiet:
+            timing = f" [dim]{seconds(took)}[/]" if took is not None else ""
+            self.screen.line(f"{self.prefix}[green]✓[/] {escape(text)}{timing}")
+
+    @contextmanager
+    def step(self, text: str, *, silent: bool = False) -> Iterator[Meter]:
+        """Show `text` as running while the block runs, and as done, with its time, after it; nothing if the block raises."""
+        start = time.monotonic()
+        if self.screen.err.is_terminal and not self._quiet:
+            with self.screen.live() as progress:
+                task = progress.add_task(self.prefix + escape(text), total=None, note="", sized=False)
+
+                def update(**fields: Any) -> None:  # noqa: ANN401 - rich's own fields
+                    progress.update(task, **{key: escape(value) if key == "note" else value for key, value in fields.items()})
+
+                try:
+                    yield Meter(update)
+                finally:
+                    progress.remove_task(task)
+        else:
+            yield Meter(lambda **_: None)
+        if not silent:
+            self.done(text, time.monotonic() - start)
+
+    def ask(self, question: str) -> bool:
+        """Ask yes or no; no is the default, and the answer where nobody can be asked."""
+        if not sys.stdin.isatty():
+            return False
+        self.screen.err.print(f"{self.prefix}{escape(question)} \\[y/N] ", end="")
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+_SCREENS: list[Screen] = []
+
+
+def screen() -> Screen:
+    """Return the process's one screen, made at first use."""
+    if not _SCREENS:
+        _SCREENS.append(Screen())
+    return _SCREENS[0]
