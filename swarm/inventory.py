@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,9 +21,27 @@ from swarm.errors import InventoryError
 from swarm.paths import ROOT, hosts_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["EMBEDDED", "GIB", "Guest", "Host", "Hypervisor", "Openclaw", "Virtiofs", "Vm", "cross_check", "json_schema", "load", "load_all", "names"]
+__all__ = [
+    "EMBEDDED",
+    "GIB",
+    "Guest",
+    "Host",
+    "Hypervisor",
+    "NetworkFacts",
+    "Openclaw",
+    "Virtiofs",
+    "Vm",
+    "check_disk",
+    "check_network",
+    "cross_check",
+    "json_schema",
+    "load",
+    "load_all",
+    "locate",
+    "names",
+]
 
 EMBEDDED = "embedded"
 GIB = 1 << 30
@@ -205,6 +224,76 @@ def cross_check(hosts: Iterable[Host]) -> None:
             if first is not host:
                 path = hosts_dir() / f"{host.name}.yaml"
                 raise InventoryError(f"{_at(path, ('vm', field))} vm.{field}: {value} belongs to host {first.name} already", f"give {host.name} one of its own")
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What a libvirt network is and whom its DHCP server knows, as observed.
+
+    `dynamic_range` is the first and last address that the server gives to anybody, or None; `reservations` maps a MAC to
+    the address kept for it; `leases` maps an address to the MAC that holds it now.
+    """
+
+    name: str
+    subnet: ipaddress.IPv4Network
+    gateway: ipaddress.IPv4Address
+    dynamic_range: tuple[ipaddress.IPv4Address, ipaddress.IPv4Address] | None = None
+    reservations: Mapping[str, ipaddress.IPv4Address] = field(default_factory=dict)
+    leases: Mapping[ipaddress.IPv4Address, str] = field(default_factory=dict)
+
+    def owner(self, ip: ipaddress.IPv4Address) -> tuple[str, str] | None:
+        """Return ("reserved for" or "leased to", MAC) of the machine that `ip` belongs to, or None."""
+        for mac, reserved in self.reservations.items():
+            if reserved == ip:
+                return "reserved for", mac.lower()
+        return ("leased to", self.leases[ip].lower()) if ip in self.leases else None
+
+    def free(self) -> ipaddress.IPv4Address | None:
+        """Return the lowest address that nobody holds, or None."""
+        return next((ip for ip in self.subnet.hosts() if ip != self.gateway and not self.owner(ip)), None)
+
+
+def check_network(host: Host, network: NetworkFacts) -> None:
+    """Raise InventoryError if the host's address cannot be reserved for it in `network`.
+
+    An address inside the dynamic range is fine: dnsmasq gives a reserved address to nobody else.
+    """
+    ip, subnet = host.vm.ip, network.subnet
+    owner = network.owner(ip)
+    if ip not in subnet:
+        problem = f"is outside the network {network.name}, {subnet}"
+    elif ip == subnet.network_address:
+        problem = f"is the address of the network {network.name} itself"
+    elif ip == subnet.broadcast_address:
+        problem = f"is the broadcast address of the network {network.name}"
+    elif ip == network.gateway:
+        problem = f"is the gateway of the network {network.name}"
+    elif owner and owner[1] != host.vm.mac:
+        problem = f"is {owner[0]} {owner[1]} in the network {network.name}"
+    else:
+        return
+    free = network.free()
+    raise InventoryError(f"{locate(host.name, 'vm', 'ip')} vm.ip: {ip} {problem}", f"{free} is free" if free else "the network has no free address")
+
+
+def check_disk(host: Host, current_bytes: int | None) -> None:
+    """Raise InventoryError if the root disk, now `current_bytes` large (None: there is none yet), would have to shrink."""
+    if current_bytes is None or current_bytes <= host.vm.disk_size:
+        return
+    keep = -(-current_bytes // GIB)
+    raise InventoryError(
+        f"{locate(host.name, 'vm', 'disk_size')} vm.disk_size: the disk is {keep}G large already, and shrinking it to {host.vm.disk_size // GIB}G would cut off data",
+        f"write {keep}G, or destroy the VM and provision it anew",
+    )
+
+
+def locate(name: str, *fields: str) -> str:
+    """Return "hosts/NAME.yaml:LINE:", the place of a field (like "vm", "ip") or of the section that lacks it."""
+    path = hosts_dir() / f"{name}.yaml"
+    try:
+        return _at(path, fields)
+    except (YAMLError, UnicodeDecodeError, OSError):
+        return f"{_short(path)}:1:"
 
 
 def json_schema() -> dict[str, Any]:
