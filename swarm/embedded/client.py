@@ -1,0 +1,97 @@
+"""The embedded hypervisor as the rest of swarm sees it: start, stop, address, and sockets into its network."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from swarm.embedded import gate
+from swarm.errors import HypervisorError, Unfit
+from swarm.paths import ROOT, private_dir, state_dir
+
+if TYPE_CHECKING:
+    import socket
+    from pathlib import Path
+
+__all__ = ["Embedded", "as_root"]
+
+_SOCKET_PATH_LIMIT = 107  # bytes that struct sockaddr_un has for a path, less its end
+_STOPPED_WITHIN = 10.0  # seconds; the kernel needs a fraction of one to end a process namespace
+
+
+def as_root(argv: list[str]) -> list[str]:
+    """Return `argv` as a command that runs as root: itself for root, through sudo for others."""
+    return argv if os.geteuid() == 0 else ["sudo", "--", *argv]
+
+
+class Embedded:
+    """The private hypervisor of one state folder. Given the folder; the default is swarm's own."""
+
+    def __init__(self, state: Path | None = None) -> None:
+        self.state = (state or state_dir()) / "hypervisor"
+        self.door = self.state / "run" / "gate.sock"
+        self._socket = self.state / "run" / "libvirt-sock"
+
+    @property
+    def uri(self) -> str:
+        """The address at which libvirt's client library finds it."""
+        return f"qemu+unix:///system?socket={quote(str(self._socket))}"
+
+    @property
+    def exists(self) -> bool:
+        """Whether it was ever started, so that there may be domains in it."""
+        return (self.state / "lib").is_dir()
+
+    @property
+    def running(self) -> bool:
+        """Whether it answers."""
+        try:
+            gate.ask(self.door, {"ping": True})
+        except gate.Closed:
+            return False
+        return True
+
+    def start(self) -> bool:
+        """Start it unless it runs; return whether it was started. Raise Unfit if this machine cannot.
+
+        A person who is not root is asked for a password by sudo.
+        """
+        if self.running:
+            return False
+        if len(os.fsencode(self._socket)) > _SOCKET_PATH_LIMIT:
+            raise Unfit(f"the path {self._socket} is too long for a Unix socket", "set SWARM_STATE to a folder with a shorter path")
+        private_dir(self.state.parent)
+        argv = [sys.executable, "-I", str(ROOT / "swarm/embedded/host.py"), "start", str(self.state), str(os.getuid()), str(os.getgid())]
+        done = subprocess.run(as_root(argv), stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            words = done.stderr.strip().splitlines() or ["no reason given"]
+            raise Unfit(f"the embedded hypervisor does not start: {words[-1]}", f"./inv doctor checks this machine; all it said is in {self.state}/host.log")
+        return True
+
+    def stop(self) -> bool:
+        """Stop it, and everything that runs in it, at once; return whether it ran."""
+        try:
+            gate.ask(self.door, {"stop": True})
+        except gate.Closed:
+            return False
+        limit = time.monotonic() + _STOPPED_WITHIN
+        while self.running:
+            if time.monotonic() > limit:
+                raise HypervisorError("the embedded hypervisor does not stop", f"{self.state}/host.log may say why")
+            time.sleep(0.02)
+        return True
+
+    def connect(self, host: str, port: int, limit: float = 10.0) -> socket.socket:
+        """Return a TCP connection to a guest, made within `limit` seconds. Raise OSError as `socket.create_connection` does."""
+        return gate.connect(self.door, host, port, limit)
+
+    def log_tail(self, name: str, lines: int = 5) -> list[str]:
+        """Return the last `lines` lines of one of its logs, like 'log/libvirtd.log'; nothing if it is not readable."""
+        with contextlib.suppress(OSError):
+            return (self.state / name).read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+        return []

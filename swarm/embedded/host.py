@@ -1,0 +1,229 @@
+"""The inside of the embedded hypervisor; runs as root, standard library only.
+
+`host.py start STATE UID GID` (what the client calls, through sudo where it must) makes new mount and process namespaces,
+starts `host.py init …` as their first process and waits until it is ready. `init` makes the network namespace and gives it
+a way out,
+`init` mounts STATE/{etc,lib,run,log,cache} over libvirt's own folders, so that nothing of the machine's is read or
+written, and becomes `serve`, which runs libvirtd and the gate, and reaps. When it ends, the kernel ends everything in the
+namespaces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import gate
+
+READY_WITHIN = 30.0  # seconds; 0.3 on a quiet machine
+
+# Libvirt's folders, and where in STATE their private stand-ins are.
+FOLDERS = {"etc": "/etc/libvirt", "lib": "/var/lib/libvirt", "run": "/run/libvirt", "log": "/var/log/libvirt", "cache": "/var/cache/libvirt"}
+
+LIBVIRTD_CONF = """\
+auth_unix_rw = "none"
+unix_sock_rw_perms = "0700"
+unix_sock_ro_perms = "0700"
+log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
+"""
+
+# Addresses that nobody else has (link-local): ours, the way out, and where pasta answers for the machine's own resolver.
+# The machine's own address is not copied inside: it may well be one of 192.168.122.x, when the machine is a VM itself.
+INSIDE, OUTSIDE, RESOLVER = "169.254.53.2", "169.254.53.1", "169.254.53.53"
+
+# Each line answers something that failed without it: libvirt cannot move the private /dev into a domain's own namespace;
+# there is no virtlogd here; and a mandatory-access driver would load profiles into the machine's kernel.
+QEMU_CONF = """\
+namespaces = [ ]
+stdio_handler = "file"
+security_driver = "none"
+user = "+{uid}"
+group = "+{gid}"
+swtpm_user = "{swtpm}"
+swtpm_group = "{swtpm}"
+"""
+
+
+def run(*argv: str) -> None:
+    """Run a program of the set-up; its own words reach our standard error, and a failure ends us."""
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
+
+
+def usable_kvm() -> bool:
+    """Whether this machine can really run KVM guests: the CPU has the feature and the kernel makes a VM."""
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
+    if not {"vmx", "svm"} & set(flags):
+        return False
+    try:
+        device = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        os.close(fcntl.ioctl(device, 0xAE01, 0))  # KVM_CREATE_VM of linux/kvm.h
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(device)
+
+
+def _account(*names: str) -> tuple[str, int, int]:
+    for name in names:
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            return name, entry.pw_uid, entry.pw_gid
+    return "root", 0, 0
+
+
+def _mount_private(state: Path) -> None:
+    for name, target in FOLDERS.items():
+        (state / name).mkdir(mode=0o755, exist_ok=True)
+        _cover(state / name, target)
+    # QEMU's user must reach the disks, and needs to list nothing.
+    (state / "lib").chmod(0o711)
+    swtpm, uid, gid = _account("tss", "swtpm")
+    for name, target in (("swtpm-ca", "/var/lib/swtpm-localca"), ("swtpm-log", "/var/log/swtpm")):
+        (state / name).mkdir(mode=0o750, exist_ok=True)
+        os.chown(state / name, uid, gid)
+        _cover(state / name, target)
+    # Without the system bus libvirt does not ask the machine's systemd to register its guests.
+    if Path("/run/dbus").is_dir():
+        run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run/dbus")
+    _, uid, gid = _account("libvirt-qemu", "qemu")
+    (state / "etc/libvirtd.conf").write_text(LIBVIRTD_CONF, encoding="utf-8")
+    (state / "etc/qemu.conf").write_text(QEMU_CONF.format(uid=uid, gid=gid, swtpm=swtpm), encoding="utf-8")
+
+
+def _cover(own: Path, target: str) -> None:
+    Path(target).mkdir(parents=True, exist_ok=True)
+    run("mount", "--bind", str(own), target)
+
+
+def _mount_sysfs(state: Path) -> None:
+    """Show this namespace's network devices in /sys, over the old control groups: libvirt crashes without any."""
+    groups = state / "cgroup"
+    groups.mkdir(exist_ok=True)
+    run("mount", "--rbind", "/sys/fs/cgroup", str(groups))
+    run("mount", "-t", "sysfs", "sysfs", "/sys")
+    run("mount", "--rbind", str(groups), "/sys/fs/cgroup")
+    run("umount", "-l", str(groups))
+
+
+def _hide_kvm(state: Path) -> None:
+    """Give the namespace a /dev without a useless kvm: libvirt would probe it for 30 seconds at each definition."""
+    new = state / "dev"
+    new.mkdir(exist_ok=True)
+    run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(new))
+    names = ("null", "zero", "full", "random", "urandom", "tty", "net", "ptmx", "fd", "stdin", "stdout", "stderr", "vhost-net")
+    run("cp", "-a", *(f"/dev/{name}" for name in names if os.path.lexists(f"/dev/{name}")), str(new))
+    for name in ("pts", "shm"):
+        (new / name).mkdir()
+        run("mount", "--rbind", f"/dev/{name}", str(new / name))
+    run("mount", "--rbind", str(new), "/dev")
+
+
+def init(state: Path, uid: int, gid: int) -> int:
+    """Be the first process of the namespaces: set them up, then go on as `serve` in a network namespace of its own."""
+    for left in (state / "run").glob("*"):
+        shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+    run("mount", "-t", "proc", "proc", "/proc")
+    kvm = usable_kvm()
+    _mount_private(state)
+    if not kvm:
+        _hide_kvm(state)
+    network = state / "netns"
+    network.touch()
+    run("unshare", f"--net={network}", "true")
+    _way_out(state, network)
+    nsenter = shutil.which("nsenter") or "/usr/bin/nsenter"
+    os.execv(nsenter, [nsenter, f"--net={network}", sys.executable, "-I", __file__, "serve", str(state), str(uid), str(gid)])
+
+
+def _way_out(state: Path, network: Path) -> None:
+    """Let guests reach what this machine reaches, without touching the machine's network: pasta translates in user space.
+
+    No port is forwarded in either direction, and the machine's own loopback is not mapped.
+    """
+    pasta = shutil.which("pasta")
+    if pasta is None:
+        (state / "pasta.log").write_text("pasta is missing (package passt): guests have no way out\n", encoding="utf-8")
+        return
+    # A resolver on the machine's own loopback is out of pasta's reach; systemd-resolved keeps the real ones in a file.
+    real = Path("/run/systemd/resolve/resolv.conf")
+    if "nameserver 127." in Path("/etc/resolv.conf").read_text(encoding="utf-8") and real.exists():
+        run("mount", "--bind", str(real), os.path.realpath("/etc/resolv.conf"))
+    # As "nobody" it could not enter a network namespace that root made; it drops every other right by itself.
+    argv = [pasta, "--quiet", "--ipv4-only", "--runas", "0", "--config-net", "--netns", str(network), "--address", INSIDE, "--netmask", "24", "--gateway", OUTSIDE]
+    argv += ["--no-map-gw", "--dns-forward", RESOLVER]
+    argv += ["--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none"]
+    with (state / "pasta.log").open("wb") as log:
+        failed = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode
+    if not failed:
+        (state / "resolv.conf").write_text(f"nameserver {RESOLVER}\n", encoding="utf-8")
+        run("mount", "--bind", str(state / "resolv.conf"), os.path.realpath("/etc/resolv.conf"))
+
+
+def serve(state: Path, uid: int, gid: int) -> int:
+    """Run libvirtd and the gate for the owner `uid`, `gid`; reap until told to stop. Return 1 if libvirtd ends by itself."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    _mount_sysfs(state)
+    run("ip", "link", "set", "lo", "up")
+    daemon = subprocess.Popen([shutil.which("libvirtd") or "/usr/sbin/libvirtd", "-p", "/run/libvirt/libvirtd.pid"], stdin=subprocess.DEVNULL)
+    listening = Path("/run/libvirt/libvirt-sock")
+    while not listening.exists():
+        if daemon.poll() is not None:
+            return 1
+        time.sleep(0.02)
+    os.chown(listening, uid, gid)
+    gate.serve("/run/libvirt/gate.sock", (uid, gid), lambda: os._exit(0))
+    while True:
+        ended, _ = os.wait()
+        if ended == daemon.pid:
+            return 1
+
+
+def start(state: Path, uid: int, gid: int) -> int:
+    """Start everything and return 0 once the gate answers, or 1 with the reason on standard error."""
+    state.mkdir(parents=True, exist_ok=True)
+    (state / "run").mkdir(exist_ok=True)
+    with (state / "start.lock").open("w") as lock, (state / "host.log").open("wb") as log:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        door = state / "run/gate.sock"
+        with contextlib.suppress(gate.Closed):
+            gate.ask(door, {"ping": True})
+            return 0
+        argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+        argv += [sys.executable, "-I", __file__, "init", str(state), str(uid), str(gid)]
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        limit = time.monotonic() + READY_WITHIN
+        while time.monotonic() < limit and process.poll() is None:
+            with contextlib.suppress(gate.Closed):
+                gate.ask(door, {"ping": True})
+                return 0
+            time.sleep(0.02)
+    process.kill()
+    words = (state / "host.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    sys.stderr.write("\n".join(words[-5:] or ["it did not answer within 30 seconds"]) + "\n")
+    return 1
+
+
+def main() -> int:
+    """Given the arguments of the module's docstring, return the exit code."""
+    verb, state, uid, gid = sys.argv[1:]
+    verbs = {"start": start, "init": init, "serve": serve}
+    return verbs[verb](Path(state), int(uid), int(gid)) or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
