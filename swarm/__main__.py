@@ -1,0 +1,13 @@
+"""What ./inv starts; run as a file, so that it works whatever the current folder is and however Python looks for modules."""
+
+import os
+import signal
+import sys
+
+# Until a task runs there is nothing to clear away: Ctrl-C may end the process at once, without a traceback.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - pathlib costs 10 ms
+
+from swarm.cli import main  # noqa: E402 - it is found only now
+
+main()
