@@ -1,0 +1,54 @@
+"""Fixtures for every test: nothing here may touch the folders of the person who runs the tests."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class Dirs:
+    """The three folders in which swarm keeps things."""
+
+    hosts: Path
+    state: Path
+    cache: Path
+
+    @classmethod
+    def make(cls, base: Path, patch: pytest.MonkeyPatch) -> Dirs:
+        """Make the folders, empty, below `base`, and let swarm use them."""
+        dirs = cls(base / "hosts", base / "state", base / "cache")
+        for name, path in (("SWARM_HOSTS", dirs.hosts), ("SWARM_STATE", dirs.state), ("SWARM_CACHE", dirs.cache)):
+            path.mkdir(parents=True)
+            patch.setenv(name, str(path))
+        return dirs
+
+
+@pytest.fixture(scope="session", autouse=True)
+def base() -> Iterator[Path]:
+    """Give a short-named folder for the whole run, and keep every test out of the person's own folders.
+
+    Short, because the name of a Unix socket holds at most 107 bytes and pytest's own folders have long names; open to
+    other users, because QEMU may run as one.
+    """
+    path = Path(tempfile.mkdtemp(prefix="swarm-"))
+    path.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        Dirs.make(path / "all", patch)
+        yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def dirs(base: Path, monkeypatch: pytest.MonkeyPatch) -> Dirs:
+    """Give one test empty folders of its own for hosts, state and cache."""
+    number = sum(1 for _ in base.iterdir())
+    return Dirs.make(base / str(number), monkeypatch)
