@@ -1,0 +1,131 @@
+"""A connection to libvirt whose failures are sentences."""
+
+from __future__ import annotations
+
+import re
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import libvirt
+
+from swarm.embedded import Embedded
+from swarm.errors import HypervisorError, Unfit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["Libvirt", "found", "translated"]
+
+_EMBEDDED = "embedded"
+
+# What libvirt says, what that means to a person, and the remedy.
+_REMEDIES = (
+    (r"Unable to find any firmware|Unable to find .*efi", "there is no UEFI firmware with Secure Boot", "install the package ovmf on the hypervisor"),
+    (r"Unable to find a satisfying virtiofsd|virtiofsd.*not found", "there is no virtiofsd", "install the package virtiofsd (Debian 12: qemu-system-common) on the hypervisor"),
+    (r"swtpm.*(No such file|not found|Unable to find)|Unable to find 'swtpm", "there is no software TPM", "install the packages swtpm and swtpm-tools on the hypervisor"),
+    (r"No space left on device", "the hypervisor's disk is full", "free some space there; `./inv images --prune` removes base images that no VM uses"),
+    (r"the virtiofs export directory '(?P<what>[^']+)' does not exist", "the share {what} does not exist on the hypervisor", "make the folder, or correct vm.virtiofs.source in the host file"),
+    (r"Cannot access storage file '(?P<what>[^']+)'", "QEMU's user cannot reach {what}", "every folder above it must be searchable: chmod o+x; `./inv doctor` names the one that is not"),
+    (r"Cannot access backing file '(?P<what>[^']+)'", "QEMU's user cannot reach {what}", "every folder above it must be searchable: chmod o+x; `./inv doctor` names the one that is not"),
+    (r"internal error: Network is already in use by interface (?P<what>\S+)", "the libvirt network's addresses are in use on {what}", "stop what uses them, or give the host file another hypervisor.network"),
+    (r"Cannot allocate memory|cannot set up guest memory", "the hypervisor has not enough memory", "lower vm.memory_mib in the host file, or stop another VM"),
+    (r"authentication (failed|unavailable)|polkit", "libvirt does not let you in", "become a member of the group libvirt (sudo adduser $USER libvirt, then log in again)"),
+    (r"Permission denied.*libvirt-sock|libvirt-sock.*Permission denied", "libvirt does not let you in", "become a member of the group libvirt (sudo adduser $USER libvirt, then log in again)"),
+    (r"libvirt-sock'?: No such file|libvirt-sock'?: Connection refused", "no libvirt daemon runs on this machine", "start it (sudo systemctl enable --now libvirtd), or set hypervisor.uri: embedded in the host file, which needs none"),
+    (r"Host key verification failed", "the hypervisor's SSH host key is not known, or another one", "log in once by hand with ssh, check the key, and try again"),
+    (r"Could not resolve hostname (?P<what>\S+?):", "there is no machine called {what}", "check hypervisor.uri in the host file"),
+)
+
+
+def found(lookup: Callable[..., Any], what: str, missing: int) -> Any:  # noqa: ANN401 - libvirt's objects have no types
+    """Return `lookup(what)`, or None where libvirt answers with the error code `missing`."""
+    try:
+        return lookup(what)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == missing:
+            return None
+        raise
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn libvirt's errors into HypervisorError. Given what was tried, as a noun phrase like "starting the VM"."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        text = str(error.get_error_message() or error)
+        for pattern, meaning, hint in _REMEDIES:
+            if match := re.search(pattern, text, re.IGNORECASE | re.DOTALL):
+                raise HypervisorError(f"{doing} failed: {meaning.format(**match.groupdict())}", hint) from error
+        raise HypervisorError(f"{doing} failed: {' '.join(text.split())}", "this is libvirt's own message; `./inv doctor` may know more") from error
+
+
+class _Events(threading.Thread):
+    """Libvirt's event loop: without it a connection has no keepalive, and events such as "device removed" never come."""
+
+    _started = threading.Lock()
+    _running = False
+
+    @classmethod
+    def ensure(cls) -> None:
+        """Start the loop once in this process; it must be registered before the first connection opens."""
+        with cls._started:
+            if not cls._running:
+                libvirt.registerErrorHandler(lambda *_: None, None)  # else libvirt prints each miss by itself
+                libvirt.virEventRegisterDefaultImpl()
+                cls(daemon=True).start()
+                cls._running = True
+
+    def run(self) -> None:
+        while True:
+            libvirt.virEventRunDefaultImpl()
+
+
+class Libvirt:
+    """An open connection. Given the host file's uri; an embedded hypervisor is started if it does not run."""
+
+    def __init__(self, uri: str, embedded: Embedded | None = None) -> None:
+        _Events.ensure()
+        self.embedded = (embedded or Embedded()) if uri == _EMBEDDED else None
+        self.started = self.embedded.start() if self.embedded else False
+        self.uri = self.embedded.uri if self.embedded else uri
+        try:
+            with translated(f"connecting to {uri}"):
+                self.raw = libvirt.open(self.uri)
+        except HypervisorError as error:
+            raise Unfit(error.message, error.hint) from error
+
+    @property
+    def local(self) -> bool:
+        """Whether the hypervisor's files are this machine's files."""
+        return self.embedded is not None or "://" not in self.uri or self.uri.split("://")[1].startswith("/")
+
+    @property
+    def ssh_host(self) -> str | None:
+        """The user@machine of a hypervisor behind SSH, through which its guests are reached; None for a local one."""
+        match = re.match(r"qemu\+(?:ssh|libssh2?)://([^/:]+)(?::\d+)?/", self.uri)
+        return match[1] if match else None
+
+    def close(self) -> None:
+        """Close the connection; guests go on."""
+        self.raw.close()
+
+    def __enter__(self) -> Libvirt:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def domain_kinds(self) -> set[str]:
+        """Return the domain types ("kvm", "qemu") that libvirt offers for x86_64."""
+        import xml.etree.ElementTree as ET
+
+        with translated("asking libvirt what it can do"):
+            tree = ET.fromstring(self.raw.getCapabilities())  # noqa: S314 - libvirt's own words
+        return {kind.get("type", "") for kind in tree.findall("./guest/arch[@name='x86_64']/domain")}
+
+    def domain_capabilities(self, kind: str) -> str:
+        """Return libvirt's XML about what a q35 domain of type `kind` may have."""
+        with translated("asking libvirt what a VM may have"):
+            return str(self.raw.getDomainCapabilities(None, "x86_64", "q35", kind, 0))

@@ -1,0 +1,225 @@
+"""The domain: what libvirt holds of a VM, and what can be done to it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import threading
+import time
+from typing import Any
+
+import libvirt
+
+from swarm.errors import HypervisorError, Refused
+from swarm.hypervisor.connection import Libvirt, found, translated
+
+__all__ = ["NAMESPACE", "Domain"]
+
+# Under this XML namespace swarm keeps its own note in a domain's metadata. It is a name, nothing is fetched from it.
+NAMESPACE = "urn:swarm:domain:1"
+_PREFIX = "swarm"
+
+_POLL = 0.2  # seconds between looks at a domain that is on its way to a state
+
+
+class Domain:
+    """A libvirt domain. Make it with `find` or `define`."""
+
+    def __init__(self, raw: Any) -> None:  # noqa: ANN401 - libvirt's objects have no types
+        self._raw = raw
+        self.name = str(raw.name())
+
+    @classmethod
+    def find(cls, connection: Libvirt, name: str) -> Domain | None:
+        """Return the domain called `name`, or None."""
+        with translated(f"looking for the domain {name}"):
+            raw = found(connection.raw.lookupByName, name, libvirt.VIR_ERR_NO_DOMAIN)
+        return cls(raw) if raw else None
+
+    @classmethod
+    def find_by_uuid(cls, connection: Libvirt, uuid: str) -> Domain | None:
+        """Return the domain with this UUID, or None."""
+        with translated("looking for the domain by its UUID"):
+            raw = found(connection.raw.lookupByUUIDString, uuid, libvirt.VIR_ERR_NO_DOMAIN)
+        return cls(raw) if raw else None
+
+    @classmethod
+    def all(cls, connection: Libvirt) -> list[Domain]:
+        """Return every domain of the hypervisor."""
+        with translated("listing the domains"):
+            return [cls(raw) for raw in connection.raw.listAllDomains()]
+
+    @classmethod
+    def define(cls, connection: Libvirt, xml: str) -> Domain:
+        """Define a domain, or redefine the one with the same UUID: a running one changes at its next start."""
+        with translated("defining the VM"):
+            return cls(connection.raw.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE))
+
+    @property
+    def uuid(self) -> str:
+        """The domain's UUID."""
+        return str(self._raw.UUIDString())
+
+    @property
+    def active(self) -> bool:
+        """Whether it runs (or is paused)."""
+        return bool(self._raw.isActive())
+
+    @property
+    def state(self) -> str:
+        """One word: running, paused, shutting-down, crashed, suspended or stopped."""
+        words = {libvirt.VIR_DOMAIN_RUNNING: "running", libvirt.VIR_DOMAIN_PAUSED: "paused", libvirt.VIR_DOMAIN_SHUTDOWN: "shutting-down"}
+        words |= {libvirt.VIR_DOMAIN_CRASHED: "crashed", libvirt.VIR_DOMAIN_PMSUSPENDED: "suspended", libvirt.VIR_DOMAIN_BLOCKED: "running"}
+        return words.get(self._raw.state()[0], "stopped")
+
+    @property
+    def autostart(self) -> bool:
+        """Whether it starts with its hypervisor."""
+        return bool(self._raw.autostart())
+
+    @autostart.setter
+    def autostart(self, wanted: bool) -> None:
+        with translated("setting autostart"):
+            self._raw.setAutostart(int(wanted))
+
+    def xml(self, *, live: bool = False) -> str:
+        """Return the stored definition, or the running one."""
+        with translated(f"reading the domain {self.name}"):
+            return str(self._raw.XMLDesc(0 if live else libvirt.VIR_DOMAIN_XML_INACTIVE))
+
+    def note(self, *, live: bool = False) -> str | None:
+        """Return swarm's note in the domain's metadata, as XML, or None."""
+        flag = libvirt.VIR_DOMAIN_AFFECT_LIVE if live else libvirt.VIR_DOMAIN_AFFECT_CONFIG
+        try:
+            return str(self._raw.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, flag))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+                return None
+            raise
+
+    def write_note(self, xml: str, *, live: bool = False) -> None:
+        """Keep swarm's note in the stored definition, and in the running one where `live`."""
+        flag = libvirt.VIR_DOMAIN_AFFECT_CONFIG | (libvirt.VIR_DOMAIN_AFFECT_LIVE if live else 0)
+        with translated("writing the domain's metadata"):
+            self._raw.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, xml, _PREFIX, NAMESPACE, flag)
+
+    def start(self) -> None:
+        """Power the VM on, or let a paused one run."""
+        with translated(f"starting the VM {self.name}"):
+            if self.state == "paused":
+                self._raw.resume()
+            else:
+                self._raw.create()
+
+    def shutdown(self, limit: float) -> bool:
+        """Ask the guest to power off, by its agent and by the power button; return whether it did within `limit` seconds.
+
+        Both ways are used since either may be deaf: an agent that is not up yet, a guest that ignores the button.
+        """
+        end = time.monotonic() + limit
+        again = 0.0
+        while self.active:
+            if time.monotonic() >= end:
+                return False
+            if time.monotonic() >= again:
+                for flag in (libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT, libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN):
+                    with contextlib.suppress(libvirt.libvirtError):
+                        self._raw.shutdownFlags(flag)
+                        break
+                again = time.monotonic() + 15  # a guest in early boot loses the first press
+            time.sleep(_POLL)
+        return True
+
+    def power_off(self) -> None:
+        """Pull the plug, if the VM runs."""
+        with translated(f"powering off the VM {self.name}"), contextlib.suppress(_NotRunning):
+            try:
+                self._raw.destroy()
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
+                    raise _NotRunning from error
+                raise
+
+    def undefine(self) -> None:
+        """Remove the definition with all that belongs to it: NVRAM, TPM state, saved memory, snapshot and checkpoint metadata."""
+        flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        flags |= libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+        flags |= getattr(libvirt, "VIR_DOMAIN_UNDEFINE_TPM", 0)  # libvirt 8.9 and newer; older ones remove it unasked
+        with translated(f"removing the VM {self.name}"):
+            try:
+                self._raw.undefineFlags(flags)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG:
+                    raise
+                self._raw.undefine()  # the test driver knows none of these flags
+
+    def detach(self, device_xml: str, target: str, limit: float) -> None:
+        """Take a disk out of the stored definition and, where the VM runs, out of the machine.
+
+        A guest gives a disk back in its own time: wait up to `limit` seconds, asking again, since a guest in early boot
+        does not hear. Raise HypervisorError if it keeps the disk.
+        """
+        stored = f"dev='{target}'" in self.xml()
+        if stored:
+            with translated("ejecting the seed"):
+                self._raw.detachDeviceFlags(device_xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+        end = time.monotonic() + limit
+        again = 0.0
+        while self.active and f"dev='{target}'" in self.xml(live=True):
+            if time.monotonic() >= end:
+                raise HypervisorError("ejecting the seed failed: the guest does not let go of it", "it goes at the VM's next start; run the same command again then")
+            if time.monotonic() >= again:
+                with contextlib.suppress(libvirt.libvirtError):  # "already in the process of unplug"
+                    self._raw.detachDeviceFlags(device_xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+                again = time.monotonic() + 5
+            time.sleep(_POLL)
+
+    def grow(self, target: str, capacity: int) -> None:
+        """Grow a running VM's disk to `capacity` bytes. libvirt would shrink without a word: that is refused here."""
+        with translated("growing the disk"):
+            if capacity < self._raw.blockInfo(target)[0]:
+                raise Refused("a disk never shrinks")
+            self._raw.blockResize(target, capacity, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+
+    def agent(self, command: str, limit: int = 5, **arguments: object) -> Any:  # noqa: ANN401 - the agent's answer is any JSON
+        """Send a command to the guest agent and return its answer; None if no agent answers within `limit` seconds."""
+        import libvirt_qemu
+
+        request = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
+        try:
+            return json.loads(libvirt_qemu.qemuAgentCommand(self._raw, request, limit, 0))["return"]
+        except (libvirt.libvirtError, libvirt_qemu.libvirt.libvirtError):
+            return None
+
+    def screenshot(self) -> bytes:
+        """Return the screen as QEMU draws it, in its PPM format. Raise HypervisorError if the VM does not run."""
+        with translated("taking a screenshot"):
+            stream = self._raw.connect().newStream()
+            self._raw.screenshot(stream, 0)
+            target = io.BytesIO()
+            stream.recvAll(lambda _stream, data, sink: sink.write(data), target)
+            stream.finish()
+        return target.getvalue()
+
+
+class _NotRunning(Exception):  # noqa: N818 - a signal between two lines, not an error
+    pass
+
+
+class Trial:
+    """A throwaway domain that shows whether a kind of domain really starts."""
+
+    _lock = threading.Lock()
+
+    @classmethod
+    def starts(cls, connection: Libvirt, kind: str) -> bool:
+        """Start a paused, diskless, transient domain of type `kind` and end it; return whether it started."""
+        xml = f"<domain type='{kind}'><name>swarm-trial</name><memory unit='MiB'>16</memory><os><type arch='x86_64' machine='q35'>hvm</type></os></domain>"
+        with cls._lock:
+            try:
+                raw = connection.raw.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY)
+                raw.destroy()
+            except libvirt.libvirtError:
+                return False
+            return True

@@ -1,0 +1,102 @@
+"""What a host file asks of libvirt. Pure: a Host in, XML and names out."""
+
+from __future__ import annotations
+
+import json
+import uuid
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import quoteattr
+
+from swarm.hypervisor.domain import NAMESPACE
+from swarm.templates import render
+
+if TYPE_CHECKING:
+    from swarm.inventory import Host
+
+__all__ = ["BASE_PREFIX", "Note", "base_volume", "base_volume_size", "console_volume", "domain_uuid", "domain_xml", "network_xml", "seed_volume"]
+
+# Domains of swarm get their UUID from their host's name, so that two runs, or two control machines, agree on it.
+_UUIDS = uuid.UUID("5a7c1f0e-3f0b-5d8e-9a37-6f2d1c9b8e41")  # a random one, made for this purpose
+BASE_PREFIX = "swarm-base-"
+
+
+@dataclass(frozen=True)
+class Note:
+    """What swarm notes in a domain's metadata: whose it is, and how it was when swarm last defined it."""
+
+    host: str
+    kind: str
+    host_key: str
+    image: str
+    spec: dict[str, str] = field(default_factory=dict)
+    have: dict[str, str] = field(default_factory=dict)
+
+    def to_xml(self) -> str:
+        """Return the note as the XML element that libvirt keeps."""
+        words = {"host": self.host, "kind": self.kind, "host-key": self.host_key, "image": self.image}
+        attributes = " ".join(f"{name}={quoteattr(value)}" for name, value in words.items())
+        return f"<state {attributes} spec={quoteattr(json.dumps(self.spec))} have={quoteattr(json.dumps(self.have))}/>"
+
+    @classmethod
+    def from_xml(cls, xml: str) -> Note:
+        """Return the note that `to_xml` wrote."""
+        state = ET.fromstring(xml)  # noqa: S314 - libvirt's own words
+        words = {name: state.get(key, "") for name, key in (("host", "host"), ("kind", "kind"), ("host_key", "host-key"), ("image", "image"))}
+        return cls(**words, spec=json.loads(state.get("spec") or "{}"), have=json.loads(state.get("have") or "{}"))
+
+    @classmethod
+    def of(cls, metadata: str) -> Note | None:
+        """Return the note in a domain's metadata, None where it is not swarm's."""
+        return cls.from_xml(metadata) if NAMESPACE in metadata or "<state " in metadata else None
+
+
+def domain_uuid(host: Host) -> str:
+    """Return the UUID of the host's domain."""
+    return str(uuid.uuid5(_UUIDS, host.name))
+
+
+def domain_xml(host: Host, kind: str, seed: str | None) -> str:
+    """Return the domain as the host file states it. Given "kvm" or "qemu", and the seed's path until the first boot is over."""
+    return render(
+        "domain.xml.j2",
+        vm=host.vm,
+        network=host.hypervisor.network,
+        kind=kind,
+        uuid=domain_uuid(host),
+        title=f"swarm: {host.name}",
+        seed=seed,
+        console_log=str(host.vm.disk_path.parent / console_volume(host)),
+    )
+
+
+def network_xml(name: str) -> str:
+    """Return the network that swarm defines in its embedded hypervisor: the same as everybody's "default"."""
+    return render("network.xml.j2", name=name)
+
+
+def console_volume(host: Host) -> str:
+    """Return the name of the file, beside the disk, into which the serial console is logged."""
+    return f"swarm-{host.name}-console.log"
+
+
+def seed_volume(host: Host) -> str:
+    """Return the name of the seed, beside the disk."""
+    return f"swarm-{host.name}-seed.iso"
+
+
+def base_volume(name: str, sha256: str, size: int) -> str:
+    """Return the name of a base image's volume: what it is, a hash of its content, and its size in bytes.
+
+    With the size in the name, anybody who sees the volume can tell whether it is whole.
+    """
+    return f"{BASE_PREFIX}{name}-{sha256[:16]}-{size}.qcow2"
+
+
+def base_volume_size(volume: str) -> int | None:
+    """Return the size in bytes that a base volume's name promises, None for any other volume."""
+    stem = PurePosixPath(volume).stem
+    tail = stem.rpartition("-")[2]
+    return int(tail) if volume.startswith(BASE_PREFIX) and tail.isdigit() else None
