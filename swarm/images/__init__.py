@@ -1,0 +1,50 @@
+"""Disk images: which there are, how to get one, and which are here already."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from swarm.errors import ImageError
+from swarm.images import recipe
+from swarm.images.cache import Image, adopt, cached, folder, lock, lookup, remove
+from swarm.images.catalogue import Entry, entries, entry
+
+if TYPE_CHECKING:
+    from swarm.console import Talk
+
+__all__ = ["Entry", "Image", "cached", "ensure", "entries", "find", "remove"]
+
+
+def find(name: str) -> Image | None:
+    """Return the image of the catalogue entry `name` if the cache has it, else None. Uses no network and starts no program.
+
+    Raise ImageError for an unknown name.
+    """
+    return lookup(_file_name(entry(name)))
+
+
+def ensure(name: str, talk: Talk) -> Image:
+    """Return the image of the catalogue entry `name`; fetch or build it first if the cache does not have it.
+
+    Raise ImageError if the name is unknown or the image cannot be had or trusted, and Unfit if this machine lacks what
+    building needs.
+    """
+    wanted = entry(name)
+    file_name = _file_name(wanted)
+    if image := lookup(file_name):
+        return image
+    with lock(file_name, talk):
+        if image := lookup(file_name):  # another run has made it meanwhile
+            return image
+        if wanted.kind == "published":
+            raise ImageError(f"image {name} cannot be fetched yet")
+        from swarm.images import build  # noqa: PLC0415 - not needed for what is here already
+
+        own = recipe.this_machine()
+        fresh = build.build(own, folder(), talk)
+        with talk.step(f"checking image {own.name}") as meter:
+            return adopt(fresh, file_name, own.name, meter)
+
+
+def _file_name(wanted: Entry) -> str:
+    return recipe.this_machine().file_name if wanted.kind == "built" else f"{wanted.name}.qcow2"

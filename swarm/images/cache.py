@@ -1,0 +1,155 @@
+"""The folder of finished images. Each image has a sidecar file with its checksum, so that nothing is read twice.
+
+The sidecar is written before the image gets its name: an image that can be seen is complete, whenever a run was killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from swarm import paths
+from swarm.errors import ImageError, Unfit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from swarm.console import Meter, Talk
+
+__all__ = ["Image", "adopt", "cached", "digest", "folder", "lock", "lookup", "remove"]
+
+_SUFFIX = ".qcow2"
+_CHUNK = 4 << 20
+
+
+@dataclass(frozen=True)
+class Image:
+    """One qcow2 file of the cache. `size` is the file's, `virtual_size` that of the disk in it; both in bytes."""
+
+    name: str
+    path: Path
+    sha256: str
+    size: int
+    virtual_size: int
+
+
+def folder() -> Path:
+    """Return the folder of the images, made if need be."""
+    path = paths.cache_dir() / "images"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def lookup(file_name: str) -> Image | None:
+    """Return the finished image in the file `file_name`, or None if there is none or it is not what was stored.
+
+    Reads the sidecar and the file's size and time only; the file itself just when these two differ from the sidecar.
+    """
+    path = folder() / file_name
+    try:
+        about, stat = json.loads(_sidecar(path).read_text(encoding="utf-8")), path.stat()
+        image = Image(about["name"], path, about["sha256"], about["size"], about["virtual_size"])
+        if stat.st_size != image.size:
+            return None
+        if stat.st_mtime_ns != about["mtime_ns"]:  # copied or touched, perhaps changed
+            if digest(path, "sha256") != image.sha256:
+                return None
+            _write_sidecar(path, path, image)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return image
+
+
+def cached() -> list[Image]:
+    """Return all finished images, sorted by file name."""
+    found = (lookup(path.name) for path in sorted(folder().glob(f"[!.]*{_SUFFIX}")))
+    return [image for image in found if image]
+
+
+def remove(image: Image) -> None:
+    """Delete an image from the cache; nothing happens if it is gone already."""
+    image.path.unlink(missing_ok=True)
+    _sidecar(image.path).unlink(missing_ok=True)
+
+
+def adopt(temporary: Path, file_name: str, name: str, meter: Meter | None = None) -> Image:
+    """Make a complete file of the cache's folder a finished image called `name`, in the file `file_name`.
+
+    Raise ImageError if it is not a self-contained qcow2 file.
+    """
+    virtual_size = _inspect(temporary, name)
+    path = folder() / file_name
+    image = Image(name, path, digest(temporary, "sha256", meter), temporary.stat().st_size, virtual_size)
+    _write_sidecar(path, temporary, image)
+    temporary.replace(path)
+    return image
+
+
+def digest(path: Path, algorithm: str, meter: Meter | None = None) -> str:
+    """Return the checksum of a file in hexadecimal, showing how far it is on `meter`."""
+    state, done, size = hashlib.new(algorithm), 0, path.stat().st_size
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            state.update(chunk)
+            done += len(chunk)
+            if meter:
+                meter.advance(done, size)
+    return state.hexdigest()
+
+
+@contextmanager
+def lock(name: str, talk: Talk) -> Iterator[bool]:
+    """Hold the lock of the image `name` while the block runs; yield whether another run or thread had to be waited for."""
+    with (folder() / f".{name}.lock").open("a") as file:
+        waited = False
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waited = True
+            with talk.step(f"waiting for another run that is getting image {name}"):
+                while True:  # polled, so that Ctrl-C works in threads as well
+                    time.sleep(0.1)
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    except BlockingIOError:
+                        continue
+        yield waited
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _write_sidecar(path: Path, file: Path, image: Image) -> None:
+    about = {"name": image.name, "sha256": image.sha256, "size": image.size, "virtual_size": image.virtual_size, "mtime_ns": file.stat().st_mtime_ns}
+    handle, temporary = tempfile.mkstemp(prefix=".sidecar-", dir=path.parent)
+    with os.fdopen(handle, "w", encoding="utf-8") as out:
+        json.dump(about, out)
+    Path(temporary).replace(_sidecar(path))
+
+
+def _inspect(path: Path, name: str) -> int:
+    """The virtual size of a qcow2 file. A backing or data file would make QEMU open other files of the hypervisor: refused."""
+    with path.open("rb") as file:
+        if file.read(4) != b"QFI\xfb":
+            raise ImageError(f"image {name} is not a qcow2 file", "its publisher has changed the format; please report this")
+    try:
+        done = subprocess.run(["qemu-img", "info", "-f", "qcow2", "--output=json", str(path)], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    except FileNotFoundError:
+        raise Unfit("qemu-img is needed to check images, and is not installed", "apt-get install qemu-utils") from None
+    if done.returncode:
+        raise ImageError(f"image {name} is damaged: {done.stderr.strip().splitlines()[-1]}", "run the same command again")
+    about: dict[str, Any] = json.loads(done.stdout)
+    if "backing-filename" in about or about.get("format-specific", {}).get("data", {}).get("data-file"):
+        raise ImageError(f"image {name} refers to another file, which swarm does not trust", "only self-contained qcow2 images can be used")
+    return int(about["virtual-size"])

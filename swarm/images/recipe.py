@@ -1,0 +1,103 @@
+"""What a built image consists of: the distribution of this machine, a list of packages, and the files of templates/image.
+
+A recipe has an identity, a hash over all of it: an image with the same identity need not be built again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import stat
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from swarm.errors import Unfit
+from swarm.paths import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["FILES", "LABEL_ESP", "LABEL_ROOT", "Recipe", "this_machine"]
+
+FILES = ROOT / "templates" / "image" / "root"
+
+# The names by which GRUB, the kernel and fstab find the two file systems; FAT allows 11 characters.
+LABEL_ROOT = "swarm-root"
+LABEL_ESP = "SWARM-ESP"
+
+# Raise it when the code that assembles an image changes what comes out of it.
+_GENERATION = 1
+
+# On top of mmdebstrap's variant "minbase" (essential packages and apt).
+_COMMON = (
+    # the system
+    "systemd-sysv systemd-timesyncd dbus libpam-systemd udev kmod initramfs-tools zstd e2fsprogs dosfstools procps less nano "
+    # the network
+    "iproute2 iputils-ping netbase ca-certificates curl openssh-server rsync "
+    # what swarm and cloud-init need; python3 comes with cloud-init
+    "cloud-init cloud-guest-utils fdisk sudo qemu-guest-agent "
+    # Secure Boot
+    "shim-signed grub-efi-amd64 grub-efi-amd64-signed efibootmgr mokutil "
+).split()
+
+# Neither the *cloud* kernel of Debian nor Ubuntu's *kvm* kernel: they lack the i6300esb watchdog and AHCI. The Ubuntu half
+# follows Ubuntu's package index; it could only be tried on Debian, where the distribution of the machine is Debian.
+# linux-image-virtual has no i6300esb either (it is in linux-modules-extra), hence linux-image-generic.
+_OF = {
+    "debian": ("linux-image-amd64", "systemd-resolved", "netplan.io"),
+    "ubuntu": ("linux-image-generic", "systemd-resolved", "netplan.io", "ubuntu-keyring"),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One image that can be built: `distribution` ("debian"), its `version` ("12") and `suite` ("bookworm")."""
+
+    distribution: str
+    version: str
+    suite: str
+
+    @property
+    def name(self) -> str:
+        """The image's full name: built-debian-12."""
+        return f"built-{self.distribution}-{self.version}"
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages asked for, without what they depend on."""
+        return (*_COMMON, *_OF[self.distribution])
+
+    @cached_property
+    def identity(self) -> str:
+        """16 hexadecimal digits that change when anything of the recipe does."""
+        digest = hashlib.sha256(repr((_GENERATION, self.distribution, self.version, self.suite, self.packages, LABEL_ROOT, LABEL_ESP)).encode())
+        for path in files():
+            executable = bool(path.stat().st_mode & stat.S_IXUSR)
+            digest.update(repr((str(path.relative_to(FILES)), executable, path.read_bytes())).encode())
+        return digest.hexdigest()[:16]
+
+    @property
+    def file_name(self) -> str:
+        """The name of the image's file, which carries the identity."""
+        return f"{self.name}-{self.identity}.qcow2"
+
+
+def files() -> list[Path]:
+    """Return the files that go into an image, sorted; each one's place in the image is its path below FILES."""
+    return sorted(path for path in FILES.rglob("*") if path.is_file())
+
+
+def this_machine() -> Recipe:
+    """Return the recipe for this machine's own distribution. Raise Unfit if it is neither Debian nor Ubuntu, or not amd64."""
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        release = {}
+    distribution, version, suite = (release.get(key, "") for key in ("ID", "VERSION_ID", "VERSION_CODENAME"))
+    hint = "name a published image in the host file, like ubuntu-24.04; `inv images` lists them"
+    if distribution not in _OF or not version or not suite:
+        raise Unfit(f"images can be built on Debian and Ubuntu, and this is {release.get('PRETTY_NAME') or 'neither'}", hint)
+    if platform.machine() != "x86_64":
+        raise Unfit(f"images can be built for x86_64 only, and this machine is {platform.machine()}", hint)
+    return Recipe(distribution, version, suite)

@@ -1,0 +1,93 @@
+"""The machine's own apt sources of its distribution, so that an image is built from, and later updated from, the same place.
+
+Apt itself is asked which of its sources are the distribution's: their signed Release files say so. The entries are then
+taken over as they are written, with their options and keys; other repositories of the machine stay out of the image.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.errors import ImageError, Unfit
+
+__all__ = ["Sources", "of_this_machine"]
+
+# These lead to files of this machine, which a guest does not see.
+_LOCAL = ("cdrom:", "file:", "copy:", "mirror+file:")
+_ORIGINS = {"debian": "Debian", "ubuntu": "Ubuntu"}
+_FORMAT = "$(ORIGIN)|$(CODENAME)|$(SOURCESENTRY)|$(REPO_URI)"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Apt sources as text: `lines` in the one-line style, `stanzas` in the deb822 style; `keys` are files that they name."""
+
+    lines: str
+    stanzas: str
+    keys: tuple[Path, ...]
+    build_options: tuple[str, ...]
+    guest_options: tuple[str, ...]
+
+
+def of_this_machine(distribution: str, suite: str, work: Path) -> Sources:
+    """Return the sources that offer `suite` of `distribution`. `work` is a folder for scratch files.
+
+    Raise Unfit if the machine has none that a guest could use too.
+    """
+    entries = _entries(_ORIGINS[distribution], suite, [])
+    if not entries:  # a machine whose package lists were cleaned away, or never fetched
+        lists = work / "lists"
+        (lists / "partial").mkdir(parents=True, exist_ok=True)
+        option = ["-o", f"Dir::State::Lists={lists}"]
+        done = subprocess.run(["apt-get", *option, "-qq", "update"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        entries = _entries(_ORIGINS[distribution], suite, option)
+        if not entries:
+            said = (done.stderr.strip().splitlines() or ["apt-get knows none"])[-1]
+            raise Unfit(f"this machine has no apt source for {distribution} {suite} that a guest could use: {said}", "look at /etc/apt/sources.list.d, then `apt-get update`")
+    return _read(entries)
+
+
+def _entries(origin: str, suite: str, option: list[str]) -> list[tuple[Path, int]]:
+    """The (file, number) of each apt source whose Release file says that it is `suite` of `origin`."""
+    command = ["apt-get", *option, "indextargets", "--format", _FORMAT, "Created-By: Packages"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    found: dict[tuple[Path, int], None] = {}
+    for line in done.stdout.splitlines():
+        who, codename, entry, uri = line.split("|", 3)
+        if who == origin and codename.split("-")[0] == suite and not uri.startswith(_LOCAL):
+            if re.search(r"://[^/]*@", uri):
+                raise ImageError("an apt source of this machine holds a password, which every user of a guest could read", "move it to /etc/apt/auth.conf.d")
+            path, number = entry.rsplit(":", 1)
+            found[Path(path), int(number)] = None
+    return list(found)
+
+
+def _read(entries: list[tuple[Path, int]]) -> Sources:
+    lines, stanzas = [], []
+    for path, number in entries:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".sources":
+            stanzas.append(_stanza(text, number))
+        else:
+            lines.append(text.splitlines()[number - 1])
+    both = "\n".join((*lines, *stanzas))
+    keys = re.findall(r"(?im)(?:^signed-by:|signed-by=)\s*(/[^\s\],]+)", both)
+    build, guest = _options()
+    return Sources("".join(f"{line}\n" for line in lines), "\n\n".join(stanzas) + "\n" if stanzas else "", tuple(Path(key) for key in keys), build, guest)
+
+
+def _stanza(text: str, number: int) -> str:
+    """The paragraph of a deb822 file that apt calls number `number`; apt counts from 1."""
+    paragraphs = [part for part in re.split(r"\n\s*\n", text.strip()) if re.search(r"(?im)^types:", part)]
+    return "\n".join(line for line in paragraphs[number - 1].splitlines() if not line.startswith("#"))
+
+
+def _options() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Apt's options that reaching the sources depends on: all of them for the build; for the guest, what is neither secret nor local."""
+    done = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    wanted = re.compile(r'Acquire::(?:(?:https?|ftp)::(?:\S+::)?Proxy|Check-Valid-Until|Check-Date) ".+"', re.IGNORECASE)
+    build = tuple(line.rstrip(";") for line in done.stdout.splitlines() if wanted.match(line))
+    return build, tuple(line for line in build if not re.search(r"@|localhost|127\.0\.0\.1|\[::1\]", line))
