@@ -1,0 +1,130 @@
+"""Checks that need more than one file: between hosts, against the observed network, against the disk that is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from swarm.errors import InventoryError
+from swarm.inventory import uri
+from swarm.inventory.document import Document, read, short
+from swarm.inventory.fields import size
+from swarm.inventory.report import Problem, raise_for
+from swarm.paths import hosts_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from ipaddress import IPv4Address, IPv4Network
+    from pathlib import Path
+
+    from swarm.inventory.model import Host
+
+__all__ = ["NetworkFacts", "check_disk", "check_network", "cross_check", "file_of", "locate"]
+
+_UNIQUE = ("domain", "disk_path", "mac", "ip")  # two guests may well have the same host name
+
+
+def file_of(name: str) -> Path:
+    """Return the path of a host's file."""
+    return hosts_dir() / f"{name}.yaml"
+
+
+def _document(name: str) -> Document:
+    """Return the host's file, or an empty document if it cannot be read (any more), so that an error about it still has a place."""
+    path = file_of(name)
+    try:
+        return read(path)
+    except InventoryError:
+        return Document(path, {})
+
+
+def locate(name: str, *fields: str) -> str:
+    """Return "hosts/NAME.yaml:LINE:", the place of a field (like "vm", "ip"), or of the section that lacks it."""
+    document = _document(name)
+    return f"{short(document.path)}:{document.line(fields)}:"
+
+
+def cross_check(hosts: Iterable[Host], concerning: Collection[str] | None = None) -> None:
+    """Raise InventoryError if two hosts of one hypervisor claim the same domain, disk, mac or ip.
+
+    With `concerning`, only clashes in which one of these names takes part count. The error is at the file that comes later
+    in `hosts`, and names the line in the other.
+    """
+    first: dict[tuple[str, str, str], Host] = {}
+    found = []
+    for host in hosts:
+        for key in _UNIQUE:
+            value = str(getattr(host.vm, key))
+            other = first.setdefault((uri.place(host.hypervisor.uri), key, value), host)
+            if other is not host and (concerning is None or {host.name, other.name} & set(concerning)):
+                there = locate(other.name, "vm", key).rstrip(":")
+                found.append(
+                    (
+                        _document(host.name),
+                        Problem(("vm", key), f"{value} is taken already, by {there}", f"give {host.name} one of its own"),
+                    )
+                )
+    raise_for(found)
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What a libvirt network is and whom its DHCP server knows, as observed.
+
+    `dynamic_range` is the first and last address that the server gives to anybody, or None; `reservations` maps a MAC to
+    the address kept for it; `leases` maps an address to the MAC that holds it now.
+    """
+
+    name: str
+    subnet: IPv4Network
+    gateway: IPv4Address
+    dynamic_range: tuple[IPv4Address, IPv4Address] | None = None
+    reservations: Mapping[str, IPv4Address] = field(default_factory=dict)
+    leases: Mapping[IPv4Address, str] = field(default_factory=dict)
+
+    def holders(self, ip: IPv4Address) -> dict[str, str]:
+        """Return the MACs (in lower case) that `ip` belongs to, each with "reserved for" or "leased to"."""
+        held = {self.leases[ip].lower(): "leased to"} if ip in self.leases else {}
+        return held | {mac.lower(): "reserved for" for mac, reserved in self.reservations.items() if reserved == ip}
+
+    def free(self) -> IPv4Address | None:
+        """Return the lowest address that nobody holds, or None."""
+        taken = {self.gateway, *self.leases, *self.reservations.values()}
+        return next((ip for ip in self.subnet.hosts() if ip not in taken), None)
+
+
+def check_network(host: Host, network: NetworkFacts) -> None:
+    """Raise InventoryError if the host's address cannot be reserved for it in `network`.
+
+    An address inside the dynamic range is fine: dnsmasq gives a reserved address to nobody else.
+    """
+    ip, subnet = host.vm.ip, network.subnet
+    others = {mac: how for mac, how in network.holders(ip).items() if mac != host.vm.mac}
+    if ip not in subnet:
+        problem = f"is outside the network {network.name}, {subnet}"
+    elif ip == network.gateway:
+        problem = f"is the gateway of the network {network.name}"
+    elif subnet.num_addresses > 2 and ip == subnet.network_address:  # noqa: PLR2004 - RFC 3021: a network of two addresses has neither
+        problem = f"is the address of the network {network.name} itself"
+    elif subnet.num_addresses > 2 and ip == subnet.broadcast_address:  # noqa: PLR2004 - as above
+        problem = f"is the broadcast address of the network {network.name}"
+    elif others:
+        mac, how = next(iter(others.items()))
+        problem = f"is {how} {mac} in the network {network.name}"
+    else:
+        return
+    free = network.free()
+    raise InventoryError(
+        f"{locate(host.name, 'vm', 'ip')} vm.ip: {ip} {problem}", f"{free} is free" if free else "the network has no free address"
+    )
+
+
+def check_disk(host: Host, current_bytes: int | None) -> None:
+    """Raise InventoryError if the root disk, now `current_bytes` large (None: there is none yet), would have to shrink."""
+    if current_bytes is None or current_bytes <= host.vm.disk_size:
+        return
+    keep, wish = size(current_bytes), size(host.vm.disk_size)
+    raise InventoryError(
+        f"{locate(host.name, 'vm', 'disk_size')} vm.disk_size: the disk is {keep} large, and cut to {wish} it would lose data",
+        f"write {keep}, or destroy the VM and provision it anew",
+    )

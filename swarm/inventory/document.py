@@ -1,0 +1,250 @@
+"""Read one YAML file into plain values, and keep the line of each.
+
+The text is read as YAML 1.2 with the plain values of its core schema, so that a MAC address like 52:54:00:01:00:11 stays
+text (YAML 1.1 takes it for a number in base 60) and `no` is a word. What no host file needs is refused: aliases (nine
+lines of them can stand for billions of values), tags, several documents, the same key twice.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import stat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from swarm.errors import InventoryError
+from swarm.paths import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    # ruamel.yaml's events declare their slots, but no types.
+    Event = Any
+
+__all__ = ["Document", "Where", "read", "short"]
+
+Where = tuple[str | int, ...]  # a path of keys and list positions, from the top
+
+LIMIT = 256 * 1024  # bytes; a host file has one or two thousand, and the reader needs a second for 500 000
+DEPTH = 12  # the sections of a host file nest three deep
+
+# The core schema, https://yaml.org/spec/1.2.2/#1032-tag-resolution, without .inf and .nan, which no key takes.
+_NULL = {"", "~", "null", "Null", "NULL"}
+_BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INT = re.compile(r"[-+]?[0-9]{1,300}|0o[0-7]{1,300}|0x[0-9a-fA-F]{1,300}")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_INVISIBLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # the same, 5.1: what may not stand in YAML
+
+# What ruamel.yaml says → (what a person should read, hint, whether the line is the one where the unfinished thing begins).
+_SAYINGS: tuple[tuple[str, str, str | None, bool], ...] = (
+    ("while scanning a quoted scalar: found unexpected", "the quote that opens here is never closed", "close it on the same line", True),
+    ("found character '\\t'", "a tab where YAML wants spaces", "indent with spaces", False),
+    ("found character", "a value cannot begin with this character outside quotes", "put the value into quotes", False),
+    (
+        "mapping values are not allowed here",
+        "a ':' where none can be",
+        "quote a value that holds ': ', begin a section's keys in one column, and look for a missing ':' in the line above",
+        False,
+    ),
+    (
+        "while parsing a flow sequence",
+        "the list that opens with '[' here is never closed",
+        "put a text that begins with [ into quotes",
+        True,
+    ),
+    ("while parsing a flow mapping", "the '{' that opens here is never closed", "put a text that begins with { into quotes", True),
+    (
+        "expected <block end>",
+        "this does not fit what stands before it",
+        "begin the keys of a section in one column; quote a text whole or not at all",
+        False,
+    ),
+    ("could not find expected ':'", "a key without ':'", "write key: value", True),
+    (
+        "found unknown escape character",
+        "an unknown escape after \\ in double quotes",
+        "use single quotes, where \\ is a plain character",
+        False,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file's values, the line of each (counted from 1), and the plain texts as they were written."""
+
+    path: Path
+    values: Any
+    lines: dict[Where, int] = field(default_factory=dict)
+    plain: dict[Where, str] = field(default_factory=dict)
+
+    def line(self, where: Where) -> int:
+        """Return the line of the deepest part of `where` that the file holds."""
+        while where not in self.lines and where:
+            where = where[:-1]
+        return self.lines.get(where, 1)
+
+
+def short(path: Path) -> str:
+    """Return the path as people know it: hosts/NAME.yaml where it is in the project."""
+    return f"hosts/{path.name}" if path.parent == ROOT / "hosts" else str(path)
+
+
+def read(path: Path) -> Document:
+    """Return the content of a YAML file. Raise InventoryError with file and line if it cannot be read as one mapping."""
+    text = _text(path)
+    if not text.strip():
+        raise InventoryError(f"{short(path)}:1: the file is empty", "hosts/demo.yaml is a short example")
+    document = _Reader(path).document(text)
+    if not isinstance(document.values, dict):
+        raise InventoryError(
+            f"{short(path)}:{document.line(())}: expected the sections hypervisor, vm, guest and openclaw",
+            "hosts/demo.yaml is a short example",
+        )
+    return document
+
+
+def _text(path: Path) -> str:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InventoryError(
+                f"{short(path)}: expected a file, found {'a folder' if path.is_dir() else 'something else'}", "move it elsewhere"
+            )
+        with path.open("rb") as file:
+            data = file.read(LIMIT + 1)
+    except OSError as error:
+        raise InventoryError(f"{short(path)}: cannot be read: {error.strerror}") from None
+    if len(data) > LIMIT:
+        raise InventoryError(f"{short(path)}: expected at most {LIMIT // 1024} KiB, so this is no host file")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InventoryError(f"{short(path)}:{line}: not text in UTF-8", "save the file in the encoding UTF-8") from None
+    if match := _INVISIBLE.search(text):
+        line = text.count("\n", 0, match.start()) + 1
+        raise InventoryError(f"{short(path)}:{line}: the invisible character U+{ord(match[0]):04X} cannot stand in YAML", "delete it")
+    return text
+
+
+class _Reader:
+    """One pass over the parser's events."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: dict[Where, int] = {}
+        self.plain: dict[Where, str] = {}
+
+    def document(self, text: str) -> Document:
+        # Only a host file that is really read pays for the import.
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+        events: Iterator[Event] = YAML(typ="safe", pure=True).parse(text)
+        try:
+            values = None
+            for event in events:
+                kind = type(event).__name__
+                if kind == "DocumentStartEvent":
+                    if self.lines:
+                        raise self.wrong(event, "a second YAML document begins here, and a host file holds one", "remove the line ---")
+                    self.lines[()] = event.start_mark.line + 1
+                elif kind not in {"StreamStartEvent", "StreamEndEvent", "DocumentEndEvent"}:
+                    self.lines[()] = event.start_mark.line + 1
+                    values = self.node(event, events, ())
+        except MarkedYAMLError as error:
+            raise self.explain(error) from None
+        except (YAMLError, ValueError, ArithmeticError, LookupError, AssertionError, AttributeError, TypeError) as error:
+            # ruamel.yaml lets some of Python's own errors through, like OverflowError for "\UFFFFFFFF".
+            problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InventoryError(f"{short(self.path)}:1: not readable as YAML: {problem}") from None
+        return Document(self.path, values, self.lines, self.plain)
+
+    def node(self, event: Event, events: Iterator[Event], where: Where) -> Any:  # noqa: ANN401 - a YAML value is anything
+        """Return the value that begins with `event`, taking its further events from `events`."""
+        self.refuse(event, where)
+        kind = type(event).__name__
+        if kind == "ScalarEvent":
+            return self.scalar(event, where)
+        if kind == "SequenceStartEvent":
+            items: list[Any] = []
+            while type(event := next(events)).__name__ != "SequenceEndEvent":
+                self.lines[*where, len(items)] = event.start_mark.line + 1
+                items.append(self.node(event, events, (*where, len(items))))
+            return items
+        mapping: dict[str, Any] = {}
+        while type(event := next(events)).__name__ != "MappingEndEvent":
+            self.refuse(event, where)
+            if type(event).__name__ != "ScalarEvent" or not event.value:
+                raise self.wrong(event, "expected a key before ':'", None)
+            key = event.value
+            here = (*where, key)
+            if key in mapping:
+                raise self.wrong(
+                    event, f"{'.'.join(map(str, here))}: this key stands in line {self.lines[here]} already", "remove one of the two"
+                )
+            self.lines[here] = event.start_mark.line + 1
+            mapping[key] = self.node(next(events), events, here)
+        return mapping
+
+    def refuse(self, event: Event, where: Where) -> None:
+        """Raise InventoryError for what YAML has and a host file does not need."""
+        if len(where) > DEPTH:
+            raise self.wrong(event, f"sections nested more than {DEPTH} deep")
+        if type(event).__name__ == "AliasEvent":
+            raise self.wrong(
+                event,
+                f"*{event.anchor} is an alias, which host files do not have",
+                "write the value itself, or put a text that begins with * into quotes",
+            )
+        if event.anchor is not None:
+            raise self.wrong(
+                event,
+                f"&{event.anchor} is an anchor, which host files do not have",
+                "remove it, or put a text that begins with & into quotes",
+            )
+        if event.tag is not None:
+            raise self.wrong(
+                event, "a tag that begins with !, which host files do not have", "remove it, or put a text that begins with ! into quotes"
+            )
+
+    def scalar(self, event: Event, where: Where) -> str | float | bool | None:
+        """Return the value of a scalar by the core schema."""
+        text: str = event.value
+        if event.style:  # quotes or a block: always text
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise self.wrong(event, "an escape that stands for half a character", "write the character itself") from None
+            return text
+        if text in _NULL:
+            return None
+        if text in _BOOL:
+            return _BOOL[text]
+        self.plain[where] = text
+        if _INT.fullmatch(text):
+            return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+        if _FLOAT.fullmatch(text) and math.isfinite(number := float(text)):
+            return number
+        return text
+
+    def wrong(self, event: Event, message: str, hint: str | None = None) -> InventoryError:
+        """Return the error for the place where `event` begins."""
+        return InventoryError(f"{short(self.path)}:{event.start_mark.line + 1}: {message}", hint)
+
+    def explain(self, error: Any) -> InventoryError:  # noqa: ANN401 - ruamel.yaml's error has untyped attributes
+        """Return ruamel.yaml's complaint in our words, at the line where the person has to look."""
+        said = f"{error.context}: {error.problem}" if error.context else str(error.problem)
+        message, hint, opening = (
+            f"not readable as YAML: {error.problem}",
+            "check the indentation and the quotes of this line and the one above",
+            False,
+        )
+        for begin, words, advice, at_opening in _SAYINGS:
+            if begin in said:
+                message, hint, opening = words, advice or hint, at_opening
+                break
+        mark = (error.context_mark if opening else None) or error.problem_mark or error.context_mark
+        return InventoryError(f"{short(self.path)}:{mark.line + 1 if mark else 1}: {message}", hint)

@@ -1,0 +1,258 @@
+"""What each value of a host file may be: one type per kind of value, each refusing with a sentence and a hint."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from swarm.paths import ROOT
+
+__all__ = [
+    "GIB",
+    "Address",
+    "DiskPath",
+    "DiskSize",
+    "Domain",
+    "Folder",
+    "Hostname",
+    "Label",
+    "Mac",
+    "Memory",
+    "MountPoint",
+    "Name",
+    "NetworkName",
+    "SshKey",
+    "Tag",
+    "as_text",
+    "size",
+    "wrong",
+]
+
+GIB = 1 << 30
+
+# A name becomes part of file names and of Invoke's command line; "all" means every host there.
+NAME = re.compile(r"(?!all$)[a-z0-9][a-z0-9_-]{0,31}")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+_HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one label of RFC 1123
+# QEMU's own prefix for locally administered addresses; every tool of this field hands out MACs from it.
+_MAC = re.compile(r"52:54:00(:[0-9a-f]{2}){3}")
+_SIZE = re.compile(r"([1-9][0-9]{0,6}) ?([GgTt])(iB)?")
+# A qcow2 file with clusters of 64 KiB holds 4 Mi first-level entries (QCOW_MAX_L1_SIZE in QEMU's block/qcow2.h), each for 512 MiB.
+_QCOW2_LIMIT = 2048 * 1024 * GIB
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,35}")  # 36 bytes: the tag's field in the VIRTIO specification, 5.11.4
+_TARGET = re.compile(r"(/[^\s/\\]+)+")  # fstab splits at white space and reads \ as the start of an octal number
+_OWN = {"/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var"}  # noqa: S108 - no file is made there
+_KEY_TYPES = (
+    "ssh-ed25519",
+    "ssh-rsa",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+)
+
+
+def wrong(message: str, hint: str | None = None) -> PydanticCustomError:
+    """Return the error that carries a sentence and a hint through pydantic."""
+    return PydanticCustomError("wrong", "{message}", {"message": message, "hint": hint})
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise wrong("expected text without line breaks, tabs and other invisible characters")
+    return value
+
+
+def _name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise wrong("expected at most 32 lower-case letters, digits, hyphens and _, and not the word 'all', which means every host")
+    return value
+
+
+def _domain(value: str) -> str:
+    """Libvirt refuses a slash and a line break in a domain's name; swtpm_setup splits its arguments at commas."""
+    if not value or value != value.strip() or value in {".", ".."}:
+        raise wrong("expected a domain name other than '.' and '..' that neither begins nor ends with a space")
+    for bad, who in (("/", "libvirt"), (",", "swtpm")):
+        if bad in value:
+            raise wrong(f"{who} refuses a domain name with {bad!r} in it")
+    if not value.isprintable():
+        raise wrong("libvirt refuses a domain name with line breaks, tabs or other invisible characters in it")
+    if len(value.encode()) > 200:  # noqa: PLR2004 - a file name holds 255 bytes, and libvirt appends "_VARS.fd", ".xml.new" and the like
+        raise wrong("expected a domain name of at most 200 bytes, since libvirt names files after it")
+    return value
+
+
+def _hostname(value: str) -> str:
+    if not _HOSTNAME.fullmatch(value):
+        raise wrong("expected at most 63 lower-case letters, digits and inner hyphens")
+    return value
+
+
+def _label(value: str) -> str:
+    if not _LABEL.fullmatch(value):
+        raise wrong("expected a name of letters, digits, dots, hyphens, + and _")
+    return value
+
+
+def _network(value: str) -> str:
+    if not value or value != value.strip() or "/" in value or not value.isprintable():
+        raise wrong("expected the name of a libvirt network, without '/' and invisible characters", "virsh net-list --all shows them")
+    return value
+
+
+def _mac(value: str) -> str:
+    mac, example = value.lower(), "like 52:54:00:01:00:71"
+    if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", mac):
+        raise wrong(f"expected six pairs of hexadecimal digits with colons between them, {example}")
+    if int(mac[:2], 16) & 1:  # the group bit of IEEE 802
+        raise wrong(f"{mac} is a multicast address; expected one that begins with 52:54:00, {example}")
+    if not _MAC.fullmatch(mac):
+        raise wrong(f"expected a MAC address that begins with 52:54:00, QEMU's prefix, {example}")
+    return mac
+
+
+def _address(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        ip = ipaddress.IPv4Address(value)
+    except ValueError:
+        hint = f"without {value[value.index('/') :]}" if "/" in value else None
+        raise wrong("expected an IPv4 address, like 192.168.122.182", hint) from None
+    if ip.is_multicast or ip.is_loopback or ip.is_unspecified or ip.is_reserved or ip.is_link_local:
+        raise wrong(f"no machine can be given the address {ip}; expected one like 192.168.122.182")
+    return value  # pydantic makes the address of it, from text only
+
+
+def _memory(value: int) -> int:
+    if value < 512:  # noqa: PLR2004 - below that Ubuntu's installer and npm are killed by the kernel
+        hint = f"the unit is MiB: {value} GiB are {value * 1024}" if 0 < value <= 256 else None  # noqa: PLR2004 - more GiB than that is not what was meant
+        raise wrong(f"expected at least 512 MiB, found {value}", hint)
+    if value > 4 << 20:
+        raise wrong("expected at most 4194304 MiB, which is 4 TiB")
+    return value
+
+
+def _size(value: object) -> object:
+    if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
+        number = int(match[1]) * GIB * (1024 if match[2] in "Tt" else 1)
+        if number > _QCOW2_LIMIT:
+            raise wrong("expected at most 2048T, the most that a qcow2 file holds")
+        return number
+    hint = None
+    if isinstance(value, (int, str)) and (match := re.fullmatch(r"([1-9][0-9]{0,15}) ?([GgTt]?)[Bb]?", str(value))):
+        number = int(match[1])
+        # A bare number that large was meant as bytes, which other tools take.
+        hint = f"did you mean {size(number) if number >= GIB else match[1] + (match[2].upper() or 'G')}?"
+    raise wrong("expected a size in GiB or TiB with its unit, like 60G or 1T", hint)
+
+
+def size(value: int) -> str:
+    """Return a number of bytes, rounded up to whole GiB, the way a host file writes it: 60G, 1T."""
+    gib = -(-value // GIB)
+    return f"{gib}G" if gib % 1024 else f"{gib // 1024}T"
+
+
+def _absolute(value: PurePosixPath) -> PurePosixPath:
+    _printable(str(value))
+    if not value.is_absolute() or ".." in value.parts:
+        raise wrong("expected an absolute path without '..'")
+    return PurePosixPath("/", *value.parts[1:])  # POSIX leaves open what // at the start means, so pathlib keeps it
+
+
+def _disk(value: PurePosixPath) -> PurePosixPath:
+    value = _absolute(value)
+    if value.suffix != ".qcow2":
+        raise wrong("expected a file name that ends in .qcow2, since the disk is a qcow2 overlay")
+    if len(value.parts) < 3:  # noqa: PLR2004 - the root, a folder and the file
+        raise wrong(
+            "expected a file in a folder of its own, which becomes a libvirt pool, not in /", "like /var/lib/libvirt/images/zap.qcow2"
+        )
+    return value
+
+
+def _target(value: PurePosixPath) -> PurePosixPath:
+    value = _absolute(value)
+    text = str(value)
+    if text == "/" or text in _OWN or text.startswith(("/proc/", "/sys/", "/dev/")):
+        raise wrong(f"a share mounted at {text} would hide the guest's own files", "like /mnt/swarm")
+    if not _TARGET.fullmatch(text):
+        raise wrong("expected a path without spaces and backslashes, which the guest's fstab gives a meaning of their own")
+    return value
+
+
+def _folder(value: Path) -> Path:
+    _printable(str(value))
+    try:
+        value = value.expanduser()
+    except RuntimeError:
+        raise wrong(f"there is no user {value.parts[0].removeprefix('~')!r} whose home {value.parts[0]} could be") from None
+    return value if value.is_absolute() else ROOT / value
+
+
+def _tag(value: str) -> str:
+    if not _TAG.fullmatch(value):
+        raise wrong("expected at most 36 letters, digits, dots, hyphens and _, beginning with a letter, a digit or _")
+    return value
+
+
+def _ssh_key(value: str) -> str:
+    value = value.strip()
+    if "PRIVATE KEY" in value:
+        raise wrong(
+            "this is a private key, which belongs in no file but its own; expected a public key",
+            "the content of the file that ends in .pub",
+        )
+    parts = value.split(maxsplit=2)
+    if not value.isprintable() or len(parts) < 2 or parts[0] not in _KEY_TYPES:  # noqa: PLR2004 - type and key
+        raise wrong("expected one SSH public key, like 'ssh-ed25519 AAAA… name'", f"known types: {', '.join(_KEY_TYPES)}")
+    try:
+        blob = base64.b64decode(parts[1], validate=True)
+    except binascii.Error:
+        blob = b""
+    # RFC 4253, 6.6: the key repeats its type, and every part of it follows its own length in four bytes.
+    fields, rest = [], blob
+    while len(rest) >= 4:  # noqa: PLR2004 - the four bytes of a length
+        end = 4 + int.from_bytes(rest[:4], "big")
+        if end > len(rest):
+            break
+        fields.append(rest[4:end])
+        rest = rest[end:]
+    if rest or len(fields) < 2 or fields[0] != parts[0].encode():  # noqa: PLR2004 - type and key
+        raise wrong("this SSH public key is damaged or cut short", "copy the whole line of the .pub file")
+    return value
+
+
+def as_text(pattern: str, *examples: str, **more: Any) -> WithJsonSchema:
+    """Return the JSON Schema of a text, the whole of which `pattern` must match.
+
+    Editors use ECMAScript's dialect, in which a hyphen outside brackets must not be escaped.
+    """
+    return WithJsonSchema({"type": "string", "pattern": f"^{pattern}$", "examples": list(examples), **more})
+
+
+Name = Annotated[str, AfterValidator(_name)]
+NetworkName = Annotated[str, AfterValidator(_network), as_text(r"[^\s/]([^/]*[^\s/])?", "default")]
+Label = Annotated[str, AfterValidator(_label), as_text(_LABEL.pattern, "ubuntu-24.04")]
+Domain = Annotated[str, AfterValidator(_domain), as_text(r"[^\s/,]([^/,]*[^\s/,])?", "zap [claw]", maxLength=200)]
+Hostname = Annotated[str, AfterValidator(_hostname), as_text(_HOSTNAME.pattern, "zap")]
+Mac = Annotated[str, AfterValidator(_mac), as_text(_MAC.pattern.replace("a-f", "A-Fa-f"), "52:54:00:01:00:71")]
+Address = Annotated[ipaddress.IPv4Address, BeforeValidator(_address), WithJsonSchema({"type": "string", "format": "ipv4"})]
+Memory = Annotated[int, AfterValidator(_memory), WithJsonSchema({"type": "integer", "minimum": 512, "maximum": 4 << 20})]
+DiskSize = Annotated[int, BeforeValidator(_size), PlainSerializer(size, when_used="json"), as_text(_SIZE.pattern, "60G", "1T")]
+DiskPath = Annotated[PurePosixPath, AfterValidator(_disk), as_text(r"/.+/[^/]+\.qcow2", "/var/lib/libvirt/images/zap.qcow2")]
+MountPoint = Annotated[PurePosixPath, AfterValidator(_target), as_text(_TARGET.pattern, "/mnt/swarm")]
+Folder = Annotated[Path, AfterValidator(_folder), as_text(r".+", "~/lab/swarm", "share")]
+Tag = Annotated[str, AfterValidator(_tag), as_text(_TAG.pattern, "swarm")]
+SshKey = Annotated[
+    str, AfterValidator(_ssh_key), as_text(rf"\s*({'|'.join(_KEY_TYPES).replace('.', '[.]')})\s.*", "ssh-ed25519 AAAA… name")
+]

@@ -1,0 +1,91 @@
+"""From names to hosts: find the host files, read them, validate them."""
+
+from __future__ import annotations
+
+import json
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from swarm.errors import InventoryError
+from swarm.inventory.checks import cross_check, file_of
+from swarm.inventory.document import read, short
+from swarm.inventory.fields import NAME
+from swarm.inventory.model import Host
+from swarm.inventory.report import Problem, problems, raise_for
+from swarm.paths import hosts_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = ["load", "load_all", "load_several", "names"]
+
+
+def names() -> list[str]:
+    """Return the names of all host files, sorted. Hidden files, like an editor's, are none."""
+    return sorted(path.stem for path in hosts_dir().glob("*.yaml") if not path.name.startswith("."))
+
+
+def load(name: str) -> Host:
+    """Return the host called `name`. Raise InventoryError if there is no such file or it is wrong in any way."""
+    path = file_of(name)
+    if not NAME.fullmatch(name) or not (path.exists() or path.is_symlink()):
+        raise _unknown(name, path)
+    document = read(path)
+    values: dict[str, Any] = document.values
+    found = [Problem(("name",), "unknown key, since the file's name is the host's name", "remove the line")] if "name" in values else []
+    try:
+        # As JSON, since only there a strict pydantic takes text for an address or a path, and still no text for a number.
+        host = Host.model_validate_json(json.dumps({**values, "name": name}), strict=True)
+    except ValidationError as error:
+        found += problems(document, error.errors(include_url=False))
+    else:
+        source = (values["vm"].get("virtiofs") or {}).get("source", "/")
+        if host.hypervisor.far and not source.startswith("/"):
+            message = "expected an absolute path, since the hypervisor is another machine"
+            found.append(Problem(("vm", "virtiofs", "source"), message, "~ and relative paths start on this machine"))
+    raise_for([(document, problem) for problem in found])
+    return host
+
+
+def load_several(chosen: Sequence[str]) -> list[Host]:
+    """Return the hosts called `chosen`, in that order, each checked against every other host file.
+
+    Raise InventoryError if one of them is wrong or claims what another host has. A host file that is not chosen and cannot
+    be read hinders nobody.
+    """
+    hosts = [load(name) for name in dict.fromkeys(chosen)]
+    others = []
+    for name in names():
+        if name not in chosen:
+            try:
+                others.append(load(name))
+            except InventoryError:
+                continue  # it says so itself when somebody chooses it
+    cross_check([*others, *hosts], chosen)
+    return hosts
+
+
+def load_all() -> list[Host]:
+    """Return every host, sorted by name. Raise InventoryError at the first wrong file, or at a clash between two."""
+    hosts = [load(name) for name in names()]
+    cross_check(hosts)
+    return hosts
+
+
+def _unknown(name: str, path: Path) -> InventoryError:
+    known = names()
+    if name in known:  # the file is there, so its name is the problem
+        return InventoryError(
+            f"{short(path)}: {name!r} cannot be a host's name",
+            "rename the file: lower-case letters, digits, - and _, at most 32, and not 'all'",
+        )
+    near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    hint = (
+        f"did you mean {near[0]}?" if near else f"known hosts: {', '.join(known)}" if known else f"there are no host files in {hosts_dir()}"
+    )
+    if "/" not in name and path.with_suffix(".yml").exists():
+        hint = f"rename {name}.yml to {name}.yaml"
+    return InventoryError(f"there is no host {name!r}, since {short(path)} does not exist", hint)

@@ -1,0 +1,136 @@
+"""What a host file may say: its sections and keys, frozen once they are read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from swarm.inventory import uri as addresses
+from swarm.inventory.fields import (
+    Address,
+    DiskPath,
+    DiskSize,
+    Domain,
+    Folder,
+    Hostname,
+    Label,
+    Mac,
+    Memory,
+    MountPoint,
+    Name,
+    NetworkName,
+    SshKey,
+    Tag,
+    as_text,
+    wrong,
+)
+from swarm.paths import hosts_dir
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Guest", "Host", "Hypervisor", "Openclaw", "Section", "Virtiofs", "Vm"]
+
+
+def _uri(value: str) -> str:
+    if problem := addresses.check(value):
+        raise wrong(*problem)
+    return value
+
+
+Uri = Annotated[
+    str,
+    AfterValidator(_uri),
+    as_text(
+        r"(embedded|(qemu(\+(unix|ssh|libssh|libssh2|tls))?|test)://.*/.+)",
+        "qemu:///system",
+        "qemu+ssh://root@box/system",
+        addresses.EMBEDDED,
+    ),
+]
+
+
+class Section(BaseModel):
+    """A part of a host file: frozen, and without keys that nobody knows. Errors never repeat the values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", field_title_generator=lambda name, _: name, hide_input_in_errors=True)
+
+
+class Hypervisor(Section):
+    """Where the VM lives."""
+
+    uri: Uri = Field(
+        default="qemu:///system",
+        description="libvirt's address: qemu:///system, qemu+ssh://user@box/system, or 'embedded' for swarm's own private libvirt.",
+    )
+    network: NetworkName = Field(
+        default="default", description="The libvirt network that the VM is plugged into; it must hand out addresses by DHCP."
+    )
+    acceleration: Literal["auto", "kvm", "emulation"] = Field(default="auto", description="'auto' takes KVM where it truly works.")
+
+    @property
+    def far(self) -> bool:
+        """Whether it is another machine, so that its folders are not ours."""
+        return addresses.far(self.uri)
+
+
+class Virtiofs(Section):
+    """A folder of the hypervisor that the guest sees."""
+
+    source: Folder = Field(description="The folder on the hypervisor; ~ is your home, a relative path starts at the project's folder.")
+    tag: Tag = Field(description="The name under which the guest finds it.")
+    target: MountPoint = Field(description="Where the guest mounts it.")
+
+
+class Vm(Section):
+    """The virtual machine."""
+
+    domain: Domain = Field(description="The libvirt domain's name; spaces and brackets are fine.")
+    hostname: Hostname = Field(description="The guest's host name.")
+    image: Label = Field(default="ubuntu-24.04", description="A name of the image catalogue; `inv images` lists them.")
+    memory_mib: Memory = Field(description="Memory in MiB.")
+    # More than 255 need an IOMMU with extended interrupt mode, which swarm's domains do not have (libvirt's qemu_validate.c).
+    vcpus: int = Field(ge=1, le=255, description="Virtual processors.")
+    disk_path: DiskPath = Field(
+        description="The root disk on the hypervisor, a .qcow2 file in a folder that is, or becomes, a libvirt pool."
+    )
+    disk_size: DiskSize = Field(description="The root disk's size with its unit: 60G. It may grow later, never shrink.")
+    mac: Mac = Field(description="The network card's address, beginning with 52:54:00.")
+    ip: Address = Field(description="The address that libvirt's DHCP server reserves for the VM.")
+    virtiofs: Virtiofs | None = Field(default=None, description="A shared folder; leave it out for none.")
+    autostart: bool = Field(default=True, description="Start the VM with its hypervisor.")
+
+
+class Guest(Section):
+    """Settings inside the guest."""
+
+    swappiness: int = Field(default=10, ge=0, le=200, description="vm.swappiness, 0 to 200.")
+
+
+class Openclaw(Section):
+    """OpenClaw in the guest."""
+
+    install_mode: Literal["release", "development"] = Field(
+        default="release",
+        description="'release' installs the npm package, 'development' builds a git checkout.",
+    )
+    ssh_keys: tuple[SshKey, ...] = Field(
+        default=(),
+        description="Public keys that may log in as root and openclaw; with none, swarm makes a key of its own.",
+    )
+
+
+class Host(Section):
+    """One VM, as its host file states it."""
+
+    name: Name = Field(description="The file's name without .yaml.")
+    hypervisor: Hypervisor = Field(default=Hypervisor(), description="Where the VM lives.")
+    vm: Vm
+    guest: Guest = Field(default=Guest(), description="Settings inside the guest.")
+    openclaw: Openclaw = Field(default=Openclaw(), description="OpenClaw in the guest.")
+
+    @property
+    def known_hosts(self) -> Path:
+        """The file that pins this guest's SSH host key."""
+        return hosts_dir() / f"{self.name}.known_hosts"

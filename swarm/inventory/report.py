@@ -1,0 +1,212 @@
+"""Say what is wrong with a host file: pydantic's findings as sentences with file, line, field and a hint.
+
+One problem is one sentence with its hint. Several are all listed, one per line in the order of the file, since a person
+who has to correct four lines wants to open the file once.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from swarm.errors import InventoryError
+from swarm.inventory.document import short
+from swarm.inventory.model import Host
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pydantic_core import ErrorDetails
+
+    from swarm.inventory.document import Document, Where
+
+__all__ = ["Problem", "problems", "raise_for"]
+
+MOST = 20  # problems in one report; more than that is not a host file
+
+# How each kind of value is called, by the beginning of pydantic's name for the error.
+_WANTED = {
+    "int": "a whole number",
+    "bool": "true or false",
+    "string": "text",
+    "model": "a section with keys of its own",
+    "tuple": "a list",
+}
+_WORDS = {"true": "true", "false": "false", "yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, and where."""
+
+    where: Where
+    message: str
+    hint: str | None = None
+
+    @property
+    def field(self) -> str:
+        """The field as people write it: vm.ip, openclaw.ssh_keys[2] (counted from 1)."""
+        text = ""
+        for part in self.where:
+            text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if part.isprintable() else f".{part!r}"
+        return text.lstrip(".")
+
+    def at(self, document: Document) -> str:
+        """Return file:line: field: what is wrong."""
+        return f"{short(document.path)}:{document.line(self.where)}: {self.field}: {self.message}"
+
+
+def raise_for(found: Sequence[tuple[Document, Problem]]) -> None:
+    """Raise one InventoryError for all problems; do nothing if there are none."""
+    if not found:
+        return
+    if len(found) == 1:
+        document, problem = found[0]
+        raise InventoryError(problem.at(document), problem.hint)
+    found = sorted(found, key=lambda one: (str(one[0].path), one[0].line(one[1].where)))
+    lines = [f"\n  {problem.at(document)}{f' ({problem.hint})' if problem.hint else ''}" for document, problem in found[:MOST]]
+    more = f"\n  and {len(found) - MOST} more" if len(found) > MOST else ""
+    raise InventoryError(
+        f"{len(found)} problems in {' and '.join(dict.fromkeys(short(document.path) for document, _ in found))}:{''.join(lines)}{more}"
+    )
+
+
+def problems(document: Document, errors: Sequence[ErrorDetails]) -> list[Problem]:
+    """Return pydantic's errors as problems.
+
+    A key that is missing only because it is misspelt is one problem, told at the misspelt key.
+    """
+    meant: dict[Where, Where | None] = {}
+    found = []
+    for error in errors:
+        where = error["loc"]
+        if error["type"] == "extra_forbidden":
+            meant[where] = _meant(where)
+            found.append(_unknown(where, meant[where]))
+        elif error["type"] != "missing":
+            found.append(_wrong(document, error))
+    guesses = {guess[:length] for guess in meant.values() if guess for length in range(1, len(guess) + 1)}
+    found += [_missing(error["loc"]) for error in errors if error["type"] == "missing" and error["loc"] not in guesses]
+    return found
+
+
+def _missing(where: Where) -> Problem:
+    keys = _keys(where)
+    if keys:
+        return Problem(where, "this section is missing", f"hosts/demo.yaml is a short example of {where[-1]}")
+    return Problem(where, "this key is missing", "hosts/zap.yaml shows every key")
+
+
+def _wrong(document: Document, error: ErrorDetails) -> Problem:
+    where, kind, value, ctx = error["loc"], error["type"], error.get("input"), error.get("ctx", {})
+    if kind == "wrong":
+        return Problem(where, ctx["message"], ctx["hint"])
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']+)'", ctx["expected"])
+        near = get_close_matches(str(value).lower(), choices, n=1)
+        return Problem(where, f"expected {_either(choices)}, found {_found(value)}", f"did you mean {near[0]}?" if near else None)
+    if kind in {"greater_than_equal", "less_than_equal"}:
+        bound = f"at least {ctx['ge']}" if "ge" in ctx else f"at most {ctx['le']}"
+        return Problem(where, f"expected {bound}, found {value}")
+    wanted = _WANTED.get(kind.split("_")[0])
+    if not wanted:  # no type of ours gives another error; should one ever, pydantic's words are better than none
+        return Problem(where, error["msg"][0].lower() + error["msg"][1:])
+    # A private key in the wrong place must not be repeated on the screen.
+    shown = "" if "ssh_keys" in where else f", found {_found(value)}"
+    return Problem(where, f"expected {wanted}{shown}", _remedy(wanted, value, document.plain.get(where)))
+
+
+def _remedy(wanted: str, value: object, plain: str | None) -> str | None:
+    """Return how to write what was probably meant."""
+    hint = None
+    match wanted, value:
+        case "text", bool() | int() | float():
+            hint = f'put it into quotes: "{plain}"'
+        case "a whole number", str() if re.fullmatch(r"[0-9]{1,9}", value):
+            hint = f"write it without quotes: {value}"
+        case "a whole number", float() if value.is_integer():
+            hint = f"write {int(value)}"
+        case "true or false", str() if value.lower() in _WORDS:
+            hint = f"write {_WORDS[value.lower()]}, without quotes"
+        case "a section with keys of its own", None:
+            hint = "indent its keys below it, or remove the line"
+        case "a list", str():
+            hint = "begin each item on a line of its own with '- '"
+    return hint
+
+
+def _found(value: object) -> str:
+    """Return what stands there instead, in a few words."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f"the text {value if len(value) <= 40 else value[:39] + '…'!r}"  # noqa: PLR2004 - enough to recognise it
+    if isinstance(value, (list, dict)):
+        return "a list" if isinstance(value, list) else "a section"
+    return str(value)
+
+
+def _either(choices: Sequence[str]) -> str:
+    return f"{', '.join(choices[:-1])} or {choices[-1]}"
+
+
+def _unknown(where: Where, guess: Where | None) -> Problem:
+    if where == ("name",):
+        return Problem(where, "unknown key, since the file's name is the host's name", "remove the line")
+    if not guess:
+        keys = _keys(where[:-1])
+        return Problem(where, "unknown key", f"known here: {', '.join(keys)}")
+    if guess[:-1] == where[:-1]:
+        return Problem(where, "unknown key", f"did you mean {guess[-1]}?")
+    return Problem(where, "unknown key here", f"write {guess[-1]} in the section {'.'.join(map(str, guess[:-1]))}")
+
+
+def _meant(where: Where) -> Where | None:
+    """Return the key that an unknown one probably stands for.
+
+    Known are keys in the wrong section, and the names with a prefix that Ansible's host_vars had: openclaw_install_mode,
+    vm_virtiofs_tag.
+    """
+    word = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(where[-1])).lower()).strip("_")
+    if where == ("name",) or not word:
+        return None
+    leaves = _leaves()
+    spellings = {"_".join(path[start:]): path for path in leaves for start in range(len(path))}
+    here = [path[-1] for path in leaves if path[:-1] == where[:-1]]
+    if word in here:
+        return (*where[:-1], word)
+    fitting = [spelling for spelling in spellings if f"_{word}".endswith(f"_{spelling}")]
+    if fitting:
+        return spellings[max(fitting, key=len)]
+    if near := get_close_matches(word, _keys(where[:-1]), n=1):
+        return (*where[:-1], near[0])
+    if near := get_close_matches(word, spellings, n=1, cutoff=0.75):
+        return spellings[near[0]]
+    return None
+
+
+def _leaves(where: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Return every key that holds a value, as paths."""
+    paths: list[tuple[str, ...]] = []
+    for key in _keys(where):
+        paths += _leaves((*where, key)) or [(*where, key)]
+    return paths
+
+
+def _keys(where: Where) -> list[str]:
+    """Return the keys that the model knows in the section `where`; none if that is not a section."""
+    model: Any = Host
+    for part in where:
+        fields: Mapping[str, Any] = model.model_fields
+        annotation = fields[part].annotation if isinstance(part, str) and part in fields else None
+        kinds = (annotation, *getattr(annotation, "__args__", ()))
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if model is None:
+            return []
+    return [key for key in model.model_fields if (model, key) != (Host, "name")]
