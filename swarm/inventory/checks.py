@@ -9,7 +9,7 @@ from swarm.errors import InventoryError
 from swarm.inventory import uri
 from swarm.inventory.document import Document, read, short
 from swarm.inventory.fields import size
-from swarm.inventory.report import Problem, raise_for
+from swarm.inventory.report import Problem, failure
 from swarm.paths import hosts_dir
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _document(name: str) -> Document:
     path = file_of(name)
     try:
         return read(path)
-    except InventoryError:
+    except (InventoryError, FileNotFoundError):
         return Document(path, {})
 
 
@@ -64,7 +64,8 @@ def cross_check(hosts: Iterable[Host], concerning: Collection[str] | None = None
                         Problem(("vm", key), f"{value} is taken already, by {there}", f"give {host.name} one of its own"),
                     )
                 )
-    raise_for(found)
+    if found:
+        raise failure(found)
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,10 @@ def short(path: Path) -> str:
 
 
 def read(path: Path) -> Document:
-    """Return the content of a YAML file. Raise InventoryError with file and line if it cannot be read as one mapping."""
+    """Return the content of a YAML file.
+
+    Raise FileNotFoundError if there is none, and InventoryError with file and line if it cannot be read as one mapping.
+    """
     text = _text(path)
     if not text.strip():
         raise InventoryError(f"{short(path)}:1: the file is empty", "hosts/demo.yaml is a short example")
@@ -114,6 +117,8 @@ def _text(path: Path) -> str:
             )
         with path.open("rb") as file:
             data = file.read(LIMIT + 1)
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise InventoryError(f"{short(path)}: cannot be read: {error.strerror}") from None
     if len(data) > LIMIT:
@@ -159,7 +164,8 @@ class _Reader:
         except (YAMLError, ValueError, ArithmeticError, LookupError, AssertionError, AttributeError, TypeError) as error:
             # ruamel.yaml lets some of Python's own errors through, like OverflowError for "\UFFFFFFFF".
             problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InventoryError(f"{short(self.path)}:1: not readable as YAML: {problem}") from None
+            line = max(self.lines.values(), default=1)  # of the last thing that could be read
+            raise InventoryError(f"{short(self.path)}:{line}: not readable as YAML: {problem}", "look at this line and the next") from None
         return Document(self.path, values, self.lines, self.plain)
 
     def node(self, event: Event, events: Iterator[Event], where: Where) -> Any:  # noqa: ANN401 - a YAML value is anything
@@ -219,11 +225,11 @@ class _Reader:
             except UnicodeEncodeError:
                 raise self.wrong(event, "an escape that stands for half a character", "write the character itself") from None
             return text
+        self.plain[where] = text
         if text in _NULL:
             return None
         if text in _BOOL:
             return _BOOL[text]
-        self.plain[where] = text
         if _INT.fullmatch(text):
             return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
         if _FLOAT.fullmatch(text) and math.isfinite(number := float(text)):

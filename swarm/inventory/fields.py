@@ -121,16 +121,14 @@ def _mac(value: str) -> str:
 
 
 def _address(value: object) -> object:
-    if not isinstance(value, str):
-        return value
     try:
-        ip = ipaddress.IPv4Address(value)
+        ip = ipaddress.IPv4Address(value if isinstance(value, (str, ipaddress.IPv4Address)) else "")
     except ValueError:
-        hint = f"without {value[value.index('/') :]}" if "/" in value else None
+        hint = f"without {value[value.index('/') :]}" if isinstance(value, str) and "/" in value else None
         raise wrong("expected an IPv4 address, like 192.168.122.182", hint) from None
     if ip.is_multicast or ip.is_loopback or ip.is_unspecified or ip.is_reserved or ip.is_link_local:
         raise wrong(f"no machine can be given the address {ip}; expected one like 192.168.122.182")
-    return value  # pydantic makes the address of it, from text only
+    return value  # pydantic makes the address of it
 
 
 def _memory(value: int) -> int:
@@ -232,27 +230,25 @@ def _ssh_key(value: str) -> str:
     return value
 
 
-def as_text(pattern: str, *examples: str, **more: Any) -> WithJsonSchema:
+def as_text(pattern: str, **more: Any) -> WithJsonSchema:
     """Return the JSON Schema of a text, the whole of which `pattern` must match.
 
     Editors use ECMAScript's dialect, in which a hyphen outside brackets must not be escaped.
     """
-    return WithJsonSchema({"type": "string", "pattern": f"^{pattern}$", "examples": list(examples), **more})
+    return WithJsonSchema({"type": "string", "pattern": f"^{pattern}$", **more})
 
 
 Name = Annotated[str, AfterValidator(_name)]
-NetworkName = Annotated[str, AfterValidator(_network), as_text(r"[^\s/]([^/]*[^\s/])?", "default")]
-Label = Annotated[str, AfterValidator(_label), as_text(_LABEL.pattern, "ubuntu-24.04")]
-Domain = Annotated[str, AfterValidator(_domain), as_text(r"[^\s/,]([^/,]*[^\s/,])?", "zap [claw]", maxLength=200)]
-Hostname = Annotated[str, AfterValidator(_hostname), as_text(_HOSTNAME.pattern, "zap")]
-Mac = Annotated[str, AfterValidator(_mac), as_text(_MAC.pattern.replace("a-f", "A-Fa-f"), "52:54:00:01:00:71")]
+NetworkName = Annotated[str, AfterValidator(_network), as_text(r"[^\s/]([^/]*[^\s/])?")]
+Label = Annotated[str, AfterValidator(_label), as_text(_LABEL.pattern)]
+Domain = Annotated[str, AfterValidator(_domain), as_text(r"[^\s/,]([^/,]*[^\s/,])?", maxLength=200)]
+Hostname = Annotated[str, AfterValidator(_hostname), as_text(_HOSTNAME.pattern)]
+Mac = Annotated[str, AfterValidator(_mac), as_text(_MAC.pattern.replace("a-f", "A-Fa-f"))]
 Address = Annotated[ipaddress.IPv4Address, BeforeValidator(_address), WithJsonSchema({"type": "string", "format": "ipv4"})]
 Memory = Annotated[int, AfterValidator(_memory), WithJsonSchema({"type": "integer", "minimum": 512, "maximum": 4 << 20})]
-DiskSize = Annotated[int, BeforeValidator(_size), PlainSerializer(size, when_used="json"), as_text(_SIZE.pattern, "60G", "1T")]
-DiskPath = Annotated[PurePosixPath, AfterValidator(_disk), as_text(r"/.+/[^/]+\.qcow2", "/var/lib/libvirt/images/zap.qcow2")]
-MountPoint = Annotated[PurePosixPath, AfterValidator(_target), as_text(_TARGET.pattern, "/mnt/swarm")]
-Folder = Annotated[Path, AfterValidator(_folder), as_text(r".+", "~/lab/swarm", "share")]
-Tag = Annotated[str, AfterValidator(_tag), as_text(_TAG.pattern, "swarm")]
-SshKey = Annotated[
-    str, AfterValidator(_ssh_key), as_text(rf"\s*({'|'.join(_KEY_TYPES).replace('.', '[.]')})\s.*", "ssh-ed25519 AAAA… name")
-]
+DiskSize = Annotated[int, BeforeValidator(_size), PlainSerializer(size, when_used="json"), as_text(_SIZE.pattern)]
+DiskPath = Annotated[PurePosixPath, AfterValidator(_disk), as_text(r"/.+/[^/]+\.qcow2")]
+MountPoint = Annotated[PurePosixPath, AfterValidator(_target), as_text(_TARGET.pattern)]
+Folder = Annotated[Path, AfterValidator(_folder), as_text(r".+")]
+Tag = Annotated[str, AfterValidator(_tag), as_text(_TAG.pattern)]
+SshKey = Annotated[str, AfterValidator(_ssh_key), as_text(rf"\s*({'|'.join(_KEY_TYPES).replace('.', '[.]')})\s.*")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -13,12 +13,13 @@ from swarm.inventory.checks import cross_check, file_of
 from swarm.inventory.document import read, short
 from swarm.inventory.fields import NAME
 from swarm.inventory.model import Host
-from swarm.inventory.report import Problem, problems, raise_for
+from swarm.inventory.report import Problem, failure, problems
 from swarm.paths import hosts_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+
+    from swarm.inventory.document import Document
 
 __all__ = ["load", "load_all", "load_several", "names"]
 
@@ -31,22 +32,32 @@ def names() -> list[str]:
 def load(name: str) -> Host:
     """Return the host called `name`. Raise InventoryError if there is no such file or it is wrong in any way."""
     path = file_of(name)
-    if not NAME.fullmatch(name) or not (path.exists() or path.is_symlink()):
-        raise _unknown(name, path)
-    document = read(path)
-    values: dict[str, Any] = document.values
-    found = [Problem(("name",), "unknown key, since the file's name is the host's name", "remove the line")] if "name" in values else []
+    if not NAME.fullmatch(name):
+        raise _misnamed(name)
+    try:
+        document = read(path)
+    except FileNotFoundError:
+        raise _unknown(name) from None
+    host = _validate(name, document)
+    if isinstance(host, Host):
+        return host
+    raise failure([(document, problem) for problem in host])
+
+
+def _validate(name: str, document: Document) -> Host | list[Problem]:
+    """Return the host, or what is wrong with it."""
+    values = document.values
+    if "name" in values:
+        return [Problem(("name",), "unknown key, since the file's name is the host's name", "remove the line")]
     try:
         # As JSON, since only there a strict pydantic takes text for an address or a path, and still no text for a number.
         host = Host.model_validate_json(json.dumps({**values, "name": name}), strict=True)
     except ValidationError as error:
-        found += problems(document, error.errors(include_url=False))
-    else:
-        source = (values["vm"].get("virtiofs") or {}).get("source", "/")
-        if host.hypervisor.far and not source.startswith("/"):
-            message = "expected an absolute path, since the hypervisor is another machine"
-            found.append(Problem(("vm", "virtiofs", "source"), message, "~ and relative paths start on this machine"))
-    raise_for([(document, problem) for problem in found])
+        return problems(document, error.errors(include_url=False))
+    source = (values["vm"].get("virtiofs") or {}).get("source", "/")
+    if host.hypervisor.far and not source.startswith("/"):
+        message = "expected an absolute path, since the hypervisor is another machine"
+        return [Problem(("vm", "virtiofs", "source"), message, "~ and relative paths start on this machine")]
     return host
 
 
@@ -75,17 +86,24 @@ def load_all() -> list[Host]:
     return hosts
 
 
-def _unknown(name: str, path: Path) -> InventoryError:
-    known = names()
-    if name in known:  # the file is there, so its name is the problem
-        return InventoryError(
-            f"{short(path)}: {name!r} cannot be a host's name",
-            "rename the file: lower-case letters, digits, - and _, at most 32, and not 'all'",
-        )
+def _near(name: str) -> str:
+    known = [one for one in names() if NAME.fullmatch(one)]
     near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    hint = (
-        f"did you mean {near[0]}?" if near else f"known hosts: {', '.join(known)}" if known else f"there are no host files in {hosts_dir()}"
-    )
-    if "/" not in name and path.with_suffix(".yml").exists():
-        hint = f"rename {name}.yml to {name}.yaml"
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"known hosts: {', '.join(known)}" if known else f"there are no host files in {hosts_dir()}"
+
+
+def _misnamed(name: str) -> InventoryError:
+    rule = "at most 32 lower-case letters, digits, - and _, and not the word all"
+    if name in names():
+        return InventoryError(f"{short(file_of(name))}: {name!r} cannot be a host's name", f"rename the file: {rule}")
+    return InventoryError(f"there can be no host {name!r}, since a name has {rule}", _near(name))
+
+
+def _unknown(name: str) -> InventoryError:
+    path = file_of(name)
+    if path.is_symlink():
+        return InventoryError(f"{short(path)} is a link to a file that does not exist", f"it points at {path.readlink()}")
+    hint = f"rename {name}.yml to {name}.yaml" if path.with_suffix(".yml").is_file() else _near(name)
     return InventoryError(f"there is no host {name!r}, since {short(path)} does not exist", hint)

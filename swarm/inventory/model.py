@@ -42,12 +42,7 @@ def _uri(value: str) -> str:
 Uri = Annotated[
     str,
     AfterValidator(_uri),
-    as_text(
-        r"(embedded|(qemu(\+(unix|ssh|libssh|libssh2|tls))?|test)://.*/.+)",
-        "qemu:///system",
-        "qemu+ssh://root@box/system",
-        addresses.EMBEDDED,
-    ),
+    as_text(r"(embedded|(qemu(\+(unix|ssh|libssh|libssh2|tls))?|test)://.*/.+)"),
 ]
 
 
@@ -63,6 +58,7 @@ class Hypervisor(Section):
     uri: Uri = Field(
         default="qemu:///system",
         description="libvirt's address: qemu:///system, qemu+ssh://user@box/system, or 'embedded' for swarm's own private libvirt.",
+        examples=["qemu:///system", "qemu+ssh://root@box/system", addresses.EMBEDDED],
     )
     network: NetworkName = Field(
         default="default", description="The libvirt network that the VM is plugged into; it must hand out addresses by DHCP."
@@ -78,26 +74,34 @@ class Hypervisor(Section):
 class Virtiofs(Section):
     """A folder of the hypervisor that the guest sees."""
 
-    source: Folder = Field(description="The folder on the hypervisor; ~ is your home, a relative path starts at the project's folder.")
-    tag: Tag = Field(description="The name under which the guest finds it.")
-    target: MountPoint = Field(description="Where the guest mounts it.")
+    source: Folder = Field(
+        description="The folder on the hypervisor; ~ is your home, a relative path starts at the project's folder.",
+        examples=["~/lab/swarm", "share"],
+    )
+    tag: Tag = Field(description="The name under which the guest finds it.", examples=["swarm"])
+    target: MountPoint = Field(description="Where the guest mounts it.", examples=["/mnt/swarm"])
 
 
 class Vm(Section):
     """The virtual machine."""
 
-    domain: Domain = Field(description="The libvirt domain's name; spaces and brackets are fine.")
-    hostname: Hostname = Field(description="The guest's host name.")
-    image: Label = Field(default="ubuntu-24.04", description="A name of the image catalogue; `inv images` lists them.")
-    memory_mib: Memory = Field(description="Memory in MiB.")
-    # More than 255 need an IOMMU with extended interrupt mode, which swarm's domains do not have (libvirt's qemu_validate.c).
-    vcpus: int = Field(ge=1, le=255, description="Virtual processors.")
-    disk_path: DiskPath = Field(
-        description="The root disk on the hypervisor, a .qcow2 file in a folder that is, or becomes, a libvirt pool."
+    domain: Domain = Field(description="The libvirt domain's name; spaces and brackets are fine.", examples=["zap [claw]"])
+    hostname: Hostname = Field(description="The guest's host name.", examples=["zap"])
+    image: Label = Field(
+        default="ubuntu-24.04", description="A name of the image catalogue; `inv images` lists them.", examples=["ubuntu-24.04", "built"]
     )
-    disk_size: DiskSize = Field(description="The root disk's size with its unit: 60G. It may grow later, never shrink.")
-    mac: Mac = Field(description="The network card's address, beginning with 52:54:00.")
-    ip: Address = Field(description="The address that libvirt's DHCP server reserves for the VM.")
+    memory_mib: Memory = Field(description="Memory in MiB.", examples=[3072])
+    # More than 255 need an IOMMU with extended interrupt mode, which swarm's domains do not have (libvirt's qemu_validate.c).
+    vcpus: int = Field(ge=1, le=255, description="Virtual processors.", examples=[2])
+    disk_path: DiskPath = Field(
+        description="The root disk on the hypervisor, a .qcow2 file in a folder that is, or becomes, a libvirt pool.",
+        examples=["/var/lib/libvirt/images/zap.qcow2"],
+    )
+    disk_size: DiskSize = Field(
+        description="The root disk's size with its unit: 60G. It may grow later, never shrink.", examples=["60G", "1T"]
+    )
+    mac: Mac = Field(description="The network card's address, beginning with 52:54:00.", examples=["52:54:00:01:00:71"])
+    ip: Address = Field(description="The address that libvirt's DHCP server reserves for the VM.", examples=["192.168.122.182"])
     virtiofs: Virtiofs | None = Field(default=None, description="A shared folder; leave it out for none.")
     autostart: bool = Field(default=True, description="Start the VM with its hypervisor.")
 

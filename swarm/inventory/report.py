@@ -18,13 +18,13 @@ from swarm.inventory.document import short
 from swarm.inventory.model import Host
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pydantic_core import ErrorDetails
 
     from swarm.inventory.document import Document, Where
 
-__all__ = ["Problem", "problems", "raise_for"]
+__all__ = ["Problem", "failure", "problems"]
 
 MOST = 20  # problems in one report; more than that is not a host file
 
@@ -60,17 +60,15 @@ class Problem:
         return f"{short(document.path)}:{document.line(self.where)}: {self.field}: {self.message}"
 
 
-def raise_for(found: Sequence[tuple[Document, Problem]]) -> None:
-    """Raise one InventoryError for all problems; do nothing if there are none."""
-    if not found:
-        return
+def failure(found: Sequence[tuple[Document, Problem]]) -> InventoryError:
+    """Return one error for all problems, of which there is at least one."""
     if len(found) == 1:
         document, problem = found[0]
-        raise InventoryError(problem.at(document), problem.hint)
+        return InventoryError(problem.at(document), problem.hint)
     found = sorted(found, key=lambda one: (str(one[0].path), one[0].line(one[1].where)))
     lines = [f"\n  {problem.at(document)}{f' ({problem.hint})' if problem.hint else ''}" for document, problem in found[:MOST]]
     more = f"\n  and {len(found) - MOST} more" if len(found) > MOST else ""
-    raise InventoryError(
+    return InventoryError(
         f"{len(found)} problems in {' and '.join(dict.fromkeys(short(document.path) for document, _ in found))}:{''.join(lines)}{more}"
     )
 
@@ -95,10 +93,10 @@ def problems(document: Document, errors: Sequence[ErrorDetails]) -> list[Problem
 
 
 def _missing(where: Where) -> Problem:
-    keys = _keys(where)
-    if keys:
-        return Problem(where, "this section is missing", f"hosts/demo.yaml is a short example of {where[-1]}")
-    return Problem(where, "this key is missing", "hosts/zap.yaml shows every key")
+    if _keys(where):
+        return Problem(where, "this section is missing", "hosts/demo.yaml is a short example")
+    examples = _model(where[:-1]).model_fields[str(where[-1])].examples or ()
+    return Problem(where, "this key is missing", next((f"like {where[-1]}: {example}" for example in examples), None))
 
 
 def _wrong(document: Document, error: ErrorDetails) -> Problem:
@@ -124,6 +122,8 @@ def _remedy(wanted: str, value: object, plain: str | None) -> str | None:
     """Return how to write what was probably meant."""
     hint = None
     match wanted, value:
+        case "text", None if plain == "~":
+            hint = f'in YAML ~ alone means nothing; put it into quotes: "{plain}"'
         case "text", bool() | int() | float():
             hint = f'put it into quotes: "{plain}"'
         case "a whole number", str() if re.fullmatch(r"[0-9]{1,9}", value):
@@ -131,7 +131,7 @@ def _remedy(wanted: str, value: object, plain: str | None) -> str | None:
         case "a whole number", float() if value.is_integer():
             hint = f"write {int(value)}"
         case "true or false", str() if value.lower() in _WORDS:
-            hint = f"write {_WORDS[value.lower()]}, without quotes"
+            hint = f"write {_WORDS[value.lower()]}, without quotes" if plain is None else f"write {_WORDS[value.lower()]}"
         case "a section with keys of its own", None:
             hint = "indent its keys below it, or remove the line"
         case "a list", str():
@@ -157,14 +157,12 @@ def _either(choices: Sequence[str]) -> str:
 
 
 def _unknown(where: Where, guess: Where | None) -> Problem:
-    if where == ("name",):
-        return Problem(where, "unknown key, since the file's name is the host's name", "remove the line")
     if not guess:
         keys = _keys(where[:-1])
         return Problem(where, "unknown key", f"known here: {', '.join(keys)}")
     if guess[:-1] == where[:-1]:
         return Problem(where, "unknown key", f"did you mean {guess[-1]}?")
-    return Problem(where, "unknown key here", f"write {guess[-1]} in the section {'.'.join(map(str, guess[:-1]))}")
+    return Problem(where, "unknown key", f"did you mean {guess[-1]} in the section {'.'.join(map(str, guess[:-1]))}?")
 
 
 def _meant(where: Where) -> Where | None:
@@ -174,8 +172,6 @@ def _meant(where: Where) -> Where | None:
     vm_virtiofs_tag.
     """
     word = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(where[-1])).lower()).strip("_")
-    if where == ("name",) or not word:
-        return None
     leaves = _leaves()
     spellings = {"_".join(path[start:]): path for path in leaves for start in range(len(path))}
     here = [path[-1] for path in leaves if path[:-1] == where[:-1]]
@@ -200,13 +196,18 @@ def _leaves(where: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 
 
 def _keys(where: Where) -> list[str]:
-    """Return the keys that the model knows in the section `where`; none if that is not a section."""
+    """Return the keys that a section has; none if that is not a section."""
+    model = _model(where)
+    return [key for key in (model.model_fields if model else ()) if (model, key) != (Host, "name")]
+
+
+def _model(where: Where) -> Any:  # noqa: ANN401 - a class of the model, or None
+    """Return the model's class for the section `where`, or None if that is not a section."""
     model: Any = Host
     for part in where:
-        fields: Mapping[str, Any] = model.model_fields
-        annotation = fields[part].annotation if isinstance(part, str) and part in fields else None
-        kinds = (annotation, *getattr(annotation, "__args__", ()))
+        field = model.model_fields.get(part)
+        kinds = (field.annotation, *getattr(field.annotation, "__args__", ())) if field else ()
         model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
         if model is None:
-            return []
-    return [key for key in model.model_fields if (model, key) != (Host, "name")]
+            break
+    return model
