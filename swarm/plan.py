@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 __all__ = ["SIGNS", "Action", "Change", "Plan"]
 
@@ -21,7 +21,7 @@ class Change:
 
     `subject` names the thing; `before` and `after` say in a few words what it is and will be; `note` is what a person
     should know about it (like "takes effect at the next start"); `certain` is false where it depends on a change
-    before it; `apply` does it.
+    before it; `key` is what the code that applies it goes by; `detail` is longer text, like a file's diff.
     """
 
     action: Action
@@ -30,7 +30,8 @@ class Change:
     after: str | None = None
     note: str | None = None
     certain: bool = True
-    apply: Callable[[], None] | None = None
+    key: str = ""
+    detail: str | None = None
 
     def line(self) -> str:
         """Return the change as one line for people."""
@@ -41,7 +42,8 @@ class Change:
 
     def to_json(self) -> dict[str, Any]:
         """Return the change as plain data."""
-        return {"action": self.action, "subject": self.subject, "before": self.before, "after": self.after, "note": self.note, "certain": self.certain}
+        names = ("action", "subject", "before", "after", "note", "certain", "detail")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,12 @@ class Note:
     spec: dict[str, str] = field(default_factory=dict)
     have: dict[str, str] = field(default_factory=dict)
 
-    def to_xml(self) -> str:
-        """Return the note as the XML element that libvirt keeps."""
+    def to_xml(self, *, namespace: bool = False) -> str:
+        """Return the note as the XML element that libvirt keeps; with its `namespace` where it is part of a definition."""
         words = {"host": self.host, "kind": self.kind, "host-key": self.host_key, "image": self.image}
         attributes = " ".join(f"{name}={quoteattr(value)}" for name, value in words.items())
-        return f"<state {attributes} spec={quoteattr(json.dumps(self.spec))} have={quoteattr(json.dumps(self.have))}/>"
+        tag = f"swarm:state xmlns:swarm={quoteattr(NAMESPACE)}" if namespace else "state"
+        return f"<{tag} {attributes} spec={quoteattr(json.dumps(self.spec))} have={quoteattr(json.dumps(self.have))}/>"
 
     @classmethod
     def from_xml(cls, xml: str) -> Note:
@@ -46,11 +47,6 @@ class Note:
         state = ET.fromstring(xml)  # noqa: S314 - libvirt's own words
         words = {name: state.get(key, "") for name, key in (("host", "host"), ("kind", "kind"), ("host_key", "host-key"), ("image", "image"))}
         return cls(**words, spec=json.loads(state.get("spec") or "{}"), have=json.loads(state.get("have") or "{}"))
-
-    @classmethod
-    def of(cls, metadata: str) -> Note | None:
-        """Return the note in a domain's metadata, None where it is not swarm's."""
-        return cls.from_xml(metadata) if NAMESPACE in metadata or "<state " in metadata else None
 
 
 def domain_uuid(host: Host) -> str:

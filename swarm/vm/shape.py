@@ -13,7 +13,7 @@ from dataclasses import dataclass
 __all__ = ["Difference", "differences", "hashes", "parts"]
 
 # What tells two devices of one kind apart, by the path of an attribute inside the device.
-_KEYS = ("target@dev", "mac@address", "target@dir", "target@name", "target@port", "@index", "@type", "@model")
+_KEYS = ("@index", "target@dev", "mac@address", "target@dir", "target@name", "target@port", "@type", "@model")
 _KIB = {"b": 1 / 1024, "bytes": 1 / 1024, "KiB": 1, "k": 1, "MiB": 1024, "M": 1024, "GiB": 1 << 20, "G": 1 << 20, "TiB": 1 << 30, "T": 1 << 30}
 # libvirt repeats these from other parts, or numbers them anew at each definition.
 _NO_PART = {"metadata", "currentMemory"}

@@ -1,0 +1,240 @@
+"""SSH to guests: keys, pinned host keys, one generated ssh_config that ssh, rsync, testinfra and Fabric all go by.
+
+A guest whose host key is not the pinned one is never talked to, by none of them.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from swarm.errors import Unreachable
+from swarm.paths import ROOT, private_dir, state_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from fabric import Connection
+
+    from swarm.embedded import Embedded
+
+__all__ = ["KeyRefused", "LoginRefused", "PortClosed", "Target", "argv", "config_path", "connect", "keypair", "own_key", "pin", "pinned", "quote", "read_banner", "write_atomically", "write_config"]
+
+PORT = 22
+
+
+class PortClosed(Unreachable):
+    """Nobody answers at the guest's SSH port yet."""
+
+
+class KeyRefused(Unreachable):
+    """The guest shows another host key than the pinned one."""
+
+
+class LoginRefused(Unreachable):
+    """The guest does not accept our key."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """How to reach one guest.
+
+    `embedded` is the private hypervisor it lives in, `jump` the user@machine of a remote one; at most one is given.
+    `identity` is the private key to log in with; None leaves the choice to ssh's own defaults and agent.
+    """
+
+    name: str
+    address: str
+    known_hosts: Path
+    user: str = "root"
+    identity: Path | None = None
+    embedded: Embedded | None = None
+    jump: str | None = None
+
+
+def quote(words: Sequence[str]) -> str:
+    """Return words as one shell command: the only place where arguments for a remote shell are quoted."""
+    return shlex.join(words)
+
+
+def keypair(comment: str) -> tuple[str, str]:
+    """Return a new ed25519 key as (private key in OpenSSH's format, public key line)."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    return private, f"{public} {comment}"
+
+
+def own_key() -> Path:
+    """Return the private key that swarm logs in with where a host file names none, made at first use; `.pub` is beside it."""
+    import fcntl
+
+    folder = private_dir(private_dir(state_dir()) / "ssh")
+    path = folder / "id_ed25519"
+    with (folder / "key.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            private, public = keypair("swarm")
+            write_atomically(folder / "id_ed25519.pub", public + "\n")
+            write_atomically(path, private, mode=0o600)
+    return path
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a file so that it is there whole or not at all, and at no moment readable by more than `mode` allows."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def pin(path: Path, names: Sequence[str], public_key: str) -> None:
+    """Pin a guest's host key: from now on `path` is the only key that is accepted for `names`."""
+    kind, key = public_key.split()[:2]
+    write_atomically(path, f"{','.join(names)} {kind} {key}\n")
+
+
+def pinned(path: Path) -> str | None:
+    """Return the pinned key as "type key", or None."""
+    try:
+        words = path.read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        return None
+    return " ".join(words[1:3]) or None
+
+
+def config_path() -> Path:
+    """Return the generated ssh_config: `ssh -F` it, and every host of swarm has its name."""
+    return state_dir() / "ssh" / "config"
+
+
+def write_config(target: Target) -> Path:
+    """Write the part of one host, and the file that includes them all; return that file's path."""
+    folder = private_dir(private_dir(state_dir()) / "ssh")
+    private_dir(folder / "hosts")
+    lines = [
+        f"Host {target.name}",
+        f"    HostName {target.address}",
+        f"    HostKeyAlias {target.name}",
+        f"    User {target.user}",
+        f"    UserKnownHostsFile {_word(target.known_hosts)}",
+        "    GlobalKnownHostsFile /dev/null",
+        "    StrictHostKeyChecking yes",
+        "    UpdateHostKeys no",
+        "    HostKeyAlgorithms ssh-ed25519",
+        "    PasswordAuthentication no",
+        "    KbdInteractiveAuthentication no",
+        "    ConnectTimeout 10",
+        "    ServerAliveInterval 15",
+    ]
+    if target.identity:
+        lines += [f"    IdentityFile {_word(target.identity)}", "    IdentitiesOnly yes"]
+    if target.embedded:
+        command = quote([sys.executable, "-I", "-S", str(ROOT / "swarm/embedded/gate.py"), str(target.embedded.door)])
+        lines += [f"    ProxyCommand {command.replace('%', '%%')} %h %p", "    ProxyUseFdpass yes"]
+    if target.jump:
+        lines.append(f"    ProxyJump {target.jump}")
+    _write_if_other(folder / "hosts" / f"{target.name}.conf", "\n".join(lines) + "\n")
+    _write_if_other(config_path(), f"# Written by swarm. ssh -F THIS-FILE NAME reaches the guest called NAME.\nInclude {_word(folder / 'hosts')}/*.conf\n")
+    return config_path()
+
+
+def argv(target: Target, words: Sequence[str] = (), *, user: str | None = None) -> list[str]:
+    """Return the ssh command line that runs `words` in the guest, or a login shell.
+
+    One word is taken as a shell command, as ssh does it; several are quoted each, so that they arrive as they are.
+    """
+    command = [words[0]] if len(words) == 1 else [quote(words)] if words else []
+    return ["ssh", "-F", str(write_config(target)), *(["-l", user] if user else []), target.name, *command]
+
+
+def open_socket(target: Target, limit: float) -> socket.socket:
+    """Return a TCP connection to the guest's SSH port, made within `limit` seconds. Raise OSError."""
+    if target.embedded:
+        return target.embedded.connect(target.address, PORT, limit)
+    made = socket.create_connection((target.address, PORT), timeout=limit)
+    made.settimeout(None)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # paramiko sets none, and stalls 40 ms at a time without
+    return made
+
+
+def read_banner(target: Target, limit: float) -> str:
+    """Return what the guest's SSH server says first, like SSH-2.0-OpenSSH_9.2. Raise PortClosed if none does within `limit` seconds."""
+    if target.jump:
+        done = subprocess.run(["ssh", "-o", "BatchMode=yes", "-W", f"{target.address}:{PORT}", target.jump], stdin=subprocess.DEVNULL, capture_output=True, timeout=limit + 10, check=False)
+        banner = done.stdout
+    else:
+        try:
+            with open_socket(target, limit) as made:
+                made.settimeout(limit)
+                banner = made.recv(256)
+        except OSError as error:
+            raise PortClosed(f"{target.name} does not answer at {target.address}:{PORT}: {error.strerror or error}") from None
+    if not banner.startswith(b"SSH-"):
+        raise PortClosed(f"{target.name} does not answer at {target.address}:{PORT} yet")
+    return banner.split(b"\r")[0].decode(errors="replace")
+
+
+def connect(target: Target, limit: float) -> Connection:
+    """Return an open Fabric connection to the guest.
+
+    Raise PortClosed, KeyRefused or LoginRefused. Fabric on its own accepts any host key; here it is given the pinned one
+    and a policy that rejects every other.
+    """
+    import paramiko
+    from fabric import Config, Connection
+
+    keys: dict[str, object] = {"timeout": limit, "banner_timeout": limit, "auth_timeout": limit}
+    if target.identity:
+        keys |= {"key_filename": str(target.identity), "allow_agent": False, "look_for_keys": False}
+    gateway = Connection(target.jump) if target.jump else None
+    config = Config(lazy=True)  # a person's own ~/.ssh/config must not bend what happens here
+    connection = Connection(target.address, user=target.user, port=PORT, connect_kwargs=keys, config=config, gateway=gateway)
+    assert connection.client is not None  # noqa: S101 - Fabric makes it with the connection; this tells the type checker
+    connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+    if target.known_hosts.exists():
+        connection.client.load_host_keys(str(target.known_hosts))
+    try:
+        if not gateway:
+            keys["sock"] = open_socket(target, limit)
+        connection.open()
+    except paramiko.BadHostKeyException:
+        raise KeyRefused(_other_key(target), _KEY_HINT) from None
+    except paramiko.AuthenticationException:
+        raise LoginRefused(f"{target.name} does not accept the key for {target.user}", f"ssh -F {config_path()} -v {target.name} shows which keys are offered") from None
+    except (OSError, EOFError, paramiko.SSHException) as error:
+        if "not found in known_hosts" in str(error):
+            raise KeyRefused(f"{target.name} has no pinned host key in {target.known_hosts}", _KEY_HINT) from None
+        raise PortClosed(f"{target.name} does not answer at {target.address}:{PORT}: {error}") from None
+    return connection
+
+
+_KEY_HINT = "another machine answers at this address, or the guest's host key was changed; nothing was sent to it. If you know why, remove the file and run provision again"
+
+
+def _other_key(target: Target) -> str:
+    return f"{target.name} shows another host key than the one pinned in {target.known_hosts}"
+
+
+def _word(path: Path) -> str:
+    """A path as one argument of ssh_config, where % begins a token."""
+    return '"' + str(path).replace("%", "%%") + '"'
+
+
+def _write_if_other(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text, mode=0o600)

@@ -1,0 +1,42 @@
+"""Whether a hypervisor can run the VM at all: asked of libvirt before anything is made."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING
+
+from swarm import images
+from swarm.errors import Unfit
+
+if TYPE_CHECKING:
+    from swarm.hypervisor.connection import Libvirt
+
+__all__ = ["check", "has_agent", "missing"]
+
+# What the domain needs, where libvirt's domain capabilities say so, and the remedy.
+_NEEDS = (
+    ("./os/enum[@name='firmware']/value", "efi", "UEFI firmware", "install the package ovmf on the hypervisor"),
+    ("./os/loader/enum[@name='secure']/value", "yes", "UEFI firmware with Secure Boot", "install the package ovmf on the hypervisor"),
+    ("./devices/filesystem/enum[@name='driverType']/value", "virtiofs", "virtiofs", "QEMU 5 or newer is needed on the hypervisor"),
+    ("./devices/tpm/enum[@name='model']/value", "tpm-crb", "a TPM model", "install the packages swtpm and swtpm-tools on the hypervisor"),
+    ("./devices/tpm/enum[@name='backendModel']/value", "emulator", "a software TPM", "install the packages swtpm and swtpm-tools on the hypervisor"),
+)
+
+
+def missing(connection: Libvirt, kind: str) -> list[tuple[str, str]]:
+    """Return what the hypervisor lacks for domains of type `kind`, as (what, remedy)."""
+    if not connection.domain_kinds() & {kind}:
+        return [(f"QEMU for x86_64 ({kind})", "install the package qemu-system-x86 on the hypervisor")]
+    tree = ET.fromstring(connection.domain_capabilities(kind))  # noqa: S314 - libvirt's own words
+    return [(what, remedy) for path, value, what, remedy in _NEEDS if value not in {entry.text for entry in tree.findall(path)}]
+
+
+def check(connection: Libvirt, kind: str) -> None:
+    """Raise Unfit for the first thing that the hypervisor lacks."""
+    for what, remedy in missing(connection, kind):
+        raise Unfit(f"the hypervisor lacks {what}", remedy)
+
+
+def has_agent(image: str) -> bool:
+    """Whether an image brings the guest agent: the built ones do, the publishers' do not."""
+    return any(entry.name == image and entry.kind == "built" for entry in images.entries())
