@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Problem", "failure", "problems"]
 
+WORD = 40  # characters of a text that are repeated: enough to recognise it
 MOST = 20  # problems in one report; more than that is not a host file
 
 # How each kind of value is called, by the beginning of pydantic's name for the error.
@@ -52,8 +53,8 @@ class Problem:
         """The field as people write it: vm.ip, openclaw.ssh_keys[2] (counted from 1)."""
         text = ""
         for part in self.where:
-            text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if part.isprintable() else f".{part!r}"
-        return text.lstrip(".")
+            text += f"[{part + 1}]" if isinstance(part, int) else f".{part if part.isprintable() and len(part) < WORD else _brief(part)}"
+        return text[1:]
 
     def at(self, document: Document) -> str:
         """Return file:line: field: what is wrong."""
@@ -109,7 +110,7 @@ def _wrong(document: Document, error: ErrorDetails) -> Problem:
         return Problem(where, f"expected {_either(choices)}, found {_found(value)}", f"did you mean {near[0]}?" if near else None)
     if kind in {"greater_than_equal", "less_than_equal"}:
         bound = f"at least {ctx['ge']}" if "ge" in ctx else f"at most {ctx['le']}"
-        return Problem(where, f"expected {bound}, found {value}")
+        return Problem(where, f"expected {bound}, found {_found(value)}")
     wanted = _WANTED.get(kind.split("_")[0])
     if not wanted:  # no type of ours gives another error; should one ever, pydantic's words are better than none
         return Problem(where, error["msg"][0].lower() + error["msg"][1:])
@@ -146,10 +147,15 @@ def _found(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return f"the text {value if len(value) <= 40 else value[:39] + '…'!r}"  # noqa: PLR2004 - enough to recognise it
+        return f"the text {_brief(value)}"
     if isinstance(value, (list, dict)):
         return "a list" if isinstance(value, list) else "a section"
-    return str(value)
+    text = str(value)
+    return text if len(text) <= WORD else f"a number of {len(text)} digits"
+
+
+def _brief(text: str) -> str:
+    return repr(text if len(text) <= WORD else text[: WORD - 1] + "…")
 
 
 def _either(choices: Sequence[str]) -> str:
