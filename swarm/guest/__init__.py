@@ -1,0 +1,1 @@
+"""What is inside a guest: steps that know what is, what should be, and how to get there."""
