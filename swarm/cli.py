@@ -154,10 +154,38 @@ class Program(invoke.program.Program):
         super().parse_core(argv)
         sys.dont_write_bytecode = False
 
+    def parse_core_args(self) -> None:
+        """Answer --print-completion-script with a script of our own, which knows host names and starts no Python."""
+        super().parse_core_args()
+        if shell := self.args["print-completion-script"].value:
+            from swarm.completion import script
+
+            try:
+                sys.stdout.write(script(shell))
+            except UsageError as error:
+                _screen_error(error)
+                raise Exit(code=error.exit_code) from None
+            self.load_collection()
+            self.parser = self._make_parser()
+            self._write_words()
+            raise Exit
+
+    def _write_words(self) -> None:
+        """Bring the list of words for tab completion up to date."""
+        from swarm.completion import WORDS, write_words
+
+        sources = (ROOT / "tasks.py", ROOT / "swarm" / "completion.py")
+        if not WORDS.exists() or any(path.stat().st_mtime > WORDS.stat().st_mtime for path in sources):
+            names = self._in_order()
+            write_words(self.initial_context, [(self.parser.contexts[name], helpline(self.collection[name]) or "") for name in names])
+
     def parse_tasks(self) -> None:
         """Read the tasks and their flags; to an unknown one, name the nearest that exists."""
         with self._explained():
-            super().parse_tasks()
+            try:
+                super().parse_tasks()
+            finally:
+                self._write_words()
 
     def parse_cleanup(self) -> None:
         """Answer --help, --list and the like."""
