@@ -102,7 +102,13 @@ class Screen:
                 grid.add_row(*(column(task) for column in self.columns))
                 return grid
 
-        columns = (SpinnerColumn(finished_text=" "), TextColumn("{task.description}"), TimeElapsedColumn(), Sized(), TextColumn("[dim]{task.fields[note]}"))
+        columns = (
+            SpinnerColumn(finished_text=" "),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            Sized(),
+            TextColumn("[dim]{task.fields[note]}"),
+        )
         return Progress(*columns, console=self.err, transient=True)
 
     @contextmanager
@@ -178,8 +184,9 @@ class Talk:
             with self.screen.live() as progress:
                 task = progress.add_task(self.prefix + escape(text), total=None, note="", sized=False)
 
-                def update(**fields: Any) -> None:  # noqa: ANN401 - rich's own fields
-                    progress.update(task, **{key: escape(value) if key == "note" else value for key, value in fields.items()})
+                def update(**fields: Any) -> None:
+                    shown: dict[str, Any] = {key: escape(value) if key == "note" else value for key, value in fields.items()}
+                    progress.update(task, **shown)
 
                 try:
                     yield Meter(update)

@@ -24,7 +24,23 @@ if TYPE_CHECKING:
 
     from swarm.embedded import Embedded
 
-__all__ = ["KeyRefused", "LoginRefused", "PortClosed", "Target", "argv", "config_path", "connect", "keypair", "own_key", "pin", "pinned", "quote", "read_banner", "write_atomically", "write_config"]
+__all__ = [
+    "KeyRefused",
+    "LoginRefused",
+    "PortClosed",
+    "Target",
+    "argv",
+    "config_path",
+    "connect",
+    "keypair",
+    "own_key",
+    "pin",
+    "pinned",
+    "quote",
+    "read_banner",
+    "write_atomically",
+    "write_config",
+]
 
 PORT = 22
 
@@ -149,7 +165,10 @@ def write_config(target: Target) -> Path:
     if target.jump:
         lines.append(f"    ProxyJump {target.jump}")
     _write_if_other(folder / "hosts" / f"{target.name}.conf", "\n".join(lines) + "\n")
-    _write_if_other(config_path(), f"# Written by swarm. ssh -F THIS-FILE NAME reaches the guest called NAME.\nInclude {_word(folder / 'hosts')}/*.conf\n")
+    _write_if_other(
+        config_path(),
+        f"# Written by swarm. ssh -F THIS-FILE NAME reaches the guest called NAME.\nInclude {_word(folder / 'hosts')}/*.conf\n",
+    )
     return config_path()
 
 
@@ -175,7 +194,13 @@ def open_socket(target: Target, limit: float) -> socket.socket:
 def read_banner(target: Target, limit: float) -> str:
     """Return what the guest's SSH server says first, like SSH-2.0-OpenSSH_9.2. Raise PortClosed if none does within `limit` seconds."""
     if target.jump:
-        done = subprocess.run(["ssh", "-o", "BatchMode=yes", "-W", f"{target.address}:{PORT}", target.jump], stdin=subprocess.DEVNULL, capture_output=True, timeout=limit + 10, check=False)
+        done = subprocess.run(
+            ["ssh", "-o", "BatchMode=yes", "-W", f"{target.address}:{PORT}", target.jump],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=limit + 10,
+            check=False,
+        )
         banner = done.stdout
     else:
         try:
@@ -215,7 +240,10 @@ def connect(target: Target, limit: float) -> Connection:
     except paramiko.BadHostKeyException:
         raise KeyRefused(_other_key(target), _KEY_HINT) from None
     except paramiko.AuthenticationException:
-        raise LoginRefused(f"{target.name} does not accept the key for {target.user}", f"ssh -F {config_path()} -v {target.name} shows which keys are offered") from None
+        raise LoginRefused(
+            f"{target.name} does not accept the key for {target.user}",
+            f"ssh -F {config_path()} -v {target.name} shows which keys are offered",
+        ) from None
     except (OSError, EOFError, paramiko.SSHException) as error:
         if "not found in known_hosts" in str(error):
             raise KeyRefused(f"{target.name} has no pinned host key in {target.known_hosts}", _KEY_HINT) from None
@@ -223,7 +251,10 @@ def connect(target: Target, limit: float) -> Connection:
     return connection
 
 
-_KEY_HINT = "another machine answers at this address, or the guest's host key was changed; nothing was sent to it. If you know why, remove the file and run provision again"
+_KEY_HINT = (
+    "another machine answers at this address, or the guest's host key was changed; nothing was sent to it. "
+    "If you know why, remove the file and run provision again"
+)
 
 
 def _other_key(target: Target) -> str:

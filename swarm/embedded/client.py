@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import subprocess
 import sys
@@ -16,11 +17,14 @@ from swarm.paths import ROOT, private_dir, state_dir
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
     from pathlib import Path
+    from typing import IO
 
 __all__ = ["Embedded", "as_root"]
 
 _SOCKET_PATH_LIMIT = 107  # bytes that struct sockaddr_un has for a path, less its end
+_PATIENCE = 20  # looks, 0.05 s apart: hosts that are destroyed side by side end at about the same time
 _STOPPED_WITHIN = 10.0  # seconds; the kernel needs a fraction of one to end a process namespace
 
 
@@ -70,7 +74,10 @@ class Embedded:
         done = subprocess.run(as_root(argv), stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             words = done.stderr.strip().splitlines() or ["no reason given"]
-            raise Unfit(f"the embedded hypervisor does not start: {words[-1]}", f"./inv doctor checks this machine; all it said is in {self.state}/host.log")
+            raise Unfit(
+                f"the embedded hypervisor does not start: {words[-1]}",
+                f"./inv doctor checks this machine; all it said is in {self.state}/host.log",
+            )
         return True
 
     def stop(self) -> bool:
@@ -80,11 +87,31 @@ class Embedded:
         except gate.Closed:
             return False
         limit = time.monotonic() + _STOPPED_WITHIN
-        while self.running:
-            if time.monotonic() > limit:
-                raise HypervisorError("the embedded hypervisor does not stop", f"{self.state}/host.log may say why")
-            time.sleep(0.02)
-        return True
+        with (self.state / "alive.lock").open() as alive:
+            while True:
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(alive, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    return True
+                if time.monotonic() > limit:
+                    raise HypervisorError("the embedded hypervisor does not stop", f"{self.state}/host.log may say why")
+                time.sleep(0.01)
+
+    def use(self) -> IO[str]:
+        """Say that we use it, until the returned file is closed: meanwhile `stop_if` of others leaves it alone."""
+        private_dir(self.state.parent)
+        used = (self.state.parent / "hypervisor.users").open("w")
+        fcntl.flock(used, fcntl.LOCK_SH)
+        return used
+
+    def stop_if(self, idle: Callable[[], bool]) -> bool:
+        """Stop it if nobody uses it and `idle()` is true, which is asked while nobody can begin to; return whether it was stopped."""
+        with (self.state.parent / "hypervisor.users").open("w") as used:
+            for _ in range(_PATIENCE):
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return self.running and idle() and self.stop()
+                time.sleep(0.05)
+        return False
 
     def connect(self, host: str, port: int, limit: float = 10.0) -> socket.socket:
         """Return a TCP connection to a guest, made within `limit` seconds. Raise OSError as `socket.create_connection` does."""

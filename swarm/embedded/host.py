@@ -20,15 +20,24 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-import gate
+if TYPE_CHECKING:
+    from swarm.embedded import gate
+else:  # this file runs on its own, and its folder is all that it can import from
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    import gate
 
 READY_WITHIN = 30.0  # seconds; 0.3 on a quiet machine
 
 # Libvirt's folders, and where in STATE their private stand-ins are.
-FOLDERS = {"etc": "/etc/libvirt", "lib": "/var/lib/libvirt", "run": "/run/libvirt", "log": "/var/log/libvirt", "cache": "/var/cache/libvirt"}
+FOLDERS = {
+    "etc": "/etc/libvirt",
+    "lib": "/var/lib/libvirt",
+    "run": "/run/libvirt",
+    "log": "/var/log/libvirt",
+    "cache": "/var/cache/libvirt",
+}
 
 LIBVIRTD_CONF = """\
 auth_unix_rw = "none"
@@ -147,7 +156,8 @@ def init(state: Path, uid: int, gid: int) -> int:
     run("unshare", f"--net={network}", "true")
     _way_out(state, network)
     nsenter = shutil.which("nsenter") or "/usr/bin/nsenter"
-    os.execv(nsenter, [nsenter, f"--net={network}", sys.executable, "-I", __file__, "serve", str(state), str(uid), str(gid)])
+    argv = [nsenter, f"--net={network}", sys.executable, "-I", __file__, "serve", str(state), str(uid), str(gid)]
+    os.execv(nsenter, argv)  # noqa: S606 - no shell is what is wanted: each argument stays what it is
 
 
 def _way_out(state: Path, network: Path) -> None:
@@ -164,7 +174,22 @@ def _way_out(state: Path, network: Path) -> None:
     if "nameserver 127." in Path("/etc/resolv.conf").read_text(encoding="utf-8") and real.exists():
         run("mount", "--bind", str(real), os.path.realpath("/etc/resolv.conf"))
     # As "nobody" it could not enter a network namespace that root made; it drops every other right by itself.
-    argv = [pasta, "--quiet", "--ipv4-only", "--runas", "0", "--config-net", "--netns", str(network), "--address", INSIDE, "--netmask", "24", "--gateway", OUTSIDE]
+    argv = [
+        pasta,
+        "--quiet",
+        "--ipv4-only",
+        "--runas",
+        "0",
+        "--config-net",
+        "--netns",
+        str(network),
+        "--address",
+        INSIDE,
+        "--netmask",
+        "24",
+        "--gateway",
+        OUTSIDE,
+    ]
     argv += ["--no-map-gw", "--dns-forward", RESOLVER]
     argv += ["--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none"]
     with (state / "pasta.log").open("wb") as log:
@@ -179,7 +204,9 @@ def serve(state: Path, uid: int, gid: int) -> int:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     _mount_sysfs(state)
     run("ip", "link", "set", "lo", "up")
-    daemon = subprocess.Popen([shutil.which("libvirtd") or "/usr/sbin/libvirtd", "-p", "/run/libvirt/libvirtd.pid"], stdin=subprocess.DEVNULL)
+    daemon = subprocess.Popen(
+        [shutil.which("libvirtd") or "/usr/sbin/libvirtd", "-p", "/run/libvirt/libvirtd.pid"], stdin=subprocess.DEVNULL
+    )
     listening = Path("/run/libvirt/libvirt-sock")
     while not listening.exists():
         if daemon.poll() is not None:
@@ -197,15 +224,19 @@ def start(state: Path, uid: int, gid: int) -> int:
     """Start everything and return 0 once the gate answers, or 1 with the reason on standard error."""
     state.mkdir(parents=True, exist_ok=True)
     (state / "run").mkdir(exist_ok=True)
-    with (state / "start.lock").open("w") as lock, (state / "host.log").open("wb") as log:
+    with (state / "start.lock").open("w") as lock, (state / "alive.lock").open("w") as alive, (state / "host.log").open("wb") as log:
         fcntl.flock(lock, fcntl.LOCK_EX)
         door = state / "run/gate.sock"
         with contextlib.suppress(gate.Closed):
             gate.ask(door, {"ping": True})
             return 0
+        # Held by unshare until everything in the namespaces is gone; whoever stops us waits for it, and so does a new start.
+        fcntl.flock(alive, fcntl.LOCK_EX)
         argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
         argv += [sys.executable, "-I", __file__, "init", str(state), str(uid), str(gid)]
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=[alive.fileno()]
+        )
         limit = time.monotonic() + READY_WITHIN
         while time.monotonic() < limit and process.poll() is None:
             with contextlib.suppress(gate.Closed):

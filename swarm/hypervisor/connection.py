@@ -14,6 +14,7 @@ from swarm.errors import HypervisorError, Unfit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Self
 
 __all__ = ["Libvirt", "found", "translated"]
 
@@ -21,19 +22,71 @@ _EMBEDDED = "embedded"
 
 # What libvirt says, what that means to a person, and the remedy.
 _REMEDIES = (
-    (r"Unable to find any firmware|Unable to find .*efi", "there is no UEFI firmware with Secure Boot", "install the package ovmf on the hypervisor"),
-    (r"Unable to find a satisfying virtiofsd|virtiofsd.*not found", "there is no virtiofsd", "install the package virtiofsd (Debian 12: qemu-system-common) on the hypervisor"),
-    (r"swtpm.*(No such file|not found|Unable to find)|Unable to find 'swtpm", "there is no software TPM", "install the packages swtpm and swtpm-tools on the hypervisor"),
-    (r"No space left on device", "the hypervisor's disk is full", "free some space there; `./inv images --prune` removes base images that no VM uses"),
-    (r"the virtiofs export directory '(?P<what>[^']+)' does not exist", "the share {what} does not exist on the hypervisor", "make the folder, or correct vm.virtiofs.source in the host file"),
-    (r"Cannot access storage file '(?P<what>[^']+)'", "QEMU's user cannot reach {what}", "every folder above it must be searchable: chmod o+x; `./inv doctor` names the one that is not"),
-    (r"Cannot access backing file '(?P<what>[^']+)'", "QEMU's user cannot reach {what}", "every folder above it must be searchable: chmod o+x; `./inv doctor` names the one that is not"),
-    (r"internal error: Network is already in use by interface (?P<what>\S+)", "the libvirt network's addresses are in use on {what}", "stop what uses them, or give the host file another hypervisor.network"),
-    (r"Cannot allocate memory|cannot set up guest memory", "the hypervisor has not enough memory", "lower vm.memory_mib in the host file, or stop another VM"),
-    (r"authentication (failed|unavailable)|polkit", "libvirt does not let you in", "become a member of the group libvirt (sudo adduser $USER libvirt, then log in again)"),
-    (r"Permission denied.*libvirt-sock|libvirt-sock.*Permission denied", "libvirt does not let you in", "become a member of the group libvirt (sudo adduser $USER libvirt, then log in again)"),
-    (r"libvirt-sock'?: No such file|libvirt-sock'?: Connection refused", "no libvirt daemon runs on this machine", "start it (sudo systemctl enable --now libvirtd), or set hypervisor.uri: embedded in the host file, which needs none"),
-    (r"Host key verification failed", "the hypervisor's SSH host key is not known, or another one", "log in once by hand with ssh, check the key, and try again"),
+    (
+        r"Unable to find any firmware|Unable to find .*efi",
+        "there is no UEFI firmware with Secure Boot",
+        "install the package ovmf on the hypervisor",
+    ),
+    (
+        r"Unable to find a satisfying virtiofsd|virtiofsd.*not found",
+        "there is no virtiofsd",
+        "install the package virtiofsd (Debian 12: qemu-system-common) on the hypervisor",
+    ),
+    (
+        r"swtpm.*(No such file|not found|Unable to find)|Unable to find 'swtpm",
+        "there is no software TPM",
+        "install the packages swtpm and swtpm-tools on the hypervisor",
+    ),
+    (
+        r"No space left on device",
+        "the hypervisor's disk is full",
+        "free some space there; `./inv images --prune` removes base images that no VM uses",
+    ),
+    (
+        r"the virtiofs export directory '(?P<what>[^']+)' does not exist",
+        "the share {what} does not exist on the hypervisor",
+        "make the folder, or correct vm.virtiofs.source in the host file",
+    ),
+    (
+        r"Cannot access storage file '(?P<what>[^']+)'",
+        "QEMU's user cannot reach {what}",
+        "every folder above it must be searchable: chmod o+x; `./inv doctor` names the one that is not",
+    ),
+    (
+        r"Cannot access backing file '(?P<what>[^']+)'",
+        "QEMU's user cannot reach {what}",
+        "every folder above it must be searchable: chmod o+x; `./inv doctor` names the one that is not",
+    ),
+    (
+        r"internal error: Network is already in use by interface (?P<what>\S+)",
+        "the libvirt network's addresses are in use on {what}",
+        "stop what uses them, or give the host file another hypervisor.network",
+    ),
+    (
+        r"Cannot allocate memory|cannot set up guest memory",
+        "the hypervisor has not enough memory",
+        "lower vm.memory_mib in the host file, or stop another VM",
+    ),
+    (
+        r"authentication (failed|unavailable)|polkit",
+        "libvirt does not let you in",
+        "become a member of the group libvirt (sudo adduser $USER libvirt, then log in again)",
+    ),
+    (
+        r"Permission denied.*libvirt-sock|libvirt-sock.*Permission denied",
+        "libvirt does not let you in",
+        "become a member of the group libvirt (sudo adduser $USER libvirt, then log in again)",
+    ),
+    (
+        r"libvirt-sock'?: No such file|libvirt-sock'?: Connection refused",
+        "no libvirt daemon runs on this machine",
+        "start it (sudo systemctl enable --now libvirtd), or set hypervisor.uri: embedded in the host file, which needs none",
+    ),
+    (
+        r"Host key verification failed",
+        "the hypervisor's SSH host key is not known, or another one",
+        "log in once by hand with ssh, check the key, and try again",
+    ),
     (r"Could not resolve hostname (?P<what>\S+?):", "there is no machine called {what}", "check hypervisor.uri in the host file"),
 )
 
@@ -58,7 +111,9 @@ def translated(doing: str) -> Iterator[None]:
         for pattern, meaning, hint in _REMEDIES:
             if match := re.search(pattern, text, re.IGNORECASE | re.DOTALL):
                 raise HypervisorError(f"{doing} failed: {meaning.format(**match.groupdict())}", hint) from error
-        raise HypervisorError(f"{doing} failed: {' '.join(text.split())}", "this is libvirt's own message; `./inv doctor` may know more") from error
+        raise HypervisorError(
+            f"{doing} failed: {' '.join(text.split())}", "this is libvirt's own message; `./inv doctor` may know more"
+        ) from error
 
 
 class _Events(threading.Thread):
@@ -88,7 +143,9 @@ class Libvirt:
     def __init__(self, uri: str, embedded: Embedded | None = None) -> None:
         _Events.ensure()
         self.embedded = (embedded or Embedded()) if uri == _EMBEDDED else None
+        self._use = self.embedded.use() if self.embedded else None
         self.started = self.embedded.start() if self.embedded else False
+        self._open = True
         self.uri = self.embedded.uri if self.embedded else uri
         try:
             with translated(f"connecting to {uri}"):
@@ -108,10 +165,34 @@ class Libvirt:
         return match[1] if match else None
 
     def close(self) -> None:
-        """Close the connection; guests go on."""
-        self.raw.close()
+        """Close the connection, if it is open; guests go on."""
+        if self._open:
+            self._open = False
+            self.raw.close()
+            if self._use:
+                self._use.close()
 
-    def __enter__(self) -> Libvirt:
+    def rest(self) -> bool:
+        """Close the connection, and stop an embedded hypervisor in which nothing runs and that nobody else uses.
+
+        Return whether it was stopped: nobody wants a daemon that has no work.
+        """
+        embedded = self.embedded
+        self.close()
+        if embedded is None:
+            return False
+
+        def idle() -> bool:
+            raw = libvirt.open(embedded.uri)
+            try:
+                return not raw.listDomainsID()
+            finally:
+                raw.close()
+
+        with translated("looking whether a VM still runs"):
+            return embedded.stop_if(idle)
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -122,7 +203,7 @@ class Libvirt:
         import xml.etree.ElementTree as ET
 
         with translated("asking libvirt what it can do"):
-            tree = ET.fromstring(self.raw.getCapabilities())  # noqa: S314 - libvirt's own words
+            tree = ET.fromstring(self.raw.getCapabilities())
         return {kind.get("type", "") for kind in tree.findall("./guest/arch[@name='x86_64']/domain")}
 
     def domain_capabilities(self, kind: str) -> str:

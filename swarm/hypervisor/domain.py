@@ -168,7 +168,10 @@ class Domain:
         again = 0.0
         while self.active and f"dev='{target}'" in self.xml(live=True):
             if time.monotonic() >= end:
-                raise HypervisorError("ejecting the seed failed: the guest does not let go of it", "it goes at the VM's next start; run the same command again then")
+                raise HypervisorError(
+                    "ejecting the seed failed: the guest does not let go of it",
+                    "it goes at the VM's next start; run the same command again then",
+                )
             if time.monotonic() >= again:
                 with contextlib.suppress(libvirt.libvirtError):  # "already in the process of unplug"
                     self._raw.detachDeviceFlags(device_xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
@@ -203,7 +206,7 @@ class Domain:
         return target.getvalue()
 
 
-class _NotRunning(Exception):  # noqa: N818 - a signal between two lines, not an error
+class _NotRunning(Exception):
     pass
 
 
@@ -215,7 +218,8 @@ class Trial:
     @classmethod
     def starts(cls, connection: Libvirt, kind: str) -> bool:
         """Start a paused, diskless, transient domain of type `kind` and end it; return whether it started."""
-        xml = f"<domain type='{kind}'><name>swarm-trial</name><memory unit='MiB'>16</memory><os><type arch='x86_64' machine='q35'>hvm</type></os></domain>"
+        system = "<os><type arch='x86_64' machine='q35'>hvm</type></os>"
+        xml = f"<domain type='{kind}'><name>swarm-trial</name><memory unit='MiB'>16</memory>{system}</domain>"
         with cls._lock:
             try:
                 raw = connection.raw.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY)

@@ -97,7 +97,7 @@ class Network:
 
     def _hosts(self, view: int) -> dict[str, tuple[str, str]]:
         with translated(f"reading the network {self.name}"):
-            tree = ET.fromstring(self._need().XMLDesc(view))  # noqa: S314 - libvirt's own words
+            tree = ET.fromstring(self._need().XMLDesc(view))
         return {host.get("mac", "").lower(): (host.get("ip", ""), host.get("name", "")) for host in tree.findall(_HOSTS)}
 
     def _need(self) -> Any:  # noqa: ANN401 - libvirt's objects have no types

@@ -65,6 +65,14 @@ class Pool:
         with translated(f"listing the pool {self.name}"):
             return [_volume(raw) for raw in self.raw.listAllVolumes()]
 
+    def backing(self) -> dict[str, str]:
+        """Return, for each overlay in the pool, the path of the volume that it holds its differences from."""
+        import xml.etree.ElementTree as ET
+
+        with translated(f"listing the pool {self.name}"):
+            bases = {raw.name(): ET.fromstring(raw.XMLDesc(0)).findtext("./backingStore/path") for raw in self.raw.listAllVolumes()}
+        return {name: base for name, base in bases.items() if base}
+
     def find(self, name: str) -> Volume | None:
         """Return the volume called `name`, or None."""
         raw = self._lookup(name)
@@ -82,9 +90,8 @@ class Pool:
     def overlay(self, name: str, base: Volume, capacity: int) -> Volume:
         """Make a qcow2 volume of `capacity` bytes that holds only its differences from `base`."""
         backing = f"<backingStore><path>{escape(base.path)}</path><format type='qcow2'/></backingStore>"
-        xml = f"<volume><name>{escape(name)}</name><capacity>{capacity}</capacity><allocation>0</allocation><target><format type='qcow2'/></target>{backing}</volume>"
         with translated(f"making the disk {name}"):
-            return _volume(self.raw.createXML(xml))
+            return _volume(self.raw.createXML(_volume_xml(name, capacity, "qcow2", backing)))
 
     def resize(self, name: str, capacity: int) -> None:
         """Grow a volume that no running VM uses to `capacity` bytes; libvirt refuses to shrink."""
@@ -96,9 +103,8 @@ class Pool:
 
         `progress` is told how many bytes are through. After a kill -9 a short volume can stay: `physical` tells.
         """
-        xml = f"<volume><name>{escape(name)}</name><capacity>{size}</capacity><allocation>0</allocation><target><format type='{kind}'/></target></volume>"
         with translated(f"uploading {name} into the pool {self.name}"):
-            raw = self.raw.createXML(xml)
+            raw = self.raw.createXML(_volume_xml(name, size, kind))
             stream = raw.connect().newStream()
             try:
                 raw.upload(stream, 0, size)
@@ -109,9 +115,7 @@ class Pool:
                     progress(sent)
                 stream.finish()
                 self.raw.refresh()
-                made = _volume(raw)
-                if made.physical < size:
-                    raise HypervisorError(f"uploading {name} ended early: {made.physical} of {size} bytes arrived", "try again")
+                made = _whole(_volume(raw), size)
             except BaseException:
                 with contextlib.suppress(libvirt.libvirtError):
                     stream.abort()
@@ -149,7 +153,7 @@ def find_pool(connection: Libvirt, folder: PurePosixPath) -> Pool | None:
 
     with translated("looking for the storage pool"):
         for raw in connection.raw.listAllStoragePools():
-            path = ET.fromstring(raw.XMLDesc(0)).findtext("./target/path")  # noqa: S314 - libvirt's own words
+            path = ET.fromstring(raw.XMLDesc(0)).findtext("./target/path")
             if path and PurePosixPath(path) == folder:
                 return Pool(raw)
     return None
@@ -167,6 +171,18 @@ def make_pool(connection: Libvirt, folder: PurePosixPath) -> Pool:
     pool = Pool(raw)
     pool.activate()
     return pool
+
+
+def _volume_xml(name: str, capacity: int, kind: str, backing: str = "") -> str:
+    """A new volume that takes no space before something is written to it."""
+    size = f"<capacity>{capacity}</capacity><allocation>0</allocation>"
+    return f"<volume><name>{escape(name)}</name>{size}<target><format type='{kind}'/></target>{backing}</volume>"
+
+
+def _whole(volume: Volume, size: int) -> Volume:
+    if volume.physical < size:
+        raise HypervisorError(f"uploading {volume.name} ended early: {volume.physical} of {size} bytes arrived", "try again")
+    return volume
 
 
 def _send(stream: Any, data: bytes) -> None:  # noqa: ANN401 - libvirt's objects have no types

@@ -16,7 +16,17 @@ from swarm.templates import render
 if TYPE_CHECKING:
     from swarm.inventory import Host
 
-__all__ = ["BASE_PREFIX", "Note", "base_volume", "base_volume_size", "console_volume", "domain_uuid", "domain_xml", "network_xml", "seed_volume"]
+__all__ = [
+    "BASE_PREFIX",
+    "Note",
+    "base_volume",
+    "base_volume_size",
+    "console_volume",
+    "domain_uuid",
+    "domain_xml",
+    "network_xml",
+    "seed_volume",
+]
 
 # Domains of swarm get their UUID from their host's name, so that two runs, or two control machines, agree on it.
 _UUIDS = uuid.UUID("5a7c1f0e-3f0b-5d8e-9a37-6f2d1c9b8e41")  # a random one, made for this purpose
@@ -44,8 +54,10 @@ class Note:
     @classmethod
     def from_xml(cls, xml: str) -> Note:
         """Return the note that `to_xml` wrote."""
-        state = ET.fromstring(xml)  # noqa: S314 - libvirt's own words
-        words = {name: state.get(key, "") for name, key in (("host", "host"), ("kind", "kind"), ("host_key", "host-key"), ("image", "image"))}
+        state = ET.fromstring(xml)
+        words = {
+            name: state.get(key, "") for name, key in (("host", "host"), ("kind", "kind"), ("host_key", "host-key"), ("image", "image"))
+        }
         return cls(**words, spec=json.loads(state.get("spec") or "{}"), have=json.loads(state.get("have") or "{}"))
 
 

@@ -27,30 +27,32 @@ _LATER = "takes effect at the next start; --restart does it now"
 
 def refuse(host: Host, observed: Observed) -> None:
     """Raise Refused or InventoryError if the wish clashes with something that is not swarm's, or would lose data."""
+    vm = host.vm
     if observed.namesake:
         raise Refused(
-            f"{locate(host.name, 'vm', 'domain')} vm.domain: the hypervisor has a domain {host.vm.domain!r} already, which swarm did not make",
+            f"{_at(host, 'domain')}: the hypervisor has a domain {vm.domain!r} already, which swarm did not make",
             "give this host another vm.domain, or remove that one by hand (virsh undefine --nvram --tpm)",
         )
-    if observed.domain and observed.domain.name != host.vm.domain:
+    if observed.domain and observed.domain.name != vm.domain:
         raise Refused(
-            f"{locate(host.name, 'vm', 'domain')} vm.domain: this host's domain is called {observed.domain.name!r}, and swarm does not rename",
-            f"stop it and rename it by hand: virsh domrename {observed.domain.name!r} {host.vm.domain!r}",
+            f"{_at(host, 'domain')}: this host's domain is called {observed.domain.name!r}, and swarm does not rename",
+            f"stop it and rename it by hand: virsh domrename {observed.domain.name!r} {vm.domain!r}",
         )
     if observed.network:
         check_network(host, observed.network)
     if observed.domain is None:
-        if owner := observed.others.get(host.vm.mac):
-            raise Refused(f"{locate(host.name, 'vm', 'mac')} vm.mac: {host.vm.mac} is the address of the domain {owner!r} already", "give this host one of its own")
+        if owner := observed.others.get(vm.mac):
+            raise Refused(f"{_at(host, 'mac')}: {vm.mac} is the address of the domain {owner!r} already", "give this host one of its own")
         if observed.disk and observed.disk.physical > _UNTOUCHED:
+            held = size(observed.disk.physical)
             raise Refused(
-                f"{locate(host.name, 'vm', 'disk_path')} vm.disk_path: {host.vm.disk_path} is there already and holds {size(observed.disk.physical)}, but no domain of this host uses it",
+                f"{_at(host, 'disk_path')}: {vm.disk_path} is there already and holds {held}, but no domain of this host uses it",
                 f"move it away if it is worth keeping, or delete it with: ./inv destroy --host {host.name}",
             )
         return
-    if observed.domain.disk != str(host.vm.disk_path):
+    if observed.domain.disk != str(vm.disk_path):
         raise Refused(
-            f"{locate(host.name, 'vm', 'disk_path')} vm.disk_path: the domain's disk is {observed.domain.disk}, and swarm does not move disks",
+            f"{_at(host, 'disk_path')}: the domain's disk is {observed.domain.disk}, and swarm does not move disks",
             "put the old path back, or destroy the VM and provision it anew",
         )
     check_disk(host, observed.disk.capacity if observed.disk else None)
@@ -69,7 +71,7 @@ def changes(host: Host, observed: Observed, *, restart: bool = False) -> list[Ch
     return list(_upkeep(host, observed, observed.domain, restart=restart))
 
 
-def pending(host: Host, domain: DomainFacts) -> list[str]:
+def pending(domain: DomainFacts) -> list[str]:
     """Return the parts in which the running VM differs from its stored definition because it was not restarted yet."""
     if domain.live_note is None or domain.note is None:
         return []
@@ -89,7 +91,9 @@ def _anew(host: Host, observed: Observed) -> Iterator[Change]:
     yield Change("create", "disk", after=f"{vm.disk_path}, {size(vm.disk_size)}", note=broken, key="disk")
     yield Change("create", "seed", after="host key, users and network for the first boot", key="seed")
     kind = "KVM" if observed.kind == "kvm" else "emulation"
-    yield Change("create", "domain", after=f"{vm.domain}: {vm.memory_mib} MiB, {vm.vcpus} vCPUs, Secure Boot, TPM 2.0, {kind}", key="domain")
+    yield Change(
+        "create", "domain", after=f"{vm.domain}: {vm.memory_mib} MiB, {vm.vcpus} vCPUs, Secure Boot, TPM 2.0, {kind}", key="domain"
+    )
     if vm.autostart:
         yield Change("update", "autostart", "off", "on", key="autostart")
     yield Change("run", "start", key="start")
@@ -104,7 +108,9 @@ def _network(host: Host, observed: Observed) -> Iterator[Change]:
         yield Change("update", "network", "stopped", "running", key="network")
     if not observed.reserved:
         old = observed.network.reservations.get(host.vm.mac) if observed.network else None
-        yield Change("update" if old else "create", "reservation", str(old) if old else None, f"{host.vm.ip} for {host.vm.mac}", key="reservation")
+        yield Change(
+            "update" if old else "create", "reservation", str(old) if old else None, f"{host.vm.ip} for {host.vm.mac}", key="reservation"
+        )
 
 
 def _upkeep(host: Host, observed: Observed, domain: DomainFacts, *, restart: bool) -> Iterator[Change]:
@@ -117,21 +123,13 @@ def _upkeep(host: Host, observed: Observed, domain: DomainFacts, *, restart: boo
         yield Change("update", "disk", size(observed.disk.capacity), size(host.vm.disk_size), note=text, key="grow")
     running = domain.state != "stopped"
     wanted = desired.domain_xml(host, domain.kind, domain.seed)
-    # A definition whose note is not finished (a run was killed in between) has no hashes of its own yet.
-    have = note.have or shape.hashes(domain.xml)
-    ours, theirs = shape.differences(wanted, domain.xml, note.spec, have)
-    for difference in ours:
-        later = _LATER if running and not restart and difference.part != "title" else None
-        yield Change("update", _label(difference.part), difference.is_now, difference.wanted, note=later, key="domain")
-    for difference in theirs:
-        yield Change("update", _label(difference.part), difference.is_now or "removed", difference.wanted or "as swarm defined it", note="changed outside swarm; put back", key="domain")
-    if not note.have and not ours:
-        yield Change("update", "metadata", after="what swarm defined, for later comparison", key="domain")
+    defined = list(_definition(wanted, domain.xml, note, later=running and not restart))
+    yield from defined
     if domain.autostart != host.vm.autostart:
         words = {True: "on", False: "off"}
         yield Change("update", "autostart", words[domain.autostart], words[host.vm.autostart], key="autostart")
-    if running and restart and (ours or theirs or pending(host, domain)):
-        yield Change("run", "restart", after=", ".join(pending(host, domain)) or None, key="restart")
+    if running and restart and (pending(domain) or any(change.subject != "metadata" for change in defined)):
+        yield Change("run", "restart", after=", ".join(pending(domain)) or None, key="restart")
     if not running or domain.state == "paused":
         yield Change("run", "start", key="start")
     if domain.seed:
@@ -140,6 +138,26 @@ def _upkeep(host: Host, observed: Observed, domain: DomainFacts, *, restart: boo
         yield Change("delete", "seed", before="left by a broken run", key="drop_seed")
     elif not running:
         yield Change("run", "boot", after="wait until the guest is ready", key="boot")
+
+
+def _definition(wanted: str, actual: str, note: Note, *, later: bool) -> Iterator[Change]:
+    """The parts of the stored definition that are not as wanted; with `later`, a running VM has them at its next start only."""
+    # A definition whose note is not finished (a run was killed in between) has no hashes of its own yet.
+    have = note.have or shape.hashes(actual)
+    ours, theirs = shape.differences(wanted, actual, note.spec, have)
+    for difference in ours:
+        when = _LATER if later and difference.part != "title" else None
+        yield Change("update", _label(difference.part), difference.is_now, difference.wanted, note=when, key="domain")
+    for difference in theirs:
+        before, after = difference.is_now or "removed", difference.wanted or "as swarm defined it"
+        yield Change("update", _label(difference.part), before, after, note="changed outside swarm; put back", key="domain")
+    if not note.have and not ours:
+        yield Change("update", "metadata", after="what swarm defined, for later comparison", key="domain")
+
+
+def _at(host: Host, field: str) -> str:
+    """Where the host file states a field of `vm`, and the field's name."""
+    return f"{locate(host.name, 'vm', field)} vm.{field}"
 
 
 def _label(part: str) -> str:

@@ -19,7 +19,12 @@ _NEEDS = (
     ("./os/loader/enum[@name='secure']/value", "yes", "UEFI firmware with Secure Boot", "install the package ovmf on the hypervisor"),
     ("./devices/filesystem/enum[@name='driverType']/value", "virtiofs", "virtiofs", "QEMU 5 or newer is needed on the hypervisor"),
     ("./devices/tpm/enum[@name='model']/value", "tpm-crb", "a TPM model", "install the packages swtpm and swtpm-tools on the hypervisor"),
-    ("./devices/tpm/enum[@name='backendModel']/value", "emulator", "a software TPM", "install the packages swtpm and swtpm-tools on the hypervisor"),
+    (
+        "./devices/tpm/enum[@name='backendModel']/value",
+        "emulator",
+        "a software TPM",
+        "install the packages swtpm and swtpm-tools on the hypervisor",
+    ),
 )
 
 
@@ -27,7 +32,7 @@ def missing(connection: Libvirt, kind: str) -> list[tuple[str, str]]:
     """Return what the hypervisor lacks for domains of type `kind`, as (what, remedy)."""
     if not connection.domain_kinds() & {kind}:
         return [(f"QEMU for x86_64 ({kind})", "install the package qemu-system-x86 on the hypervisor")]
-    tree = ET.fromstring(connection.domain_capabilities(kind))  # noqa: S314 - libvirt's own words
+    tree = ET.fromstring(connection.domain_capabilities(kind))
     return [(what, remedy) for path, value, what, remedy in _NEEDS if value not in {entry.text for entry in tree.findall(path)}]
 
 

@@ -39,7 +39,9 @@ class Rung:
 class Climb:
     """One wait. Given the guest's address, what asks the hypervisor for the domain's state, and what reads the console's end."""
 
-    def __init__(self, target: ssh.Target, state: Callable[[], str], console: Callable[[], list[str]], share: tuple[str, str] | None) -> None:
+    def __init__(
+        self, target: ssh.Target, state: Callable[[], str], console: Callable[[], list[str]], share: tuple[str, str] | None
+    ) -> None:
         self.target = target
         self.state = state
         self.console = console
@@ -90,7 +92,10 @@ class Climb:
         head, _, rest = answer.partition("\n")
         if head.strip() and (result := _json(answer)):
             if errors := result.get("v1", {}).get("errors"):
-                raise VerificationFailed(f"cloud-init in {self.target.name} reports: {errors[0]}", f"./inv ssh --host {self.target.name} -- cloud-init status --long")
+                raise VerificationFailed(
+                    f"cloud-init in {self.target.name} reports: {errors[0]}",
+                    f"./inv ssh --host {self.target.name} -- cloud-init status --long",
+                )
             return True
         meter.note(f"cloud-init: {_json(rest).get('v1', {}).get('stage') or 'starting'}")
         return False
@@ -103,7 +108,7 @@ class Climb:
 
     def rungs(self) -> list[tuple[str, Callable[[Meter], bool]]]:
         """Return the ladder."""
-        ladder = [
+        ladder: list[tuple[str, Callable[[Meter], bool]]] = [
             ("domain running", self.running),
             ("SSH port open", self.port),
             ("pinned host key shown", self.key),
@@ -151,7 +156,10 @@ def climb(way: Climb, deadline: Deadline, talk: Talk) -> list[Rung]:
 def _give_up_or_wait(way: Climb, name: str, begun: float, deadline: Deadline) -> None:
     state = way.state()
     if state not in {"running", "paused"} and name != "domain running":
-        raise Unreachable(f"{way.target.name}: waiting for {name!r} ended, since the VM is {state}", f"./inv console --host {way.target.name} shows what it said")
+        raise Unreachable(
+            f"{way.target.name}: waiting for {name!r} ended, since the VM is {state}",
+            f"./inv console --host {way.target.name} shows what it said",
+        )
     if name == "login" and time.monotonic() - begun > _LOGIN_PATIENCE:
         raise ssh.LoginRefused(
             f"{way.target.name}: the guest refuses the login as {way.target.user}",
@@ -164,7 +172,9 @@ def _give_up_or_wait(way: Climb, name: str, begun: float, deadline: Deadline) ->
             "cloud-init done": f"./inv ssh --host {way.target.name} -- cloud-init status --long",
             "share mounted": f"./inv ssh --host {way.target.name} -- journalctl -b -u '*.mount'",
         }
-        raise Unreachable(f"{way.target.name}: {name!r} was not reached within {deadline.limit:.0f} s", hints.get(name, hints["SSH port open"]))
+        raise Unreachable(
+            f"{way.target.name}: {name!r} was not reached within {deadline.limit:.0f} s", hints.get(name, hints["SSH port open"])
+        )
 
 
 def _with_console(way: Climb, message: str) -> str:

@@ -39,7 +39,7 @@ class DomainFacts:
     @property
     def kind(self) -> str:
         """The stored definition's type: "kvm" or "qemu"."""
-        return ET.fromstring(self.xml).get("type", "")  # noqa: S314 - libvirt's own words
+        return ET.fromstring(self.xml).get("type", "")
 
     @property
     def disk(self) -> str | None:
@@ -105,16 +105,21 @@ def acceleration(host: Host, connection: Libvirt) -> str:
     if wanted != "emulation" and "kvm" in connection.domain_kinds() and Trial.starts(connection, "kvm"):
         return "kvm"
     if wanted == "kvm":
-        raise Unfit("this hypervisor cannot run KVM domains, and the host file asks for hypervisor.acceleration: kvm", "./inv doctor says what is missing; acceleration: auto takes emulation")
+        raise Unfit(
+            "this hypervisor cannot run KVM domains, and the host file asks for hypervisor.acceleration: kvm",
+            "./inv doctor says what is missing; acceleration: auto takes emulation",
+        )
     return "qemu"
 
 
 def network_facts(name: str, xml: str, leases: list[tuple[str, str]]) -> NetworkFacts:
     """Return a libvirt network's XML and leases as facts. Raise HypervisorError for a network without IPv4 and DHCP."""
-    tree = ET.fromstring(xml)  # noqa: S314 - libvirt's own words
+    tree = ET.fromstring(xml)
     ip = next((entry for entry in tree.findall("ip") if entry.get("family", "ipv4") == "ipv4" and entry.find("dhcp") is not None), None)
     if ip is None:
-        raise HypervisorError(f"the libvirt network {name!r} hands out no IPv4 addresses by DHCP", "name another one under hypervisor.network")
+        raise HypervisorError(
+            f"the libvirt network {name!r} hands out no IPv4 addresses by DHCP", "name another one under hypervisor.network"
+        )
     gateway = ipaddress.IPv4Address(ip.get("address", ""))
     subnet = ipaddress.IPv4Network(f"{gateway}/{ip.get('netmask') or ip.get('prefix')}", strict=False)
     span = ip.find("dhcp/range")
@@ -122,8 +127,14 @@ def network_facts(name: str, xml: str, leases: list[tuple[str, str]]) -> Network
         name=name,
         subnet=subnet,
         gateway=gateway,
-        dynamic_range=(ipaddress.IPv4Address(span.get("start", "")), ipaddress.IPv4Address(span.get("end", ""))) if span is not None else None,
-        reservations={entry.get("mac", "").lower(): ipaddress.IPv4Address(entry.get("ip", "")) for entry in ip.findall("dhcp/host") if entry.get("mac")},
+        dynamic_range=(ipaddress.IPv4Address(span.get("start", "")), ipaddress.IPv4Address(span.get("end", "")))
+        if span is not None
+        else None,
+        reservations={
+            entry.get("mac", "").lower(): ipaddress.IPv4Address(entry.get("ip", ""))
+            for entry in ip.findall("dhcp/host")
+            if entry.get("mac")
+        },
         leases={ipaddress.IPv4Address(address): mac for address, mac in leases if ":" not in address},
     )
 
@@ -161,13 +172,13 @@ def _other_macs(connection: Libvirt, uuid: str) -> dict[str, str]:
     macs = {}
     for domain in Domain.all(connection):
         if domain.uuid != uuid:
-            for mac in ET.fromstring(domain.xml()).findall("./devices/interface/mac"):  # noqa: S314 - libvirt's own words
+            for mac in ET.fromstring(domain.xml()).findall("./devices/interface/mac"):
                 macs[mac.get("address", "").lower()] = domain.name
     return macs
 
 
 def _source(xml: str, target: str) -> str | None:
-    for disk in ET.fromstring(xml).findall("./devices/disk"):  # noqa: S314 - libvirt's own words
+    for disk in ET.fromstring(xml).findall("./devices/disk"):
         place, source = disk.find("target"), disk.find("source")
         if place is not None and place.get("dev") == target and source is not None:
             return source.get("file")
@@ -186,5 +197,3 @@ def share_problem(host: Host, connection: Libvirt) -> str | None:
     if not os.access(share.source, os.R_OK | os.X_OK):
         return f"{share.source} is not readable"
     return None
-
-

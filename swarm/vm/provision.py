@@ -23,18 +23,18 @@ from swarm.vm import access, desired, fitness, shape
 from swarm.vm import seed as seeds
 from swarm.vm.desired import Note
 from swarm.vm.difference import changes, pending, refuse
-from swarm.vm.ladder import Climb, climb
+from swarm.vm.ladder import Climb, Rung, climb
 from swarm.vm.observe import Observed, observe, share_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["TIMEOUT", "busy", "make_plan", "provision"]
+__all__ = ["SHUTDOWN", "TIMEOUT", "busy", "clean", "console_log", "make_plan", "provision", "wait"]
 
 # Seconds that a whole provisioning may wait for its guest. A boot under emulation takes one or two minutes on a quiet machine.
 TIMEOUT = 900.0
 
-_SHUTDOWN = 90.0  # seconds that a guest has to power off before the plug is pulled; systemd's own limit for a unit is 90
+SHUTDOWN = 90.0  # seconds that a guest has to power off before the plug is pulled; systemd's own limit for a unit is 90
 _EJECT = 60.0  # seconds that a guest has to give the seed's disk back
 _SPARE = 1 << 30  # bytes that stay free in a pool beside a new base image, for the overlay's first growth
 _CONSOLE = 16 * 1024  # bytes of the console that a failure's last lines are taken from
@@ -76,7 +76,7 @@ def provision(host: Host, talk: Talk, *, plan_only: bool = False, restart: bool 
     start = time.monotonic()
     with busy(host, talk), Libvirt(host.hypervisor.uri) as connection:
         plan, observed = make_plan(host, connection, restart=restart)
-        if observed.domain and (waiting := pending(host, observed.domain)) and not restart:
+        if observed.domain and (waiting := pending(observed.domain)) and not restart:
             talk.warn(f"{', '.join(waiting)}: waits for the VM's next start; --restart does it now")
         if not plan:
             talk.done(f"{host.name}: nothing to do")
@@ -86,13 +86,19 @@ def provision(host: Host, talk: Talk, *, plan_only: bool = False, restart: bool 
         if plan_only:
             return plan
         if observed.domain is None and observed.kind == "qemu":
-            talk.warn("this hypervisor has no KVM that works, so the VM is emulated: it boots in a minute or two instead of seconds, and is 10 to 20 times slower")
+            talk.warn(
+                "this hypervisor has no KVM that works, so the VM is emulated: "
+                "it boots in a minute or two instead of seconds, and is 10 to 20 times slower"
+            )
         work = _Work(host, connection, talk, observed, Deadline(limit))
         for key in dict.fromkeys(change.key for change in plan):
             work.apply(key)
         left, _ = make_plan(host, connection)
         if left:
-            raise VerificationFailed(f"{host.name}: after all changes this is still to do: {'; '.join(change.line() for change in left)}", "run the same command again; if it stays, it is a defect of swarm")
+            raise VerificationFailed(
+                f"{host.name}: after all changes this is still to do: {'; '.join(change.line() for change in left)}",
+                "run the same command again; if it stays, it is a defect of swarm",
+            )
     ssh.write_config(access.target(host))
     talk.done(f"{host.name} is ready at {host.vm.ip} ({seconds(time.monotonic() - start)}): ./inv ssh --host {host.name}")
     return plan
@@ -139,7 +145,9 @@ class _Work:
         """The host's domain, which must be there by now."""
         domain = Domain.find_by_uuid(self.connection, desired.domain_uuid(self.host))
         if domain is None:
-            raise HypervisorError(f"the domain {self.host.vm.domain!r} is gone", "somebody removed it meanwhile; run the same command again")
+            raise HypervisorError(
+                f"the domain {self.host.vm.domain!r} is gone", "somebody removed it meanwhile; run the same command again"
+            )
         return domain
 
     def _image(self) -> None:
@@ -186,9 +194,14 @@ class _Work:
         image = images.ensure(vm.image, self.talk)
         base = pool.find(desired.base_volume(image.name, image.sha256, image.size))
         if base is None:
-            raise HypervisorError(f"the base image of {vm.image} is gone from the pool {pool.name}", "somebody removed it meanwhile; run the same command again")
+            raise HypervisorError(
+                f"the base image of {vm.image} is gone from the pool {pool.name}",
+                "somebody removed it meanwhile; run the same command again",
+            )
         if vm.disk_size < image.virtual_size:
-            raise InventoryError(f"{locate(self.host.name, 'vm', 'disk_size')} vm.disk_size: the image {vm.image} needs at least {size(image.virtual_size)}")
+            raise InventoryError(
+                f"{locate(self.host.name, 'vm', 'disk_size')} vm.disk_size: the image {vm.image} needs at least {size(image.virtual_size)}"
+            )
         pool.delete(vm.disk_path.name)
         pool.overlay(vm.disk_path.name, base, vm.disk_size)
 
@@ -201,18 +214,17 @@ class _Work:
 
     def _seed(self) -> None:
         assert self._key is not None  # noqa: S101 - "host_key" comes before "seed" in every plan that has it
-        files = seeds.seed_files(self.host, str(uuid.uuid4()), self._key, access.authorized_keys(self.host), has_agent=fitness.has_agent(self.host.vm.image))
+        files = seeds.seed_files(
+            self.host, str(uuid.uuid4()), self._key, access.authorized_keys(self.host), has_agent=fitness.has_agent(self.host.vm.image)
+        )
         data = seeds.iso(files)
         pool, name = self.pool, desired.seed_volume(self.host)
         pool.delete(name)
         pool.upload(name, io.BytesIO(data), len(data), "raw")
 
     def _domain(self) -> None:
-        observed, seed = self.observed.domain, None
-        if observed is None:
-            seed = self._volume(desired.seed_volume(self.host)).path
-        else:
-            seed = observed.seed
+        observed = self.observed.domain
+        seed = observed.seed if observed else self._volume(desired.seed_volume(self.host)).path
         kind = observed.kind if observed else self.observed.kind
         xml = desired.domain_xml(self.host, kind, seed)
         image, pinned = self.host.vm.image, ssh.pinned(self.host.known_hosts) or ""
@@ -234,24 +246,14 @@ class _Work:
 
     def _restart(self) -> None:
         with self.talk.step("shutting down"):
-            if not self.domain.shutdown(_SHUTDOWN):
-                self.talk.warn(f"the guest did not power off within {_SHUTDOWN:.0f} s: pulling the plug")
+            if not self.domain.shutdown(SHUTDOWN):
+                self.talk.warn(f"the guest did not power off within {SHUTDOWN:.0f} s: pulling the plug")
                 self.domain.power_off()
         self._start()
         self._wait()
 
     def _wait(self) -> None:
-        pool, name, domain = self.pool, desired.console_volume(self.host), self.domain
-        share = self.host.vm.virtiofs
-
-        def console() -> list[str]:
-            try:
-                return clean(pool.read(name, _CONSOLE))
-            except HypervisorError:
-                return []
-
-        target = access.target(self.host)
-        climb(Climb(target, lambda: domain.state, console, (share.tag, str(share.target)) if share else None), self.deadline, self.talk)
+        wait(self.host, self.connection, self.domain, self.deadline, self.talk)
 
     def _first_boot(self) -> None:
         self._wait()
@@ -275,6 +277,20 @@ class _Work:
         return volume
 
 
+def wait(host: Host, connection: Libvirt, domain: Domain, deadline: Deadline, talk: Talk) -> list[Rung]:
+    """Climb the ladder of the host's guest until it is ready; return the rungs. Raise Unreachable, naming the rung that was not reached."""
+    share = host.vm.virtiofs
+
+    def console() -> list[str]:
+        try:
+            return console_log(host, connection, _CONSOLE)
+        except HypervisorError:
+            return []
+
+    way = Climb(access.target(host), lambda: domain.state, console, (share.tag, str(share.target)) if share else None)
+    return climb(way, deadline, talk)
+
+
 def clean(raw: bytes) -> list[str]:
     """Return a serial log's lines without a terminal's control sequences, and without empty ones."""
     import re
@@ -290,5 +306,3 @@ def console_log(host: Host, connection: Libvirt, last: int | None = None) -> lis
     if pool is None:
         raise HypervisorError(f"{host.name} has no console log yet", f"./inv provision --host {host.name} makes the VM")
     return clean(pool.read(desired.console_volume(host), last))
-
-

@@ -53,4 +53,5 @@ def device_xml(path: str) -> str:
     """Return the seed's disk as libvirt needs it to take it out of a domain."""
     from xml.sax.saxutils import quoteattr
 
-    return f"<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file={quoteattr(path)}/><target dev='vdb' bus='virtio'/><readonly/></disk>"
+    what = f"<driver name='qemu' type='raw'/><source file={quoteattr(path)}/><target dev='vdb' bus='virtio'/><readonly/>"
+    return f"<disk type='file' device='disk'>{what}</disk>"
