@@ -16,6 +16,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 from rich.table import Table
@@ -23,7 +24,10 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["Deadline", "Meter", "Screen", "Talk", "screen", "seconds"]
+__all__ = ["Deadline", "Meter", "Screen", "Talk", "amount", "screen", "seconds"]
+
+
+_WIDEST = 10_000  # columns
 
 
 def seconds(value: float) -> str:
@@ -32,6 +36,11 @@ def seconds(value: float) -> str:
         return f"{value:.1f} s"
     whole = round(value)
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"  # noqa: PLR2004 - seconds of a minute
+
+
+def amount(count: int) -> str:
+    """Return a number of bytes as people read it: '824.1 MB'."""
+    return decimal(count)
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,8 @@ class Screen:
     """The person's terminal, shared by all hosts of a run."""
 
     def __init__(self) -> None:
-        self.out = Console(soft_wrap=True, highlight=False)
+        # Off a terminal rich would cut a table at 80 columns; a pipe has no width.
+        self.out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _WIDEST)
         self.err = Console(stderr=True, soft_wrap=True, highlight=False)
         self._lock = RLock()
         self._users = 0
@@ -142,9 +152,7 @@ class Screen:
         table = Table(*columns, box=None, pad_edge=False, header_style="bold", show_edge=False)
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
-        # Off a terminal rich would cut a table at 80 columns; a pipe has no width.
-        width = None if self.out.is_terminal else 10_000
-        self.out.print(table, width=width, crop=False, no_wrap=not self.out.is_terminal)
+        self.out.print(table, crop=False)
 
     def json(self, data: object) -> None:
         """Write data for scripts to stdout."""

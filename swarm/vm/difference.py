@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from swarm.console import amount
 from swarm.errors import Refused
 from swarm.inventory import check_disk, check_network, locate, size
 from swarm.plan import Change

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from swarm import images, ssh
-from swarm.console import Deadline, Talk, seconds
+from swarm.console import Deadline, Talk, amount, seconds
 from swarm.errors import HypervisorError, InventoryError, VerificationFailed
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.domain import Domain
@@ -165,7 +165,7 @@ class _Work:
             pool.delete(name)
             if pool.available < image.size + _SPARE:
                 raise HypervisorError(
-                    f"the pool {pool.name} has {size(pool.available)} free, and a new VM needs {size(image.size + _SPARE)}",
+                    f"the pool {pool.name} has {amount(pool.available)} free, and a new VM needs {amount(image.size + _SPARE)}",
                     "free some space on the hypervisor; `./inv images --prune` removes base images that no VM uses",
                 )
             with self.talk.step(f"uploading image {image.name}") as meter, image.path.open("rb") as source:

@@ -1,0 +1,212 @@
+"""What each command of tasks.py does: choose the hosts, run the verb, show the result, return the exit code.
+
+Heavy modules are imported where a command needs them, so that no command pays for another's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from swarm import fleet
+from swarm.console import amount, screen
+from swarm.errors import UsageError
+from swarm.inventory import Host, load, load_all, names, size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from swarm.console import Talk
+    from swarm.plan import Plan
+
+__all__ = ["console", "destroy", "doctor", "hosts", "images", "plan", "provision", "ssh", "start", "status", "stop"]
+
+CHANGES = 2  # the exit code of a plan that has changes, as terraform's -detailed-exitcode has it
+
+
+def hosts(*, as_json: bool) -> None:
+    """List the host files."""
+    every = load_all()
+    if as_json:
+        screen().json([host.model_dump(mode="json") for host in every])
+        return
+    rows = [(h.name, h.vm.domain, str(h.vm.ip), f"{h.vm.memory_mib} MiB", str(h.vm.vcpus), size(h.vm.disk_size), h.vm.image, h.hypervisor.uri) for h in every]
+    screen().table(("host", "domain", "ip", "memory", "vCPUs", "disk", "image", "hypervisor"), rows)
+
+
+def plan(words: str, *, as_json: bool) -> int:
+    """Show what would change."""
+    from swarm.vm.provision import provision as verb
+
+    outcomes = fleet.run(fleet.chosen(words), lambda host, talk: verb(host, talk, plan_only=True), quiet=as_json)
+    code = _end(outcomes, _plan_words, as_json=as_json)
+    return code or (CHANGES if any(each.result for each in outcomes) else 0)
+
+
+def provision(words: str, *, plan_only: bool, as_json: bool, restart: bool, limit: float) -> int:
+    """Make or update VMs."""
+    from swarm.vm.provision import provision as verb
+
+    _positive("--timeout", limit)
+
+    def one(host: Host, talk: Talk) -> Plan:
+        return verb(host, talk, plan_only=plan_only, restart=restart, limit=limit)
+
+    return _end(fleet.run(fleet.chosen(words), one, quiet=as_json), _plan_words, as_json=as_json)
+
+
+def status(words: str, *, as_json: bool) -> int:
+    """Show how each host is."""
+    from swarm.vm import verbs
+
+    chosen = fleet.chosen(words)
+    if as_json or not screen().err.is_terminal:
+        outcomes = fleet.run(chosen, lambda host, _: verbs.status(host), quiet=as_json)
+    else:
+        with screen().err.status("looking"):
+            outcomes = fleet.run(chosen, lambda host, _: verbs.status(host))
+    if as_json:
+        screen().json([each.to_json() for each in outcomes])
+    else:
+        found = [each.result or verbs.Status(each.host.name, "unknown") for each in outcomes]
+        screen().table(("host", "VM", "acceleration", "ip", "SSH", "drift"), [(s.host, s.vm, s.acceleration, s.ip, s.ssh, s.drift) for s in found])
+    return fleet.worst(outcomes)
+
+
+def ssh(name: str, user: str, words: Sequence[str]) -> int:
+    """Become ssh."""
+    from swarm import ssh as port
+    from swarm.errors import Unreachable
+    from swarm.vm import access
+
+    host = load(name)
+    if not host.known_hosts.exists():
+        raise Unreachable(f"{name} has no pinned host key, so it cannot be told from another machine", f"./inv provision --host {name} makes the VM, or pins the key of one that is there")
+    argv = port.argv(access.target(host), words, user=user)
+    sys.stdout.flush()
+    os.execvp(argv[0], argv)  # noqa: S606 - no shell takes part; ssh gets the terminal as it is
+
+
+def console(name: str, *, follow: bool, picture: str) -> None:
+    """Show the serial log or save the screen."""
+    from swarm.vm import verbs
+
+    host = load(name)
+    if picture:
+        path = Path(picture)
+        if not path.parent.is_dir():
+            raise UsageError(f"--screenshot: the folder {path.parent} does not exist")
+        width, height = verbs.screenshot(host, path)
+        screen().line(f"{path}: {width} × {height} pixels")
+        return
+    shown = 0
+    while True:
+        lines = verbs.console(host)
+        if len(lines) < shown:  # the VM was started anew, and the log with it
+            shown = 0
+        for line in lines[shown:]:
+            sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+        shown = len(lines)
+        if not follow:
+            return
+        time.sleep(1)
+
+
+def start(words: str, limit: float, *, as_json: bool) -> int:
+    """Start VMs."""
+    from swarm.vm import verbs
+
+    _positive("--timeout", limit)
+    outcomes = fleet.run(fleet.chosen(words), lambda host, talk: verbs.start(host, talk, limit), quiet=as_json)
+    return _end(outcomes, lambda changed: "started" if changed else "nothing to do", as_json=as_json)
+
+
+def stop(words: str, limit: float, *, force: bool, as_json: bool) -> int:
+    """Stop VMs."""
+    from swarm.vm import verbs
+
+    _positive("--timeout", limit)
+    outcomes = fleet.run(fleet.chosen(words), lambda host, talk: verbs.stop(host, talk, force=force, limit=limit), quiet=as_json)
+    return _end(outcomes, lambda changed: "stopped" if changed else "nothing to do", as_json=as_json)
+
+
+def destroy(words: str, *, plan_only: bool, as_json: bool, yes: bool) -> int:
+    """Remove VMs."""
+    from swarm.vm import verbs
+
+    chosen = fleet.chosen(words)
+    if len(chosen) > 1 and not yes and not plan_only:
+        raise UsageError("several VMs are destroyed only with --yes", f"./inv destroy --host {words} --plan shows what would go")
+    outcomes = fleet.run(chosen, lambda host, talk: verbs.destroy(host, talk, plan_only=plan_only, yes=yes), quiet=as_json)
+    return _end(outcomes, _plan_words, as_json=as_json)
+
+
+def images(*, prune: bool, yes: bool, as_json: bool) -> int:
+    """List and prune images."""
+    from swarm.vm import store
+
+    talk = fleet.Talk(screen(), quiet=as_json)
+    found = store.survey([load(name) for name in names()], talk)
+    if not prune:
+        screen().json(found.to_json()) if as_json else screen().table(("where", "image", "size", "used by"), found.rows())
+        return 0
+    unused = found.unused
+    if not unused:
+        talk.done("nothing to prune")
+    elif not yes:
+        for item in unused:
+            talk.say(f"- {item.where}: {item.name}, {amount(item.size)}")
+        yes = talk.ask("Delete these? They are fetched or built again when they are needed.")
+        if not yes:
+            raise UsageError("nothing was pruned", "answer y, or give --yes")
+    for item in unused:
+        item.remove()
+        talk.done(f"deleted {item.name} ({amount(item.size)}) from {item.where}")
+    if as_json:
+        screen().json({"removed": [item.to_json() for item in unused]})
+    return 0
+
+
+def doctor(words: str, *, as_json: bool) -> int:
+    """Check this machine."""
+    from swarm.vm import doctor as checks
+
+    findings = checks.examine(fleet.chosen(words))
+    if as_json:
+        screen().json([finding.to_json() for finding in findings])
+    else:
+        signs = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "failure": "[red]✗[/]"}
+        from rich.markup import escape
+
+        for finding in findings:
+            remedy = f"\n    [yellow]remedy:[/] {escape(finding.remedy)}" if finding.remedy else ""
+            screen().out.print(f"{signs[finding.level]} {escape(finding.what)}{remedy}")
+    return 1 if any(finding.level == "failure" for finding in findings) else 0
+
+
+def _plan_words(plan: Plan) -> str:
+    return f"{len(plan.changes)} changes" if plan else "nothing to do"
+
+
+def _end(outcomes: list[fleet.Outcome[Any]], words: Any, *, as_json: bool) -> int:  # noqa: ANN401 - a function from any verb's result
+    if as_json:
+        screen().json([_changed(each) for each in outcomes])
+    else:
+        fleet.summary(outcomes, words)
+    return fleet.worst(outcomes)
+
+
+def _changed(outcome: fleet.Outcome[Any]) -> dict[str, Any]:
+    data = outcome.to_json()
+    return {**data, "changed": bool(outcome.result)}
+
+
+def _positive(option: str, value: float) -> None:
+    if value <= 0:
+        raise UsageError(f"{option}: expected a number of seconds above 0, not {value:g}")
+
+

@@ -1,0 +1,79 @@
+"""The same verb on several hosts, side by side: one host's failure stops that host alone."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from swarm.console import Talk, screen, seconds
+from swarm.errors import SwarmError, UsageError
+from swarm.inventory import Host, load_several, names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Outcome", "chosen", "run", "summary", "worst"]
+
+Result = TypeVar("Result")
+
+_SIDE_BY_SIDE = 16  # hosts at once; each costs a thread, a libvirt connection and an SSH connection
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Result]):
+    """How the verb ended on one host: with a result or with an error, after so many seconds."""
+
+    host: Host
+    result: Result | None
+    error: SwarmError | None
+    took: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome as plain data."""
+        result = self.result.to_json() if hasattr(self.result, "to_json") else self.result
+        data = result if isinstance(result, dict) else {"host": self.host.name}
+        error = {"message": self.error.message, "hint": self.error.hint} if self.error else None
+        return {**data, "host": self.host.name, "seconds": round(self.took, 3), "error": error}
+
+
+def chosen(words: str | None) -> list[Host]:
+    """Return the hosts that `--host` names: one, several with commas, or "all". Raise UsageError or InventoryError."""
+    if not words:
+        raise UsageError("which host? --host takes a name, several with commas, or all", f"known hosts: {', '.join(names()) or 'none yet'}")
+    wanted = names() if words == "all" else [word.strip() for word in words.split(",") if word.strip()]
+    if not wanted:
+        raise UsageError("there is no host", "hosts/demo.yaml is a host file that runs anywhere")
+    return load_several(list(dict.fromkeys(wanted)))
+
+
+def run(hosts: list[Host], verb: Callable[[Host, Talk], Result], *, quiet: bool = False) -> list[Outcome[Result]]:
+    """Run `verb` on each host and return the outcomes in the hosts' order; errors are shown when they happen."""
+    several = len(hosts) > 1
+
+    def one(host: Host) -> Outcome[Result]:
+        talk = Talk(screen(), host.name if several else "", quiet=quiet)
+        start = time.monotonic()
+        try:
+            return Outcome(host, verb(host, talk), None, time.monotonic() - start)
+        except SwarmError as error:
+            screen().error(error, talk.prefix)
+            return Outcome(host, None, error, time.monotonic() - start)
+
+    if not several:
+        return [one(host) for host in hosts]
+    with ThreadPoolExecutor(max_workers=_SIDE_BY_SIDE) as pool:
+        return list(pool.map(one, hosts))
+
+
+def summary(outcomes: list[Outcome[Any]], words: Callable[[Any], str]) -> None:
+    """Show a table with one line for each of several hosts; `words` says a result in a few words."""
+    if len(outcomes) > 1:
+        rows = [(each.host.name, f"failed: {each.error.message.splitlines()[0]}" if each.error else words(each.result), seconds(each.took)) for each in outcomes]
+        screen().table(("host", "result", "time"), rows)
+
+
+def worst(outcomes: list[Outcome[Any]]) -> int:
+    """Return the worst exit code."""
+    return max((each.error.exit_code for each in outcomes if each.error), default=0)

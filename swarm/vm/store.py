@@ -1,0 +1,120 @@
+"""Which images there are, in the cache and in each hypervisor's pools, and which of them anybody needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from swarm import images
+from swarm.console import amount
+from swarm.embedded import Embedded
+from swarm.errors import ImageError, SwarmError
+from swarm.hypervisor.connection import Libvirt
+from swarm.hypervisor.storage import find_pool
+from swarm.inventory import EMBEDDED, Host
+from swarm.vm.desired import BASE_PREFIX
+from swarm.vm.verbs import asleep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from swarm.console import Talk
+
+__all__ = ["Item", "Survey", "survey"]
+
+CACHE = "cache"
+CATALOGUE = "catalogue"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image somewhere. `users` are host files for the cache, disks for a pool."""
+
+    where: str
+    name: str
+    size: int
+    users: tuple[str, ...]
+    remove: Callable[[], object] = field(compare=False, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the item as plain data; the size is in bytes."""
+        return {"where": self.where, "name": self.name, "size": self.size, "users": list(self.users)}
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Everything found."""
+
+    catalogue: tuple[images.Entry, ...]
+    items: tuple[Item, ...]
+
+    @property
+    def unused(self) -> list[Item]:
+        """What nobody needs."""
+        return [item for item in self.items if not item.users]
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """Return the survey as a table: where, image, size, users."""
+        listed = [(CATALOGUE, entry.name, "", entry.about) for entry in self.catalogue]
+        return [*listed, *((item.where, item.name, amount(item.size), ", ".join(item.users) or "nobody") for item in self.items)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the survey as plain data."""
+        return {"catalogue": [{"name": entry.name, "kind": entry.kind, "about": entry.about} for entry in self.catalogue], "images": [item.to_json() for item in self.items]}
+
+
+def survey(hosts: list[Host], talk: Talk) -> Survey:
+    """Look at the cache and at the pools of all `hosts`. An embedded hypervisor that ran before is started for the look;
+    one that does not answer is named on the screen and left out."""
+    items = [Item(CACHE, image.path.name, image.size, _wanted(image, hosts), lambda image=image: images.remove(image)) for image in images.cached()]  # type: ignore[misc]
+    places = {(host.hypervisor.uri, host.vm.disk_path.parent) for host in hosts}
+    for uri in sorted({uri for uri, _ in places}):
+        if uri == EMBEDDED and not Embedded().exists:
+            continue
+        was_asleep = any(asleep(host) for host in hosts if host.hypervisor.uri == uri)
+        try:
+            items += _pools(uri, sorted(folder for place, folder in places if place == uri))
+        except SwarmError as error:
+            talk.warn(f"the images of {uri} are not listed: {error.message}")
+        finally:
+            if was_asleep:
+                Libvirt(uri).rest()
+    return Survey(tuple(images.entries()), tuple(items))
+
+
+def _wanted(image: images.Image, hosts: list[Host]) -> tuple[str, ...]:
+    users = []
+    for host in hosts:
+        try:
+            found = images.find(host.vm.image)
+        except ImageError:
+            continue
+        if found and found.path == image.path:
+            users.append(host.name)
+    return tuple(users)
+
+
+def _pools(uri: str, folders: list[Any]) -> list[Item]:
+    items = []
+    with Libvirt(uri) as connection:
+        for folder in folders:
+            pool = find_pool(connection, folder)
+            if pool is None:
+                continue
+            pool.activate()
+            backing = pool.backing()
+            for volume in pool.volumes():
+                if volume.name.startswith(BASE_PREFIX):
+                    users = tuple(sorted(name for name, base in backing.items() if base == volume.path))
+                    items.append(Item(f"{uri} {folder}", volume.name, volume.physical, users, _deleter(uri, folder, volume.name)))
+    return items
+
+
+def _deleter(uri: str, folder: Any, name: str) -> Callable[[], None]:  # noqa: ANN401 - a pure path
+    def delete() -> None:
+        with Libvirt(uri) as connection:
+            if pool := find_pool(connection, folder):
+                pool.activate()
+                pool.delete(name)
+
+    return delete

@@ -1,0 +1,126 @@
+"""Every command of swarm. The work is done in swarm/; what is imported at the top is light, so that a list is quick."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from swarm.cli import remainder, task
+
+if TYPE_CHECKING:
+    from invoke import Context
+
+HOST = {"host": "a host's name, several with commas, or all"}
+PLAN = {"plan": "only show what would change", "json": "write data for scripts to stdout"}
+TIMEOUT = {"timeout": "seconds that all waiting together may take"}
+
+
+@task(help={"json": PLAN["json"]})
+def hosts(_: Context, json: bool = False) -> None:
+    """List the host files."""
+    from swarm import commands
+
+    commands.hosts(as_json=json)
+
+
+@task(help={**HOST, "json": PLAN["json"]})
+def plan(_: Context, host: str, json: bool = False) -> int:
+    """Show what would change; exit code 0: nothing, 2: something."""
+    from swarm import commands
+
+    return commands.plan(host, as_json=json)
+
+
+@task(help={**HOST, **PLAN, **TIMEOUT, "restart": "restart a running VM if changes wait for it"})
+def provision(_: Context, host: str, plan: bool = False, json: bool = False, restart: bool = False, timeout: float = 900) -> int:
+    """Make the VM of a host file, or bring it to what the file says."""
+    from swarm import commands
+
+    return commands.provision(host, plan_only=plan, as_json=json, restart=restart, limit=timeout)
+
+
+@task(help={"host": HOST["host"] + "; all if not given", "json": PLAN["json"]})
+def status(_: Context, host: str = "all", json: bool = False) -> int:
+    """Show how each host is: VM, SSH, drift."""
+    from swarm import commands
+
+    return commands.status(host, as_json=json)
+
+
+@task(help={"host": "a host's name", "user": "log in as this user (root or openclaw)"})
+def ssh(_: Context, host: str, user: str = "root") -> int:
+    """Log into a guest; words after -- are run there instead."""
+    from swarm import commands
+
+    return commands.ssh(host, user, remainder())
+
+
+@task(help={"host": "a host's name", "follow": "go on showing what comes", "screenshot": "write the screen to this PNG file instead"})
+def console(_: Context, host: str, follow: bool = False, screenshot: str = "") -> None:
+    """Show what the VM's serial console said since its start, or its screen."""
+    from swarm import commands
+
+    commands.console(host, follow=follow, picture=screenshot)
+
+
+@task(help={**HOST, **TIMEOUT, "json": PLAN["json"]})
+def start(_: Context, host: str, timeout: float = 900, json: bool = False) -> int:
+    """Start a VM and wait until its guest is ready."""
+    from swarm import commands
+
+    return commands.start(host, timeout, as_json=json)
+
+
+@task(help={**HOST, "timeout": "seconds that the guest has to power off", "force": "pull the plug", "json": PLAN["json"]})
+def stop(_: Context, host: str, timeout: float = 90, force: bool = False, json: bool = False) -> int:
+    """Power a guest off, and wait until it is."""
+    from swarm import commands
+
+    return commands.stop(host, timeout, force=force, as_json=json)
+
+
+@task(help={**HOST, **PLAN, "yes": "do not ask"})
+def destroy(_: Context, host: str, plan: bool = False, json: bool = False, yes: bool = False) -> int:
+    """Remove a VM with its disk and all that was made for it."""
+    from swarm import commands
+
+    return commands.destroy(host, plan_only=plan, as_json=json, yes=yes)
+
+
+@task(help={"prune": "remove what no VM and no host file uses", "yes": "do not ask", "json": PLAN["json"]})
+def images(_: Context, prune: bool = False, yes: bool = False, json: bool = False) -> int:
+    """List the image catalogue, the cache and the base images of each hypervisor."""
+    from swarm import commands
+
+    return commands.images(prune=prune, yes=yes, as_json=json)
+
+
+@task(help={"host": "check for these hosts; all if not given", "json": PLAN["json"]})
+def doctor(_: Context, host: str = "all", json: bool = False) -> int:
+    """Check whether this machine is fit, with a remedy for each lack."""
+    from swarm import commands
+
+    return commands.doctor(host, as_json=json)
+
+
+@task(help={"quick": "only the part that takes seconds", "only": "run tests whose name matches this expression of pytest's -k"})
+def test(_: Context, quick: bool = False, only: str = "") -> int:
+    """Run the tests; all of them start a real VM."""
+    from swarm import quality
+
+    return quality.test(quick=quick, k=only or None, words=remainder())
+
+
+@task
+def lint(_: Context) -> int:
+    """Check types, style, layers, the lock file and the schema."""
+    from swarm import quality
+
+    return quality.lint()
+
+
+@task(help={"name": "which one: the name of a program in bench/"})
+def bench(_: Context, name: str = "provision") -> int:
+    """Measure against the real peers; words after -- go to the program."""
+    from swarm import quality
+
+    return quality.bench(name, remainder())
