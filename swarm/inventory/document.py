@@ -161,11 +161,10 @@ class _Reader:
                     values = self.node(event, events, ())
         except MarkedYAMLError as error:
             raise self.explain(error) from None
-        except (YAMLError, ValueError, ArithmeticError, LookupError, AssertionError, AttributeError, TypeError) as error:
+        except (YAMLError, ValueError, ArithmeticError, LookupError, AssertionError, AttributeError, TypeError):
             # ruamel.yaml lets some of Python's own errors through, like OverflowError for "\UFFFFFFFF".
-            problem = str(error).splitlines()[0] if str(error) else type(error).__name__
             line = max(self.lines.values(), default=1)  # of the last thing that could be read
-            raise InventoryError(f"{short(self.path)}:{line}: not readable as YAML: {problem}", "look at this line and the next") from None
+            raise InventoryError(f"{short(self.path)}:{line}: not readable as YAML", "look at this line and the next") from None
         return Document(self.path, values, self.lines, self.plain)
 
     def node(self, event: Event, events: Iterator[Event], where: Where) -> Any:  # noqa: ANN401 - a YAML value is anything

@@ -31,8 +31,8 @@ def check(uri: str) -> Wrong | None:
     try:
         parts = urlsplit(uri)
         _ = parts.port
-    except ValueError as error:
-        return f"not an address: {error}", _LIKE
+    except ValueError:
+        return "expected libvirt's address of a hypervisor, with a right machine and port", _LIKE
     driver, _, transport = parts.scheme.partition("+")
     if "://" not in uri or driver not in {"qemu", "test"}:
         near = get_close_matches(uri, [EMBEDDED, "qemu:///system", "qemu:///session"], n=1, cutoff=0.7)

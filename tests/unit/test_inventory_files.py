@@ -1,0 +1,289 @@
+"""Host files are found by name, read from whatever an editor or a person left behind, and checked against each other."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from ipaddress import IPv4Address
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import ValidationError
+
+from swarm import inventory
+from swarm.errors import InventoryError
+from swarm.inventory import uri
+from swarm.paths import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import Dirs
+
+ZAP = (ROOT / "hosts" / "zap.yaml").read_text(encoding="utf-8")
+
+
+def write(dirs: Dirs, name: str, **fields: str) -> Path:
+    """Write a copy of zap.yaml in which each of `fields` has another value; own values where two hosts must not share."""
+    number = sum(name.encode()) % 200
+    own = {"domain": name, "disk_path": f"/pool/{name}.qcow2", "mac": f"52:54:00:00:00:{number:02x}", "ip": f"192.168.122.{number + 2}"}
+    lines = []
+    for line in ZAP.splitlines():
+        key = line.partition(":")[0].strip()
+        value = {**own, **fields}.get(key)
+        lines.append(line if value is None else f"{line.partition(':')[0]}: {value}")
+    path = dirs.hosts / f"{name}.yaml"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@contextmanager
+def refused() -> Iterator[list[str]]:
+    """Expect an InventoryError; the list then holds its sentence and its hint."""
+    said: list[str] = []
+    with pytest.raises(InventoryError) as caught:
+        yield said
+    said += [caught.value.message, caught.value.hint or ""]
+
+
+def test_zap_is_the_reference_vm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """hosts/zap.yaml holds exactly the VM that the design names."""
+    monkeypatch.delenv("SWARM_HOSTS")
+    monkeypatch.setenv("HOME", "/home/ann")
+    zap = inventory.load("zap")
+    assert zap.model_dump() == {
+        "name": "zap",
+        "hypervisor": {"uri": "qemu:///system", "network": "default", "acceleration": "auto"},
+        "vm": {
+            "domain": "zap [claw]",
+            "hostname": "zap",
+            "image": "ubuntu-24.04",
+            "memory_mib": 3072,
+            "vcpus": 2,
+            "disk_path": PurePosixPath("/var/lib/libvirt/images/claw.qcow2"),
+            "disk_size": 60 << 30,
+            "mac": "52:54:00:01:00:71",
+            "ip": IPv4Address("192.168.122.182"),
+            "virtiofs": {"source": Path("/home/ann/lab/swarm"), "tag": "swarm", "target": PurePosixPath("/mnt/swarm")},
+            "autostart": True,
+        },
+        "guest": {"swappiness": 10},
+        "openclaw": {"install_mode": "release", "ssh_keys": ()},
+    }
+    assert zap.known_hosts == ROOT / "hosts" / "zap.known_hosts"
+    assert inventory.locate("zap", "vm", "ip") == "hosts/zap.yaml:15:"
+
+
+def test_the_project_s_own_host_files_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every host file that comes with the project is right, and demo needs no configured libvirt."""
+    monkeypatch.delenv("SWARM_HOSTS")
+    hosts = {host.name: host for host in inventory.load_all()}
+    assert {"demo", "zap"} <= set(hosts)
+    assert hosts["demo"].hypervisor.uri == inventory.EMBEDDED
+    share = hosts["demo"].vm.virtiofs
+    assert share
+    assert share.source == ROOT / "share"
+    assert share.source.is_dir()
+
+
+def test_a_host_is_frozen(dirs: Dirs) -> None:
+    """What a host file said cannot be changed afterwards by accident."""
+    write(dirs, "bee")
+    with pytest.raises(ValidationError):
+        inventory.load("bee").vm.vcpus = 4
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"], ids=["unix", "windows", "old mac"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "bom"])
+def test_any_line_ending_and_a_byte_order_mark_are_fine(dirs: Dirs, ending: str, mark: bytes) -> None:
+    """A file saved by another system's editor is read the same, and its lines are counted the same."""
+    path = write(dirs, "bee")
+    right = inventory.load("bee")
+    path.write_bytes(mark + path.read_text().replace("\n", ending).encode())
+    assert inventory.load("bee") == right
+    assert inventory.locate("bee", "vm", "ip") == f"{path}:15:"
+
+
+def test_a_mac_of_digits_alone_is_text(dirs: Dirs) -> None:
+    """YAML 1.1 would take 52:54:00:01:00:11 for a number in base 60, and still does if a file asks for that version."""
+    path = write(dirs, "bee", mac="52:54:00:01:00:11")
+    path.write_text("%YAML 1.1\n---\n" + path.read_text())
+    assert inventory.load("bee").vm.mac == "52:54:00:01:00:11"
+
+
+def test_a_relative_share_starts_at_the_project(dirs: Dirs) -> None:
+    """virtiofs.source may be relative, hold spaces, or be absolute."""
+    write(dirs, "bee", source="my folder/x")
+    write(dirs, "cow", source="/srv/my folder")
+    assert [host.vm.virtiofs and host.vm.virtiofs.source for host in inventory.load_all()] == [ROOT / "my folder/x", Path("/srv/my folder")]
+
+
+def test_no_share_may_be_left_out_or_null(dirs: Dirs) -> None:
+    """A host without a shared folder either does not name one or says null."""
+    path = write(dirs, "bee")
+    begin, _, rest = path.read_text().partition("  virtiofs:\n")
+    end = rest[rest.index("  autostart") :]
+    for text in (begin + end, f"{begin}  virtiofs: null\n{end}"):
+        path.write_text(text)
+        assert inventory.load("bee").vm.virtiofs is None
+
+
+def test_an_unknown_host_gets_the_nearest_name(dirs: Dirs) -> None:
+    """A mistyped name is answered with the name that was probably meant, or with those there are."""
+    with refused() as said:
+        inventory.load("bee")
+    assert said == [f"there is no host 'bee', since {dirs.hosts / 'bee.yaml'} does not exist", f"there are no host files in {dirs.hosts}"]
+    write(dirs, "bumble")
+    write(dirs, "cow")
+    for name, hint in (("bumbel", "did you mean bumble?"), ("quagga", "known hosts: bumble, cow")):
+        with refused() as said:
+            inventory.load(name)
+        assert said[1] == hint
+    (dirs.hosts / "dog.yml").write_text(ZAP)
+    with refused() as said:
+        inventory.load("dog")
+    assert said[1] == "rename dog.yml to dog.yaml"
+
+
+@pytest.mark.parametrize("name", ["../zap", "a/b", "", "all", "Zap", "-x", "a b", "a\0b", "é", "x" * 33])
+def test_a_name_that_cannot_be_is_refused_before_any_file_is_opened(dirs: Dirs, name: str) -> None:
+    """A host's name never leads out of the folder, and 'all' stays what --host takes for every host."""
+    write(dirs, "zap")
+    with refused() as said:
+        inventory.load(name)
+    assert said[0].startswith(f"there can be no host {name!r}, since a name has at most 32 ")
+
+
+def test_files_that_are_no_host_files(dirs: Dirs) -> None:
+    """A folder, a dangling link, a pipe and a misnamed file are each told for what they are; editors' hidden files are passed over."""
+    path = dirs.hosts / "bee.yaml"
+    (dirs.hosts / ".#bee.yaml").symlink_to("ann@box.1234")
+    assert inventory.names() == []
+    path.mkdir()
+    with refused() as said:
+        inventory.load_all()
+    assert said[0] == f"{path}: expected a file, found a folder"
+    path.rmdir()
+    path.symlink_to("gone.yaml")
+    with refused() as said:
+        inventory.load("bee")
+    assert said == [f"{path} is a link to a file that does not exist", "it points at gone.yaml"]
+    path.unlink()
+    os.mkfifo(path)
+    with refused() as said:
+        inventory.load("bee")
+    assert said[0] == f"{path}: expected a file, found something else"
+    path.unlink()
+    path.symlink_to(path)
+    with refused() as said:
+        inventory.load("bee")
+    assert said[0] == f"{path}: cannot be read: Too many levels of symbolic links"
+    path.rename(dirs.hosts / "My Bee.yaml")
+    with refused() as said:
+        inventory.load_all()
+    assert said[0] == f"{dirs.hosts / 'My Bee.yaml'}: 'My Bee' cannot be a host's name"
+
+
+def test_an_unreadable_file_is_told_so(dirs: Dirs) -> None:
+    """A file that the person may not read is one sentence."""
+    path = write(dirs, "bee")
+    path.chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:  # root reads everything
+            os.seteuid(65534)
+        with refused() as said:
+            inventory.load("bee")
+    finally:
+        os.seteuid(user)
+    assert said[0] == f"{path}: cannot be read: Permission denied"
+
+
+def test_a_copied_host_file_clashes_in_four_ways(dirs: Dirs) -> None:
+    """Two hosts of one hypervisor with the same domain, disk, mac and ip are all told, with both places; host names may be the same."""
+    first, second = dirs.hosts / "bee.yaml", dirs.hosts / "cow.yaml"
+    first.write_text(ZAP)
+    second.write_text("# a copy\n" + ZAP)
+    with refused() as said:
+        inventory.load_all()
+    assert said[0].splitlines() == [
+        f"4 problems in {second}:",
+        f"  {second}:8: vm.domain: zap [claw] is taken already, by {first}:7 (give cow one of its own)",
+        f"  {second}:13: vm.disk_path: /var/lib/libvirt/images/claw.qcow2 is taken already, by {first}:12 (give cow one of its own)",
+        f"  {second}:15: vm.mac: 52:54:00:01:00:71 is taken already, by {first}:14 (give cow one of its own)",
+        f"  {second}:16: vm.ip: 192.168.122.182 is taken already, by {first}:15 (give cow one of its own)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "one", "other"),
+    [
+        ("domain", "bee", "'bee'"),
+        ("disk_path", "/pool/a.qcow2", "//pool/./a.qcow2"),
+        ("mac", "52:54:00:AA:00:01", "52:54:00:aa:00:01"),
+        ("ip", "10.0.0.1", '"10.0.0.1"'),
+    ],
+)
+def test_the_same_value_clashes_however_it_is_written(dirs: Dirs, field: str, one: str, other: str) -> None:
+    """Two spellings of one mac, path or address are one."""
+    first, second = write(dirs, "ant", **{field: one}), write(dirs, "bat", **{field: other})
+    with refused() as said:
+        inventory.load_all()
+    assert said[0].startswith(f"{second}:")
+    assert f": vm.{field}: " in said[0]
+    assert f" is taken already, by {first}:" in said[0]
+    assert said[1] == "give bat one of its own"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("qemu:///system", "qemu+unix:///system", True),
+        ("qemu+ssh://ann@box/system", "qemu+tls://BOX/system", True),
+        ("qemu:///system", "embedded", False),
+        ("qemu:///system", "qemu:///session", False),
+        ("qemu+ssh://ann@box/session", "qemu+ssh://bob@box/session", False),
+        ("qemu+ssh://box/system", "qemu+ssh://fox/system", False),
+        ("qemu:///system", "qemu+ssh://box/system", False),
+        ("qemu:///system", "qemu:///system?socket=/run/other", False),
+    ],
+)
+def test_hosts_on_different_hypervisors_may_share(dirs: Dirs, one: str, other: str, *, same: bool) -> None:
+    """The same ip is a clash on one hypervisor, by whatever address it is reached, and none on two."""
+    assert (uri.place(one) == uri.place(other)) is same
+    for name, address in (("ant", one), ("bat", other)):
+        write(dirs, name, uri=address, ip="10.0.0.1", source="/srv/x")
+    if same:
+        with refused():
+            inventory.load_all()
+    else:
+        assert len(inventory.load_all()) == 2
+
+
+def test_a_chosen_host_is_checked_against_all_others(dirs: Dirs) -> None:
+    """load_several keeps the order and tells clashes with hosts not chosen, but what is wrong among those hinders nobody."""
+    write(dirs, "ant")
+    write(dirs, "bat")
+    write(dirs, "cow", ip="10.0.0.1")
+    write(dirs, "dog", ip="10.0.0.1")
+    (dirs.hosts / "eel.yaml").write_text("vm: [")
+    assert [host.name for host in inventory.load_several(["bat", "ant", "bat"])] == ["bat", "ant"]
+    with refused() as said:
+        inventory.load_several(["ant", "cow"])
+    assert said[0] == f"{dirs.hosts / 'cow.yaml'}:15: vm.ip: 10.0.0.1 is taken already, by {dirs.hosts / 'dog.yaml'}:15"
+    with refused():
+        inventory.load_several(["ant", "eel"])
+
+
+def test_locate_always_gives_a_place(dirs: Dirs) -> None:
+    """A field's line, else its section's, else the first; also after the file has become unreadable or is gone."""
+    path = write(dirs, "bee")
+    assert inventory.locate("bee", "vm", "virtiofs", "source") == f"{path}:17:"
+    assert inventory.locate("bee", "vm", "virtiofs", "nothing") == f"{path}:16:"
+    assert inventory.locate("bee", "vm", "image", "deeper") == f"{path}:9:"
+    assert inventory.locate("bee", "nothing") == f"{path}:3:"
+    path.write_text("vm: [")
+    assert inventory.locate("bee", "vm") == f"{path}:1:"
+    path.unlink()
+    assert inventory.locate("bee", "vm") == f"{path}:1:"

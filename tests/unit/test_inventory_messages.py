@@ -1,0 +1,131 @@
+"""Whatever is wrong in a host file is told in one sentence with file, line and field: this text in, exactly that message out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from swarm import inventory
+from swarm.errors import InventoryError
+from swarm.paths import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import Dirs
+
+ZAP = (ROOT / "hosts" / "zap.yaml").read_text(encoding="utf-8")
+
+SHORT = "hosts/demo.yaml is a short example"
+
+
+def table() -> Iterator[tuple[str, str, str, str | None]]:
+    """Yield what is changed in zap.yaml, into what, the message and the hint, as the text file beside this one says."""
+    _, *blocks = Path(__file__).with_suffix(".txt").read_text(encoding="utf-8").strip().split("\n\n")
+    for block in blocks:
+        edit, message, *hint = block.split("\n")
+        old, _, new = edit.replace("⏎", "\n").replace("⇥", "\t").replace("␇", "\x07").partition("  →  ")
+        yield old, new, message, hint[0].removeprefix("hint: ") if hint else None
+
+
+EDITS = list(table())
+
+# (the file's bytes, line: message, hint)
+WHOLE: list[tuple[bytes, str, str | None]] = [
+    (b"", "1: the file is empty", SHORT),
+    (b" \n\n", "1: the file is empty", SHORT),
+    (b"# nothing but a comment\n", "1: expected the sections hypervisor, vm, guest and openclaw", SHORT),
+    (b"- vm\n- guest\n", "1: expected the sections hypervisor, vm, guest and openclaw", SHORT),
+    (b"\n\njust a sentence\n", "3: expected the sections hypervisor, vm, guest and openclaw", SHORT),
+    (b"guest: {swappiness: 1}\n", "1: vm: this section is missing", SHORT),
+    (b"vm:\n", "1: vm: expected a section with keys of its own, found nothing", "indent its keys below it, or remove the line"),
+    (b"vm: true\n", "1: vm: expected a section with keys of its own, found true", None),
+    (b"# caf\xc3\xa9\nvm: caf\xe9\n", "2: not text in UTF-8", "save the file in the encoding UTF-8"),
+    ("vm:\n".encode("utf-16"), "1: not text in UTF-8", "save the file in the encoding UTF-8"),
+    (
+        b"%YAML 2.0\n---\nvm:\n",
+        "1: not readable as YAML: found incompatible YAML document (version 1.* is required)",
+        "check the indentation and the quotes of this line and the one above",
+    ),
+    (
+        b"a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n",
+        "1: &a is an anchor, which host files do not have",
+        "remove it, or put a text that begins with & into quotes",
+    ),
+    (b"{a: " * 9999, "1: sections nested more than 12 deep", None),
+    (b"#" * 300_000, " expected at most 256 KiB, so this is no host file", None),
+]
+
+
+def complaint(path: Path, content: bytes) -> tuple[str, str | None]:
+    """Return the sentence and the hint about a host file with this content."""
+    path.write_bytes(content)
+    with pytest.raises(InventoryError) as caught:
+        inventory.load(path.stem)
+    return caught.value.message, caught.value.hint
+
+
+@pytest.mark.parametrize(("old", "new", "message", "hint"), EDITS, ids=[f"{number}: {edit[1]:.30}" for number, edit in enumerate(EDITS)])
+def test_a_wrong_line_is_told_with_its_place(dirs: Dirs, old: str, new: str, message: str, hint: str | None) -> None:
+    """One wrong thing in a right file gives one sentence with file, line, field and what was expected, and maybe a hint."""
+    assert ZAP.count(old) == 1
+    path = dirs.hosts / "bee.yaml"
+    assert complaint(path, ZAP.replace(old, new).encode()) == (f"{path}:{message}", hint)
+
+
+@pytest.mark.parametrize(("content", "message", "hint"), WHOLE, ids=[f"{number}: {one[0][:20]!r}" for number, one in enumerate(WHOLE)])
+def test_a_file_that_is_no_host_file_is_told_so(dirs: Dirs, content: bytes, message: str, hint: str | None) -> None:
+    """A file that is empty, no YAML, no text or no mapping gives one sentence too."""
+    path = dirs.hosts / "bee.yaml"
+    assert complaint(path, content) == (f"{path}:{message}", hint)
+
+
+def test_all_problems_are_told_at_once_in_the_order_of_the_file(dirs: Dirs) -> None:
+    """Several problems are listed one per line, each with its own hint."""
+    path = dirs.hosts / "bee.yaml"
+    text = (
+        ZAP.replace("vcpus: 2", "vcpus: two")
+        .replace("  mac:", "  mak:")
+        .replace("swappiness: 10", "swappiness: -1")
+        .replace("  network: default", "  netwerk: default")
+    )
+    expected = (
+        f"4 problems in {path}:"
+        f"\n  {path}:5: hypervisor.netwerk: unknown key (did you mean network?)"
+        f"\n  {path}:11: vm.vcpus: expected a whole number, found the text 'two'"
+        f"\n  {path}:14: vm.mak: unknown key (did you mean mac?)"
+        f"\n  {path}:22: guest.swappiness: expected at least 0, found -1"
+    )
+    assert complaint(path, text.encode()) == (expected, None)
+
+
+def test_more_than_twenty_problems_are_counted(dirs: Dirs) -> None:
+    """A file with 25 unknown keys gets 20 lines and the number of the rest."""
+    message, _ = complaint(dirs.hosts / "bee.yaml", (ZAP + "".join(f"  key{number}: 1\n" for number in range(25))).encode())
+    assert message.startswith("25 problems in ")
+    assert len(message.splitlines()) == 22
+    assert message.endswith("\n  and 5 more")
+
+
+def test_yesterdays_host_vars_are_told_todays_names(dirs: Dirs) -> None:
+    """Flat host_vars of before are told for each key where it is today, and not that all of those are missing."""
+    old = "vm_domain: zap\nvm_memory_mib: 3072\nvm_virtiofs_source: ~/x\nopenclaw_install_mode: release\nopenclaw_ssh_keys: []\n"
+    path = dirs.hosts / "bee.yaml"
+    assert complaint(path, old.encode())[0].splitlines()[1:] == [
+        f"  {path}:1: vm_domain: unknown key (did you mean domain in the section vm?)",
+        f"  {path}:2: vm_memory_mib: unknown key (did you mean memory_mib in the section vm?)",
+        f"  {path}:3: vm_virtiofs_source: unknown key (did you mean source in the section vm.virtiofs?)",
+        f"  {path}:4: openclaw_install_mode: unknown key (did you mean install_mode in the section openclaw?)",
+        f"  {path}:5: openclaw_ssh_keys: unknown key (did you mean ssh_keys in the section openclaw?)",
+    ]
+
+
+@pytest.mark.parametrize("key", ["- |\n      {}", "- '{}'", "'{}'", "{{'{}': 1}}"])
+def test_a_private_key_in_the_wrong_place_is_never_repeated(dirs: Dirs, key: str) -> None:
+    """Whoever puts a private key where public ones belong does not find it on the screen or in a log."""
+    secret = "-----BEGIN OPENSSH PRIVATE KEY----- b3BlbnNzaC1rZXktdjEA"
+    text = ZAP.replace("ssh_keys: []", f"ssh_keys:\n    {key.format(secret)}")
+    message, hint = complaint(dirs.hosts / "bee.yaml", text.encode())
+    assert "b3Blb" not in message + str(hint)
