@@ -34,13 +34,13 @@ RELOCK = ".venv/bin/uv pip compile --group dev pyproject.toml -q -o requirements
 LONGEST = 400  # lines of a file; what is longer has more than one purpose
 
 QUICK = ("unit", "integration")
-EVERYTHING = (*QUICK, "vm")
+EVERYTHING = (*QUICK, "nspawn", "vm")  # not "guest", which is what `inv verify` runs on a host
 
 
 def test(*, quick: bool = False, k: str | None = None, words: Sequence[str] = ()) -> NoReturn:  # noqa: PT028 - it is the command `test`, not a test
     """Become pytest, whose exit code is then that of the command.
 
-    `quick` leaves out tests/vm and what is marked slow; `k` is pytest's expression for names; `words` are further
+    `quick` runs only tests/unit and tests/integration, without what is marked slow; `k` is pytest's expression for names; `words` are further
     arguments for pytest, and if one of them is a test file or folder (seen from the current folder), only that is run.
     """
     chosen = [word for word in words if not word.startswith("-") and Path(word.split("::")[0]).exists()]

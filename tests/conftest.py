@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,19 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
+
+GUEST = Path(__file__).parent / "guest"  # what `inv verify` runs: those tests are about the person's own hosts
+
+
+def pytest_sessionstart() -> None:
+    """Let SIGTERM end a run as Ctrl-C does, so that what the fixtures have started is stopped."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,7 @@ class Dirs:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def base() -> Iterator[Path]:
+def base(request: pytest.FixtureRequest) -> Iterator[Path]:
     """Give a short-named folder for the whole run, and keep every test out of the person's own folders.
 
     Short, because the name of a Unix socket holds at most 107 bytes and pytest's own folders have long names; open to
@@ -42,7 +56,8 @@ def base() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="swarm-"))
     path.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
-        Dirs.make(path / "all", patch)
+        if not all(item.path.is_relative_to(GUEST) for item in request.session.items):
+            Dirs.make(path / "all", patch)
         yield path
     shutil.rmtree(path)
 
