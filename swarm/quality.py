@@ -40,8 +40,9 @@ EVERYTHING = (*QUICK, "nspawn", "vm")  # not "guest", which is what `inv verify`
 def test(*, quick: bool = False, k: str | None = None, words: Sequence[str] = ()) -> NoReturn:  # noqa: PT028 - it is the command `test`, not a test
     """Become pytest, whose exit code is then that of the command.
 
-    `quick` runs only tests/unit and tests/integration, without what is marked slow; `k` is pytest's expression for names; `words` are further
-    arguments for pytest, and if one of them is a test file or folder (seen from the current folder), only that is run.
+    `quick` runs only tests/unit and tests/integration, without what is marked slow; `k` is pytest's expression for names;
+    `words` are further arguments for pytest, and if one of them is a test file or folder (seen from the current folder),
+    only that is run.
     """
     chosen = [word for word in words if not word.startswith("-") and Path(word.split("::")[0]).exists()]
     folders = [path for name in (QUICK if quick else EVERYTHING) if (path := ROOT / "tests" / name).is_dir()]
