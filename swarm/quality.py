@@ -14,17 +14,17 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from swarm.errors import SwarmError
+from swarm.errors import SwarmError, UsageError
 from swarm.paths import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["LAYERS", "lint", "test"]
+__all__ = ["LAYERS", "bench", "lint", "test"]
 
 # From top to bottom; a module imports from layers below its own, and from its own as long as that makes no circle.
 LAYERS = (
-    ("tools", {"quality"}),
+    ("commands", {"commands", "quality"}),
     ("verbs", {"agentmon", "backup", "doctor", "fleet", "guest", "litellm", "restore", "timers", "vm"}),
     ("core", {"inventory", "plan", "templates"}),
     ("ports", {"embedded", "hypervisor", "images", "remote", "ssh", "store"}),
@@ -53,6 +53,17 @@ def test(*, quick: bool = False, k: str | None = None, words: Sequence[str] = ()
     argv += [] if chosen else map(str, folders)
     # Not a child, so that Ctrl-C and SIGTERM reach pytest itself, which then stops what the tests have started.
     os.execv(sys.executable, argv)  # noqa: S606 - a list of arguments, no shell
+
+
+def bench(name: str, words: Sequence[str] = ()) -> NoReturn:
+    """Become the program bench/NAME.py, with `words` as its arguments. Raise UsageError if there is none of that name."""
+    path = ROOT / "bench" / f"{name}.py"
+    known = sorted(path.stem for path in (ROOT / "bench").glob("[a-z]*.py"))
+    if name not in known:
+        raise UsageError(f"there is no {path.relative_to(ROOT)}", f"there is: {', '.join(known) or 'nothing yet'}")
+    # -P and the path: what bench/ holds must not hide modules of the same name, and swarm must be found.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
+    os.execve(sys.executable, [sys.executable, "-P", str(path), *words], environment)  # noqa: S606 - as above
 
 
 @dataclass(frozen=True)
