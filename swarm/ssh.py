@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from swarm.errors import Unreachable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fabric import Connection
+    from paramiko import PKey
 
     from swarm.embedded import Embedded
 
@@ -61,8 +63,9 @@ class LoginRefused(Unreachable):
 class Target:
     """How to reach one guest.
 
-    `embedded` is the private hypervisor it lives in, `jump` the user@machine of a remote one; at most one is given.
-    `identity` is the private key to log in with; None leaves the choice to ssh's own defaults and agent.
+    `embedded` is the private hypervisor it lives in, `jump` the remote one as a destination of ssh (user@machine or
+    ssh://user@machine:port); at most one is given. `identity` is the private key to log in with; None leaves the choice
+    to ssh's own defaults and agent. The host key is looked up by `name`, so a guest keeps it when its address changes.
     """
 
     name: str
@@ -72,6 +75,12 @@ class Target:
     identity: Path | None = None
     embedded: Embedded | None = None
     jump: str | None = None
+    port: int = PORT
+
+    @property
+    def place(self) -> str:
+        """Address and port, for messages."""
+        return f"{self.address}:{self.port}"
 
 
 def quote(words: Sequence[str]) -> str:
@@ -125,11 +134,12 @@ def pin(path: Path, names: Sequence[str], public_key: str) -> None:
 
 
 def pinned(path: Path) -> str | None:
-    """Return the pinned key as "type key", or None."""
+    """Return the pinned key as "type key", or None. Comments are skipped, and of several keys the first counts."""
     try:
-        words = path.read_text(encoding="utf-8").split()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return None
+    words = next((line.split() for line in lines if line.strip() and not line.startswith("#")), [])
     return " ".join(words[1:3]) or None
 
 
@@ -139,12 +149,16 @@ def config_path() -> Path:
 
 
 def write_config(target: Target) -> Path:
-    """Write the part of one host, and the file that includes them all; return that file's path."""
+    """Write the part of one host, and the file that includes them all; return that file's path.
+
+    A path with an environment variable's look, like ${HOME}, is the one thing that ssh_config has no way to quote.
+    """
     folder = private_dir(private_dir(state_dir()) / "ssh")
     private_dir(folder / "hosts")
     lines = [
         f"Host {target.name}",
         f"    HostName {target.address}",
+        f"    Port {target.port}",
         f"    HostKeyAlias {target.name}",
         f"    User {target.user}",
         f"    UserKnownHostsFile {_word(target.known_hosts)}",
@@ -162,8 +176,8 @@ def write_config(target: Target) -> Path:
     if target.embedded:
         command = quote([sys.executable, "-I", "-S", str(ROOT / "swarm/embedded/gate.py"), str(target.embedded.door)])
         lines += [f"    ProxyCommand {command.replace('%', '%%')} %h %p", "    ProxyUseFdpass yes"]
-    if target.jump:
-        lines.append(f"    ProxyJump {target.jump}")
+    if target.jump:  # not ProxyJump, which would read this file, and not the person's own, where the way there is described
+        lines.append(f"    ProxyCommand {quote(_jump(target.jump)).replace('%', '%%')} -W [%h]:%p")
     _write_if_other(folder / "hosts" / f"{target.name}.conf", "\n".join(lines) + "\n")
     _write_if_other(
         config_path(),
@@ -184,8 +198,10 @@ def argv(target: Target, words: Sequence[str] = (), *, user: str | None = None) 
 def open_socket(target: Target, limit: float) -> socket.socket:
     """Return a TCP connection to the guest's SSH port, made within `limit` seconds. Raise OSError."""
     if target.embedded:
-        return target.embedded.connect(target.address, PORT, limit)
-    made = socket.create_connection((target.address, PORT), timeout=limit)
+        return target.embedded.connect(target.address, target.port, limit)
+    if target.jump:
+        return _through([*_jump(target.jump), "-o", f"ConnectTimeout={max(1, round(limit))}", "-W", f"[{target.address}]:{target.port}"])
+    made = socket.create_connection((target.address, target.port), timeout=limit)
     made.settimeout(None)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # paramiko sets none, and stalls 40 ms at a time without
     return made
@@ -193,29 +209,19 @@ def open_socket(target: Target, limit: float) -> socket.socket:
 
 def read_banner(target: Target, limit: float) -> str:
     """Return what the guest's SSH server says first, like SSH-2.0-OpenSSH_9.2. Raise PortClosed if none does within `limit` seconds."""
-    if target.jump:
-        done = subprocess.run(
-            ["ssh", "-o", "BatchMode=yes", "-W", f"{target.address}:{PORT}", target.jump],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=limit + 10,
-            check=False,
-        )
-        banner = done.stdout
-    else:
-        try:
-            with open_socket(target, limit) as made:
-                made.settimeout(limit)
-                banner = made.recv(256)
-        except OSError as error:
-            raise PortClosed(f"{target.name} does not answer at {target.address}:{PORT}: {error.strerror or error}") from None
+    try:
+        with open_socket(target, limit) as made:
+            made.settimeout(limit)
+            banner = made.recv(256)
+    except OSError as error:
+        raise PortClosed(f"{target.name} does not answer at {target.place}: {error.strerror or error}") from None
     if not banner.startswith(b"SSH-"):
-        raise PortClosed(f"{target.name} does not answer at {target.address}:{PORT} yet")
-    return banner.split(b"\r")[0].decode(errors="replace")
+        raise PortClosed(f"{target.name} does not answer at {target.place} yet")
+    return banner.splitlines()[0].decode(errors="replace")
 
 
 def connect(target: Target, limit: float) -> Connection:
-    """Return an open Fabric connection to the guest.
+    """Return an open Fabric connection to the guest, each stage of which may take `limit` seconds.
 
     Raise PortClosed, KeyRefused or LoginRefused. Fabric on its own accepts any host key; here it is given the pinned one
     and a policy that rejects every other.
@@ -226,44 +232,73 @@ def connect(target: Target, limit: float) -> Connection:
     keys: dict[str, object] = {"timeout": limit, "banner_timeout": limit, "auth_timeout": limit}
     if target.identity:
         keys |= {"key_filename": str(target.identity), "allow_agent": False, "look_for_keys": False}
-    gateway = Connection(target.jump) if target.jump else None
+    key = _pinned_key(target)
     config = Config(lazy=True)  # a person's own ~/.ssh/config must not bend what happens here
-    connection = Connection(target.address, user=target.user, port=PORT, connect_kwargs=keys, config=config, gateway=gateway)
+    connection = Connection(target.address, user=target.user, port=target.port, connect_kwargs=keys, config=config)
     assert connection.client is not None  # noqa: S101 - Fabric makes it with the connection; this tells the type checker
     connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
-    if target.known_hosts.exists():
-        connection.client.load_host_keys(str(target.known_hosts))
+    name = target.address if target.port == PORT else f"[{target.address}]:{target.port}"  # what paramiko looks for
+    connection.client.get_host_keys().add(name, key.get_name(), key)
     try:
-        if not gateway:
-            keys["sock"] = open_socket(target, limit)
+        keys["sock"] = open_socket(target, limit)
         connection.open()
     except paramiko.BadHostKeyException:
-        raise KeyRefused(_other_key(target), _KEY_HINT) from None
-    except paramiko.AuthenticationException:
-        raise LoginRefused(
-            f"{target.name} does not accept the key for {target.user}",
-            f"ssh -F {config_path()} -v {target.name} shows which keys are offered",
+        raise KeyRefused(
+            f"{target.name} shows another host key than the one pinned in {target.known_hosts}",
+            "another machine answers at this address, or the guest's host key was changed; nothing was sent to it. "
+            "If you know why, remove the file and run provision again",
         ) from None
+    except paramiko.AuthenticationException:
+        raise _login_refused(target) from None
     except (OSError, EOFError, paramiko.SSHException) as error:
-        if "not found in known_hosts" in str(error):
-            raise KeyRefused(f"{target.name} has no pinned host key in {target.known_hosts}", _KEY_HINT) from None
-        raise PortClosed(f"{target.name} does not answer at {target.address}:{PORT}: {error}") from None
+        if "No authentication methods available" in str(error):  # there is no private key at all that could be offered
+            raise _login_refused(target) from None
+        raise PortClosed(f"{target.name} does not answer at {target.place}: {error}") from None
     return connection
 
 
-_KEY_HINT = (
-    "another machine answers at this address, or the guest's host key was changed; nothing was sent to it. "
-    "If you know why, remove the file and run provision again"
-)
+def _pinned_key(target: Target) -> PKey:
+    import base64
+
+    import paramiko
+    from paramiko.pkey import UnknownKeyType
+
+    line = pinned(target.known_hosts)
+    if line is None:
+        raise KeyRefused(
+            f"{target.name} has no pinned host key in {target.known_hosts}",
+            "without it nobody can tell the guest from another machine, so nothing is sent; provision pins it again",
+        )
+    kind, _, key = line.partition(" ")
+    try:
+        return paramiko.PKey.from_type_string(kind, base64.b64decode(key))
+    except (ValueError, paramiko.SSHException, UnknownKeyType):
+        hint = "remove the file and run provision again, which pins the guest's key anew"
+        raise KeyRefused(f"{target.known_hosts} does not hold an SSH public key", hint) from None
 
 
-def _other_key(target: Target) -> str:
-    return f"{target.name} shows another host key than the one pinned in {target.known_hosts}"
+def _login_refused(target: Target) -> LoginRefused:
+    hint = f"ssh -F {config_path()} -v {target.name} shows which keys are offered"
+    return LoginRefused(f"{target.name} does not accept the key for {target.user}", hint)
+
+
+def _jump(destination: str) -> list[str]:
+    """The way to a remote hypervisor, as OpenSSH goes it by a person's own configuration, which libvirt goes by too."""
+    return ["ssh", "-o", "BatchMode=yes", destination]
+
+
+def _through(argv: list[str]) -> socket.socket:
+    """A socket to what a program connects its standard input and output with."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.DEVNULL)
+    Thread(target=process.wait, daemon=True).start()  # it ends when our end is closed; somebody must take notice
+    return ours
 
 
 def _word(path: Path) -> str:
-    """A path as one argument of ssh_config, where % begins a token."""
-    return '"' + str(path).replace("%", "%%") + '"'
+    """A path as one argument of ssh_config, where % begins a token and a backslash lets a quote stand for itself."""
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
 
 
 def _write_if_other(path: Path, text: str) -> None:

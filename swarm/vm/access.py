@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from swarm import ssh
 from swarm.embedded import Embedded
@@ -13,12 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["authorized_keys", "target"]
 
+_SSH = ("qemu+ssh", "qemu+libssh", "qemu+libssh2")  # libvirt's ways to a hypervisor over SSH
+
 
 def target(host: Host, user: str = "root") -> ssh.Target:
     """Return how to reach the guest of `host` as `user`."""
-    import re
-
-    jump = re.match(r"qemu\+(?:ssh|libssh2?)://([^/:]+)(?::\d+)?/", host.hypervisor.uri)
+    uri = urlsplit(host.hypervisor.uri)
     return ssh.Target(
         name=host.name,
         address=str(host.vm.ip),
@@ -26,7 +27,7 @@ def target(host: Host, user: str = "root") -> ssh.Target:
         user=user,
         identity=None if host.openclaw.ssh_keys else ssh.own_key(),
         embedded=Embedded() if host.hypervisor.uri == EMBEDDED else None,
-        jump=jump[1] if jump else None,
+        jump=f"ssh://{uri.netloc}" if uri.scheme in _SSH else None,
     )
 
 
