@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from swarm.console import amount
@@ -37,7 +38,7 @@ def refuse(host: Host, observed: Observed) -> None:
     if observed.domain and observed.domain.name != vm.domain:
         raise Refused(
             f"{_at(host, 'domain')}: this host's domain is called {observed.domain.name!r}, and swarm does not rename",
-            f"stop it and rename it by hand: virsh domrename {observed.domain.name!r} {vm.domain!r}",
+            f"stop it and rename it by hand: {shlex.join(['virsh', 'domrename', observed.domain.name, vm.domain])}",
         )
     if observed.network:
         check_network(host, observed.network)
@@ -143,17 +144,16 @@ def _upkeep(host: Host, observed: Observed, domain: DomainFacts, *, restart: boo
 
 def _definition(wanted: str, actual: str, note: Note, *, later: bool) -> Iterator[Change]:
     """The parts of the stored definition that are not as wanted; with `later`, a running VM has them at its next start only."""
-    # A definition whose note is not finished (a run was killed in between) has no hashes of its own yet.
-    have = note.have or shape.hashes(actual)
-    ours, theirs = shape.differences(wanted, actual, note.spec, have)
+    if not note.have:  # a run was killed between defining and noting, or somebody took the note out: nothing to compare with
+        yield Change("update", "metadata", after="defined anew, since what swarm noted of its definition is missing", key="domain")
+        return
+    ours, theirs = shape.differences(wanted, actual, note.spec, note.have)
     for difference in ours:
         when = _LATER if later and difference.part != "title" else None
         yield Change("update", _label(difference.part), difference.is_now, difference.wanted, note=when, key="domain")
     for difference in theirs:
         before, after = difference.is_now or "removed", difference.wanted or "as swarm defined it"
         yield Change("update", _label(difference.part), before, after, note="changed outside swarm; put back", key="domain")
-    if not note.have and not ours:
-        yield Change("update", "metadata", after="what swarm defined, for later comparison", key="domain")
 
 
 def _at(host: Host, field: str) -> str:

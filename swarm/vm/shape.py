@@ -26,8 +26,10 @@ _KIB = {
     "TiB": 1 << 30,
     "T": 1 << 30,
 }
-# libvirt repeats these from other parts, or numbers them anew at each definition.
-_NO_PART = {"metadata", "currentMemory"}
+_MEMORY = {"memory", "currentMemory"}
+_NO_PART = {"metadata"}  # where the hashes are kept
+# What libvirt fills in by itself; told only where it was stated.
+_FILLED_IN = ("address", "alias", "@placement")
 
 Leaves = dict[str, str]
 
@@ -46,7 +48,7 @@ def parts(xml: str) -> dict[str, ET.Element]:
     found: dict[str, ET.Element] = {}
     for child in ET.fromstring(xml):
         if child.tag == "devices":
-            for device in child:
+            for device in sorted(child, key=lambda device: repr(_ordered(device))):  # two that look alike are told apart by their content
                 name = f"devices/{device.tag}{_key(device)}"
                 while name in found:
                     name += "'"
@@ -97,8 +99,9 @@ def _ordered(element: ET.Element) -> tuple[object, ...]:
 
 def _normal(element: ET.Element) -> tuple[dict[str, str], str]:
     attributes, text = dict(element.attrib), (element.text or "").strip()
-    if element.tag == "memory" and text.isdigit():
-        return {}, str(int(int(text) * _KIB[attributes.get("unit", "KiB")]))
+    if element.tag in _MEMORY and text.isdigit() and (unit := _KIB.get(attributes.get("unit", "KiB"))):
+        kib = int(int(text) * unit)
+        return {}, f"{kib} KiB" if kib % 1024 else f"{kib // 1024} MiB"
     return attributes, text
 
 
@@ -108,7 +111,9 @@ def _leaves(element: ET.Element, prefix: str = "") -> Leaves:
     if text:
         found[prefix] = text
     for child in element:
-        found |= _leaves(child, f"{prefix}/{child.tag}" if prefix else child.tag)
+        several = len(element.findall(child.tag)) > 1
+        name = f"{child.tag}/{child.get('name')}" if several and child.get("name") else child.tag
+        found |= _leaves(child, f"{prefix}/{name}" if prefix else name)
     return found
 
 
@@ -117,7 +122,7 @@ def _words(actual: ET.Element | None, wanted: ET.Element | None) -> tuple[str | 
     is_now, should = _leaves(actual) if actual is not None else {}, _leaves(wanted) if wanted is not None else {}
     off = [name for name, value in should.items() if is_now.get(name) != value] if actual is not None else []
     if wanted is not None and actual is not None and not off:  # something was added that we do not state
-        off = [name for name in is_now if name not in should and not name.startswith(("address", "alias"))]
+        off = [name for name in is_now if name not in should and not name.startswith(_FILLED_IN)]
     if off:
         return _text(is_now, off), _text(should, off)
     return _text(is_now, list(is_now)) if actual is not None else None, _text(should, list(should)) if wanted is not None else None

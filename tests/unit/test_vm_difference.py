@@ -1,0 +1,298 @@
+"""From a host file and what was observed to the lines of a plan, or to a refusal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from swarm.errors import InventoryError, Refused, SwarmError
+from swarm.hypervisor.storage import Volume
+from swarm.inventory import GIB, Host, NetworkFacts
+from swarm.vm import desired, shape
+from swarm.vm.desired import Note
+from swarm.vm.difference import changes, pending, refuse
+from swarm.vm.observe import DomainFacts, Observed
+from tests import samples
+
+if TYPE_CHECKING:
+    from tests.conftest import Dirs
+
+DISK = "/var/lib/libvirt/images/claw.qcow2"
+KEY = "ssh-ed25519 AAAAkey"
+NETWORK = NetworkFacts(
+    name="default",
+    subnet=IPv4Network("192.168.122.0/24"),
+    gateway=IPv4Address("192.168.122.1"),
+    dynamic_range=(IPv4Address("192.168.122.2"), IPv4Address("192.168.122.254")),
+    reservations={"52:54:00:01:00:71": IPv4Address("192.168.122.182")},
+)
+
+
+@pytest.fixture
+def zap(dirs: Dirs) -> Host:
+    """The reference host, read from a hosts folder of the test's own."""
+    assert dirs.hosts.is_dir()
+    return samples.host()
+
+
+def volume(name: str = "claw.qcow2", capacity: int = 60 * GIB, physical: int = 5 * GIB) -> Volume:
+    """Return a volume of the pool."""
+    return Volume(name, f"/var/lib/libvirt/images/{name}", capacity, physical, physical)
+
+
+def domain(host: Host, *, seed: bool = False, **fields: Any) -> DomainFacts:
+    """Return the host's domain as it is after a provision, running, with `fields` changed."""
+    path = f"/var/lib/libvirt/images/{desired.seed_volume(host)}"
+    xml = desired.domain_xml(host, "qemu", path if seed else None)
+    note = Note(host.name, "qemu", KEY, host.vm.image, shape.hashes(xml), shape.hashes(xml))
+    facts = DomainFacts(host.vm.domain, desired.domain_uuid(host), "running", host.vm.autostart, xml, xml, note, note)
+    return replace(facts, **fields)
+
+
+def observed(host: Host, **fields: Any) -> Observed:
+    """Return what is observed after a provision, with `fields` changed."""
+    made = Observed(domain=domain(host), network=NETWORK, network_active=True, reserved=True, pool="images", disk=volume(), pinned=KEY)
+    return replace(made, **fields)
+
+
+def nothing(**fields: Any) -> Observed:
+    """Return what is observed before a first provision, with `fields` changed."""
+    return replace(Observed(network=replace(NETWORK, reservations={}), network_active=True), **fields)
+
+
+def lines(host: Host, seen: Observed, *, restart: bool = False) -> list[str]:
+    """Return the plan as people see it."""
+    return [change.line() for change in changes(host, seen, restart=restart)]
+
+
+ANEW = [
+    "+ image: ubuntu-24.04",
+    "+ base volume: uploaded into the hypervisor's pool",
+    "+ reservation: 192.168.122.182 for 52:54:00:01:00:71",
+    "+ host key: made here and pinned before the first boot",
+    "+ disk: /var/lib/libvirt/images/claw.qcow2, 60G",
+    "+ seed: host key, users and network for the first boot",
+    "+ domain: zap [claw]: 3072 MiB, 2 vCPUs, Secure Boot, TPM 2.0, emulation",
+    "~ autostart: off → on",
+    "▸ start",
+    "▸ first boot: wait until the guest is ready, then eject and delete the seed",
+]
+
+
+def anew(**instead: str | None) -> list[str]:
+    """Return the lines of a first provision, those that begin with a key's words replaced, or left out where None."""
+    keyed = {line[2:].partition(":")[0].replace(" ", "_"): line for line in ANEW}
+    return [line for line in (keyed | instead).values() if line]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, anew()),
+        ({"image_cached": True}, anew(image=None)),
+        ({"base": volume("base")}, anew(image=None, base_volume=None)),
+        ({"kind": "kvm"}, anew(domain="+ domain: zap [claw]: 3072 MiB, 2 vCPUs, Secure Boot, TPM 2.0, KVM")),
+        ({"reserved": True}, anew(reservation=None)),
+        ({"network": None, "network_active": False}, [*ANEW[:2], "+ network: default", *ANEW[2:]]),
+        ({"network_active": False}, [*ANEW[:2], "~ network: stopped → running", *ANEW[2:]]),
+        (
+            {"network": replace(NETWORK, reservations={"52:54:00:01:00:71": IPv4Address("192.168.122.9")})},
+            anew(reservation="~ reservation: 192.168.122.9 → 192.168.122.182 for 52:54:00:01:00:71"),
+        ),
+        (
+            {"disk": volume(physical=200 * 1024)},
+            anew(disk="+ disk: /var/lib/libvirt/images/claw.qcow2, 60G (an untouched one of a broken run is replaced)"),
+        ),
+    ],
+)
+def test_a_first_provision(zap: Host, fields: dict[str, Any], expected: list[str]) -> None:
+    """What is there already is not made again, and what there is instead is said."""
+    assert lines(zap, nothing(**fields)) == expected
+
+
+def test_no_autostart_is_no_change_for_a_new_domain(zap: Host) -> None:
+    """A domain that is not to start by itself needs no step for that, since libvirt defines it so."""
+    assert lines(samples.variant(zap, autostart=False), nothing()) == anew(autostart=None)
+
+
+SECOND = "takes effect at the next start; --restart does it now"
+FIRST_BOOT = "▸ first boot: wait until the guest is ready, then eject and delete the seed"
+SHARE = f"type mount, accessmode passthrough, driver type virtiofs, source dir {Path('~/lab/swarm').expanduser()}, target dir swarm"
+CARD = "source network default, model type virtio"
+START = ["▸ start", "▸ boot: wait until the guest is ready"]
+
+
+@pytest.mark.parametrize(
+    ("vm", "fields", "facts", "expected"),
+    [
+        ({}, {}, {}, []),
+        ({"memory_mib": 4096}, {}, {}, [f"~ memory: 3072 MiB → 4096 MiB ({SECOND})"]),
+        ({"memory_mib": 4096}, {}, {"state": "stopped"}, ["~ memory: 3072 MiB → 4096 MiB", *START]),
+        ({"vcpus": 4}, {}, {"state": "paused"}, [f"~ vCPUs: 2 → 4 ({SECOND})", "▸ start"]),
+        ({"virtiofs": None}, {}, {}, [f"~ share swarm: {SHARE} ({SECOND})"]),
+        ({"mac": "52:54:00:01:00:72"}, {"reserved": False}, {}, [
+            "+ reservation: 192.168.122.182 for 52:54:00:01:00:72",
+            f"~ network card 52:54:00:01:00:72: type network, mac address 52:54:00:01:00:72, {CARD} ({SECOND})",
+            f"~ network card 52:54:00:01:00:71: type network, mac address 52:54:00:01:00:71, {CARD} ({SECOND})",
+        ]),
+        ({"autostart": False}, {}, {}, ["~ autostart: on → off"]),
+        ({"disk_size": "80G"}, {}, {}, ["~ disk: 60G → 80G (the guest grows its file system at its next start)"]),
+        ({"ip": "192.168.122.183"}, {"reserved": False}, {}, ["~ reservation: 192.168.122.182 → 192.168.122.183 for 52:54:00:01:00:71"]),
+        ({}, {"pinned": None}, {}, ["+ host key: pinned again, as the domain's metadata has it"]),
+        ({}, {"network_active": False}, {"state": "stopped"}, ["~ network: stopped → running", *START]),
+        ({}, {"seed": volume("swarm-zap-seed.iso")}, {}, ["- seed: left by a broken run"]),
+        ({}, {}, {"state": "stopped"}, START),
+    ],
+)  # fmt: skip
+def test_a_later_provision(zap: Host, vm: dict[str, Any], fields: dict[str, Any], facts: dict[str, Any], expected: list[str]) -> None:
+    """Each wish that changed, and each thing that went missing, is one line; nothing else is."""
+    vm_now = domain(zap, **facts)
+    assert lines(samples.variant(zap, **vm), observed(zap, domain=vm_now, **fields)) == expected
+
+
+def test_drift_is_put_back(zap: Host) -> None:
+    """What somebody changed with virsh is shown as theirs, and put back at the next start."""
+    edited = domain(zap).xml.replace("<vcpu>2</vcpu>", "<vcpu>7</vcpu>").replace('action="reset"', 'action="none"')
+    assert lines(zap, observed(zap, domain=domain(zap, xml=edited))) == [
+        "~ vCPUs: 7 → 2 (changed outside swarm; put back)",
+        "~ watchdog i6300esb: action none → action reset (changed outside swarm; put back)",
+    ]
+
+
+def test_devices_that_came_and_went_are_drift(zap: Host) -> None:
+    """A device that somebody added is told with what it is, one that somebody removed with what it was."""
+    edited = domain(zap).xml.replace('<memballoon model="virtio"/>', '<sound model="ich9"/>')
+    assert lines(zap, observed(zap, domain=domain(zap, xml=edited))) == [
+        "~ sound ich9: model ich9 → as swarm defined it (changed outside swarm; put back)",
+        "~ memballoon virtio: removed → model virtio (changed outside swarm; put back)",
+    ]
+
+
+def test_restart_brings_what_waits(zap: Host) -> None:
+    """With --restart a running VM gets at once what its definition has new, and is not restarted for nothing."""
+    more = samples.variant(zap, memory_mib=4096)
+    assert lines(more, observed(zap), restart=True) == ["~ memory: 3072 MiB → 4096 MiB", "▸ restart"]
+    old = domain(zap)
+    assert old.live_note
+    waiting = replace(old, live_note=replace(old.live_note, spec=old.live_note.spec | {"memory": "other"}))
+    assert lines(zap, observed(zap, domain=waiting), restart=True) == ["▸ restart: memory"]
+    assert lines(zap, observed(zap), restart=True) == []
+
+
+def test_autostart_alone_restarts_nothing(zap: Host) -> None:
+    """What takes effect at once is no reason to restart a VM."""
+    assert lines(samples.variant(zap, autostart=False), observed(zap), restart=True) == ["~ autostart: on → off"]
+
+
+def test_what_waits_for_the_next_start(zap: Host) -> None:
+    """The parts in which the running VM is older than its definition are named; the seed, which was ejected live, is not."""
+    facts = domain(zap)
+    assert facts.note
+    old = facts.note.spec | {"vcpu": "old", "devices/disk[vdb]": "seed", "devices/filesystem[other]": "gone"}
+    waiting = replace(facts, live_note=replace(facts.note, spec=old))
+    assert pending(waiting) == ["vCPUs", "share other"]
+    assert pending(facts) == []
+    assert pending(replace(waiting, live_note=None)) == []
+
+
+def test_an_unfinished_first_boot_goes_on(zap: Host) -> None:
+    """A domain that still has its seed was never ready, so the first boot is waited for again."""
+    facts = domain(zap, seed=True)
+    assert lines(zap, observed(zap, domain=facts, seed=volume("swarm-zap-seed.iso"))) == [FIRST_BOOT]
+    stopped = replace(facts, state="stopped", live_xml=None, live_note=None)
+    assert lines(zap, observed(zap, domain=stopped)) == ["▸ start", FIRST_BOOT]
+
+
+@pytest.mark.parametrize("noted", [True, False], ids=["no hashes noted", "no note at all"])
+def test_a_definition_without_its_hashes_is_made_anew(zap: Host, noted: bool) -> None:  # noqa: FBT001 - a parameter of the table
+    """A run killed between defining and noting leaves nothing to compare with: one line says so, instead of one for each part."""
+    facts = domain(zap)
+    bare = Note("zap", "qemu", KEY, zap.vm.image) if noted else None
+    assert lines(zap, observed(zap, domain=replace(facts, note=bare))) == [
+        "~ metadata: defined anew, since what swarm noted of its definition is missing"
+    ]
+
+
+def complaint(host: Host, seen: Observed) -> SwarmError:
+    """Return the refusal."""
+    with pytest.raises(SwarmError) as caught:
+        refuse(host, seen)
+    return caught.value
+
+
+REFUSALS: list[tuple[dict[str, Any], type[SwarmError], str, str]] = [
+    (
+        {"namesake": "0b2f"},
+        Refused,
+        "hosts/zap.yaml:7: vm.domain: the hypervisor has a domain 'zap [claw]' already, which swarm did not make",
+        "give this host another vm.domain, or remove that one by hand (virsh undefine --nvram --tpm)",
+    ),
+    (
+        {"others": {"52:54:00:01:00:71": "bee"}},
+        Refused,
+        "hosts/zap.yaml:14: vm.mac: 52:54:00:01:00:71 is the address of the domain 'bee' already",
+        "give this host one of its own",
+    ),
+    (
+        {"disk": volume(physical=2 << 20)},
+        Refused,
+        f"hosts/zap.yaml:12: vm.disk_path: {DISK} is there already and holds 1G, but no domain of this host uses it",
+        "move it away if it is worth keeping, or delete it with: ./inv destroy --host zap",
+    ),
+    (
+        {"network": replace(NETWORK, reservations={"52:54:00:00:00:09": IPv4Address("192.168.122.182")})},
+        InventoryError,
+        "hosts/zap.yaml:15: vm.ip: 192.168.122.182 is reserved for 52:54:00:00:00:09 in the network default",
+        "192.168.122.2 is free",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "kind", "message", "hint"), REFUSALS)
+def test_a_first_provision_refuses(zap: Host, fields: dict[str, Any], kind: type[SwarmError], message: str, hint: str) -> None:
+    """What belongs to somebody else is never taken: the file, the line and the way out are named."""
+    error = complaint(zap, nothing(**fields))
+    assert (type(error), error.message.replace(str(zap.known_hosts.parent.parent) + "/", ""), error.hint) == (kind, message, hint)
+
+
+def test_a_domain_is_not_renamed(zap: Host) -> None:
+    """A changed vm.domain is refused with the command that renames."""
+    error = complaint(samples.variant(zap, domain="bee"), observed(zap))
+    assert "this host's domain is called 'zap [claw]', and swarm does not rename" in error.message
+    assert error.hint == "stop it and rename it by hand: virsh domrename 'zap [claw]' bee"
+
+
+def test_a_disk_is_not_moved(zap: Host) -> None:
+    """A changed vm.disk_path is refused: the data would be left behind."""
+    error = complaint(samples.variant(zap, disk_path="/pool/other.qcow2"), observed(zap))
+    assert f"vm.disk_path: the domain's disk is {DISK}, and swarm does not move disks" in error.message
+    assert error.hint == "put the old path back, or destroy the VM and provision it anew"
+
+
+def test_a_disk_does_not_shrink(zap: Host) -> None:
+    """A smaller vm.disk_size is refused with the size that keeps everything."""
+    error = complaint(samples.variant(zap, disk_size="40G"), observed(zap))
+    assert "the disk is 60G large, and cut to 40G it would lose data" in error.message
+    assert error.hint == "write 60G, or destroy the VM and provision it anew"
+
+
+def test_another_pinned_key_is_refused(zap: Host) -> None:
+    """A pinned key that is not the one the VM was made with is neither used nor overwritten."""
+    error = complaint(zap, observed(zap, pinned="ssh-ed25519 AAAAother"))
+    assert error.message == f"the key pinned in {zap.known_hosts} is not the one that this VM was made with"
+    assert error.hint
+    assert "find out who did" in error.hint
+
+
+def test_what_is_right_is_not_refused(zap: Host) -> None:
+    """Neither a first provision, nor a later one, nor an untouched disk of a broken run is refused."""
+    refuse(zap, nothing())
+    refuse(zap, nothing(disk=volume(physical=400 * 1024)))
+    refuse(zap, nothing(network=None))
+    refuse(zap, observed(zap))
+    refuse(zap, observed(zap, pinned=None))
+    refuse(zap, observed(zap, domain=replace(domain(zap), note=None)))
