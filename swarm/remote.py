@@ -14,7 +14,6 @@ import hashlib
 import os
 import re
 import secrets
-import shlex
 import stat
 import subprocess
 import tempfile
@@ -24,13 +23,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from swarm.errors import CommandFailed, Unfit, Unreachable, UsageError
+from swarm.ssh import KeyRefused, LoginRefused, PortClosed
+from swarm.ssh import quote as quote_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from swarm.console import Deadline
 
-__all__ = ["ConnectionLost", "HostKeyDiffers", "LoginDenied", "NoAnswer", "Outcome", "PortClosed", "Remote", "quote"]
+__all__ = ["ConnectionLost", "NoAnswer", "Outcome", "Remote", "quote"]
 
 _PERSIST = 120  # seconds that an unused connection is kept: a person's pause between two commands
 _CONNECT = 20  # seconds to connect: a loaded guest under emulation needs up to ten for the key exchange
@@ -39,20 +40,8 @@ _SOCKET_PATH = 107  # bytes that Linux allows in a socket's path
 _SOCKET_NAME = 20 + 1 + 17  # our name, a slash, and the random suffix that ssh adds while it makes the socket
 
 
-class PortClosed(Unreachable):
-    """The machine answers, but nothing listens on its SSH port."""
-
-
 class NoAnswer(Unreachable):
     """Nothing answers at the address, or not in time."""
-
-
-class HostKeyDiffers(Unreachable):
-    """The machine that answers does not own the pinned host key."""
-
-
-class LoginDenied(Unreachable):
-    """The machine answers, but does not let us in, or not as root."""
 
 
 class ConnectionLost(Unreachable):
@@ -73,8 +62,8 @@ class Outcome:
 
 
 def quote(*words: str | Path) -> str:
-    """Return `words` as shell text in which each stays exactly one word. The one place where quotes are made."""
-    return " ".join(shlex.quote(str(word)) for word in words)
+    """Return `words` as shell text in which each stays exactly one word."""
+    return quote_words([str(word) for word in words])
 
 
 class Remote:
@@ -183,25 +172,25 @@ class Remote:
 _REASONS: tuple[tuple[str, type[Unreachable], str, str | None], ...] = (
     (
         "HOST IDENTIFICATION HAS CHANGED",
-        HostKeyDiffers,
+        KeyRefused,
         "the machine that answers shows another host key than the pinned one; nothing was sent to it",
         "if the machine was rebuilt on purpose, pin its new key first",
     ),
     (
         "Host key verification failed|host key is known for",
-        HostKeyDiffers,
+        KeyRefused,
         "no host key is pinned for the machine that answers; nothing was sent to it",
         "pin its key first; it is never accepted unseen",
     ),
     (
         r"Permission denied \(|Too many authentication failures",
-        LoginDenied,
+        LoginRefused,
         "login denied",
         "the key in the SSH configuration must be one that the guest allows",
     ),
     (
         "sudo:|not in the sudoers file",
-        LoginDenied,
+        LoginRefused,
         "the login user may not become root: {last}",
         "log in as root, or give the user a NOPASSWD rule in sudoers",
     ),

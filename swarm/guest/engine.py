@@ -15,7 +15,7 @@ from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
@@ -30,11 +30,16 @@ if TYPE_CHECKING:
     from swarm.console import Deadline, Talk
     from swarm.remote import Remote
 
-__all__ = ["GuestChange", "Step", "as_user", "converge", "difference", "mask", "observe", "plan", "prelude", "unified"]
+__all__ = ["Step", "as_user", "converge", "difference", "mask", "observe", "plan", "prelude", "unified"]
 
 _TAIL = 12  # lines of a failed step's output that its error shows
 _LOCK = "/run/lock/swarm-guest"  # gone after a reboot, as it should be
 _LOCK_WAIT = 900  # seconds: the longest single step, an OpenClaw installation under emulation, takes that long
+
+
+_ENVIRONMENT = """export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+"""
 
 
 def _nothing(_fact: str) -> None:
@@ -64,17 +69,6 @@ class Step:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True)
-class GuestChange(Change):
-    """A change inside a guest; for a file with the unified diff."""
-
-    diff: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the change as plain data."""
-        return {**super().to_json(), "diff": self.diff}
-
-
 @cache
 def prelude() -> str:
     """Return the shell functions that every script begins with."""
@@ -101,7 +95,7 @@ def unified(before: str, after: str, name: str) -> str:
 def observe(remote: Remote, steps: Sequence[Step], deadline: Deadline | None = None) -> dict[str, str]:
     """Return every step's fact, by subject, after one round trip. Nothing is changed on the host."""
     mark = _mark()
-    outcome = remote.run(f"{prelude()}\n{_wait_for_lock(mark)}\n{_probes(steps, mark)}", deadline=deadline)
+    outcome = remote.run(f"{_ENVIRONMENT}{prelude()}\n{_wait_for_lock(mark)}\n{_probes(steps, mark)}", deadline=deadline)
     return _facts(remote.alias, steps, outcome.output, mark)
 
 
@@ -158,9 +152,9 @@ def converge(remote: Remote, steps: Sequence[Step], talk: Talk, *, plan_only: bo
                 if step.subject in left:
                     fact = facts[step.subject]
                     now = mask(step.shown(fact) or fact.partition("\n")[0] or "nothing", hidden)
-                    raise VerificationFailed(
-                        f"{remote.alias}: {step.subject}: the change ran without an error but had no effect: wanted {step.wanted}, found {now}"
-                    )
+                    where = f"{remote.alias}: {step.subject}"
+                    found = f"wanted {mask(step.wanted, hidden)}, found {now}"
+                    raise VerificationFailed(f"{where}: the change ran without an error but had no effect: {found}")
     return Plan(remote.alias, tuple(done))
 
 
@@ -170,21 +164,21 @@ def show(todo: Plan, talk: Talk) -> None:
         talk.say("nothing to do")
     for change in todo:
         talk.say(change.line())
-        for line in (getattr(change, "diff", None) or "").splitlines():
+        for line in (change.detail or "").splitlines():
             colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
             talk.screen.line(f"{talk.prefix}    [{colour}]{escape(line)}[/]" if colour else f"{talk.prefix}    {escape(line)}")
 
 
-def _change(step: Step, fact: str, *, certain: bool, hidden: Sequence[str]) -> GuestChange:
+def _change(step: Step, fact: str, *, certain: bool, hidden: Sequence[str]) -> Change:
     before, diff = step.shown(fact), step.diff(fact)
     action: Action = "run" if step.subject.startswith("command ") else "create" if before is None else "update"
-    return GuestChange(
+    return Change(
         action,
         step.subject,
         mask(before, hidden) if before else None,
         mask(step.wanted, hidden),
         certain=certain,
-        diff=mask(diff, hidden) if diff else None,
+        detail=mask(diff, hidden) if diff else None,
     )
 
 
@@ -196,7 +190,8 @@ def _apply(
     again = [*(step for step, _ in work), *later]
     functions = "\n".join(f"swarm_step_{index}() {{\n{script}\n}}" for index, (_, script) in enumerate(work))
     calls = "\n".join(f"swarm_run {index}" for index in range(len(work)))
-    script = f"{prelude()}\n{_wait_for_lock(mark)}\n{_RUNNER.replace('@MARK@', mark)}\n{functions}\n{calls}\n{_probes(again, mark)}"
+    parts = (_ENVIRONMENT, prelude(), _wait_for_lock(mark), _RUNNER.replace("@MARK@", mark), functions, calls, _probes(again, mark))
+    script = "\n".join(parts)
     reporter = _Reporter(remote.alias, [step.subject for step, _ in work], mark, talk, hidden)
     with reporter:
         try:
@@ -209,12 +204,16 @@ def _apply(
     return _facts(remote.alias, again, outcome.output, mark)
 
 
-# One step: in a subshell of its own, so that no umask, cd or variable of it reaches another one. Its output goes through a reader that keeps
-# draining when the connection breaks, so that the step (a running dpkg!) ends in peace; the script itself then stops at its next line.
+# One step: in a subshell of its own, so that no umask, cd or variable of it reaches another one. Its output goes through a
+# reader that keeps draining when the connection breaks, so that the step (a running dpkg!) ends in peace; the script itself
+# then stops at its next line.
 _RUNNER = r"""
 swarm_run() {
   printf '\n%s begin %s\n' '@MARK@' "$1"
-  code=$( { { { ( umask 022; cd /; set -eu; "swarm_step_$1" ) </dev/null 3>&- 4>&- 9>&-; echo "$?" >&4; } 2>&1 | ( trap '' PIPE; cat 2>/dev/null; cat >/dev/null ) >&3; } 4>&1; } )
+  code=$( {
+    { ( umask 022; cd /; set -eu; "swarm_step_$1" ) </dev/null 3>&- 4>&- 9>&-; echo "$?" >&4; } 2>&1 |
+      ( trap '' PIPE; cat 2>/dev/null; cat >/dev/null ) >&3
+  } 4>&1 )
   printf '\n%s end %s %s\n' '@MARK@' "$1" "$code"
   if [ "$code" != 0 ]; then exit 74; fi
 }

@@ -1,6 +1,4 @@
 # Shell functions that probes and changes share. POSIX sh; nothing here runs by itself.
-export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 # put PATH MODE OWNER GROUP: standard input becomes the file PATH, all of it or nothing of it.
 # The new file is complete, on disk and has its owner and mode before it takes the old one's place.
@@ -58,3 +56,83 @@ apt() { apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o Dpkg::Opt
 
 # files_sum FILE…: one checksum over the content of all files; a missing one counts as such.
 files_sum() { sha256sum -- "$@" 2>/dev/null | sha256sum | cut -d' ' -f1; }
+
+# folder_fact PATH: "absent", "other", or "directory MODE OWNER GROUP".
+folder_fact() {
+  if [ -d "$1" ] && [ ! -L "$1" ]; then stat -c 'directory %a %U %G' -- "$1"; elif [ -e "$1" ]; then echo other; else echo absent; fi
+}
+
+# user_fact NAME: "absent", or "HOME:SHELL MODE", the mode being that of the home folder.
+user_fact() {
+  entry=$(getent passwd -- "$1") || { echo absent; return 0; }
+  home=$(printf '%s' "$entry" | cut -d: -f6)
+  echo "$home:${entry##*:} $(stat -c %a -- "$home" || echo 'no home')"
+}
+
+# linger_fact NAME: whether the user's systemd runs, and will after a boot.
+linger_fact() {
+  if [ -e "/var/lib/systemd/linger/$1" ] && systemctl is-active --quiet "user@$(id -u -- "$1").service"; then echo yes; else echo no; fi
+}
+
+# ufw_rule_fact PORT PROTOCOL: whether UFW's files allow it from everywhere, in IPv4 and IPv6.
+ufw_rule_fact() {
+  if grep -qxF "### tuple ### allow $2 $1 0.0.0.0/0 any 0.0.0.0/0 in" /etc/ufw/user.rules &&
+    grep -qxF "### tuple ### allow $2 $1 ::/0 any ::/0 in" /etc/ufw/user6.rules; then echo allowed; else echo none; fi
+}
+
+# key_fact FILE URL: "key BASE64" of an apt keyring; if there is none, "offered BASE64" of what the URL delivers, or "failed WHY".
+key_fact() {
+  echo "key $(base64 -w0 -- "$1")"
+  [ ! -s "$1" ] || return 0
+  folder=$(mktemp -d)
+  chmod 755 "$folder"
+  if /usr/lib/apt/apt-helper download-file "$2" "$folder/key" >"$folder/log" 2>&1; then
+    echo "offered $(base64 -w0 "$folder/key")"
+  else
+    echo "failed $(grep -m1 '^E:' "$folder/log" || tail -n1 "$folder/log")"
+  fi
+  rm -rf "$folder"
+}
+
+# The four functions of a packages step; they share the variables installed and candidates.
+# packages_installed NAME…: a line "installed NAME VERSION" for each that is.
+packages_installed() {
+  installed=$(dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\n' -- "$@" | grep '^installed ')
+  printf '%s\n' "$installed"
+}
+
+# packages_lowest NAME VERSION: a line "old NAME VERSION" if an older one is installed.
+packages_lowest() {
+  version=$(printf '%s\n' "$installed" | sed -n "s/^installed $1 //p")
+  if [ -n "$version" ] && dpkg --compare-versions "$version" lt "$2"; then
+    echo "old $1 $version"
+    installed=""
+  fi
+}
+
+# packages_candidates ALWAYS NAME…: "lists" if apt's lists are younger than a week, and "candidate NAME VERSION" for each that apt offers.
+# apt-cache takes 0.3 s, so it is asked only if something is missing, or if ALWAYS is 1.
+packages_candidates() {
+  ask=$1 candidates=""
+  shift
+  for name in "$@"; do
+    printf '%s\n' "$installed" | grep -q "^installed $name " || ask=1
+  done
+  [ "$ask" = 1 ] || return 0
+  if [ -n "$(find /var/lib/apt/lists/partial -maxdepth 0 -mtime -7)" ] && find /var/lib/apt/lists | grep -q _Packages; then echo lists; fi
+  candidates=$(apt-cache policy -- "$@" | while IFS= read -r line; do
+    case $line in
+      "  Candidate: (none)") ;;
+      "  Candidate: "*) echo "candidate $name ${line#"  Candidate: "}" ;;
+      " "*) ;;
+      *) name=${line%:} ;;
+    esac
+  done)
+  printf '%s\n' "$candidates"
+}
+
+# packages_offered NAME VERSION: a line "low NAME VERSION" if apt offers only an older one.
+packages_offered() {
+  version=$(printf '%s\n' "$candidates" | sed -n "s/^candidate $1 //p")
+  if [ -n "$version" ] && dpkg --compare-versions "$version" lt "$2"; then echo "low $1 $version"; fi
+}

@@ -18,6 +18,7 @@ import time
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from uuid import uuid4
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,7 +68,7 @@ def base_tree() -> Path:
 def _build(tree: Path) -> None:
     fresh = Path(tempfile.mkdtemp(prefix="tree-", dir=CACHE))
     fresh.chmod(0o755)
-    sources = [path for path in Path("/etc/apt/sources.list.d").glob("debian*.sources")] or [Path("/etc/apt/sources.list")]
+    sources = list(Path("/etc/apt/sources.list.d").glob("debian*.sources")) or [Path("/etc/apt/sources.list")]
     skip = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale")]
     include = "--include=" + ",".join(_PACKAGES)
     run("nice", "mmdebstrap", "--mode=root", "--variant=important", include, *skip, _RELEASE, fresh / "root", *sources)
@@ -172,7 +173,7 @@ class Machine:
             (self.root / folder).mkdir(mode=0o700, exist_ok=True)
         public = self.world.key.with_suffix(".pub").read_text()
         (self.root / "root/.ssh/authorized_keys").write_text(public)
-        (self.root / "etc/machine-id").write_text("uninitialized\n")
+        (self.root / "etc/machine-id").write_text(uuid4().hex + "\n")
         (self.root / "etc/resolv.conf").unlink(missing_ok=True)
         shutil.copy("/etc/resolv.conf", self.root / "etc/resolv.conf")
         key = self.root / "etc/ssh/ssh_host_ed25519_key"
@@ -191,7 +192,15 @@ class Machine:
             # A gate to the package registries, by this computer's own sockets. As root, for it must enter the namespace.
             quiet = ("--quiet", "--no-map-gw", "-t", "none", "-u", "none", "-T", "none", "-U", "none")
             run("pasta", "--runas", "0", "--config-net", "--netns", f"/run/netns/{near}", "-P", self._pasta_pid, *quiet)
-        command = ["systemd-nspawn", "-q", "--register=no", "--keep-unit", f"--network-namespace-path=/run/netns/{near}", "-D", str(self.root)]
+        command = [
+            "systemd-nspawn",
+            "-q",
+            "--register=no",
+            "--keep-unit",
+            f"--network-namespace-path=/run/netns/{near}",
+            "-D",
+            str(self.root),
+        ]
         command += ["--boot", "--console=pipe", "--capability=all", "--system-call-filter=add_key keyctl bpf"]
         with (self.world.folder / f"{self.alias}.log").open("ab") as log:
             # SYSTEMD_NSPAWN_API_VFS_WRITABLE: /proc/sys can be written, so that sysctls are real.
