@@ -15,7 +15,7 @@ __all__ = ["render"]
 @cache
 def _environment(*, escape: bool) -> Environment:
     # Escaping is on wherever the text is XML; elsewhere it would turn a quote into &#34;.
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(ROOT / "templates"),
         undefined=StrictUndefined,
         autoescape=escape,  # noqa: S701 - what is written is not HTML
@@ -23,6 +23,9 @@ def _environment(*, escape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    # JSON, as `tojson` writes it into YAML, would write 🦞 as two halves, which YAML reads as two characters that are none.
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": True}
+    return environment
 
 
 def render(template: str, **values: Any) -> str:

@@ -1,0 +1,152 @@
+"""What a host file asks of libvirt: well-formed, exact, and the same whenever it is asked."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, reject
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from swarm.hypervisor.domain import NAMESPACE
+from swarm.inventory import Host, load
+from swarm.vm import desired
+from swarm.vm.desired import Note
+from tests.samples import variant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ZAP = load("zap")
+
+# Any text, but with plenty of what XML, libvirt and shells give a meaning of their own.
+ODD = st.sampled_from("<>&'\"%${}[]()#;|\\` ~=:é→🦞")
+words = st.text(ODD | st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=40)
+NO_CONTROL = st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\ufffe\uffff")
+
+
+def host_with(**vm: Any) -> Host:
+    """Return a host with these values, or tell hypothesis to try others where a host file may not have them."""
+    try:
+        return variant(ZAP, **vm)
+    except ValidationError:
+        reject()
+
+
+def one(root: ET.Element, path: str) -> ET.Element:
+    """Return the only element at `path`."""
+    (element,) = root.findall(path)
+    return element
+
+
+@given(name=words)
+def test_any_domain_name_arrives_as_it_is(name: str) -> None:
+    """Whatever name a host file may give, the domain's XML is well-formed and says exactly that."""
+    root = ET.fromstring(desired.domain_xml(host_with(domain=name), "qemu", None))
+    assert one(root, "name").text == name
+
+
+@given(disk=words, share=words, seed=words)
+def test_any_path_arrives_as_it_is(disk: str, share: str, seed: str) -> None:
+    """Paths with XML's own signs reach libvirt as they are, and so does the console log, which lies beside the disk."""
+    folder = {"source": f"/{share}", "tag": "swarm", "target": "/mnt/swarm"}
+    host = host_with(disk_path=f"/{disk}/x.qcow2", virtiofs=folder)
+    root = ET.fromstring(desired.domain_xml(host, "qemu", seed))
+    assert one(root, "devices/disk[1]/source").get("file") == str(host.vm.disk_path)
+    assert one(root, "devices/disk[2]/source").get("file") == seed
+    assert host.vm.virtiofs
+    assert one(root, "devices/filesystem/source").get("dir") == str(host.vm.virtiofs.source)
+    assert one(root, "devices/serial/log").get("file") == str(host.vm.disk_path.parent / "swarm-zap-console.log")
+
+
+@given(name=words)
+def test_any_network_name_arrives_as_it_is(name: str) -> None:
+    """The network's name is escaped in the network's XML as in the domain's."""
+    assert one(ET.fromstring(desired.network_xml(name)), "name").text == name
+
+
+def test_the_seed_and_the_share_are_there_only_when_asked_for() -> None:
+    """After the first boot the domain has one disk; without a share it has no file system."""
+    root = ET.fromstring(desired.domain_xml(variant(ZAP, virtiofs=None), "qemu", None))
+    assert [target.get("dev") for target in root.findall("devices/disk/target")] == ["vda"]
+    assert root.findall("devices/filesystem") == []
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("kvm", "host-passthrough"), ("qemu", "custom")])
+def test_the_processor_goes_with_the_kind(kind: str, mode: str) -> None:
+    """A KVM guest gets the real processor, an emulated one the model that boots fastest."""
+    root = ET.fromstring(desired.domain_xml(ZAP, kind, None))
+    assert (root.get("type"), one(root, "cpu").get("mode")) == (kind, mode)
+
+
+def test_what_every_domain_promises() -> None:
+    """Secure Boot with enrolled keys, TPM 2.0, shared memory for virtiofs, watchdog, agent, and the reference host's figures."""
+    root = ET.fromstring(desired.domain_xml(ZAP, "kvm", None))
+    features = {feature.get("name"): feature.get("enabled") for feature in root.findall("os/firmware/feature")}
+    assert features == {"enrolled-keys": "yes", "secure-boot": "yes"}
+    assert one(root, "os").get("firmware") == "efi"
+    assert one(root, "features/smm").get("state") == "on"
+    assert (one(root, "devices/tpm").get("model"), one(root, "devices/tpm/backend").get("version")) == ("tpm-crb", "2.0")
+    assert (one(root, "memoryBacking/source").get("type"), one(root, "memoryBacking/access").get("mode")) == ("memfd", "shared")
+    assert (one(root, "devices/watchdog").get("model"), one(root, "devices/watchdog").get("action")) == ("i6300esb", "reset")
+    assert one(root, "devices/channel/target").get("name") == "org.qemu.guest_agent.0"
+    assert (one(root, "memory").text, one(root, "memory").get("unit"), one(root, "vcpu").text) == ("3072", "MiB", "2")
+    assert one(root, "devices/interface/mac").get("address") == "52:54:00:01:00:71"
+
+
+def test_the_uuid_is_the_hosts_for_good() -> None:
+    """Two control machines, and two runs, agree on a domain's UUID: it comes from the host's name and nothing else."""
+    assert desired.domain_uuid(ZAP) == "fbfc6658-9bf8-5ef8-a375-0ed5c8ed65de"
+    assert desired.domain_uuid(variant(ZAP, domain="other", memory_mib=512)) == desired.domain_uuid(ZAP)
+    assert desired.domain_uuid(variant(ZAP, name="bee")) != desired.domain_uuid(ZAP)
+
+
+@given(name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,20}", fullmatch=True), size=st.integers(0, 1 << 50))
+def test_a_base_volume_tells_its_own_size(name: str, size: int) -> None:
+    """Whoever sees a base volume's name can tell how large it must be to be whole."""
+    volume = desired.base_volume(name, "0123456789abcdef" * 4, size)
+    assert volume.startswith(f"{desired.BASE_PREFIX}{name}-0123456789abcdef-")
+    assert desired.base_volume_size(volume) == size
+
+
+@pytest.mark.parametrize(
+    "name", ["zap.qcow2", "swarm-zap-seed.iso", "swarm-base-x.qcow2", "other-base-x-17.qcow2", "swarm-base-x-.qcow2", ""]
+)
+def test_other_volumes_promise_nothing(name: str) -> None:
+    """A volume that is no base image has no promised size."""
+    assert desired.base_volume_size(name) is None
+
+
+def namespaced(note: str) -> Iterator[str]:
+    """Yield the note as it is written by itself, and as part of a definition, read back as libvirt hands it out."""
+    yield note
+    root = ET.fromstring(f"<metadata>{note}</metadata>")
+    yield ET.tostring(root[0], encoding="unicode")
+
+
+texts = st.text(NO_CONTROL | st.sampled_from("\n\t"), max_size=20)
+
+
+@given(texts, texts, texts, texts, st.dictionaries(st.text(max_size=10), st.text(max_size=10), max_size=4))
+def test_a_note_comes_back_as_it_was_written(host: str, kind: str, key: str, image: str, spec: dict[str, str]) -> None:
+    """Whatever text a note holds, XML gives it back, by itself and inside a definition."""
+    note = Note(host, kind, key, image, spec, {"x": "y"})
+    for xml in (note.to_xml(), *namespaced(note.to_xml(namespace=True))):
+        assert Note.from_xml(xml) == note
+    assert ET.fromstring(note.to_xml(namespace=True)).tag == f"{{{NAMESPACE}}}state"
+
+
+def test_a_note_of_which_little_is_left() -> None:
+    """A note that somebody cut down is read as far as it goes."""
+    assert Note.from_xml("<state host='zap'/>") == Note("zap", "", "", "")
+
+
+def test_the_files_beside_the_disk_have_the_hosts_name() -> None:
+    """Two hosts in one pool never share a seed or a console log."""
+    bee = variant(ZAP, name="bee")
+    assert (desired.seed_volume(ZAP), desired.console_volume(ZAP)) == ("swarm-zap-seed.iso", "swarm-zap-console.log")
+    assert desired.seed_volume(bee) != desired.seed_volume(ZAP)
+    assert ZAP.vm.disk_path.parent == PurePosixPath("/var/lib/libvirt/images")
