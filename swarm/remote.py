@@ -119,7 +119,8 @@ class Remote:
         if self._socket().exists():
             subprocess.run([*self._ssh(), "-O", "exit", "--", self.alias], check=False, capture_output=True, timeout=10)
 
-    def _ssh(self) -> list[str]:
+    def options(self) -> list[str]:
+        """Return the options with which every ssh to this host shares one connection, trusts only the pinned key and asks nothing."""
         options = {
             "BatchMode": "yes",
             "StrictHostKeyChecking": "yes",  # stated here again, so that no configuration can weaken it
@@ -133,7 +134,10 @@ class Remote:
             "ForwardAgent": "no",
             "RequestTTY": "no",
         }
-        return ["ssh", "-F", str(self.config), *(part for key, value in options.items() for part in ("-o", f"{key}={value}"))]
+        return [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
+
+    def _ssh(self) -> list[str]:
+        return ["ssh", "-F", str(self.config), *self.options()]
 
     def _command(self) -> list[str]:
         if not self.config.is_file():

@@ -1,0 +1,78 @@
+"""What the world can reach: firewall, fail2ban, listening ports. The kernel's rules count, not the configuration files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from swarm.guest.verify import Expected
+    from tests.guest.conftest import Guest
+
+DHCP = {"68", "546"}  # a DHCP client listens for its server's answers; the firewall guards both
+
+
+def test_incoming_is_denied(guest: Guest) -> None:
+    """The kernel drops incoming packets that no rule allows, in IPv4 and IPv6."""
+    assert "-P INPUT DROP" in guest.out("iptables -S INPUT").splitlines()
+    assert "-P INPUT DROP" in guest.out("ip6tables -S INPUT").splitlines()
+
+
+def test_routed_is_denied(guest: Guest) -> None:
+    """The kernel does not forward packets that no rule allows."""
+    assert "-P FORWARD DROP" in guest.out("iptables -S FORWARD").splitlines()
+
+
+def test_allowed_ports(guest: Guest, expected: Expected) -> None:
+    """The kernel lets in SSH, with Tailscale its own port, and nothing else."""
+    wanted = {"-A ufw-user-input -p tcp -m tcp --dport 22 -j ACCEPT"}
+    if expected.tailscale:
+        wanted.add("-A ufw-user-input -p udp -m udp --dport 41641 -j ACCEPT")
+    rules = guest.out("iptables -S ufw-user-input").splitlines()
+    assert {rule for rule in rules if rule.startswith("-A")} == wanted
+    assert any("ufw-before-input" in rule for rule in guest.out("iptables -S INPUT").splitlines())
+
+
+def test_firewall_after_boot(guest: Guest) -> None:
+    """The firewall comes up at boot."""
+    assert guest.out("grep -x 'ENABLED=yes' /etc/ufw/ufw.conf")
+    assert guest.out("systemctl is-enabled ufw.service") == "enabled"
+
+
+def test_published_ports_are_closed(guest: Guest) -> None:
+    """A container's published port is not open to the world: Docker's chain is asked first, and ends with a drop."""
+    forward = [rule for rule in guest.out("iptables -S FORWARD").splitlines() if rule.startswith("-A")]
+    chain = [rule for rule in guest.out("iptables -S DOCKER-USER").splitlines() if rule.startswith("-A")]
+    assert forward[0] == "-A FORWARD -j DOCKER-USER"
+    # What Docker adds behind the drop is never reached.
+    before = chain[: chain.index("-A DOCKER-USER -j DROP")]
+    assert [rule for rule in before if "-i docker0" not in rule and "-i br-+" not in rule and "RELATED,ESTABLISHED" not in rule] == []
+
+
+def test_fail2ban(guest: Guest) -> None:
+    """Five wrong SSH logins shut an address out for an hour."""
+    assert guest.out("fail2ban-client get sshd maxretry") == "5"
+    assert guest.out("fail2ban-client get sshd bantime") == "3600"
+
+
+def test_fail2ban_bans(guest: Guest) -> None:
+    """A ban really reaches the kernel, and goes away again."""
+    address = "192.0.2.99"  # TEST-NET-1: nobody's
+    look = f"iptables -S | grep -q {address} || nft list ruleset | grep -q {address}"
+    try:
+        guest.out(f"fail2ban-client set sshd banip {address}")
+        # fail2ban's own thread does it, within a second.
+        guest.out(f"for i in 1 2 3 4 5 6 7 8 9 10; do if {look}; then exit 0; fi; sleep 0.5; done; exit 1")
+    finally:
+        guest.out(f"fail2ban-client set sshd unbanip {address}")
+
+
+def test_listening_ports(guest: Guest, expected: Expected) -> None:
+    """Nothing but SSH listens to the world."""
+    allowed = {("tcp", "22"), *(("udp", port) for port in DHCP), *([("udp", "41641")] if expected.tailscale else [])}
+    found = set()
+    for line in guest.out("ss -Hltnu").splitlines():
+        words = line.split()
+        address, _, port = words[4].rpartition(":")
+        if not address.strip("[]").split("%")[0].startswith("127.") and address not in {"[::1]", "[::ffff:127.0.0.1]"}:
+            found.add((words[0], port))
+    assert found - allowed == set()
