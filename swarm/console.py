@@ -32,7 +32,7 @@ _WIDEST = 10_000  # columns
 
 def seconds(value: float) -> str:
     """Return a duration given in seconds as people read it: '0.4 s', '12 s', '2 min 05 s'."""
-    if value < 10:  # noqa: PLR2004 - below ten seconds the tenths are of interest
+    if value < 9.95:  # noqa: PLR2004 - below ten seconds the tenths are of interest; from here on they round to ten
         return f"{value:.1f} s"
     whole = round(value)
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"  # noqa: PLR2004 - seconds of a minute
