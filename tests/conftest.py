@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
-GUEST = Path(__file__).parent / "guest"  # what `inv verify` runs: those tests are about the person's own hosts
+ROOT = Path(__file__).parent.parent
+GUEST = ROOT / "tests" / "guest"  # what `inv verify` runs: those tests are about the person's own hosts
 
 
 def pytest_sessionstart() -> None:
@@ -67,3 +69,19 @@ def dirs(base: Path, monkeypatch: pytest.MonkeyPatch) -> Dirs:
     """Give one test empty folders of its own for hosts, state and cache."""
     number = sum(1 for _ in base.iterdir())
     return Dirs.make(base / str(number), monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def small_project() -> Callable[[Path, str], list[str]]:
+    """Give a function that makes a project with swarm's command line and the given tasks.py, and returns the command for it."""
+
+    def make(folder: Path, tasks: str) -> list[str]:
+        (folder / "swarm").mkdir()
+        for name in ("__init__", "__main__", "cli", "completion", "console", "errors", "paths"):
+            shutil.copy2(ROOT / "swarm" / f"{name}.py", folder / "swarm")
+        shutil.copytree(ROOT / "completion", folder / "completion")
+        shutil.copy2(ROOT / "pyproject.toml", folder)
+        (folder / "tasks.py").write_text(tasks, encoding="utf-8")
+        return [sys.executable, "-P", str(folder / "swarm" / "__main__.py")]
+
+    return make

@@ -1,0 +1,145 @@
+"""Tab completion, asked of real shells: tasks, their options, host names after --host, and never a start of Python."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+TASKS = '''
+from swarm.cli import task
+
+@task
+def provision(_, host, yes=False, timeout=900):
+    """Make a VM."""
+
+@task(name="provide")
+def provide(_, what=""):
+    """Give something."""
+'''
+
+# What bash does at TAB: it splits the line (also at "="), calls the function and takes what is in COMPREPLY.
+BASH = """
+eval "$1"; shift
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+_swarm_inv
+for word in "${COMPREPLY[@]}"; do printf '%s\\n' "$word"; done
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, small_project: Callable[[Path, str], list[str]]) -> Path:
+    """Give a project with two tasks and two hosts."""
+    folder = tmp_path_factory.mktemp("a project")
+    small_project(folder, TASKS)
+    (folder / "hosts").mkdir()
+    for name in ("zap", "demo"):
+        (folder / "hosts" / f"{name}.yaml").touch()
+    (folder / "inv").touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scripts(project: Path) -> dict[str, str]:
+    """Give the script for each shell, as ./inv prints it."""
+    return {shell: inv(project, "--print-completion-script", shell) for shell in ("bash", "zsh", "fish")}
+
+
+def inv(project: Path, *words: str) -> str:
+    """Run ./inv of the project and return what it wrote."""
+    argv = [sys.executable, "-P", str(project / "swarm" / "__main__.py"), *words]
+    return subprocess.run(argv, cwd="/", capture_output=True, text=True, check=True).stdout
+
+
+def environment(project: Path) -> dict[str, str]:
+    """Return an environment without other hosts and with a PATH in which no Python is found."""
+    tools = project / "tools"
+    tools.mkdir(exist_ok=True)
+    return {"PATH": str(tools), "HOME": str(project), "LC_ALL": "C.UTF-8", "TERM": "xterm"}
+
+
+def bash(project: Path, script: str, *words: str, cwd: Path | None = None, **more: str) -> list[str]:
+    """Return what bash offers for the words, of which the last is being typed."""
+    argv = [shutil.which("bash") or "bash", "--norc", "-c", BASH, "bash", script, *words]
+    given = environment(project) | more
+    return subprocess.run(argv, cwd=cwd or project, env=given, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["./inv", ""], ["provision", "provide"]),
+        (["./inv", "provis"], ["provision"]),
+        (["./inv", "--vers"], ["--version"]),
+        (["./inv", "--help", "provid"], ["provide"]),
+        (["./inv", "provision", "--"], ["--host", "--timeout", "--yes", "--help"]),
+        (["./inv", "provide", "--"], ["--what", "--help"]),
+        (["./inv", "provision", "--yes", "provide", "--"], ["--what", "--help"]),
+        (["./inv", "provision", "--host", ""], ["demo", "zap", "all"]),
+        (["./inv", "provision", "--host", "z"], ["zap"]),
+        (["./inv", "provision", "--host", "="], ["demo", "zap", "all"]),
+        (["./inv", "provision", "--host", "=", "d"], ["demo"]),
+        (["./inv", "provision", "--host", "zap,"], ["zap,demo"]),
+        (["./inv", "provision", "--host", "provide", "--"], ["--host", "--timeout", "--yes", "--help"]),
+        (["./inv", "provision", "--timeout", ""], []),
+        (["./inv", "provision", "--", "--"], []),
+    ],
+)
+def test_bash_offers_what_can_follow(project: Path, scripts: dict[str, str], words: list[str], offered: list[str]) -> None:
+    """The words offered are those that make sense at the cursor."""
+    assert bash(project, scripts["bash"], *words) == offered
+
+
+def test_bash_completes_from_any_folder(project: Path, scripts: dict[str, str], tmp_path: Path) -> None:
+    """Both `inv` and a path to ./inv are completed, in the project, below it and elsewhere."""
+    for program, cwd in (("inv", project / "hosts"), ("../inv", project / "hosts"), ("inv", tmp_path), ("~/inv", tmp_path)):
+        assert bash(project, scripts["bash"], program, "provision", "--host", "z", cwd=cwd) == ["zap"]
+
+
+def test_bash_heeds_another_folder_of_hosts(project: Path, scripts: dict[str, str], tmp_path: Path) -> None:
+    """Hosts are looked for in SWARM_HOSTS, where it is set."""
+    (tmp_path / "bee.yaml").touch()
+    assert bash(project, scripts["bash"], "./inv", "provision", "--host", "", SWARM_HOSTS=str(tmp_path)) == ["bee", "all"]
+
+
+def test_new_tasks_are_offered_after_the_next_run(project: Path, scripts: dict[str, str]) -> None:
+    """A change of tasks.py reaches the list with the next run of ./inv, whatever it does."""
+    text = (project / "tasks.py").read_text(encoding="utf-8")
+    (project / "tasks.py").write_text(f"{text}\n@task\ndef fresh(_):\n    pass\n", encoding="utf-8")
+    os.utime(project / ".setup" / "words", (0, 0))
+    assert bash(project, scripts["bash"], "./inv", "fre") == []
+    inv(project, "--list")
+    assert bash(project, scripts["bash"], "./inv", "fre") == ["fresh"]
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed")
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("./inv provid", ["provide\tGive something."]),
+        ("./inv provision --host ", ["all", "demo", "zap"]),
+        ("./inv provision --host=zap,", ["--host=zap,demo"]),
+        ("inv provide --", ["--help", "--what"]),
+    ],
+)
+def test_fish_offers_what_can_follow(project: Path, scripts: dict[str, str], line: str, offered: list[str]) -> None:
+    """The same in fish, where tasks carry their sentence."""
+    argv = [shutil.which("fish") or "fish", "--no-config", "-c", f"{scripts['fish']}\ncomplete -C {line!r}"]
+    done = subprocess.run(argv, cwd=project, env=environment(project), capture_output=True, text=True, check=True)
+    assert sorted(done.stdout.splitlines()) == offered
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
+def test_zsh_can_read_its_script(project: Path, scripts: dict[str, str]) -> None:
+    """The script for zsh defines a completion for inv."""
+    argv = [shutil.which("zsh") or "zsh", "-f", "-c", f"autoload -Uz compinit; compinit -D -u\n{scripts['zsh']}\nprint $_comps[inv]"]
+    done = subprocess.run(argv, cwd=project, env=environment(project), capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("_swarm_inv\n", "")

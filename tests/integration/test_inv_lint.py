@@ -1,0 +1,74 @@
+"""inv lint: each of its own checks finds what it is there for, and leaves in peace what is right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from swarm import quality
+from swarm.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROJECT = """
+[project]
+dependencies = ["rich>=15", "ruamel-yaml>=0.19"]
+[dependency-groups]
+dev = ["ruff>=0.17"]
+"""
+HASH = " \\\n    --hash=sha256:" + 64 * "0"
+LOCK = f"rich==15.0.1{HASH}\n    # via swarm\nruamel-yaml==0.19{HASH}\nruff==0.17.2 ; sys_platform == 'linux'{HASH}\n"
+
+
+def lock_problems(folder: Path, lock: str) -> list[str]:
+    """Return what the check says of a lock file."""
+    (folder / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
+    (folder / "requirements.lock").write_text(lock, encoding="utf-8")
+    return list(quality._lock_problems(folder))  # noqa: SLF001 - its command prints, which says nothing to a test
+
+
+@pytest.mark.parametrize(
+    ("lock", "problem"),
+    [
+        (LOCK, None),
+        (LOCK.replace("ruff==0.17.2", "rough==0.17.2"), "requirements.lock: ruff of pyproject.toml is not in it"),
+        (LOCK.replace("15.0.1", "14.9"), "requirements.lock: rich is 14.9, but pyproject.toml wants >=15"),
+        (LOCK.replace(f"ruamel-yaml==0.19{HASH}", "ruamel-yaml==0.19"), "requirements.lock: ruamel-yaml==0.19 has no hash"),
+        (f"--index-url somewhere\n{LOCK}", "requirements.lock:1: an address or an option"),
+        (LOCK + f"thing @ file:///tmp/thing.whl{HASH}\n", "requirements.lock:8: an address or an option"),
+    ],
+)
+def test_the_lock_file_fits_the_project_and_holds_no_address(tmp_path: Path, lock: str, problem: str | None) -> None:
+    """A dependency that is missing, too old or without hash is named, and so is any address."""
+    found = lock_problems(tmp_path, lock)
+    assert [line.startswith(problem or "-") for line in found] == ([True] if problem else [])
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        ({"vm/verbs.py": "from swarm import ssh\nfrom swarm.plan import Plan", "ssh.py": "import swarm.errors"}, None),
+        ({"errors.py": "from swarm import console", "console.py": "import json"}, None),
+        ({"ssh.py": "import json\nfrom swarm.vm.verbs import x"}, "swarm/ssh.py:2: ssh (ports) imports vm (verbs), which is above it"),
+        ({"images/a.py": "def f():\n    from swarm import inventory"}, "swarm/images/a.py:2: images (ports) imports inventory (core)"),
+        ({"odd.py": ""}, "swarm/odd.py: odd is in no layer"),
+        ({"errors.py": "import swarm.paths", "paths.py": "import swarm.errors"}, "swarm: these import each other in a circle: "),
+        ({"plan.py": "if"}, "swarm/plan.py:1: invalid syntax"),
+    ],
+)
+def test_modules_import_downwards_only(tmp_path: Path, files: dict[str, str], problem: str | None) -> None:
+    """An import that goes up or round, wherever in the file it stands, is named with its line."""
+    for name, text in files.items():
+        path = tmp_path / "swarm" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    found = list(quality._layer_problems(tmp_path / "swarm"))  # noqa: SLF001 - as above
+    assert [line.startswith(problem or "-") for line in found] == ([True] if problem else [])
+
+
+def test_an_unknown_bench_is_named() -> None:
+    """The name of a program that bench/ does not hold is refused with those that it holds."""
+    with pytest.raises(UsageError, match=r"there is no bench/nothing\.py"):
+        quality.bench("nothing")
