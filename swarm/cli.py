@@ -233,6 +233,13 @@ class Program(invoke.program.Program):
         self.overview()
         raise Exit
 
+    def print_help(self) -> None:
+        """Answer a bare --help: the overview, then the options of ./inv itself."""
+        self.load_collection()
+        self.overview()
+        sys.stdout.write("\nOptions of ./inv itself, which come from Invoke:\n\n")
+        self.print_columns(self.initial_context.help_tuples())
+
     def overview(self) -> None:
         """Write every task with its first sentence, in the order of tasks.py, which is the order in which they are needed."""
         from swarm import __doc__ as purpose

@@ -46,7 +46,7 @@ def test(*, quick: bool = False, k: str | None = None, words: Sequence[str] = ()
     """
     chosen = [word for word in words if not word.startswith("-") and Path(word.split("::")[0]).exists()]
     folders = [path for name in (QUICK if quick else EVERYTHING) if (path := ROOT / "tests" / name).is_dir()]
-    argv = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
+    argv = [sys.executable, "-P", "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
     argv += ["-m", "not slow"] if quick else []
     argv += ["-k", k] if k else []
     argv += words

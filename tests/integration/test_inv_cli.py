@@ -193,6 +193,14 @@ def test_without_a_task_there_is_an_overview(project: Path) -> None:
     assert "./inv --help TASK" in done.stdout
 
 
+def test_help_shows_the_tasks_and_the_options(project: Path) -> None:
+    """A bare --help is the overview and the options of ./inv itself; with a task, it is that task's help."""
+    assert "  provision   Make a VM.\n" in inv(project, "--help").stdout
+    assert "--list-depth" in inv(project, "--help").stdout
+    for words in (["--help", "provision"], ["provision", "--help"]):
+        assert "--host=STRING   a host's name" in inv(project, *words).stdout
+
+
 def test_the_version_is_that_of_the_project(project: Path) -> None:
     """--version says what pyproject.toml says."""
     stated = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]

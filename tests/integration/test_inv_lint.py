@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from swarm import quality
 from swarm.errors import UsageError
+from swarm.paths import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +70,18 @@ def test_modules_import_downwards_only(tmp_path: Path, files: dict[str, str], pr
         path.write_text(text, encoding="utf-8")
     found = list(quality._layer_problems(tmp_path / "swarm"))  # noqa: SLF001 - as above
     assert [line.startswith(problem or "-") for line in found] == ([True] if problem else [])
+
+
+def test_words_for_pytest_choose_what_is_run(tmp_path: Path) -> None:
+    """`inv test -- FILE` runs that file alone, named from the caller's folder, and its outcome is the exit code."""
+    text = '"""Two tests."""\n\ndef test_right():\n    pass\n\ndef test_wrong():\n    assert False\n'
+    (tmp_path / "test_two.py").write_text(text, encoding="utf-8")
+    for words, code in ((["test_two.py::test_right"], 0), (["test_two.py"], 1)):
+        program = f"from swarm import quality; quality.test(quick=True, words={['-q', *words]!r})"
+        argv = [sys.executable, "-c", program]
+        done = subprocess.run(argv, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stdout
+        assert "1 passed" in done.stdout
 
 
 def test_an_unknown_bench_is_named() -> None:
