@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from swarm.errors import ImageError
 from swarm.images import recipe
 from swarm.images.cache import Image, adopt, cached, folder, lock, lookup, remove
 from swarm.images.catalogue import Entry, entries, entry
@@ -37,8 +36,10 @@ def ensure(name: str, talk: Talk) -> Image:
         if image := lookup(file_name):  # another run has made it meanwhile
             return image
         if wanted.kind == "published":
-            raise ImageError(f"image {name} cannot be fetched yet")
-        from swarm.images import build  # noqa: PLC0415 - not needed for what is here already
+            from swarm.images import download
+
+            return adopt(download.fetch(wanted, folder() / f".{file_name}.part", talk), file_name, wanted.name)
+        from swarm.images import build
 
         own = recipe.this_machine()
         fresh = build.build(own, folder(), talk)

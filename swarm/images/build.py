@@ -50,7 +50,9 @@ def as_root(argv: list[str]) -> list[str]:
     if os.geteuid() == 0:
         return argv
     if not shutil.which("sudo"):
-        raise Unfit("building an image needs root, and there is no sudo here", "run this as root, or name a published image in the host file")
+        raise Unfit(
+            "building an image needs root, and there is no sudo here", "run this as root, or name a published image in the host file"
+        )
     return ["sudo", *argv]
 
 
@@ -59,11 +61,20 @@ def build(what: recipe.Recipe, folder: Path, talk: Talk) -> Path:
 
     Raise Unfit if a program, root or space lacks, and ImageError if the build fails.
     """
-    missing = sorted({package for program, package in PROGRAMS.items() if not shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")})
+    missing = sorted(
+        {
+            package
+            for program, package in PROGRAMS.items()
+            if not shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        }
+    )
     if missing:
         raise Unfit(f"building an image needs programs of {', '.join(missing)}", f"apt-get install {' '.join(missing)}")
     if (free := shutil.disk_usage(folder).free) < SPACE:
-        raise Unfit(f"building an image needs {SPACE >> 30} GiB of space, and {folder} has {free / (1 << 30):.1f} GiB", "make room, or move the cache with SWARM_CACHE")
+        raise Unfit(
+            f"building an image needs {SPACE >> 30} GiB of space, and {folder} has {free / (1 << 30):.1f} GiB",
+            "make room, or move the cache with SWARM_CACHE",
+        )
     target = folder / f".{what.file_name}.new"
     inner = [sys.executable, "-m", "swarm.images.build", str(target), f"{os.geteuid()}:{os.getegid()}"]
     argv = as_root(["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", *inner])
@@ -99,15 +110,26 @@ class _Builder:
     def run(self, argv: list[str]) -> None:
         """Run a program, pass on its last line as it works, and raise ImageError with its last lines if it fails."""
         last: deque[str] = deque(maxlen=15)
-        env = {**os.environ, "TMPDIR": str(self.work), "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-        with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=env) as process:
+        env = {
+            **os.environ,
+            "TMPDIR": str(self.work),
+            "LC_ALL": "C.UTF-8",
+            "DEBIAN_FRONTEND": "noninteractive",
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        }
+        with subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=env
+        ) as process:
             assert process.stdout  # noqa: S101 - asked for above
             for line in process.stdout:
                 if text := line.strip():
                     last.append(text)
                     _send(line=text[:120])
         if process.returncode:
-            raise ImageError(f"{argv[0]} failed with status {process.returncode}; it said last:\n" + "\n".join(f"    {line}" for line in last), _hint(" ".join(last)))
+            raise ImageError(
+                f"{argv[0]} failed with status {process.returncode}; it said last:\n" + "\n".join(f"    {line}" for line in last),
+                _hint(" ".join(last)),
+            )
 
     def stage(self) -> Path:
         """The recipe's files as a tree that belongs to root, whoever the checkout belongs to."""
@@ -127,7 +149,7 @@ class _Builder:
         argv += [f"--aptopt={option}" for option in apt.build_options]
         argv += [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("man", "locale", "doc")]
         argv += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
-        argv += [f"--setup-hook=cp -a {self.stage()}/. \"$1\"/", what.suite, str(root)]
+        argv += [f'--setup-hook=cp -a {self.stage()}/. "$1"/', what.suite, str(root)]
         for name, text in (("machine.list", apt.lines), ("machine.sources", apt.stanzas)):
             if text:
                 (self.work / name).write_text(text)

@@ -84,9 +84,13 @@ def remove(image: Image) -> None:
 def adopt(temporary: Path, file_name: str, name: str, meter: Meter | None = None) -> Image:
     """Make a complete file of the cache's folder a finished image called `name`, in the file `file_name`.
 
-    Raise ImageError if it is not a self-contained qcow2 file.
+    Raise ImageError if it is not a self-contained qcow2 file; it is deleted then.
     """
-    virtual_size = _inspect(temporary, name)
+    try:
+        virtual_size = _inspect(temporary, name)
+    except ImageError:
+        temporary.unlink()
+        raise
     path = folder() / file_name
     image = Image(name, path, digest(temporary, "sha256", meter), temporary.stat().st_size, virtual_size)
     _write_sidecar(path, temporary, image)
@@ -131,7 +135,13 @@ def _sidecar(path: Path) -> Path:
 
 
 def _write_sidecar(path: Path, file: Path, image: Image) -> None:
-    about = {"name": image.name, "sha256": image.sha256, "size": image.size, "virtual_size": image.virtual_size, "mtime_ns": file.stat().st_mtime_ns}
+    about = {
+        "name": image.name,
+        "sha256": image.sha256,
+        "size": image.size,
+        "virtual_size": image.virtual_size,
+        "mtime_ns": file.stat().st_mtime_ns,
+    }
     handle, temporary = tempfile.mkstemp(prefix=".sidecar-", dir=path.parent)
     with os.fdopen(handle, "w", encoding="utf-8") as out:
         json.dump(about, out)
@@ -144,7 +154,13 @@ def _inspect(path: Path, name: str) -> int:
         if file.read(4) != b"QFI\xfb":
             raise ImageError(f"image {name} is not a qcow2 file", "its publisher has changed the format; please report this")
     try:
-        done = subprocess.run(["qemu-img", "info", "-f", "qcow2", "--output=json", str(path)], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            ["qemu-img", "info", "-f", "qcow2", "--output=json", str(path)],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
     except FileNotFoundError:
         raise Unfit("qemu-img is needed to check images, and is not installed", "apt-get install qemu-utils") from None
     if done.returncode:

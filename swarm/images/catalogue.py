@@ -71,4 +71,6 @@ def entry(name: str) -> Entry:
     if name == BUILT:
         recipe.this_machine()  # says why not
     near = get_close_matches(name, known, n=1, cutoff=0.4)
-    raise ImageError(f"there is no image {name!r} in the catalogue", f"did you mean {near[0]}?" if near else f"known images: {', '.join(known)}")
+    raise ImageError(
+        f"there is no image {name!r} in the catalogue", f"did you mean {near[0]}?" if near else f"known images: {', '.join(known)}"
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarm.errors import ImageError
@@ -12,6 +11,7 @@ from swarm.paths import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from swarm.images.recipe import Recipe
 
@@ -46,8 +46,8 @@ def assemble(root: Path, recipe: Recipe, work: Path, target: Path, run: Callable
     disk, fat = work / "disk.raw", work / "esp.fat"
     with disk.open("wb") as file:
         file.truncate(DISK_SIZE)
-    table = f"label: gpt\nstart={_ESP_START // _SECTOR}, size={_ESP_SIZE // _SECTOR}, type=uefi, name=esp\nstart={_ROOT_START // _SECTOR}, type=linux, name=root\n"
-    (work / "table").write_text(table)
+    first = f"start={_ESP_START // _SECTOR}, size={_ESP_SIZE // _SECTOR}, type=uefi, name=esp"
+    (work / "table").write_text(f"label: gpt\n{first}\nstart={_ROOT_START // _SECTOR}, type=linux, name=root\n")
     run(["sh", "-c", 'exec sfdisk --quiet "$1" <"$2"', "sfdisk", str(disk), str(work / "table")])
     run(["mkfs.vfat", "-F", "32", "-n", LABEL_ESP, "-C", str(fat), str(_ESP_SIZE // 1024)])
     run(["mcopy", "-s", "-i", str(fat), str(esp / "EFI"), "::"])
@@ -62,7 +62,10 @@ def _esp_tree(root: Path, recipe: Recipe, esp: Path) -> Path:
     grub = root / "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"
     for loader in (shim, grub):
         if not loader.exists():
-            raise ImageError(f"the packages of {recipe.distribution} {recipe.suite} brought no {loader.relative_to(root)}", "please report this; a published image works meanwhile")
+            raise ImageError(
+                f"the packages of {recipe.distribution} {recipe.suite} brought no {loader.relative_to(root)}",
+                "please report this; a published image works meanwhile",
+            )
     boot, own = esp / "EFI/BOOT", esp / "EFI" / recipe.distribution
     boot.mkdir(parents=True)
     own.mkdir()

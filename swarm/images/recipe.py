@@ -30,23 +30,17 @@ LABEL_ESP = "SWARM-ESP"
 _GENERATION = 1
 
 # On top of mmdebstrap's variant "minbase" (essential packages and apt).
-_COMMON = (
-    # the system
-    "systemd-sysv systemd-timesyncd dbus libpam-systemd udev kmod initramfs-tools zstd e2fsprogs dosfstools procps less nano "
-    # the network
-    "iproute2 iputils-ping netbase ca-certificates curl openssh-server rsync "
-    # what swarm and cloud-init need; python3 comes with cloud-init
-    "cloud-init cloud-guest-utils fdisk sudo qemu-guest-agent "
-    # Secure Boot
-    "shim-signed grub-efi-amd64 grub-efi-amd64-signed efibootmgr mokutil "
-).split()
+_SYSTEM = "systemd-sysv systemd-timesyncd dbus libpam-systemd udev kmod initramfs-tools zstd e2fsprogs dosfstools procps less nano"
+_NETWORK = "iproute2 iputils-ping netbase ca-certificates curl openssh-server rsync"
+_SWARM = "cloud-init cloud-guest-utils fdisk sudo qemu-guest-agent"  # python3 comes with cloud-init
+_SECURE_BOOT = "shim-signed grub-efi-amd64 grub-efi-amd64-signed efibootmgr mokutil"
 
 # Neither the *cloud* kernel of Debian nor Ubuntu's *kvm* kernel: they lack the i6300esb watchdog and AHCI. The Ubuntu half
 # follows Ubuntu's package index; it could only be tried on Debian, where the distribution of the machine is Debian.
 # linux-image-virtual has no i6300esb either (it is in linux-modules-extra), hence linux-image-generic.
 _OF = {
-    "debian": ("linux-image-amd64", "systemd-resolved", "netplan.io"),
-    "ubuntu": ("linux-image-generic", "systemd-resolved", "netplan.io", "ubuntu-keyring"),
+    "debian": "linux-image-amd64 systemd-resolved netplan.io",
+    "ubuntu": "linux-image-generic systemd-resolved netplan.io ubuntu-keyring",
 }
 
 
@@ -66,12 +60,14 @@ class Recipe:
     @property
     def packages(self) -> tuple[str, ...]:
         """The packages asked for, without what they depend on."""
-        return (*_COMMON, *_OF[self.distribution])
+        return tuple(" ".join((_SYSTEM, _NETWORK, _SWARM, _SECURE_BOOT, _OF[self.distribution])).split())
 
     @cached_property
     def identity(self) -> str:
         """16 hexadecimal digits that change when anything of the recipe does."""
-        digest = hashlib.sha256(repr((_GENERATION, self.distribution, self.version, self.suite, self.packages, LABEL_ROOT, LABEL_ESP)).encode())
+        digest = hashlib.sha256(
+            repr((_GENERATION, self.distribution, self.version, self.suite, self.packages, LABEL_ROOT, LABEL_ESP)).encode()
+        )
         for path in files():
             executable = bool(path.stat().st_mode & stat.S_IXUSR)
             digest.update(repr((str(path.relative_to(FILES)), executable, path.read_bytes())).encode())

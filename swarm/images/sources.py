@@ -46,7 +46,10 @@ def of_this_machine(distribution: str, suite: str, work: Path) -> Sources:
         entries = _entries(_ORIGINS[distribution], suite, option)
         if not entries:
             said = (done.stderr.strip().splitlines() or ["apt-get knows none"])[-1]
-            raise Unfit(f"this machine has no apt source for {distribution} {suite} that a guest could use: {said}", "look at /etc/apt/sources.list.d, then `apt-get update`")
+            raise Unfit(
+                f"this machine has no apt source for {distribution} {suite} that a guest could use: {said}",
+                "look at /etc/apt/sources.list.d, then `apt-get update`",
+            )
     return _read(entries)
 
 
@@ -59,7 +62,10 @@ def _entries(origin: str, suite: str, option: list[str]) -> list[tuple[Path, int
         who, codename, entry, uri = line.split("|", 3)
         if who == origin and codename.split("-")[0] == suite and not uri.startswith(_LOCAL):
             if re.search(r"://[^/]*@", uri):
-                raise ImageError("an apt source of this machine holds a password, which every user of a guest could read", "move it to /etc/apt/auth.conf.d")
+                raise ImageError(
+                    "an apt source of this machine holds a password, which every user of a guest could read",
+                    "move it to /etc/apt/auth.conf.d",
+                )
             path, number = entry.rsplit(":", 1)
             found[Path(path), int(number)] = None
     return list(found)
@@ -76,7 +82,13 @@ def _read(entries: list[tuple[Path, int]]) -> Sources:
     both = "\n".join((*lines, *stanzas))
     keys = re.findall(r"(?im)(?:^signed-by:|signed-by=)\s*(/[^\s\],]+)", both)
     build, guest = _options()
-    return Sources("".join(f"{line}\n" for line in lines), "\n\n".join(stanzas) + "\n" if stanzas else "", tuple(Path(key) for key in keys), build, guest)
+    return Sources(
+        "".join(f"{line}\n" for line in lines),
+        "\n\n".join(stanzas) + "\n" if stanzas else "",
+        tuple(Path(key) for key in keys),
+        build,
+        guest,
+    )
 
 
 def _stanza(text: str, number: int) -> str:
