@@ -1,0 +1,180 @@
+"""A laboratory for tests with a real VM: folders of its own, ./inv as a person types it, and a booted guest to go back to."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
+
+from swarm import inventory
+from swarm.embedded import Embedded
+from swarm.hypervisor.connection import Libvirt
+from swarm.hypervisor.domain import Domain
+from swarm.paths import ROOT
+from swarm.vm import desired
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from swarm.inventory import Host
+
+__all__ = ["Lab", "Ran"]
+
+_LIMIT = 1200.0  # seconds for one command; a boot under emulation on a busy machine takes a few minutes
+_UNPLUGGED = 60.0  # seconds for a guest to give a device back
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command said and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:  # noqa: ANN401 - whatever --json wrote
+        """What it wrote to stdout, as data."""
+        return json.loads(self.out)
+
+
+@dataclass
+class Lab:
+    """Folders, and the environment that points swarm at them. `cache` may be shared between laboratories: it only holds images."""
+
+    base: Path
+    cache: Path
+    running: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name in ("hosts", "state", "share"):
+            (self.base / name).mkdir(parents=True, exist_ok=True)
+        os.environ.update(self.environment)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells swarm where to look."""
+        return {"SWARM_HOSTS": str(self.base / "hosts"), "SWARM_STATE": str(self.base / "state"), "SWARM_CACHE": str(self.cache)}
+
+    @property
+    def share(self) -> Path:
+        """The folder that guests share."""
+        return self.base / "share"
+
+    def zap(self) -> None:
+        """Write the reference host's own file, with what must differ here: the hypervisor, the image, the shared folder."""
+        yaml = YAML()
+        tree = yaml.load((ROOT / "hosts" / "zap.yaml").read_text(encoding="utf-8"))
+        tree["hypervisor"]["uri"] = "embedded"
+        tree["vm"]["image"] = "built"
+        tree["vm"]["virtiofs"]["source"] = str(self.share)
+        self._write("zap", tree)
+
+    def copy(self, name: str, number: int) -> None:
+        """Write a host file like zap's for a second VM; `number` makes its addresses unlike."""
+        tree = self._read("zap")
+        tree["vm"] |= {"domain": name, "hostname": name, "ip": f"192.168.122.{number}", "mac": f"52:54:00:01:01:{number % 100:02d}", "autostart": False}
+        tree["vm"]["disk_path"] = f"/var/lib/libvirt/images/{name}.qcow2"
+        self._write(name, tree)
+
+    def edit(self, name: str, **vm: object) -> None:
+        """Change keys of a host file's vm section."""
+        tree = self._read(name)
+        tree["vm"].update(vm)
+        self._write(name, tree)
+
+    def _read(self, name: str) -> Any:  # noqa: ANN401 - a YAML tree
+        return YAML().load((self.base / "hosts" / f"{name}.yaml").read_text(encoding="utf-8"))
+
+    def _write(self, name: str, tree: object) -> None:
+        with (self.base / "hosts" / f"{name}.yaml").open("w", encoding="utf-8") as file:
+            YAML().dump(tree, file)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start `./inv` with these words and return the process, which is killed when the laboratory closes."""
+        argv = [sys.executable, "-m", "swarm", *words]
+        process = subprocess.Popen(argv, cwd=ROOT, env=os.environ | self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.running.append(process)
+        return process
+
+    def inv(self, *words: str) -> Ran:
+        """Run `./inv` with these words to its end."""
+        process = self.start(*words)
+        out, err = process.communicate(timeout=_LIMIT)
+        self.running.remove(process)
+        return Ran(process.returncode, out, err)
+
+    def ssh(self, name: str, command: str, user: str = "root") -> str:
+        """Return what a shell command says in a guest; a failure of the command fails the test."""
+        ran = self.inv("ssh", "--host", name, "--user", user, "--", command)
+        assert ran.code == 0, ran.err
+        return ran.out
+
+    def host(self, name: str = "zap") -> Host:
+        """Return a host as swarm reads it."""
+        return inventory.load(name)
+
+    def hypervisor(self) -> Libvirt:
+        """Return a connection to the laboratory's own hypervisor."""
+        return Libvirt("embedded", Embedded(self.base / "state"))
+
+    def domain(self, connection: Libvirt, name: str = "zap") -> Domain:
+        """Return a host's domain."""
+        domain = Domain.find_by_uuid(connection, desired.domain_uuid(self.host(name)))
+        assert domain is not None
+        return domain
+
+    def files(self) -> Iterator[str]:
+        """The names of all files in the hypervisor's folders that a VM of ours could have left."""
+        lib = self.base / "state" / "hypervisor" / "lib"
+        for folder in ("images", "qemu/nvram", "qemu/save", "swtpm"):
+            for path in (lib / folder).glob("*"):
+                yield f"{folder}/{path.name}"
+
+    def freeze(self) -> None:
+        """Save the running zap into its state folder and stop the hypervisor, so that the folder can be copied.
+
+        A share cannot be saved, so it is taken out of the running machine first; `thaw` puts it back.
+        """
+        self.ssh("zap", "umount /mnt/swarm && sync")
+        with self.hypervisor() as connection:
+            domain = self.domain(connection)
+            domain._raw.detachDeviceFlags(self._share_xml(), 1)  # noqa: SLF001 - live only: VIR_DOMAIN_AFFECT_LIVE
+            limit = time.monotonic() + _UNPLUGGED
+            while "<filesystem" in domain.xml(live=True):
+                assert time.monotonic() < limit, "the guest does not give the share back"
+                time.sleep(0.2)
+            domain._raw.managedSave(0)  # noqa: SLF001 - only tests save
+        Embedded(self.base / "state").stop()
+
+    def thaw(self, source: Lab) -> None:
+        """Make this laboratory a copy of a frozen one, with zap running as it was."""
+        for name in ("hosts", "state", "share"):
+            shutil.rmtree(self.base / name)
+            subprocess.run(["cp", "-a", "--reflink=auto", "--sparse=always", str(source.base / name), str(self.base / name)], check=True)
+        os.environ.update(self.environment)
+        with self.hypervisor() as connection:
+            domain = self.domain(connection)
+            if not domain.active:
+                domain.start()
+            domain._raw.attachDeviceFlags(self._share_xml(), 1)  # noqa: SLF001 - as above
+            domain._raw.setTime({"seconds": int(time.time()), "nseconds": 0}, 0)  # noqa: SLF001 - the guest slept
+        self.ssh("zap", "for n in $(seq 50); do mount /mnt/swarm && break; sleep 0.2; done; mountpoint /mnt/swarm")
+
+    def _share_xml(self) -> str:
+        return f"<filesystem type='mount' accessmode='passthrough'><driver type='virtiofs'/><source dir='{self.share}'/><target dir='swarm'/></filesystem>"
+
+    def close(self) -> None:
+        """End every process that was started, and the hypervisor with all its VMs."""
+        for process in self.running:
+            process.kill()
+            process.wait()
+        Embedded(self.base / "state").stop()

@@ -1,0 +1,145 @@
+"""A guest that does not come up: each rung of the ladder fails by its name, and shows what the guest said. On one restored copy."""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.vm.lab import Lab, Ran
+
+
+def in_guest(lab: Lab, command: str) -> str:
+    """Run a shell command in the guest through its agent, since SSH is what these tests take away."""
+    with lab.hypervisor() as connection:
+        domain = lab.domain(connection)
+        pid = domain.agent("guest-exec", path="/bin/sh", arg=["-c", command], **{"capture-output": True})["pid"]
+        while not (state := domain.agent("guest-exec-status", pid=pid))["exited"]:
+            time.sleep(0.2)
+    assert state["exitcode"] == 0, state
+    return base64.b64decode(state.get("out-data", "")).decode()
+
+
+def start_paused(lab: Lab, limit: int) -> Ran:
+    """Pause the VM and have `./inv start` let it run: the quick way to climb the ladder."""
+    with lab.hypervisor() as connection:
+        lab.domain(connection)._raw.suspend()  # noqa: SLF001 - only tests pause
+    return lab.inv("start", "--host", "zap", "--timeout", str(limit))
+
+
+@contextmanager
+def spoiled(lab: Lab, spoil: str, mend: str) -> Iterator[None]:
+    """Break something in the guest for the block."""
+    in_guest(lab, spoil)
+    try:
+        yield
+    finally:
+        in_guest(lab, mend)
+
+
+def test_whole_ladder_is_climbed_after_a_pause(spare: Lab) -> None:
+    """A paused VM goes on with `start`, which waits until the guest is ready."""
+    ran = start_paused(spare, 120)
+    assert ran.code == 0, ran.err
+    assert "✓ share mounted" in ran.err
+
+
+def test_closed_port_is_named_with_the_console(spare: Lab) -> None:
+    """Without an SSH server the rung 'SSH port open' fails after the deadline, with the console's last lines and a hint."""
+    with spoiled(spare, "systemctl stop ssh.socket ssh.service; echo last words > /dev/ttyS0", "systemctl start ssh.service"):
+        ran = start_paused(spare, 8)
+    assert ran.code == 1
+    assert "error: zap: 'SSH port open' was not reached within 8 s" in ran.err
+    assert "last words" in ran.err
+    assert "hint:" in ran.err
+
+
+def test_another_host_key_is_refused_at_once(spare: Lab) -> None:
+    """A guest that shows another host key than the pinned one is talked to by nobody: not by start, not by ssh, not by status."""
+    key = "/etc/ssh/ssh_host_ed25519_key"
+    swap = f"mv {key} /root/key; ssh-keygen -q -t ed25519 -N '' -f {key}; systemctl restart ssh.service"
+    with spoiled(spare, swap, f"mv /root/key {key}; ssh-keygen -y -f {key} > {key}.pub; systemctl restart ssh.service"):
+        climbed = start_paused(spare, 60)
+        logged_in = spare.inv("ssh", "--host", "zap", "--", "true")
+        status = spare.inv("status", "--host", "zap", "--json")
+    assert climbed.code == 1
+    assert re.search(r"error: zap shows another host key than the one pinned in .*zap\.known_hosts", climbed.err)
+    assert logged_in.code == 255
+    assert "Host key verification failed" in logged_in.err
+    assert status.data[0]["ssh"] == "other host key"
+
+
+def test_refused_login_is_named(spare: Lab) -> None:
+    """Without our key in the guest the rung 'login' fails and says what to do."""
+    with spoiled(spare, "mv /root/.ssh /root/.hidden", "mv /root/.hidden /root/.ssh"):
+        ran = start_paused(spare, 12)
+    assert ran.code == 1
+    assert "'login' was not reached within 12 s" in ran.err
+
+
+def test_unfinished_cloud_init_is_named(spare: Lab) -> None:
+    """A cloud-init that does not finish fails its rung, and the hint is the command that shows its state."""
+    with spoiled(spare, "mv /run/cloud-init/result.json /run/result", "mv /run/result /run/cloud-init/result.json"):
+        ran = start_paused(spare, 15)
+    assert "'cloud-init done' was not reached within 15 s" in ran.err
+    assert "cloud-init status --long" in ran.err
+
+
+def test_cloud_inits_own_error_is_shown(spare: Lab) -> None:
+    """When cloud-init reports an error, the wait ends at once with its words."""
+    result = '{"v1": {"datasource": "x", "errors": ["the disk ate my homework"]}}'
+    spoil = f"cp /run/cloud-init/result.json /run/result; echo '{result}' > /run/cloud-init/result.json"
+    with spoiled(spare, spoil, "mv /run/result /run/cloud-init/result.json"):
+        ran = start_paused(spare, 60)
+    assert ran.code == 1
+    assert "cloud-init in zap reports: the disk ate my homework" in ran.err
+
+
+def test_missing_share_is_named(spare: Lab) -> None:
+    """A share that is not mounted fails the last rung."""
+    with spoiled(spare, "umount /mnt/swarm", "mount /mnt/swarm"):
+        ran = start_paused(spare, 15)
+    assert "'share mounted' was not reached within 15 s" in ran.err
+
+
+def test_vm_that_dies_ends_the_wait(spare: Lab) -> None:
+    """When the VM stops while it is waited for, the wait ends at once and says so."""
+    in_guest(spare, "systemctl stop ssh.socket ssh.service")
+    with spare.hypervisor() as connection:
+        domain = spare.domain(connection)
+        domain._raw.suspend()  # noqa: SLF001 - only tests pause
+        waiting = spare.start("start", "--host", "zap", "--timeout", "300")
+        while domain.state != "running":
+            time.sleep(0.1)
+        domain.power_off()
+        _, err = waiting.communicate(timeout=120)
+    assert waiting.returncode == 1
+    assert "waiting for 'SSH port open' ended, since the VM is stopped" in err
+
+
+def test_destroy_asks_and_then_leaves_nothing(spare: Lab) -> None:
+    """`destroy` does nothing without a yes; with one it removes all that was made for the VM, keeps the base image, and is done."""
+    refused = spare.inv("destroy", "--host", "zap")
+    assert refused.code == 1
+    assert "was not destroyed" in refused.err
+    assert spare.inv("destroy", "--host", "zap", "--yes").code == 0
+    left = list(spare.files())
+    assert len(left) == 1
+    assert left[0].startswith("images/swarm-base-built-")
+    assert not (spare.base / "hosts/zap.known_hosts").exists()
+    assert "nothing to do" in spare.inv("destroy", "--host", "zap", "--yes").err
+    with spare.hypervisor() as connection:
+        assert connection.raw.listAllDomains() == []
+        assert "52:54:00:01:00:71" not in connection.raw.networkLookupByName("default").XMLDesc()
+
+
+def test_base_image_is_pruned_when_nobody_uses_it(spare: Lab) -> None:
+    """`./inv images --prune` removes the base image from the pool once no disk hangs on it."""
+    pruned = spare.inv("images", "--prune", "--yes", "--json")
+    assert [item["where"].split()[0] for item in pruned.data["removed"]] == ["embedded"]
+    assert list(spare.files()) == []
