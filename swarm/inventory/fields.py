@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import ipaddress
 import re
 from pathlib import Path, PurePosixPath
@@ -49,15 +48,16 @@ _QCOW2_LIMIT = 2048 * 1024 * GIB
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,35}")  # 36 bytes: the tag's field in the VIRTIO specification, 5.11.4
 _TARGET = re.compile(r"(/[^\s/\\]+)+")  # fstab splits at white space and reads \ as the start of an octal number
 _OWN = {"/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var"}  # noqa: S108 - no file is made there
-_KEY_TYPES = (
-    "ssh-ed25519",
-    "ssh-rsa",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "sk-ssh-ed25519@openssh.com",
-    "sk-ecdsa-sha2-nistp256@openssh.com",
-)
+# Each type of public key and how many parts its data has: RFC 4253 (6.6), 5656 (3.1), 8709 (4), OpenSSH's PROTOCOL.u2f.
+_KEY_PARTS = {
+    "ssh-ed25519": 2,
+    "ssh-rsa": 3,
+    "ecdsa-sha2-nistp256": 3,
+    "ecdsa-sha2-nistp384": 3,
+    "ecdsa-sha2-nistp521": 3,
+    "sk-ssh-ed25519@openssh.com": 3,
+    "sk-ecdsa-sha2-nistp256@openssh.com": 4,
+}
 
 
 def wrong(message: str, hint: str | None = None) -> PydanticCustomError:
@@ -211,21 +211,21 @@ def _ssh_key(value: str) -> str:
             "the content of the file that ends in .pub",
         )
     parts = value.split(maxsplit=2)
-    if not value.isprintable() or len(parts) < 2 or parts[0] not in _KEY_TYPES:  # noqa: PLR2004 - type and key
-        raise wrong("expected one SSH public key, like 'ssh-ed25519 AAAA… name'", f"known types: {', '.join(_KEY_TYPES)}")
+    if not value.isprintable() or len(parts) < 2 or parts[0] not in _KEY_PARTS:  # noqa: PLR2004 - type and key
+        raise wrong("expected one SSH public key, like 'ssh-ed25519 AAAA… name'", f"known types: {', '.join(_KEY_PARTS)}")
     try:
         blob = base64.b64decode(parts[1], validate=True)
-    except binascii.Error:
+    except ValueError:
         blob = b""
-    # RFC 4253, 6.6: the key repeats its type, and every part of it follows its own length in four bytes.
-    fields, rest = [], blob
+    # The first part repeats the type, and each part follows its own length in four bytes.
+    found, rest = [], blob
     while len(rest) >= 4:  # noqa: PLR2004 - the four bytes of a length
         end = 4 + int.from_bytes(rest[:4], "big")
         if end > len(rest):
             break
-        fields.append(rest[4:end])
+        found.append(rest[4:end])
         rest = rest[end:]
-    if rest or len(fields) < 2 or fields[0] != parts[0].encode():  # noqa: PLR2004 - type and key
+    if rest or len(found) != _KEY_PARTS[parts[0]] or found[0] != parts[0].encode():
         raise wrong("this SSH public key is damaged or cut short", "copy the whole line of the .pub file")
     return value
 
@@ -251,4 +251,4 @@ DiskPath = Annotated[PurePosixPath, AfterValidator(_disk), as_text(r"/.+/[^/]+\.
 MountPoint = Annotated[PurePosixPath, AfterValidator(_target), as_text(_TARGET.pattern)]
 Folder = Annotated[Path, AfterValidator(_folder), as_text(r".+")]
 Tag = Annotated[str, AfterValidator(_tag), as_text(_TAG.pattern)]
-SshKey = Annotated[str, AfterValidator(_ssh_key), as_text(rf"\s*({'|'.join(_KEY_TYPES).replace('.', '[.]')})\s.*")]
+SshKey = Annotated[str, AfterValidator(_ssh_key), as_text(rf"\s*({'|'.join(_KEY_PARTS).replace('.', '[.]')})\s.*")]

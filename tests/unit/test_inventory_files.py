@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path, PurePosixPath
@@ -117,6 +119,22 @@ def test_a_relative_share_starts_at_the_project(dirs: Dirs) -> None:
     write(dirs, "bee", source="my folder/x")
     write(dirs, "cow", source="/srv/my folder")
     assert [host.vm.virtiofs and host.vm.virtiofs.source for host in inventory.load_all()] == [ROOT / "my folder/x", Path("/srv/my folder")]
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa"])
+def test_an_ssh_key_is_taken_whole_or_not_at_all(dirs: Dirs, tmp_path: Path, kind: str) -> None:
+    """A key that ssh-keygen made is accepted, with or without its comment; cut short anywhere, or called by another type, it is not."""
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "ann at box", "-f", tmp_path / "key"], check=True)
+    line = (tmp_path / "key.pub").read_text().strip()
+    name, body, _ = line.split(maxsplit=2)
+    write(dirs, "bee", ssh_keys=json.dumps([line, f"{name} {body}"]))
+    assert inventory.load("bee").openclaw.ssh_keys == (line, f"{name} {body}")
+    cut = [f"{name} {body[:end]}" for end in range(1, len(body))]
+    other = "ssh-rsa" if name != "ssh-rsa" else "ssh-ed25519"
+    write(dirs, "bee", ssh_keys=json.dumps([*cut, f"{other} {body}", name, body]))
+    with refused() as said:
+        inventory.load("bee")
+    assert said[0].startswith(f"{len(cut) + 3} problems in ")
 
 
 def test_no_share_may_be_left_out_or_null(dirs: Dirs) -> None:

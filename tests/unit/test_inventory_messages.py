@@ -35,6 +35,7 @@ EDITS = list(table())
 # (the file's bytes, line: message, hint)
 WHOLE: list[tuple[bytes, str, str | None]] = [
     (b"", "1: the file is empty", SHORT),
+    (b"\xef\xbb\xbf", "1: the file is empty", SHORT),
     (b" \n\n", "1: the file is empty", SHORT),
     (b"# nothing but a comment\n", "1: expected the sections hypervisor, vm, guest and openclaw", SHORT),
     (b"- vm\n- guest\n", "1: expected the sections hypervisor, vm, guest and openclaw", SHORT),
@@ -87,15 +88,15 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(dirs: Dirs) -> N
     path = dirs.hosts / "bee.yaml"
     text = (
         ZAP.replace("vcpus: 2", "vcpus: two")
-        .replace("  mac:", "  mak:")
+        .replace("  hostname:", "  hostnaem:")
         .replace("swappiness: 10", "swappiness: -1")
         .replace("  network: default", "  netwerk: default")
     )
     expected = (
         f"4 problems in {path}:"
         f"\n  {path}:5: hypervisor.netwerk: unknown key (did you mean network?)"
+        f"\n  {path}:8: vm.hostnaem: unknown key (did you mean hostname?)"
         f"\n  {path}:11: vm.vcpus: expected a whole number, found the text 'two'"
-        f"\n  {path}:14: vm.mak: unknown key (did you mean mac?)"
         f"\n  {path}:22: guest.swappiness: expected at least 0, found -1"
     )
     assert complaint(path, text.encode()) == (expected, None)
