@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from swarm.cli import remainder, task
 
 if TYPE_CHECKING:
-    from invoke import Context
+    from invoke.context import Context
 
 HOST = {"host": "a host's name, several with commas, or all"}
 PLAN = {"plan": "only show what would change", "json": "write data for scripts to stdout"}

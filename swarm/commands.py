@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swarm import fleet
-from swarm.console import amount, screen
+from swarm.console import Talk, amount, screen
 from swarm.errors import UsageError
 from swarm.inventory import Host, load, load_all, names, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from swarm.console import Talk
     from swarm.plan import Plan
 
 __all__ = ["console", "destroy", "doctor", "hosts", "images", "plan", "provision", "ssh", "start", "status", "stop"]
@@ -33,7 +32,10 @@ def hosts(*, as_json: bool) -> None:
     if as_json:
         screen().json([host.model_dump(mode="json") for host in every])
         return
-    rows = [(h.name, h.vm.domain, str(h.vm.ip), f"{h.vm.memory_mib} MiB", str(h.vm.vcpus), size(h.vm.disk_size), h.vm.image, h.hypervisor.uri) for h in every]
+    rows = [
+        (h.name, h.vm.domain, str(h.vm.ip), f"{h.vm.memory_mib} MiB", str(h.vm.vcpus), size(h.vm.disk_size), h.vm.image, h.hypervisor.uri)
+        for h in every
+    ]
     screen().table(("host", "domain", "ip", "memory", "vCPUs", "disk", "image", "hypervisor"), rows)
 
 
@@ -72,7 +74,9 @@ def status(words: str, *, as_json: bool) -> int:
         screen().json([each.to_json() for each in outcomes])
     else:
         found = [each.result or verbs.Status(each.host.name, "unknown") for each in outcomes]
-        screen().table(("host", "VM", "acceleration", "ip", "SSH", "drift"), [(s.host, s.vm, s.acceleration, s.ip, s.ssh, s.drift) for s in found])
+        screen().table(
+            ("host", "VM", "acceleration", "ip", "SSH", "drift"), [(s.host, s.vm, s.acceleration, s.ip, s.ssh, s.drift) for s in found]
+        )
     return fleet.worst(outcomes)
 
 
@@ -84,7 +88,10 @@ def ssh(name: str, user: str, words: Sequence[str]) -> int:
 
     host = load(name)
     if not host.known_hosts.exists():
-        raise Unreachable(f"{name} has no pinned host key, so it cannot be told from another machine", f"./inv provision --host {name} makes the VM, or pins the key of one that is there")
+        raise Unreachable(
+            f"{name} has no pinned host key, so it cannot be told from another machine",
+            f"./inv provision --host {name} makes the VM, or pins the key of one that is there",
+        )
     argv = port.argv(access.target(host), words, user=user)
     sys.stdout.flush()
     os.execvp(argv[0], argv)  # noqa: S606 - no shell takes part; ssh gets the terminal as it is
@@ -149,7 +156,7 @@ def images(*, prune: bool, yes: bool, as_json: bool) -> int:
     """List and prune images."""
     from swarm.vm import store
 
-    talk = fleet.Talk(screen(), quiet=as_json)
+    talk = Talk(screen(), quiet=as_json)
     found = store.survey([load(name) for name in names()], talk)
     if not prune:
         screen().json(found.to_json()) if as_json else screen().table(("where", "image", "size", "used by"), found.rows())
@@ -208,5 +215,3 @@ def _changed(outcome: fleet.Outcome[Any]) -> dict[str, Any]:
 def _positive(option: str, value: float) -> None:
     if value <= 0:
         raise UsageError(f"{option}: expected a number of seconds above 0, not {value:g}")
-
-

@@ -32,10 +32,9 @@ class Outcome(Generic[Result]):
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as plain data."""
-        result = self.result.to_json() if hasattr(self.result, "to_json") else self.result
-        data = result if isinstance(result, dict) else {"host": self.host.name}
+        to_json = getattr(self.result, "to_json", dict)
         error = {"message": self.error.message, "hint": self.error.hint} if self.error else None
-        return {**data, "host": self.host.name, "seconds": round(self.took, 3), "error": error}
+        return {**to_json(), "host": self.host.name, "seconds": round(self.took, 3), "error": error}
 
 
 def chosen(words: str | None) -> list[Host]:
@@ -70,7 +69,10 @@ def run(hosts: list[Host], verb: Callable[[Host, Talk], Result], *, quiet: bool 
 def summary(outcomes: list[Outcome[Any]], words: Callable[[Any], str]) -> None:
     """Show a table with one line for each of several hosts; `words` says a result in a few words."""
     if len(outcomes) > 1:
-        rows = [(each.host.name, f"failed: {each.error.message.splitlines()[0]}" if each.error else words(each.result), seconds(each.took)) for each in outcomes]
+        rows = [
+            (each.host.name, f"failed: {each.error.message.splitlines()[0]}" if each.error else words(each.result), seconds(each.took))
+            for each in outcomes
+        ]
         screen().table(("host", "result", "time"), rows)
 
 

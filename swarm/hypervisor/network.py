@@ -66,6 +66,10 @@ class Network:
         """Whether the address is reserved for the MAC, under that name, in every view that the network has."""
         return all(self._hosts(view).get(mac) == (ip, name) for view, _ in self._views())
 
+    def reservation(self, mac: str) -> str | None:
+        """Return the address that is reserved for the MAC, in any view, or None."""
+        return next((held[0] for view, _ in self._views() if (held := self._hosts(view).get(mac))), None)
+
     def reserve(self, mac: str, ip: str, name: str) -> None:
         """Reserve the address. A reservation of the same MAC is modified; live and configured are handled each on its own."""
         entry = f"<host mac={quoteattr(mac)} name={quoteattr(name)} ip={quoteattr(ip)}/>"

@@ -12,6 +12,7 @@ from xml.sax.saxutils import quoteattr
 
 from swarm.hypervisor.domain import NAMESPACE
 from swarm.templates import render
+from swarm.vm.shape import FORM
 
 if TYPE_CHECKING:
     from swarm.inventory import Host
@@ -46,19 +47,18 @@ class Note:
 
     def to_xml(self, *, namespace: bool = False) -> str:
         """Return the note as the XML element that libvirt keeps; with its `namespace` where it is part of a definition."""
-        words = {"host": self.host, "kind": self.kind, "host-key": self.host_key, "image": self.image}
+        words = {"form": FORM, "host": self.host, "kind": self.kind, "host-key": self.host_key, "image": self.image}
         attributes = " ".join(f"{name}={quoteattr(value)}" for name, value in words.items())
         tag = f"swarm:state xmlns:swarm={quoteattr(NAMESPACE)}" if namespace else "state"
         return f"<{tag} {attributes} spec={quoteattr(json.dumps(self.spec))} have={quoteattr(json.dumps(self.have))}/>"
 
     @classmethod
     def from_xml(cls, xml: str) -> Note:
-        """Return the note that `to_xml` wrote."""
+        """Return the note that `to_xml` wrote; without hashes, if another version of swarm made them in another way."""
         state = ET.fromstring(xml)
-        words = {
-            name: state.get(key, "") for name, key in (("host", "host"), ("kind", "kind"), ("host_key", "host-key"), ("image", "image"))
-        }
-        return cls(**words, spec=json.loads(state.get("spec") or "{}"), have=json.loads(state.get("have") or "{}"))
+        host, kind, host_key, image = (state.get(name, "") for name in ("host", "kind", "host-key", "image"))
+        spec, have = (json.loads(state.get(name) or "{}") if state.get("form") == FORM else {} for name in ("spec", "have"))
+        return cls(host, kind, host_key, image, spec, have)
 
 
 def domain_uuid(host: Host) -> str:

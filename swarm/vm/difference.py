@@ -46,7 +46,7 @@ def refuse(host: Host, observed: Observed) -> None:
         if owner := observed.others.get(vm.mac):
             raise Refused(f"{_at(host, 'mac')}: {vm.mac} is the address of the domain {owner!r} already", "give this host one of its own")
         if observed.disk and observed.disk.physical > _UNTOUCHED:
-            held = size(observed.disk.physical)
+            held = amount(observed.disk.physical)
             raise Refused(
                 f"{_at(host, 'disk_path')}: {vm.disk_path} is there already and holds {held}, but no domain of this host uses it",
                 f"move it away if it is worth keeping, or delete it with: ./inv destroy --host {host.name}",
@@ -75,7 +75,7 @@ def changes(host: Host, observed: Observed, *, restart: bool = False) -> list[Ch
 
 def pending(domain: DomainFacts) -> list[str]:
     """Return the parts in which the running VM differs from its stored definition because it was not restarted yet."""
-    if domain.live_note is None or domain.note is None:
+    if domain.live_note is None or domain.note is None or not (domain.live_note.spec and domain.note.spec):
         return []
     stored, live = domain.note.spec, domain.live_note.spec
     return [_label(name) for name in dict.fromkeys((*stored, *live)) if stored.get(name) != live.get(name) and "disk[vdb]" not in name]
@@ -124,7 +124,7 @@ def _upkeep(host: Host, observed: Observed, domain: DomainFacts, *, restart: boo
         text = "the guest grows its file system at its next start"
         yield Change("update", "disk", size(observed.disk.capacity), size(host.vm.disk_size), note=text, key="grow")
     running = domain.state != "stopped"
-    wanted = desired.domain_xml(host, domain.kind, domain.seed)
+    wanted = desired.domain_xml(host, observed.kind, domain.seed)
     defined = list(_definition(wanted, domain.xml, note, later=running and not restart))
     yield from defined
     if domain.autostart != host.vm.autostart:
@@ -144,7 +144,7 @@ def _upkeep(host: Host, observed: Observed, domain: DomainFacts, *, restart: boo
 
 def _definition(wanted: str, actual: str, note: Note, *, later: bool) -> Iterator[Change]:
     """The parts of the stored definition that are not as wanted; with `later`, a running VM has them at its next start only."""
-    if not note.have:  # a run was killed between defining and noting, or somebody took the note out: nothing to compare with
+    if not note.have:  # a run was killed between defining and noting, somebody took the note out, or another version of swarm wrote it
         yield Change("update", "metadata", after="defined anew, since what swarm noted of its definition is missing", key="domain")
         return
     ours, theirs = shape.differences(wanted, actual, note.spec, note.have)

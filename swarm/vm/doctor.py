@@ -75,7 +75,9 @@ def examine(hosts: list[Host]) -> list[Finding]:
     checks.append(_space)
     if any(host.hypervisor.uri == EMBEDDED for host in hosts):
         checks.append(_embedded)
-    checks += [_hypervisor(uri, [host for host in hosts if host.hypervisor.uri == uri]) for uri in sorted({host.hypervisor.uri for host in hosts})]
+    checks += [
+        _hypervisor(uri, [host for host in hosts if host.hypervisor.uri == uri]) for uri in sorted({host.hypervisor.uri for host in hosts})
+    ]
     return [finding for check in checks for finding in check()]
 
 
@@ -88,13 +90,25 @@ def _kvm() -> Iterator[Finding]:
     if usable_kvm():
         yield Finding("ok", "KVM works")
     elif not {"vmx", "svm"} & set(flags):
-        yield Finding("warning", "no KVM: the CPU offers no virtualization (neither vmx nor svm), so VMs are emulated, 10 to 20 times slower", "switch virtualization on in the firmware, or nested virtualization on the machine that hosts this one")
+        yield Finding(
+            "warning",
+            "no KVM: the CPU offers no virtualization (neither vmx nor svm), so VMs are emulated, 10 to 20 times slower",
+            "switch virtualization on in the firmware, or nested virtualization on the machine that hosts this one",
+        )
     elif not Path("/dev/kvm").exists():
         yield Finding("warning", "no KVM: /dev/kvm does not exist", "load the module: sudo modprobe kvm_intel (or kvm_amd)")
     elif not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        yield Finding("warning", "KVM may not be used by you", "become a member of the group kvm (sudo adduser $USER kvm, then log in again); VMs of the system's libvirt can use it all the same")
+        yield Finding(
+            "warning",
+            "KVM may not be used by you",
+            "become a member of the group kvm (sudo adduser $USER kvm, then log in again)",
+        )
     else:
-        yield Finding("warning", "no KVM: /dev/kvm is there, but the kernel makes no VM", "another hypervisor may hold the CPU's virtualization; dmesg says which")
+        yield Finding(
+            "warning",
+            "no KVM: /dev/kvm is there, but the kernel makes no VM",
+            "another hypervisor may hold the CPU's virtualization; dmesg says which",
+        )
 
 
 def _programs() -> Iterator[Finding]:
@@ -108,7 +122,15 @@ def _programs() -> Iterator[Finding]:
 
 def _virtiofsd() -> Iterator[Finding]:
     there = next((path for path in _VIRTIOFSD if Path(path).exists()), None)
-    yield Finding("ok", f"virtiofsd: {there}") if there else Finding("failure", "virtiofsd is missing, which shares folders with VMs", "sudo apt-get install virtiofsd (Debian 12: qemu-system-common)")
+    yield (
+        Finding("ok", f"virtiofsd: {there}")
+        if there
+        else Finding(
+            "failure",
+            "virtiofsd is missing, which shares folders with VMs",
+            "sudo apt-get install virtiofsd (Debian 12: qemu-system-common)",
+        )
+    )
 
 
 def _firmware() -> Iterator[Finding]:
@@ -117,7 +139,9 @@ def _firmware() -> Iterator[Finding]:
         if {"secure-boot", "enrolled-keys", "requires-smm"} <= set(features):
             yield Finding("ok", f"UEFI firmware with Secure Boot and enrolled keys: {path}")
             return
-    yield Finding("failure", f"no UEFI firmware with Secure Boot and enrolled keys is described in {_FIRMWARE}", "sudo apt-get install ovmf")
+    yield Finding(
+        "failure", f"no UEFI firmware with Secure Boot and enrolled keys is described in {_FIRMWARE}", "sudo apt-get install ovmf"
+    )
 
 
 def _space() -> Iterator[Finding]:
@@ -125,7 +149,11 @@ def _space() -> Iterator[Finding]:
         there = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(there).free
         if free < _SPACE:
-            yield Finding("failure", f"{folder}: {amount(free)} free, and swarm needs {amount(_SPACE)}", "free some space, or set SWARM_CACHE or SWARM_STATE to another folder; ./inv images --prune removes images that nobody uses")
+            yield Finding(
+                "failure",
+                f"{folder}: {amount(free)} free, and swarm needs {amount(_SPACE)}",
+                "free some space, or set SWARM_CACHE or SWARM_STATE to another folder; ./inv images --prune removes unused images",
+            )
         else:
             yield Finding("ok", f"{folder}: {amount(free)} free")
 
@@ -136,9 +164,13 @@ def _embedded() -> Iterator[Finding]:
     if os.geteuid() == 0:
         tried = subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "true"], capture_output=True, text=True, check=False)
         if tried.returncode:
-            yield Finding("failure", f"this kernel gives no namespaces: {tried.stderr.strip()}", "inside a container, it must be privileged")
+            yield Finding(
+                "failure", f"this kernel gives no namespaces: {tried.stderr.strip()}", "inside a container, it must be privileged"
+            )
     embedded = Embedded()
-    yield Finding("ok", f"embedded hypervisor: {'running' if embedded.running else 'not running, starts when it is needed'} ({embedded.state})")
+    yield Finding(
+        "ok", f"embedded hypervisor: {'running' if embedded.running else 'not running, starts when it is needed'} ({embedded.state})"
+    )
 
 
 def _hypervisor(uri: str, hosts: list[Host]) -> Callable[[], Iterator[Finding]]:
@@ -167,17 +199,31 @@ def _network(host: Host, connection: Libvirt) -> Iterator[Finding]:
     network = Network(connection, host.hypervisor.network)
     if not network.exists:
         if host.hypervisor.uri != EMBEDDED:
-            yield Finding("failure", f"{host.name}: there is no libvirt network {network.name!r}", "virsh net-define /usr/share/libvirt/networks/default.xml")
+            yield Finding(
+                "failure",
+                f"{host.name}: there is no libvirt network {network.name!r}",
+                "virsh net-define /usr/share/libvirt/networks/default.xml",
+            )
         return
     facts = network_facts(network.name, network.xml(), network.leases())
     if connection.embedded is None and connection.local and not network.active:
         for interface, address in _addresses():
             if address in facts.subnet:
-                yield Finding("failure", f"{host.name}: the network {network.name} cannot start, since {interface} has {address}, one of its addresses", "give the libvirt network another subnet (virsh net-edit), or use hypervisor.uri: embedded, which is apart from this machine's network")
+                yield Finding(
+                    "failure",
+                    f"{host.name}: the network {network.name} cannot start, since {interface} has {address}, one of its addresses",
+                    "give the libvirt network another subnet (virsh net-edit), or use hypervisor.uri: embedded",
+                )
     if host.vm.ip not in facts.subnet:
-        yield Finding("failure", f"{host.name}: {host.vm.ip} is outside the network {network.name}, {facts.subnet}", "correct vm.ip in the host file")
+        yield Finding(
+            "failure", f"{host.name}: {host.vm.ip} is outside the network {network.name}, {facts.subnet}", "correct vm.ip in the host file"
+        )
     elif (owner := facts.leases.get(host.vm.ip)) and owner != host.vm.mac:
-        yield Finding("failure", f"{host.name}: {host.vm.ip} is leased to {owner}", "give the host another vm.ip, or stop that machine and let its lease run out")
+        yield Finding(
+            "failure",
+            f"{host.name}: {host.vm.ip} is leased to {owner}",
+            "give the host another vm.ip, or stop that machine and let its lease run out",
+        )
 
 
 def _share(host: Host, connection: Libvirt | None) -> Iterator[Finding]:
@@ -195,7 +241,11 @@ def _searchable(host: Host, connection: Libvirt) -> Iterator[Finding]:
         return
     for folder in reversed(Path(host.vm.disk_path).parents):
         if folder.exists() and not _others_may_search(folder):
-            yield Finding("failure", f"{host.name}: QEMU's user cannot search {folder}, which is above {host.vm.disk_path}", f"sudo chmod o+x {folder}")
+            yield Finding(
+                "failure",
+                f"{host.name}: QEMU's user cannot search {folder}, which is above {host.vm.disk_path}",
+                f"sudo chmod o+x {folder}",
+            )
             return
 
 
@@ -216,4 +266,9 @@ def _others_may_search(folder: Path) -> bool:
 def _addresses() -> list[tuple[str, ipaddress.IPv4Address]]:
     done = subprocess.run(["ip", "-json", "-4", "address"], capture_output=True, text=True, check=False)
     links = json.loads(done.stdout or "[]")
-    return [(link["ifname"], ipaddress.IPv4Address(address["local"])) for link in links for address in link.get("addr_info", []) if not link["ifname"].startswith("virbr")]
+    return [
+        (link["ifname"], ipaddress.IPv4Address(address["local"]))
+        for link in links
+        for address in link.get("addr_info", [])
+        if not link["ifname"].startswith("virbr")
+    ]

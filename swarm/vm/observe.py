@@ -94,7 +94,7 @@ def observe(host: Host, connection: Libvirt) -> Observed:
         base=_base(found, image),
         image_cached=image is not None,
         pinned=ssh.pinned(host.known_hosts),
-        kind=domain.kind if domain else acceleration(host, connection),
+        kind=_kind(host, domain) if domain else acceleration(host, connection),
         others=_other_macs(connection, desired.domain_uuid(host)) if domain is None else {},
     )
 
@@ -137,6 +137,11 @@ def network_facts(name: str, xml: str, leases: list[tuple[str, str]]) -> Network
         },
         leases={ipaddress.IPv4Address(address): mac for address, mac in leases if ":" not in address},
     )
+
+
+def _kind(host: Host, domain: DomainFacts) -> str:
+    """The type that an existing domain should have: a VM keeps what it was made with, unless the host file insists."""
+    return {"kvm": "kvm", "emulation": "qemu"}.get(host.hypervisor.acceleration, domain.kind)
 
 
 def _domain(host: Host, connection: Libvirt) -> tuple[DomainFacts | None, str | None]:

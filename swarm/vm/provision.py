@@ -7,6 +7,7 @@ import io
 import time
 import uuid
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from swarm import images, ssh
@@ -225,7 +226,7 @@ class _Work:
     def _domain(self) -> None:
         observed = self.observed.domain
         seed = observed.seed if observed else self._volume(desired.seed_volume(self.host)).path
-        kind = observed.kind if observed else self.observed.kind
+        kind = self.observed.kind
         xml = desired.domain_xml(self.host, kind, seed)
         image, pinned = self.host.vm.image, ssh.pinned(self.host.known_hosts) or ""
         note = observed.note if observed and observed.note else Note(self.host.name, kind, pinned, image)
@@ -235,7 +236,7 @@ class _Work:
 
     @staticmethod
     def _remember(domain: Domain, note: Note, xml: str, *, live: bool = False) -> None:
-        made = Note(note.host, note.kind, note.host_key, note.image, shape.hashes(xml), shape.hashes(domain.xml()))
+        made = replace(note, spec=shape.hashes(xml), have=shape.hashes(domain.xml()))
         domain.write_note(made.to_xml(), live=live)
 
     def _autostart(self) -> None:

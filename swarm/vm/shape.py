@@ -10,7 +10,10 @@ import hashlib
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 
-__all__ = ["Difference", "differences", "hashes", "parts"]
+__all__ = ["FORM", "Difference", "differences", "hashes", "parts"]
+
+# The way in which hashes are made; to be counted up whenever it changes, so that hashes of another version are not compared.
+FORM = "1"
 
 # What tells two devices of one kind apart, by the path of an attribute inside the device.
 _KEYS = ("@index", "target@dev", "mac@address", "target@dir", "target@name", "target@port", "@type", "@model")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from swarm import images
@@ -60,13 +61,18 @@ class Survey:
 
     def to_json(self) -> dict[str, Any]:
         """Return the survey as plain data."""
-        return {"catalogue": [{"name": entry.name, "kind": entry.kind, "about": entry.about} for entry in self.catalogue], "images": [item.to_json() for item in self.items]}
+        return {
+            "catalogue": [{"name": entry.name, "kind": entry.kind, "about": entry.about} for entry in self.catalogue],
+            "images": [item.to_json() for item in self.items],
+        }
 
 
 def survey(hosts: list[Host], talk: Talk) -> Survey:
-    """Look at the cache and at the pools of all `hosts`. An embedded hypervisor that ran before is started for the look;
-    one that does not answer is named on the screen and left out."""
-    items = [Item(CACHE, image.path.name, image.size, _wanted(image, hosts), lambda image=image: images.remove(image)) for image in images.cached()]  # type: ignore[misc]
+    """Look at the cache and at the pools of all `hosts`.
+
+    An embedded hypervisor that ran before is started for the look; one that does not answer is named and left out.
+    """
+    items = [Item(CACHE, image.path.name, image.size, _wanted(image, hosts), partial(images.remove, image)) for image in images.cached()]
     places = {(host.hypervisor.uri, host.vm.disk_path.parent) for host in hosts}
     for uri in sorted({uri for uri, _ in places}):
         if uri == EMBEDDED and not Embedded().exists:

@@ -81,7 +81,10 @@ def stop(host: Host, talk: Talk, *, force: bool = False, limit: float = SHUTDOWN
         else:
             with talk.step(f"{host.name}: shutting down"):
                 if not domain.shutdown(limit):
-                    raise Refused(f"{host.name} did not power off within {limit:.0f} s", "wait longer (--timeout SECONDS), or pull the plug with --force: what it has not written to its disk is lost then")
+                    raise Refused(
+                        f"{host.name} did not power off within {limit:.0f} s",
+                        "wait longer (--timeout SECONDS), or pull the plug with --force: what it has not written to its disk is lost then",
+                    )
         talk.done(f"{host.name} is stopped")
         _rest(connection, talk)
         return True
@@ -107,7 +110,10 @@ def destroy(host: Host, talk: Talk, *, plan_only: bool = False, yes: bool = Fals
                 _remove(host, connection, domain)
                 left, _ = _destruction(host, connection)
                 if left:
-                    raise HypervisorError(f"{host.name}: this could not be removed: {'; '.join(change.subject for change in left)}", "run the same command again")
+                    raise HypervisorError(
+                        f"{host.name}: this could not be removed: {'; '.join(change.subject for change in left)}",
+                        "run the same command again",
+                    )
                 talk.done(f"{host.name} is gone")
         if not plan_only:
             _rest(connection, talk)
@@ -183,13 +189,15 @@ def _destruction(host: Host, connection: Libvirt) -> tuple[Plan, Domain | None]:
     if pool := find_pool(connection, host.vm.disk_path.parent):
         pool.activate()
         wanted = {host.vm.disk_path.name: "disk", desired.seed_volume(host): "seed", desired.console_volume(host): "console log"}
-        for volume in pool.volumes():
-            if what := wanted.get(volume.name):
-                found.append(Change("delete", what, f"{volume.path}, {amount(volume.physical)}", key=volume.name))
+        found += [
+            Change("delete", wanted[volume.name], f"{volume.path}, {amount(volume.physical)}", key=volume.name)
+            for volume in pool.volumes()
+            if volume.name in wanted
+        ]
     network = Network(connection, host.hypervisor.network)
-    if network.exists and network.reserved(host.vm.mac, str(host.vm.ip), host.vm.hostname):
-        found.append(Change("delete", "reservation", f"{host.vm.ip} for {host.vm.mac}", key="reservation"))
-    return Plan(host.name, tuple([*found, *_pins(host)])), domain
+    if network.exists and (ip := network.reservation(host.vm.mac)):
+        found.append(Change("delete", "reservation", f"{ip} for {host.vm.mac}", key="reservation"))
+    return Plan(host.name, (*found, *_pins(host))), domain
 
 
 def _pins(host: Host) -> list[Change]:
@@ -214,7 +222,7 @@ def _remove(host: Host, connection: Libvirt, domain: Domain | None) -> None:
 def _forget(host: Host) -> None:
     """Drop the pinned key and the generated part of ssh_config."""
     host.known_hosts.unlink(missing_ok=True)
-    (ssh.config_path().parent / "hosts" / f"{host.name}.conf").unlink(missing_ok=True)
+    ssh.forget(host.name)
 
 
 def _local_rest(host: Host, talk: Talk, *, plan_only: bool) -> Plan:

@@ -240,7 +240,7 @@ REFUSALS: list[tuple[dict[str, Any], type[SwarmError], str, str]] = [
     (
         {"disk": volume(physical=2 << 20)},
         Refused,
-        f"hosts/zap.yaml:12: vm.disk_path: {DISK} is there already and holds 1G, but no domain of this host uses it",
+        f"hosts/zap.yaml:12: vm.disk_path: {DISK} is there already and holds 2.1 MB, but no domain of this host uses it",
         "move it away if it is worth keeping, or delete it with: ./inv destroy --host zap",
     ),
     (

@@ -81,7 +81,13 @@ class Lab:
     def copy(self, name: str, number: int) -> None:
         """Write a host file like zap's for a second VM; `number` makes its addresses unlike."""
         tree = self._read("zap")
-        tree["vm"] |= {"domain": name, "hostname": name, "ip": f"192.168.122.{number}", "mac": f"52:54:00:01:01:{number % 100:02d}", "autostart": False}
+        tree["vm"] |= {
+            "domain": name,
+            "hostname": name,
+            "ip": f"192.168.122.{number}",
+            "mac": f"52:54:00:01:01:{number % 100:02d}",
+            "autostart": False,
+        }
         tree["vm"]["disk_path"] = f"/var/lib/libvirt/images/{name}.qcow2"
         self._write(name, tree)
 
@@ -101,7 +107,15 @@ class Lab:
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start `./inv` with these words and return the process, which is killed when the laboratory closes."""
         argv = [sys.executable, "-m", "swarm", *words]
-        process = subprocess.Popen(argv, cwd=ROOT, env=os.environ | self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            argv,
+            cwd=ROOT,
+            env=os.environ | self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         self.running.append(process)
         return process
 
@@ -170,7 +184,8 @@ class Lab:
         self.ssh("zap", "for n in $(seq 50); do mount /mnt/swarm && break; sleep 0.2; done; mountpoint /mnt/swarm")
 
     def _share_xml(self) -> str:
-        return f"<filesystem type='mount' accessmode='passthrough'><driver type='virtiofs'/><source dir='{self.share}'/><target dir='swarm'/></filesystem>"
+        device = f"<driver type='virtiofs'/><source dir='{self.share}'/><target dir='swarm'/>"
+        return f"<filesystem type='mount' accessmode='passthrough'>{device}</filesystem>"
 
     def close(self) -> None:
         """End every process that was started, and the hypervisor with all its VMs."""

@@ -153,7 +153,7 @@ def is_png() -> Callable[[bytes], bool]:
         from PIL import Image
 
         with Image.open(io.BytesIO(data)) as picture:
-            return picture.format == "PNG" and len(set(picture.convert("L").getextrema())) > 1  # type: ignore[arg-type]
+            return picture.format == "PNG" and len(set(picture.convert("L").getextrema())) > 1
 
     return check
 
@@ -173,7 +173,11 @@ def test_a_failing_host_stops_nobody_else(zap: Lab) -> None:
     finally:
         (zap.base / "hosts/bee.yaml").unlink()
     assert ran.code == 1
-    assert re.search(r"^bee error: .*bee\.yaml:\d+: vm\.virtiofs\.source: /no/such/folder does not exist\nbee   hint: make the folder", ran.err, re.MULTILINE)
+    assert re.search(
+        r"^bee error: .*bee\.yaml:\d+: vm\.virtiofs\.source: /no/such/folder does not exist\nbee   hint: make the folder",
+        ran.err,
+        re.MULTILINE,
+    )
     assert re.search(r"^zap +nothing to do", ran.out, re.MULTILINE)
     assert re.search(r"^bee +failed: ", ran.out, re.MULTILINE)
 
