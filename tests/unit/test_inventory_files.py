@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -123,18 +124,19 @@ def test_a_relative_share_starts_at_the_project(dirs: Dirs) -> None:
 
 @pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa"])
 def test_an_ssh_key_is_taken_whole_or_not_at_all(dirs: Dirs, tmp_path: Path, kind: str) -> None:
-    """A key that ssh-keygen made is accepted, with or without its comment; cut short anywhere, or called by another type, it is not."""
+    """A key that ssh-keygen made is accepted, with or without its comment; cut short, lengthened or of another type it is not."""
     subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "ann at box", "-f", tmp_path / "key"], check=True)
     line = (tmp_path / "key.pub").read_text().strip()
     name, body, _ = line.split(maxsplit=2)
     write(dirs, "bee", ssh_keys=json.dumps([line, f"{name} {body}"]))
     assert inventory.load("bee").openclaw.ssh_keys == (line, f"{name} {body}")
     cut = [f"{name} {body[:end]}" for end in range(1, len(body))]
+    more = base64.b64encode(base64.b64decode(body) + b"more").decode()
     other = "ssh-rsa" if name != "ssh-rsa" else "ssh-ed25519"
-    write(dirs, "bee", ssh_keys=json.dumps([*cut, f"{other} {body}", name, body]))
+    write(dirs, "bee", ssh_keys=json.dumps([*cut, f"{other} {body}", name, body, f"{name} {more}"]))
     with refused() as said:
         inventory.load("bee")
-    assert said[0].startswith(f"{len(cut) + 3} problems in ")
+    assert said[0].startswith(f"{len(cut) + 4} problems in ")
 
 
 def test_no_share_may_be_left_out_or_null(dirs: Dirs) -> None:
