@@ -22,12 +22,13 @@ SHORT = "hosts/demo.yaml is a short example"
 
 
 def table() -> Iterator[tuple[str, str, str, str | None]]:
-    """Yield what is changed in zap.yaml, into what, the message and the hint, as the text file beside this one says."""
-    _, *blocks = Path(__file__).with_suffix(".txt").read_text(encoding="utf-8").strip().split("\n\n")
-    for block in blocks:
-        edit, message, *hint = block.split("\n")
-        old, _, new = edit.replace("⏎", "\n").replace("⇥", "\t").replace("␇", "\x07").partition("  →  ")
-        yield old, new, message, hint[0].removeprefix("hint: ") if hint else None
+    """Yield what is changed in zap.yaml, into what, the message and the hint, as the text files beside this one say."""
+    for file in sorted(Path(__file__).parent.glob("test_inventory_messages*.txt")):
+        _, *blocks = file.read_text(encoding="utf-8").strip().split("\n\n")
+        for block in blocks:
+            edit, message, *hint = block.split("\n")
+            old, _, new = edit.replace("⏎", "\n").replace("⇥", "\t").replace("␇", "\x07").partition("  →  ")
+            yield old, new, message, hint[0].removeprefix("hint: ") if hint else None
 
 
 EDITS = list(table())
