@@ -10,7 +10,9 @@ import shlex
 import socket
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,6 @@ from swarm.paths import ROOT, private_dir, state_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from fabric import Connection
     from paramiko import PKey
@@ -34,6 +35,7 @@ __all__ = [
     "argv",
     "config_path",
     "connect",
+    "forget",
     "keypair",
     "own_key",
     "pin",
@@ -116,15 +118,18 @@ def own_key() -> Path:
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     """Write a file so that it is there whole or not at all, and at no moment readable by more than `mode` allows."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # a name of its own, readable by its owner alone
+    scratch = Path(name)
     try:
-        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
         scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    except BaseException:
+        scratch.unlink()
+        raise
 
 
 def pin(path: Path, names: Sequence[str], public_key: str) -> None:
@@ -149,7 +154,7 @@ def config_path() -> Path:
 
 
 def write_config(target: Target) -> Path:
-    """Write the part of one host, and the file that includes them all; return that file's path.
+    """Write the part of one host, and the file that holds them all; return that file's path.
 
     A path with an environment variable's look, like ${HOME}, is the one thing that ssh_config has no way to quote.
     """
@@ -178,12 +183,36 @@ def write_config(target: Target) -> Path:
         lines += [f"    ProxyCommand {command.replace('%', '%%')} %h %p", "    ProxyUseFdpass yes"]
     if target.jump:  # not ProxyJump, which would read this file, and not the person's own, where the way there is described
         lines.append(f"    ProxyCommand {quote(_jump(target.jump)).replace('%', '%%')} -W [%h]:%p")
-    _write_if_other(folder / "hosts" / f"{target.name}.conf", "\n".join(lines) + "\n")
-    _write_if_other(
-        config_path(),
-        f"# Written by swarm. ssh -F THIS-FILE NAME reaches the guest called NAME.\nInclude {_word(folder / 'hosts')}/*.conf\n",
-    )
+    part = "\n".join(lines) + "\n"
+    if not (_holds(folder / "hosts" / f"{target.name}.conf", part) and _holds(config_path(), part)):
+        _combine(target.name, part)
     return config_path()
+
+
+def forget(name: str) -> None:
+    """Take a host out of the generated ssh_config."""
+    if (config_path().parent / "hosts" / f"{name}.conf").exists():
+        _combine(name, None)
+
+
+def _combine(name: str, part: str | None) -> None:
+    """Write or remove one host's part and put all parts together: Include would take a path's brackets for a pattern."""
+    import fcntl
+
+    parts = config_path().parent / "hosts"
+    with (config_path().parent / "config.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if part is None:
+            (parts / f"{name}.conf").unlink(missing_ok=True)
+        else:
+            write_atomically(parts / f"{name}.conf", part, mode=0o600)
+        texts = [path.read_text(encoding="utf-8") for path in sorted(parts.glob("*.conf"))]
+        head = "# Written by swarm: ssh -F THIS-FILE NAME reaches the guest called NAME."
+        write_atomically(config_path(), "\n".join([head, *texts]), mode=0o600)
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.exists() and text in path.read_text(encoding="utf-8")
 
 
 def argv(target: Target, words: Sequence[str] = (), *, user: str | None = None) -> list[str]:
@@ -299,8 +328,3 @@ def _through(argv: list[str]) -> socket.socket:
 def _word(path: Path) -> str:
     """A path as one argument of ssh_config, where % begins a token and a backslash lets a quote stand for itself."""
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
-
-
-def _write_if_other(path: Path, text: str) -> None:
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_atomically(path, text, mode=0o600)

@@ -1,0 +1,335 @@
+"""Guests are reached by Fabric and by ssh alike: with the pinned key or not at all. The server is OpenSSH's own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from swarm import ssh
+from tests.sshd import USER, Sshd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from tests.conftest import Dirs
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key that may log in."""
+    return make_key(tmp_path_factory.mktemp("key") / "id")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Sshd]:
+    """One server for all tests that need no other."""
+    with Sshd(tmp_path_factory.mktemp("sshd"), [keys.with_suffix(".pub").read_text()]) as made:
+        yield made
+
+
+@pytest.fixture
+def target(server: Sshd, keys: Path, dirs: Dirs) -> ssh.Target:
+    """The server as a guest, its key pinned."""
+    return server.target(dirs.hosts / "zap.known_hosts", keys)
+
+
+def make_key(path: Path) -> Path:
+    """Write a new key pair and return the private one's path."""
+    private, public = ssh.keypair("test")
+    ssh.write_atomically(path, private, 0o600)
+    ssh.write_atomically(path.with_suffix(".pub"), public + "\n")
+    return path
+
+
+def run(target: ssh.Target, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run ssh with the generated configuration."""
+    return subprocess.run(ssh.argv(target, words), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_both_accept_the_pinned_key(target: ssh.Target) -> None:
+    """Fabric and ssh reach a guest that shows the pinned key, as the user asked for."""
+    with ssh.connect(target, 30) as connection:
+        assert connection.run("id -un", hide=True, in_stream=False).stdout.strip() == USER
+    done = run(target, "id", "-un")
+    assert (done.returncode, done.stdout.strip()) == (0, USER)
+
+
+def refused(server: Sshd, target: ssh.Target) -> ssh.KeyRefused:
+    """Check that both refuse, before anything about a user is sent, and return Fabric's reason."""
+    before = len(server.log())
+    with pytest.raises(ssh.KeyRefused) as caught:
+        ssh.connect(target, 30)
+    done = run(target, "id")
+    assert done.returncode == 255
+    assert "Host key verification failed" in done.stderr or "no matching host key type" in done.stderr
+    assert done.stdout == ""
+    # One more connection: when its end is in the log, all that the refused ones sent is.
+    marker = "marker for the log"
+    with socket.create_connection(("127.0.0.1", server.port)) as knock:
+        knock.sendall(marker.encode() + b"\r\n")
+        knock.recv(1000)
+    server.wait_for(marker)
+    assert "userauth-request" not in server.log()[before:]
+    return caught.value
+
+
+def test_both_refuse_another_key(server: Sshd, keys: Path, dirs: Dirs) -> None:
+    """A guest that shows another key than the pinned one is told nothing, not even a user's name."""
+    known_hosts = dirs.hosts / "zap.known_hosts"
+    ssh.pin(known_hosts, ["zap", "127.0.0.1", f"[127.0.0.1]:{server.port}"], ssh.keypair("other")[1])
+    error = refused(server, server.target(known_hosts, keys))
+    assert error.message == f"zap shows another host key than the one pinned in {known_hosts}"
+    assert error.hint
+    assert "nothing was sent to it" in error.hint
+
+
+def test_both_refuse_a_key_of_another_kind(tmp_path: Path, keys: Path, dirs: Dirs) -> None:
+    """Another machine is refused also if it has no key of the pinned one's kind."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", tmp_path / "ecdsa"], check=True)
+    known_hosts = dirs.hosts / "zap.known_hosts"
+    ssh.pin(known_hosts, ["zap"], ssh.keypair("other")[1])
+    with Sshd(tmp_path / "other", [], (tmp_path / "ecdsa").read_text()) as other:
+        error = refused(other, other.target(known_hosts, keys))
+    assert "another host key" in error.message
+
+
+def test_both_refuse_without_a_pinned_key(server: Sshd, keys: Path, dirs: Dirs) -> None:
+    """Without a pinned key nobody can tell the guest from another machine, so nobody is talked to, and no key is learnt."""
+    known_hosts = dirs.hosts / "zap.known_hosts"
+    target = ssh.Target("zap", "127.0.0.1", known_hosts, USER, keys, port=server.port)
+    assert refused(server, target).message == f"zap has no pinned host key in {known_hosts}"
+    assert not known_hosts.exists()
+
+
+@pytest.mark.parametrize("text", ["zap ssh-ed25519 !!!!\n", "zap ssh-ed25519 AAAA\n", "zap unheard-of AAAA\n", "zap\n", "\0\xff\n"])
+def test_a_damaged_pin_is_a_sentence(server: Sshd, keys: Path, dirs: Dirs, text: str) -> None:
+    """A known_hosts file that holds no key refuses like a missing one, and says where it is."""
+    known_hosts = dirs.hosts / "zap.known_hosts"
+    known_hosts.write_text(text, encoding="latin-1")
+    error = refused(server, ssh.Target("zap", "127.0.0.1", known_hosts, USER, keys, port=server.port))
+    assert str(known_hosts) in error.message
+
+
+def test_comments_beside_the_pinned_key_are_fine(server: Sshd, keys: Path, dirs: Dirs) -> None:
+    """A file that somebody explained to themselves still pins its key."""
+    known_hosts = dirs.hosts / "zap.known_hosts"
+    known_hosts.write_text(f"# made on Monday\n\nzap {server.public}\n", encoding="utf-8")
+    target = server.target(known_hosts, keys)
+    ssh.connect(target, 30).close()
+    assert run(target, "true").returncode == 0
+
+
+def test_the_pin_survives_a_new_address(server: Sshd, keys: Path, dirs: Dirs) -> None:
+    """The key is the guest's, not its address's: a changed vm.ip needs no new pin."""
+    known_hosts = dirs.hosts / "zap.known_hosts"
+    ssh.pin(known_hosts, ["zap", "192.168.122.9"], server.public)
+    target = server.target(known_hosts, keys)
+    ssh.connect(target, 30).close()
+    assert run(target, "true").returncode == 0
+
+
+def test_both_are_refused_with_the_wrong_login_key(server: Sshd, dirs: Dirs, tmp_path: Path) -> None:
+    """A key that the guest does not know is told as such, and not as a guest that does not answer."""
+    target = server.target(dirs.hosts / "zap.known_hosts", make_key(tmp_path / "other"))
+    with pytest.raises(ssh.LoginRefused, match=f"zap does not accept the key for {USER}"):
+        ssh.connect(target, 30)
+    done = run(target, "true")
+    assert done.returncode == 255
+    assert "Permission denied" in done.stderr
+
+
+def test_having_no_key_at_all_is_a_refused_login(server: Sshd, dirs: Dirs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Who has neither a key nor an agent is told so at once: waiting for the guest would not help."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with pytest.raises(ssh.LoginRefused):
+        ssh.connect(server.target(dirs.hosts / "zap.known_hosts", None), 30)
+
+
+def test_ones_own_keys_are_tried_where_the_host_file_names_them(
+    server: Sshd, keys: Path, dirs: Dirs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without an identity, the person's own default key is what logs in; their own ssh configuration has no say."""
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/id_ed25519").write_text(keys.read_text(), encoding="utf-8")
+    (tmp_path / ".ssh/config").write_text("Host *\n  User nobody\n  Port 1\n  ProxyCommand false\n", encoding="utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with ssh.connect(server.target(dirs.hosts / "zap.known_hosts", None), 30) as connection:
+        assert connection.run("id -un", hide=True, in_stream=False).stdout.strip() == USER
+
+
+@contextmanager
+def listener(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A port of 127.0.0.1 that treats each caller in its own way, and then keeps silent."""
+    callers = []
+    with socket.create_server(("127.0.0.1", 0)) as made:
+
+        def serve() -> None:
+            while True:
+                try:
+                    caller, _ = made.accept()
+                except OSError:
+                    return
+                callers.append(caller)
+                answer(caller)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield made.getsockname()[1]
+        finally:
+            made.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for caller in callers:
+                caller.close()
+
+
+def closed_port() -> int:
+    """A port of 127.0.0.1 where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        return int(made.getsockname()[1])
+
+
+def test_a_closed_port_is_told_from_all_else(server: Sshd, keys: Path, dirs: Dirs) -> None:
+    """Nobody at the port: that is what a guest that still boots looks like."""
+    port = closed_port()
+    target = server.target(dirs.hosts / "zap.known_hosts", keys, port=port)
+    for attempt in (lambda: ssh.connect(target, 5), lambda: ssh.read_banner(target, 5)):
+        with pytest.raises(ssh.PortClosed, match=f"zap does not answer at 127.0.0.1:{port}: .*refused"):
+            attempt()
+
+
+ANSWERS: list[tuple[str, Callable[[socket.socket], None]]] = [
+    ("silence", lambda _: None),
+    ("hanging up", lambda caller: caller.shutdown(socket.SHUT_RDWR)),
+    ("another protocol", lambda caller: caller.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")),
+    ("noise", lambda caller: caller.sendall(os.urandom(300))),
+]
+
+
+@pytest.mark.parametrize("answer", [answer for _, answer in ANSWERS], ids=[name for name, _ in ANSWERS])
+def test_a_port_that_speaks_no_ssh_is_not_open(server: Sshd, keys: Path, dirs: Dirs, answer: Callable[[socket.socket], None]) -> None:
+    """What does not say SSH within the limit is no guest that could be talked to."""
+    with listener(answer) as port:
+        target = server.target(dirs.hosts / "zap.known_hosts", keys, port=port)
+        with pytest.raises(ssh.PortClosed):
+            ssh.read_banner(target, 0.3)
+        with pytest.raises(ssh.PortClosed):
+            ssh.connect(target, 0.3)
+
+
+def test_the_banner_is_the_servers_name(target: ssh.Target) -> None:
+    """The first thing that an SSH server says is its name, without line ends."""
+    banner = ssh.read_banner(target, 5)
+    assert banner.startswith("SSH-2.0-OpenSSH_")
+    assert banner.isprintable()
+
+
+ODD_NAMES = ["two  spaces, 100%h", "quo\"te apo'strophe", "back\\slash #hash $dollar", "[star]* {brace}~"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_paths_work_everywhere(server: Sshd, keys: Path, base: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """State, pinned key and login key may lie in folders whose names mean something to ssh_config, to a shell or to glob."""
+    folder = base / "odd" / name
+    for part, variable in (("state", "SWARM_STATE"), ("hosts", "SWARM_HOSTS")):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        monkeypatch.setenv(variable, str(folder / part))
+    identity = folder / "my key"
+    ssh.write_atomically(identity, keys.read_text(), 0o600)
+    target = server.target(folder / "hosts" / "zap.known_hosts", identity)
+    done = run(target, "echo", "arrived")
+    assert (done.stdout, done.returncode) == ("arrived\n", 0), done.stderr
+    ssh.connect(target, 30).close()
+
+
+def test_hosts_share_one_configuration(target: ssh.Target, server: Sshd, keys: Path, dirs: Dirs) -> None:
+    """`ssh -F CONFIG NAME` works for every host that was ever written, and writing one does not touch the others."""
+    config = ssh.write_config(target)
+    ssh.write_config(server.target(dirs.hosts / "bee.known_hosts", keys, name="bee"))
+    for name in ("zap", "bee"):
+        done = subprocess.run(
+            ["ssh", "-F", config, name, "echo", name], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+        )
+        assert done.stdout == f"{name}\n"
+    before = {path: path.stat().st_mtime_ns for path in config.parent.rglob("*") if path.is_file()}
+    ssh.write_config(target)
+    assert {path: path.stat().st_mtime_ns for path in config.parent.rglob("*") if path.is_file()} == before
+
+
+class Master:
+    """A kept connection, so that a few dozen commands cost no login each."""
+
+    def __init__(self, target: ssh.Target, folder: Path) -> None:
+        self.target = target
+        self.socket = folder / "master"
+        subprocess.run([*self._with(ssh.argv(target)[:-1], "-M", "-N", "-f"), target.name], check=True, stdin=subprocess.DEVNULL)
+
+    def run(self, words: Sequence[str], stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run `words` as ./inv ssh does."""
+        return subprocess.run(self._with(ssh.argv(self.target, words)), input=stdin, capture_output=True, check=False, timeout=60)
+
+    def close(self) -> None:
+        """End the connection."""
+        subprocess.run(self._with(ssh.argv(self.target), "-O", "exit"), check=True, capture_output=True)
+
+    def _with(self, argv: list[str], *more: str) -> list[str]:
+        return [argv[0], "-S", str(self.socket), *more, *argv[1:]]
+
+
+@pytest.fixture(scope="module")
+def master(server: Sshd, keys: Path, base: Path) -> Iterator[Master]:
+    """A kept connection."""
+    folder = base / "master"
+    folder.mkdir()
+    made = Master(server.target(folder / "known_hosts", keys), folder)
+    yield made
+    made.close()
+
+
+words = st.text(
+    st.characters(exclude_categories=("Cs",), exclude_characters="\0") | st.sampled_from("'\"$`\\ \n*~#;&|<>()!-="), max_size=20
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(words, max_size=30))
+@example(["", "-n", "--", "$(id)", "`id`", "a\nb", "'", '"', "\\", "!x", "~", "é🦞"])
+def test_several_words_arrive_exactly_as_they_are(master: Master, given_words: list[str]) -> None:
+    """Words that a shell would take apart, join or run are none of its business: each arrives as it was given."""
+    done = master.run(["printf", "%s\\0", "first", *given_words])
+    assert done.stdout.decode().split("\0") == ["first", *given_words, ""]
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(words, min_size=1, max_size=30))
+def test_quote_makes_one_command_of_words(master: Master, given_words: list[str]) -> None:
+    """What `quote` returns is one shell command in which each word stays one word."""
+    done = master.run([ssh.quote(["printf", "%s\\0", *given_words])])
+    assert done.stdout.decode().split("\0") == [*given_words, ""]
+
+
+def test_one_word_is_a_shell_command(master: Master) -> None:
+    """A single word is run by the guest's shell, as ssh does it, and its exit code comes back."""
+    done = master.run(["echo $((1 + 2)); exit 3"])
+    assert (done.stdout, done.returncode) == (b"3\n", 3)
+
+
+def test_no_words_are_a_login_shell(master: Master) -> None:
+    """Without words the guest's login shell reads what is typed."""
+    assert b"typed\n" in master.run([], stdin=b"echo typed\n").stdout
+
+
+def test_another_user_may_be_named(target: ssh.Target) -> None:
+    """The user of one command goes before the target's."""
+    assert ssh.argv(target, ["id"], user="openclaw")[3:] == ["-l", "openclaw", "zap", "id"]

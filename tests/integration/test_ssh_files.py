@@ -1,0 +1,195 @@
+"""Keys and configuration on disk: whole or not there, private from the first byte on, and made once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from swarm import ssh
+from swarm.paths import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import Dirs
+
+
+def python(code: str, *words: str) -> subprocess.Popen[str]:
+    """Start a Python of its own that has swarm."""
+    return subprocess.Popen([sys.executable, "-c", code, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def mode(path: Path) -> int:
+    """Return a file's permissions."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_two_processes_make_one_key(dirs: Dirs) -> None:
+    """Two commands that start at once on a fresh machine log in with the same key, and it is private."""
+    processes = [python("from swarm import ssh; path = ssh.own_key(); print(path.read_text())") for _ in range(2)]
+    first, second = (process.communicate()[0] for process in processes)
+    assert "PRIVATE KEY" in first
+    assert first == second
+    path = ssh.own_key()
+    assert path.read_text().strip() == first.strip()
+    assert (mode(path), mode(path.parent), mode(dirs.state)) == (0o600, 0o700, 0o700)
+    told = subprocess.run(["ssh-keygen", "-y", "-f", path], check=True, capture_output=True, text=True).stdout
+    assert told.split()[:2] == path.with_suffix(".pub").read_text().split()[:2]
+
+
+def test_the_public_half_is_there_before_the_private_one(dirs: Dirs) -> None:
+    """A run that dies between the two begins anew, instead of leaving a key whose public half nobody has."""
+    folder = dirs.state / "ssh"
+    folder.mkdir()
+    (folder / "id_ed25519.pub").write_text("ssh-ed25519 AAAA stale\n", encoding="utf-8")
+    path = ssh.own_key()
+    told = subprocess.run(["ssh-keygen", "-y", "-f", path], check=True, capture_output=True, text=True).stdout
+    assert told.split()[:2] == path.with_suffix(".pub").read_text().split()[:2]
+
+
+def test_a_key_that_is_there_stays(dirs: Dirs) -> None:
+    """Guests know the key: it is never made anew."""
+    assert dirs.state.is_dir()
+    before = ssh.own_key().read_text()
+    assert ssh.own_key().read_text() == before
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from swarm import ssh
+print("ready", flush=True)
+while True:
+    for sign in "ab":
+        ssh.write_atomically(Path(sys.argv[1]), sign * 300_000, mode=0o600)
+"""
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A process that replaces a file without end."""
+    path = tmp_path / "file"
+    path.write_text("a" * 300_000, encoding="utf-8")
+    path.chmod(0o600)
+    process = python(_WRITER, str(path))
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    yield process, path
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_reader_never_sees_half_a_file(writer: tuple[subprocess.Popen[str], Path]) -> None:
+    """While a file is replaced again and again, every look at it, and what a kill -9 leaves, is one whole version, private."""
+    process, path = writer
+    seen: set[str] = set()
+    while len(seen) < 2:
+        with path.open(encoding="utf-8") as file:
+            text = file.read()
+            assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == 0o600
+        assert (len(text), len(set(text))) == (300_000, 1)
+        seen.add(text[0])
+    for other in path.parent.iterdir():  # what is not finished is no more public than what is
+        try:
+            assert mode(other) == 0o600
+        except FileNotFoundError:
+            continue
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    text = path.read_text(encoding="utf-8")
+    assert (len(text), len(set(text))) == (300_000, 1)
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """If a file cannot be written, the old one stays and no scratch file is left."""
+    path = tmp_path / "file"
+    path.write_text("old", encoding="utf-8")
+    with pytest.raises(UnicodeEncodeError):
+        ssh.write_atomically(path, "new \ud800")
+    assert [(entry.name, entry.read_text(encoding="utf-8")) for entry in tmp_path.iterdir()] == [("file", "old")]
+
+
+@pytest.mark.parametrize("wanted", [0o600, 0o644, 0o640])
+def test_the_mode_is_the_one_asked_for(tmp_path: Path, wanted: int) -> None:
+    """Also where an older file of that name was open to everybody, and whatever the umask."""
+    path = tmp_path / "file"
+    path.touch()
+    path.chmod(0o666)
+    before = os.umask(0)
+    try:
+        ssh.write_atomically(path, "x", mode=wanted)
+    finally:
+        os.umask(before)
+    assert mode(path) == wanted
+
+
+def test_no_moment_is_wider_than_the_end(tmp_path: Path) -> None:
+    """While a private file is written under any umask, whoever watches the folder sees nothing that others could read."""
+    path, done = tmp_path / "file", threading.Event()
+    modes: set[int] = set()
+
+    def watch() -> None:
+        while not done.is_set():
+            for entry in os.scandir(tmp_path):
+                try:
+                    modes.add(stat.S_IMODE(entry.stat().st_mode))
+                except FileNotFoundError:
+                    continue
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    before = os.umask(0)
+    try:
+        for _ in range(10):
+            ssh.write_atomically(path, "x" * 100_000, mode=0o600)
+    finally:
+        os.umask(before)
+        done.set()
+        thread.join()
+    assert modes == {0o600}
+
+
+def test_hosts_side_by_side_write_one_configuration(dirs: Dirs) -> None:
+    """Sixteen hosts of one run, in threads, all end up in the configuration that they share."""
+    names = [f"host{number}" for number in range(16)]
+
+    def write(name: str) -> None:
+        ssh.write_config(ssh.Target(name, "127.0.0.1", dirs.hosts / f"{name}.known_hosts"))
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(write, names))
+    text = ssh.config_path().read_text(encoding="utf-8")
+    assert sorted(line.split()[1] for line in text.splitlines() if line.startswith("Host ")) == sorted(names)
+    assert mode(ssh.config_path()) == 0o600
+
+
+def test_a_forgotten_host_is_gone_from_the_configuration(dirs: Dirs) -> None:
+    """After destroy nothing leads to the old address any more, and the other hosts stay."""
+    for name in ("zap", "bee"):
+        ssh.write_config(ssh.Target(name, "127.0.0.1", dirs.hosts / f"{name}.known_hosts"))
+    ssh.forget("zap")
+    ssh.forget("never-written")
+    text = ssh.config_path().read_text(encoding="utf-8")
+    assert "Host bee\n" in text
+    assert "zap" not in text
+
+
+def test_a_pin_names_the_guest_and_its_key(tmp_path: Path) -> None:
+    """The file is OpenSSH's own format, and what was pinned is read back."""
+    path = tmp_path / "zap.known_hosts"
+    assert ssh.pinned(path) is None
+    public = ssh.keypair("comment here")[1]
+    ssh.pin(path, ["zap", "192.168.122.9"], public)
+    assert ssh.pinned(path) == " ".join(public.split()[:2])
+    told = subprocess.run(["ssh-keygen", "-F", "192.168.122.9", "-f", path], check=True, capture_output=True, text=True).stdout
+    assert public.split()[1] in told

@@ -1,0 +1,135 @@
+"""Guests of a remote hypervisor are reached through it, by OpenSSH's own rules about whom to trust."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from swarm import ssh
+from swarm.vm import access
+from tests import samples
+from tests.sshd import USER, Sshd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import Dirs
+
+
+@dataclass(frozen=True)
+class Jump:
+    """A guest behind a hypervisor; `hypervisors` is the known_hosts file of the person who goes there."""
+
+    target: ssh.Target
+    hypervisor: Sshd
+    guest: Sshd
+    hypervisors: Path
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sshd, Sshd, Path]]:
+    """A hypervisor and a guest that let the same key in."""
+    identity = tmp_path_factory.mktemp("key") / "id"
+    private, public = ssh.keypair("test")
+    ssh.write_atomically(identity, private, 0o600)
+    with Sshd(tmp_path_factory.mktemp("box"), [public]) as box, Sshd(tmp_path_factory.mktemp("guest"), [public]) as guest:
+        yield box, guest, identity
+
+
+@pytest.fixture
+def jump(servers: tuple[Sshd, Sshd, Path], dirs: Dirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Jump:
+    """The guest as swarm sees it.
+
+    `ssh` without -F means the person's own configuration, which a test must not touch: a script of that name puts the
+    test's own in its place.
+    """
+    hypervisor, guest, identity = servers
+    known_hosts, real = tmp_path / "known_hosts", shutil.which("ssh")
+    config = tmp_path / "config"
+    config.write_text(f"Host *\n  UserKnownHostsFile {known_hosts}\n  IdentityFile {identity}\n  IdentitiesOnly yes\n", encoding="utf-8")
+    script = tmp_path / "bin" / "ssh"
+    script.parent.mkdir()
+    script.write_text(
+        f'#!/bin/sh\nfor word; do [ "$word" = -F ] && exec {real} "$@"; done\nexec {real} -F {config} "$@"\n', encoding="utf-8"
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(script.parent), prepend=":")
+    pinned = dirs.hosts / "zap.known_hosts"
+    ssh.pin(pinned, ["zap"], guest.public)
+    target = ssh.Target("zap", "127.0.0.1", pinned, USER, identity, jump=f"ssh://{USER}@127.0.0.1:{hypervisor.port}", port=guest.port)
+    return Jump(target, hypervisor, guest, known_hosts)
+
+
+def trust(jump: Jump) -> None:
+    """Make the hypervisor's key known, as one who logged in there by hand once."""
+    ssh.pin(jump.hypervisors, [f"[127.0.0.1]:{jump.hypervisor.port}"], jump.hypervisor.public)
+
+
+def test_both_go_through_the_hypervisor(jump: Jump) -> None:
+    """Fabric and ssh reach the guest by way of the hypervisor, and the guest's own pinned key is what counts there."""
+    trust(jump)
+    assert ssh.read_banner(jump.target, 10).startswith("SSH-2.0-")
+    with ssh.connect(jump.target, 30) as connection:
+        assert connection.run("id -un", hide=True, in_stream=False).stdout.strip() == USER
+    done = subprocess.run(ssh.argv(jump.target, ["id", "-un"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode) == (USER, 0), done.stderr
+    assert "direct-tcpip" in jump.hypervisor.log()
+
+
+def test_an_unknown_hypervisor_is_not_trusted(jump: Jump) -> None:
+    """A hypervisor whose key nobody ever checked is told nothing, and its key is not learnt."""
+    before = len(jump.hypervisor.log())
+    with pytest.raises(ssh.PortClosed):
+        ssh.read_banner(jump.target, 10)
+    with pytest.raises(ssh.PortClosed):
+        ssh.connect(jump.target, 10)
+    done = subprocess.run(ssh.argv(jump.target, ["id"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 255
+    assert "userauth-request" not in jump.hypervisor.log()[before:]
+    assert not jump.hypervisors.exists()
+
+
+def test_another_guest_behind_a_trusted_hypervisor_is_refused(jump: Jump) -> None:
+    """The way is trusted, the guest is not: both are refused for its key."""
+    trust(jump)
+    ssh.pin(jump.target.known_hosts, ["zap"], ssh.keypair("other")[1])
+    with pytest.raises(ssh.KeyRefused):
+        ssh.connect(jump.target, 30)
+    done = subprocess.run(ssh.argv(jump.target, ["id"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert "Host key verification failed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("qemu:///system", None),
+        ("qemu+ssh://root@box/system", "ssh://root@box"),
+        ("qemu+ssh://box:2222/system", "ssh://box:2222"),
+        ("qemu+libssh2://me@box.example:22/session", "ssh://me@box.example:22"),
+        ("qemu+libssh://[fd00::1]:2222/system", "ssh://[fd00::1]:2222"),
+        ("qemu+tls://box/system", None),
+        ("qemu+unix:///system?socket=/x", None),
+    ],
+)
+@pytest.mark.usefixtures("dirs")
+def test_the_way_follows_the_hypervisors_address(uri: str, expected: str | None) -> None:
+    """Guests are reached the way libvirt is: same user, machine and port."""
+    assert access.target(samples.host(uri=f'"{uri}"', source="/srv/share")).jump == expected
+
+
+@pytest.mark.usefixtures("dirs")
+def test_who_logs_in_with_which_key() -> None:
+    """Swarm's own key is for hosts that name none; otherwise the person's own agent and keys are asked."""
+    own = access.target(samples.host())
+    assert own.identity == ssh.own_key()
+    assert access.authorized_keys(samples.host()) == [ssh.own_key().with_suffix(".pub").read_text().strip()]
+    key = samples.public_key()
+    named = samples.host(ssh_keys=f"['{key}']")
+    assert access.target(named).identity is None
+    assert access.authorized_keys(named) == [key]
+    assert access.target(samples.host(uri="embedded")).embedded is not None

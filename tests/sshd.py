@@ -1,0 +1,165 @@
+"""OpenSSH's real server for tests: on a port of its own, with its own keys, and without a trace on this machine.
+
+Where the machine has no sshd, the distribution's package is unpacked (not installed, so no service starts) into a cache.
+As root it runs in a mount namespace of its own, whose /run, passwd and shadow are files of the test.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+from swarm import ssh
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["USER", "Sshd"]
+
+USER = getpass.getuser()
+_CACHE = Path("/var/cache/swarm-tests") if os.geteuid() == 0 else Path.home() / ".cache" / "swarm-tests"
+_WITHIN = 20.0  # seconds to come up, on a machine that is busy with other tests
+
+# $1: the test's folder, $2: what of OpenSSH was unpacked, if it was; then sshd's own words.
+_INSIDE = """
+set -e
+folder=$1 unpacked=$2
+shift 2
+for name in passwd shadow; do mount --bind "$folder/$name" "/etc/$name"; done
+if [ -e "$unpacked/usr/lib/openssh/sshd-session" ]; then mount --bind "$unpacked/usr/lib/openssh" /usr/lib/openssh; fi
+mount --bind "$folder/run" /run
+exec "$@"
+"""
+
+
+@cache
+def _unpacked() -> Path | None:
+    """The folder with an unpacked sshd, or None where the machine has one. Skips the test where neither can be had."""
+    if Path("/usr/sbin/sshd").exists():
+        return None
+    place = _CACHE / "openssh-server"
+    if not shutil.which("apt-get"):
+        pytest.skip("this machine has no sshd, and no apt-get that could fetch one")
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    with (_CACHE / "openssh-server.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            fresh = place.with_name("openssh-server.new")
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir()
+            fetched = subprocess.run(
+                ["apt-get", "download", "openssh-server", "libwrap0"], cwd=fresh, check=False, capture_output=True, text=True
+            )
+            if fetched.returncode:
+                pytest.skip(f"this machine has no sshd, and its package cannot be fetched: {fetched.stderr.strip()[-200:]}")
+            for package in fresh.glob("*.deb"):
+                subprocess.run(["dpkg-deb", "-x", package.name, "."], cwd=fresh, check=True)
+            fresh.rename(place)
+    return place
+
+
+class Sshd:
+    """One server. Given a folder of its own and the public keys that may log in as USER."""
+
+    def __init__(self, folder: Path, authorized: Sequence[str], host_key: str | None = None, options: str = "") -> None:
+        self.folder = folder
+        self.private, self.public = ssh.keypair("host") if host_key is None else (host_key, "")
+        self.run = folder / "run"
+        (self.run / "sshd").mkdir(parents=True)
+        self._write("host_key", self.private, 0o600)
+        self._write("authorized_keys", "".join(f"{key}\n" for key in authorized), 0o600)
+        self.options = options
+        self.port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def log(self) -> str:
+        """Return what the server wrote into its log."""
+        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")
+
+    def wait_for(self, words: str) -> None:
+        """Wait until the server's log has these words."""
+        limit = time.monotonic() + _WITHIN
+        while words not in self.log():
+            assert time.monotonic() < limit, f"{words!r} is not in sshd's log:\n{self.log()[-3000:]}"
+            time.sleep(0.01)
+
+    def target(self, known_hosts: Path, identity: Path | None, name: str = "zap", port: int | None = None) -> ssh.Target:
+        """Return how swarm reaches it, with its key pinned if it is not pinned yet."""
+        if not known_hosts.exists():
+            ssh.pin(known_hosts, [name], self.public)
+        return ssh.Target(name, "127.0.0.1", known_hosts, USER, identity, port=port or self.port)
+
+    def __enter__(self) -> Self:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        unpacked = _unpacked()
+        self._write("config", self._config(unpacked), 0o600)
+        program = [str((unpacked or Path("/")) / "usr/sbin/sshd"), "-D", "-f", str(self.folder / "config"), "-E", str(self.folder / "log")]
+        if os.geteuid() == 0:
+            self._accounts()
+            wrap = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _INSIDE, "sh", str(self.folder), str(unpacked or "")]
+            program = [*wrap, *program]
+        libraries = f"{unpacked}/lib/x86_64-linux-gnu:{unpacked}/usr/lib/x86_64-linux-gnu"
+        environment = {**os.environ, **({"LD_LIBRARY_PATH": libraries} if unpacked else {})}
+        self._process = subprocess.Popen(program, env=environment, stdin=subprocess.DEVNULL)
+        limit = time.monotonic() + _WITHIN
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                assert self._process.poll() is None, "sshd ended at once"
+                assert time.monotonic() < limit, "sshd does not come up"
+                time.sleep(0.01)
+            else:
+                return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait()
+
+    def _config(self, unpacked: Path | None) -> str:
+        newer = unpacked is not None and (unpacked / "usr/lib/openssh/sshd-session").exists()
+        lines = [
+            f"Port {self.port}",
+            "ListenAddress 127.0.0.1",
+            f'HostKey "{self.folder}/host_key"',
+            f'AuthorizedKeysFile "{self.folder}/authorized_keys"',
+            "StrictModes no",  # the folders above belong to whoever runs the tests
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+            "PermitRootLogin prohibit-password",
+            "UsePAM no",
+            "UseDNS no",
+            "PidFile none",
+            "MaxStartups 200",
+            "LogLevel DEBUG1",
+            *(["PerSourcePenalties no"] if newer else []),  # OpenSSH 9.8: refused logins would shut the tests out
+            self.options,
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _accounts(self) -> None:
+        """Write the accounts that this server sees: the machine's, sshd's own unprivileged one, and a root who may log in."""
+        accounts = Path("/etc/passwd").read_text(encoding="utf-8")
+        if "\nsshd:" not in accounts:
+            accounts += "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n"
+        self._write("passwd", accounts, 0o644)
+        self._write("shadow", "root:*:19000:0:99999:7:::\nsshd:*:19000:0:99999:7:::\n", 0o600)
+
+    def _write(self, name: str, text: str, mode: int) -> None:
+        path = self.folder / name
+        path.write_text(text, encoding="utf-8")
+        path.chmod(mode)
