@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +29,11 @@ def pytest_sessionstart() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+
+
+# A busy machine is no defect: how long an example takes is not what these tests are about.
+settings.register_profile("swarm", deadline=None)
+settings.load_profile("swarm")
 
 
 @dataclass(frozen=True)
