@@ -48,6 +48,11 @@ _REMEDIES = (
         "make the folder, or correct vm.virtiofs.source in the host file",
     ),
     (
+        r"Cannot access (storage|backing) file '(?P<what>[^']+)'.*No such file",
+        "{what} does not exist",
+        "put it back, or destroy the VM and provision it anew",
+    ),
+    (
         r"Cannot access storage file '(?P<what>[^']+)'",
         "QEMU's user cannot reach {what}",
         "every folder above it must be searchable: chmod o+x; `./inv doctor` names the one that is not",

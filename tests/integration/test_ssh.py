@@ -298,7 +298,7 @@ def master(server: Sshd, keys: Path, base: Path) -> Iterator[Master]:
 
 
 words = st.text(
-    st.characters(exclude_categories=("Cs",), exclude_characters="\0") | st.sampled_from("'\"$`\\ \n*~#;&|<>()!-="), max_size=20
+    st.characters(codec="utf-8", exclude_characters="\0") | st.sampled_from("'\"$`\\ \n*~#;&|<>()!-="), max_size=20
 )
 
 

@@ -1,0 +1,263 @@
+"""Domains and networks against libvirt's own test driver: real parsing, real states, real error codes, but no QEMU."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import libvirt
+import pytest
+
+from swarm.errors import HypervisorError, Unfit
+from swarm.hypervisor.connection import Libvirt
+from swarm.hypervisor.domain import Domain
+from swarm.hypervisor.network import Network
+from swarm.vm import desired, shape
+from swarm.vm.desired import Note
+from swarm.vm.difference import changes
+from swarm.vm.observe import acceleration, observe
+from tests import samples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from swarm.inventory import Host
+    from tests.conftest import Dirs
+
+MAC = "52:54:00:01:00:71"
+KEY = "ssh-ed25519 AAAAkey"
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[Libvirt]:
+    """An empty hypervisor of the test's own: test:///default is one for the whole process."""
+    description = tmp_path / "node.xml"
+    description.write_text("<node/>", encoding="utf-8")
+    with Libvirt(f"test://{description}") as made:
+        yield made
+
+
+@pytest.fixture
+def zap(dirs: Dirs) -> Host:
+    """The reference host, in a network that is not there: the test driver knows no leases."""
+    assert dirs.hosts.is_dir()
+    return samples.host()
+
+
+def define(connection: Libvirt, host: Host, seed: str | None = None) -> Domain:
+    """Define the host's domain and note what was defined, as a provision does."""
+    xml = desired.domain_xml(host, "qemu", seed)
+    note = Note(host.name, "qemu", KEY, host.vm.image)
+    definition = xml.replace("</title>", f"</title><metadata>{note.to_xml(namespace=True)}</metadata>", 1)
+    domain = Domain.define(connection, definition)
+    domain.write_note(replace(note, spec=shape.hashes(xml), have=shape.hashes(domain.xml())).to_xml())
+    domain.autostart = host.vm.autostart
+    return domain
+
+
+def plan(connection: Libvirt, host: Host) -> list[str]:
+    """Return what would change of the domain itself."""
+    lines = [change.line() for change in changes(host, observe(host, connection))]
+    return [line for line in lines if not re.match(r"\+ (network|reservation|host key)|▸", line)]
+
+
+def test_what_is_defined_is_found(connection: Libvirt, zap: Host) -> None:
+    """A domain is found by name and by UUID; what is not there is None, and not an error."""
+    assert (Domain.find(connection, "zap [claw]"), Domain.find_by_uuid(connection, desired.domain_uuid(zap)), Domain.all(connection)) == (
+        None,
+        None,
+        [],
+    )
+    made = define(connection, zap)
+    assert (made.name, made.uuid) == ("zap [claw]", desired.domain_uuid(zap))
+    for found in (Domain.find(connection, "zap [claw]"), Domain.find_by_uuid(connection, made.uuid), *Domain.all(connection)):
+        assert found
+        assert (found.name, found.uuid, found.state, found.autostart) == (made.name, made.uuid, "stopped", True)
+
+
+def test_what_was_defined_is_not_changed_again(connection: Libvirt, zap: Host) -> None:
+    """Libvirt fills in and reorders a definition, and a second look still finds nothing to do, with and without a seed."""
+    define(connection, zap)
+    assert plan(connection, zap) == []
+    define(connection, zap, "/pool/seed.iso")
+    assert plan(connection, zap) == []
+
+
+def test_the_note_survives_in_libvirt(connection: Libvirt, zap: Host) -> None:
+    """What swarm notes in a domain's metadata comes back, also what is odd in it."""
+    domain = define(connection, zap)
+    odd = Note("zap", "qemu", "key <&>'\" é🦞", "image", {"a[b]": "1"}, {"c'": '2"'})
+    domain.write_note(odd.to_xml())
+    again = domain.note()
+    assert again
+    assert Note.from_xml(again) == odd
+
+
+def test_a_domain_of_somebody_else_has_no_note(connection: Libvirt, zap: Host) -> None:
+    """No note is an answer, and not an error; such a domain of that name is a namesake."""
+    other = desired.domain_xml(zap, "qemu", None).replace(desired.domain_uuid(zap), "11111111-2222-3333-4444-555555555555")
+    assert Domain.define(connection, other).note() is None
+    seen = observe(zap, connection)
+    assert (seen.domain, seen.namesake) == (None, "11111111-2222-3333-4444-555555555555")
+    assert seen.others == {MAC: "zap [claw]"}
+
+
+BACK = "(changed outside swarm; put back)"
+CONFIG = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+TITLE = libvirt.VIR_DOMAIN_METADATA_TITLE
+EDITS: list[tuple[str, Callable[[libvirt.virDomain], object], list[str]]] = [
+    ("virsh setvcpus --config", lambda raw: raw.setVcpusFlags(1, CONFIG), [f"~ vCPUs: current 1 → no current {BACK}"]),
+    ("virsh setmem --config", lambda raw: raw.setMemoryFlags(524288, CONFIG), [f"~ currentMemory: 512 MiB → as swarm defined it {BACK}"]),
+    ("virsh autostart --disable", lambda raw: raw.setAutostart(0), ["~ autostart: off → on"]),
+    ("virsh desc", lambda raw: raw.setMetadata(TITLE, "mine", None, None, CONFIG), [f"~ title: mine → swarm: zap {BACK}"]),
+]
+
+
+@pytest.mark.parametrize(("edit", "lines"), [edit[1:] for edit in EDITS], ids=[edit[0] for edit in EDITS])
+def test_what_virsh_changes_is_drift(connection: Libvirt, zap: Host, edit: Callable[[libvirt.virDomain], object], lines: list[str]) -> None:
+    """Each change that somebody makes with virsh is found, named, and gone once the domain is defined again."""
+    define(connection, zap)
+    edit(connection.raw.lookupByName("zap [claw]"))
+    assert plan(connection, zap) == lines
+    define(connection, zap)
+    assert plan(connection, zap) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("<vcpu placement='static'>2</vcpu>", "<vcpu placement='static'>4</vcpu>", "~ vCPUs: 4 → 2"),
+        ("bus='virtio'/>\n      <boot order='1'/>", "bus='virtio'/>\n      <boot order='3'/>", "~ drive vda: boot order 3 → boot order 1"),
+        (
+            "<feature enabled='yes' name='enrolled-keys'/>",
+            "<feature enabled='no' name='enrolled-keys'/>",
+            "~ firmware: firmware feature enrolled-keys enabled no → firmware feature enrolled-keys enabled yes",
+        ),
+        ("<memballoon model='virtio'/>", "<memballoon model='none'/>", "~ memballoon none: model none → as swarm defined it"),
+    ],
+)
+def test_what_virsh_edit_changes_is_drift(connection: Libvirt, zap: Host, old: str, new: str, line: str) -> None:
+    """A definition that somebody edited by hand is told by the leaf that differs."""
+    text = define(connection, zap).xml()
+    assert text.count(old) == 1, text
+    connection.raw.defineXML(text.replace(old, new))
+    assert f"{line} {BACK}" in plan(connection, zap)
+
+
+def test_a_changed_wish_is_ours(connection: Libvirt, zap: Host) -> None:
+    """What the host file changed is an update of ours, and defining it settles it; autostart stays as it was."""
+    define(connection, zap)
+    more = samples.variant(zap, memory_mib=4096, vcpus=4)
+    assert plan(connection, more) == ["~ memory: 3072 MiB → 4096 MiB", "~ vCPUs: 2 → 4"]
+    assert define(connection, more).autostart
+    assert plan(connection, more) == []
+
+
+def test_a_lost_note_is_one_line(connection: Libvirt, zap: Host) -> None:
+    """`virsh define` of a file without metadata drops the note: one line says that it is made anew."""
+    define(connection, zap)
+    connection.raw.defineXML(desired.domain_xml(zap, "qemu", None))
+    assert plan(connection, zap) == ["~ metadata: defined anew, since what swarm noted of its definition is missing"]
+
+
+def test_states_are_words(connection: Libvirt, zap: Host) -> None:
+    """Stopped, running, paused; starting a paused VM lets it go on; pulling the plug twice is no error."""
+    domain = define(connection, zap)
+    assert (domain.state, domain.active) == ("stopped", False)
+    domain.start()
+    assert (domain.state, domain.active) == ("running", True)
+    connection.raw.lookupByName("zap [claw]").suspend()
+    assert (domain.state, domain.active) == ("paused", True)
+    domain.start()
+    assert domain.state == "running"
+    domain.power_off()
+    domain.power_off()
+    assert domain.state == "stopped"
+    assert domain.shutdown(0)
+    domain.undefine()
+    assert Domain.find(connection, "zap [claw]") is None
+
+
+def test_a_guest_that_does_not_power_off_is_not_forced(connection: Libvirt, zap: Host) -> None:
+    """Asking has a limit, and ends with an answer instead of a pulled plug."""
+    domain = define(connection, zap)
+    domain.start()
+    assert domain.shutdown(0) is False
+    assert domain.state == "running"
+
+
+def test_a_name_that_is_taken_is_a_sentence(connection: Libvirt, zap: Host) -> None:
+    """Libvirt's refusal of a second domain of that name reaches people as a sentence."""
+    define(connection, zap)
+    other = desired.domain_xml(zap, "qemu", None).replace(desired.domain_uuid(zap), "11111111-2222-3333-4444-555555555555")
+    with pytest.raises(HypervisorError, match=r"defining the VM failed: .*already exists") as caught:
+        Domain.define(connection, other)
+    assert caught.value.hint
+
+
+def test_a_hypervisor_without_kvm_emulates(connection: Libvirt, zap: Host) -> None:
+    """Where no KVM domain starts, emulation is what is left, unless the host file insists."""
+    assert acceleration(zap, connection) == "qemu"
+    with pytest.raises(Unfit, match="this hypervisor cannot run KVM domains"):
+        acceleration(samples.host("kvm", network="default\n  acceleration: kvm"), connection)
+
+
+@pytest.fixture
+def network(connection: Libvirt) -> Network:
+    """A network with only a live form: the test driver shows no stored one."""
+    connection.raw.networkCreateXML(desired.network_xml("lab"))
+    return Network(connection, "lab")
+
+
+def reservations(network: Network) -> dict[str, tuple[str, str]]:
+    """Return what the network's XML says, by MAC."""
+    found = re.findall(r"<host mac='(\S+)' name='(\S+)' ip='(\S+)'/>", network.xml())
+    return {mac: (ip, name) for mac, name, ip in found}
+
+
+def test_a_reservation_comes_changes_and_goes(network: Network) -> None:
+    """Each of the three is done by the one libvirt command that works for it, and doing it twice changes nothing."""
+    assert network.release(MAC) is False
+    for ip, name in (("192.168.122.5", "zap"), ("192.168.122.6", "zap"), ("192.168.122.6", "claw")):
+        assert not network.reserved(MAC, ip, name)
+        for _ in range(2):
+            network.reserve(MAC, ip, name)
+            assert network.reserved(MAC, ip, name)
+            assert reservations(network) == {MAC: (ip, name)}
+    network.reserve("52:54:00:00:00:09", "192.168.122.9", "bee")
+    assert network.release(MAC) is True
+    assert reservations(network) == {"52:54:00:00:00:09": ("192.168.122.9", "bee")}
+
+
+def test_why_it_must_be_the_right_command(network: Network) -> None:
+    """Libvirt refuses a second ADD and a MODIFY of an unknown MAC alike: which is why reserve() looks first."""
+    raw = network._raw  # noqa: SLF001 - libvirt's own answer is what is looked at
+    entry = f"<host mac='{MAC}' name='zap' ip='192.168.122.5'/>"
+    section, live = libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST, libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE
+    modify, add = libvirt.VIR_NETWORK_UPDATE_COMMAND_MODIFY, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
+    with pytest.raises(libvirt.libvirtError) as unknown:
+        raw.update(modify, section, -1, entry, live)
+    raw.update(add, section, -1, entry, live)
+    with pytest.raises(libvirt.libvirtError) as second:
+        raw.update(add, section, -1, entry, live)
+    assert {unknown.value.get_error_code(), second.value.get_error_code()} == {libvirt.VIR_ERR_OPERATION_INVALID}
+
+
+def test_an_address_that_is_taken_is_a_sentence(network: Network) -> None:
+    """Libvirt's refusal to give one address to two machines reaches people as a sentence."""
+    network.reserve(MAC, "192.168.122.5", "zap")
+    with pytest.raises(HypervisorError, match="changing the reservations of the network lab failed"):
+        network.reserve("52:54:00:00:00:09", "192.168.122.5", "bee")
+    assert reservations(network) == {MAC: ("192.168.122.5", "zap")}
+
+
+def test_a_network_that_is_not_there(connection: Libvirt) -> None:
+    """It exists not, runs not and leases nothing; whoever needs it is told how to get it."""
+    missing = Network(connection, "gone")
+    assert (missing.exists, missing.active, missing.leases()) == (False, False, [])
+    with pytest.raises(HypervisorError, match="there is no libvirt network 'gone'") as caught:
+        missing.reserve(MAC, "192.168.122.5", "zap")
+    assert caught.value.hint
+    assert "virsh net-define" in caught.value.hint
