@@ -201,7 +201,8 @@ class Libvirt:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        # What was started only for a look, or for a run that failed, does not stay.
+        self.rest() if self.started else self.close()
 
     def domain_kinds(self) -> set[str]:
         """Return the domain types ("kvm", "qemu") that libvirt offers for x86_64."""

@@ -14,7 +14,6 @@ from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.storage import find_pool
 from swarm.inventory import EMBEDDED, Host
 from swarm.vm.desired import BASE_PREFIX
-from swarm.vm.verbs import asleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,14 +76,10 @@ def survey(hosts: list[Host], talk: Talk) -> Survey:
     for uri in sorted({uri for uri, _ in places}):
         if uri == EMBEDDED and not Embedded().exists:
             continue
-        was_asleep = any(asleep(host) for host in hosts if host.hypervisor.uri == uri)
         try:
             items += _pools(uri, sorted(folder for place, folder in places if place == uri))
         except SwarmError as error:
             talk.warn(f"the images of {uri} are not listed: {error.message}")
-        finally:
-            if was_asleep:
-                Libvirt(uri).rest()
     return Survey(tuple(images.entries()), tuple(items))
 
 
