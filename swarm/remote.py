@@ -300,7 +300,7 @@ def _write(pipe: IO[bytes], data: bytes) -> None:
 
 def _read(pipe: IO[bytes], mark: bytes, on_line: Callable[[str], None] | None) -> tuple[bool, int | None, bytes]:
     """Return whether the begin was seen, the exit code if the end was seen, and the bytes between the two."""
-    started, output = False, bytearray()
+    started, output, blank = False, bytearray(), False
     for line in pipe:
         if line.startswith(mark):
             word = line[len(mark) :].split()
@@ -310,7 +310,10 @@ def _read(pipe: IO[bytes], mark: bytes, on_line: Callable[[str], None] | None) -
                 return started, int(word[1]), bytes(output[:-1])  # without the newline that stands before the mark
         elif started:
             output += line
-            if on_line:
+            if on_line and blank:
+                on_line("")
+            blank = line == b"\n"  # it may be the one before the mark, so it waits for the next line
+            if on_line and not blank:
                 on_line(line.decode("utf-8", "replace").rstrip("\r\n"))
     return started, None, bytes(output)
 

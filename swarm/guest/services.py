@@ -35,7 +35,7 @@ def unit(
     files = quote(*config) if config else ""
     show = f"{scope} show -p LoadState,UnitFileState,ActiveState,NeedDaemonReload {quote(name)}"
     probe = (as_user(user, show) if user else show) + "\n"
-    probe = f"if id -u {quote(user)} >/dev/null; then {probe}fi\n" if user else probe
+    probe = f"if id -u {quote(user)} >/dev/null; then {probe}fi\n:\n" if user else probe
     probe += f'echo "Loaded=$(cat {quote(stamp)})"\necho "Files=$(files_sum {files})"\n' if config else ""
 
     def apply(fact: str) -> str | None:

@@ -8,6 +8,7 @@ Needs root, systemd-container, mmdebstrap, iproute2, socat and (for machines tha
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -158,8 +159,9 @@ class Machine:
         pins = self.world.folder / f"{self.alias}.known_hosts"
         pins.write_text(f"{self.alias} " + (self.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text())
         path.write_text(
-            f"Host {self.alias}\n  HostName {self.ip}\n  User {user}\n  HostKeyAlias {self.alias}\n  IdentityFile {self.world.key}\n  IdentitiesOnly yes\n"
-            f"  UserKnownHostsFile {pins}\n  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n{more}"
+            f"Host {self.alias}\n  HostName {self.ip}\n  User {user}\n  HostKeyAlias {self.alias}\n"
+            f"  IdentityFile {self.world.key}\n  IdentitiesOnly yes\n  StrictHostKeyChecking yes\n"
+            f"  UserKnownHostsFile {pins}\n  GlobalKnownHostsFile /dev/null\n{more}"
         )
         return path
 
@@ -192,21 +194,18 @@ class Machine:
             # A gate to the package registries, by this computer's own sockets. As root, for it must enter the namespace.
             quiet = ("--quiet", "--no-map-gw", "-t", "none", "-u", "none", "-T", "none", "-U", "none")
             run("pasta", "--runas", "0", "--config-net", "--netns", f"/run/netns/{near}", "-P", self._pasta_pid, *quiet)
-        command = [
-            "systemd-nspawn",
-            "-q",
-            "--register=no",
-            "--keep-unit",
-            f"--network-namespace-path=/run/netns/{near}",
-            "-D",
-            str(self.root),
-        ]
-        command += ["--boot", "--console=pipe", "--capability=all", "--system-call-filter=add_key keyctl bpf"]
+        self._start()
+
+    def _start(self) -> None:
+        command = ["systemd-nspawn", "-q", "--register=no", "--keep-unit", "--boot", "--console=pipe", "--capability=all"]
+        command += [f"--network-namespace-path=/run/netns/{self.netns}", "-D", str(self.root), "--system-call-filter=add_key keyctl bpf"]
         with (self.world.folder / f"{self.alias}.log").open("ab") as log:
             # SYSTEMD_NSPAWN_API_VFS_WRITABLE: /proc/sys can be written, so that sysctls are real.
             env = {**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1"}
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True)
         self.wait()
+        # Where this computer has cgroups of version 1, nspawn mounts them read-only; Docker needs to write there.
+        self.ssh("for folder in /sys/fs/cgroup/*; do mount -o remount,bind,rw $folder 2>/dev/null; done; true")
 
     def wait(self, limit: float = 60) -> None:
         """Wait until sshd answers and the system is up."""
@@ -219,10 +218,30 @@ class Machine:
             assert time.monotonic() < end, f"{self.alias} did not come up: {done.stdout} {done.stderr}"
             time.sleep(0.2)
 
+    def login(self, name: str, sudoers: str = "") -> Path:
+        """Make a login that the same key opens, with a line for sudo if given, and return the SSH configuration for it."""
+        keys = f"/home/{name}/.ssh"
+        self.ssh(
+            f"id {name} >/dev/null 2>&1 || useradd -m -s /bin/bash {name}; install -d -m 700 -o {name} {keys}; "
+            f"install -m 600 -o {name} /root/.ssh/authorized_keys {keys}/; echo '{sudoers}' >/etc/sudoers.d/{name}"
+        )
+        return self.config_for(name)
+
     def ssh(self, command: str, *, user: str = "root") -> str:
         """Run a command in the machine, without any of the code under test, and return its output."""
         config = self.config if user == "root" else self.config_for(user)
         return run("ssh", "-F", config, self.alias, command)
+
+    def reboot(self) -> None:
+        """Reboot the machine as `reboot` does, and wait until it is back."""
+        subprocess.run(["ssh", "-F", str(self.config), self.alias, "systemctl reboot"], check=False, capture_output=True)
+        self.after_reboot()
+
+    def after_reboot(self) -> None:
+        """Wait until the machine, which is going down for a reboot, is back. With --keep-unit, nspawn leaves the second start to us."""
+        assert self._process is not None
+        assert self._process.wait(60) == 133, "the machine did not reboot"  # what nspawn ends with when its guest wants to reboot
+        self._start()
 
     def cable(self, *, plugged: bool) -> None:
         """Pull the network cable, or plug it in."""
@@ -243,6 +262,9 @@ class Machine:
         if self.internet and self._pasta_pid.exists():
             os.kill(int(self._pasta_pid.read_text()), signal.SIGTERM)
         run("ip", "netns", "del", self.netns, check=False)
+        for folder in Path("/sys/fs/cgroup").glob("*/docker"):  # made by a machine's Docker, and empty by now
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     @property
     def _pasta_pid(self) -> Path:
