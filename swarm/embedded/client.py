@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from swarm.embedded import gate
+from swarm.embedded.host import NO_WAY_OUT
 from swarm.errors import HypervisorError, Unfit
 from swarm.paths import ROOT, private_dir, state_dir
 
@@ -116,6 +117,11 @@ class Embedded:
     def connect(self, host: str, port: int, limit: float = 10.0) -> socket.socket:
         """Return a TCP connection to a guest, made within `limit` seconds. Raise OSError as `socket.create_connection` does."""
         return gate.connect(self.door, host, port, limit)
+
+    @property
+    def no_way_out(self) -> str | None:
+        """Why guests reach no network outside, or None if they do."""
+        return next(iter(self.log_tail(NO_WAY_OUT, 1)), None)
 
     def log_tail(self, name: str, lines: int = 5) -> list[str]:
         """Return the last `lines` lines of one of its logs, like 'log/libvirtd.log'; nothing if it is not readable."""

@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
+if TYPE_CHECKING or __package__:
     from swarm.embedded import gate
 else:  # this file runs on its own, and its folder is all that it can import from
     sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -49,6 +49,8 @@ log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 # Addresses that nobody else has (link-local): ours, the way out, and where pasta answers for the machine's own resolver.
 # The machine's own address is not copied inside: it may well be one of 192.168.122.x, when the machine is a VM itself.
 INSIDE, OUTSIDE, RESOLVER = "169.254.53.2", "169.254.53.1", "169.254.53.53"
+
+NO_WAY_OUT = "no-way-out"  # the file in STATE that says why guests reach nothing but this machine, if so
 
 # Each line answers something that failed without it: libvirt cannot move the private /dev into a domain's own namespace;
 # there is no virtlogd here; and a mandatory-access driver would load profiles into the machine's kernel.
@@ -151,7 +153,8 @@ def init(state: Path, uid: int, gid: int) -> int:
     _mount_private(state)
     if not kvm:
         _hide_kvm(state)
-    network = state / "netns"
+    # Not below STATE: without its rights, pasta cannot look into a person's private folders.
+    network = Path(FOLDERS["run"], "netns")
     network.touch()
     run("unshare", f"--net={network}", "true")
     _way_out(state, network)
@@ -167,7 +170,7 @@ def _way_out(state: Path, network: Path) -> None:
     """
     pasta = shutil.which("pasta")
     if pasta is None:
-        (state / "pasta.log").write_text("pasta is missing (package passt): guests have no way out\n", encoding="utf-8")
+        (state / NO_WAY_OUT).write_text("pasta is missing (package passt)\n", encoding="utf-8")
         return
     # A resolver on the machine's own loopback is out of pasta's reach; systemd-resolved keeps the real ones in a file.
     real = Path("/run/systemd/resolve/resolv.conf")
@@ -194,7 +197,10 @@ def _way_out(state: Path, network: Path) -> None:
     argv += ["--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none"]
     with (state / "pasta.log").open("wb") as log:
         failed = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode
-    if not failed:
+    if failed:
+        (state / NO_WAY_OUT).write_bytes((state / "pasta.log").read_bytes() or b"pasta gave no reason\n")
+    else:
+        (state / NO_WAY_OUT).unlink(missing_ok=True)
         (state / "resolv.conf").write_text(f"nameserver {RESOLVER}\n", encoding="utf-8")
         run("mount", "--bind", str(state / "resolv.conf"), os.path.realpath("/etc/resolv.conf"))
 

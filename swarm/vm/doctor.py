@@ -168,6 +168,12 @@ def _embedded() -> Iterator[Finding]:
                 "failure", f"this kernel gives no namespaces: {tried.stderr.strip()}", "inside a container, it must be privileged"
             )
     embedded = Embedded()
+    if reason := embedded.no_way_out:
+        yield Finding(
+            "warning",
+            f"VMs of the embedded hypervisor reach no network outside: {reason}",
+            "install the package passt; ./inv stop and start the VMs then",
+        )
     yield Finding(
         "ok", f"embedded hypervisor: {'running' if embedded.running else 'not running, starts when it is needed'} ({embedded.state})"
     )

@@ -91,6 +91,8 @@ def provision(host: Host, talk: Talk, *, plan_only: bool = False, restart: bool 
                 "this hypervisor has no KVM that works, so the VM is emulated: "
                 "it boots in a minute or two instead of seconds, and is 10 to 20 times slower"
             )
+        if connection.embedded and (reason := connection.embedded.no_way_out):
+            talk.warn(f"the VM will reach no network outside: {reason}")
         work = _Work(host, connection, talk, observed, Deadline(limit))
         for key in dict.fromkeys(change.key for change in plan):
             work.apply(key)
