@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from swarm.console import Talk, screen, seconds
@@ -62,8 +64,37 @@ def run(hosts: list[Host], verb: Callable[[Host, Talk], Result], *, quiet: bool 
 
     if not several:
         return [one(host) for host in hosts]
-    with ThreadPoolExecutor(max_workers=_SIDE_BY_SIDE) as pool:
-        return list(pool.map(one, hosts))
+    return _side_by_side(one, hosts)
+
+
+def _side_by_side(one: Callable[[Host], Outcome[Result]], hosts: list[Host]) -> list[Outcome[Result]]:
+    """Call `one` on each host in threads; raise what it raises.
+
+    The threads are daemons, since Ctrl-C must not wait for hosts that wait for their guests; what is cut short so, the next
+    run mends. A ThreadPoolExecutor would wait for them when Python ends.
+    """
+    todo, done = SimpleQueue[tuple[int, Host]](), SimpleQueue[tuple[int, Outcome[Result] | None, BaseException | None]]()
+    for item in enumerate(hosts):
+        todo.put(item)
+
+    def work() -> None:
+        with suppress(Empty):
+            while True:
+                number, host = todo.get_nowait()
+                try:
+                    done.put((number, one(host), None))
+                except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that waits
+                    done.put((number, None, error))
+
+    for _ in range(min(_SIDE_BY_SIDE, len(hosts))):
+        Thread(target=work, daemon=True).start()
+    ended: dict[int, Outcome[Result]] = {}
+    for _ in hosts:
+        number, outcome, error = done.get()
+        if outcome is None:
+            raise error or AssertionError("a thread ended with neither result nor error")
+        ended[number] = outcome
+    return [ended[number] for number in sorted(ended)]
 
 
 def summary(outcomes: list[Outcome[Any]], words: Callable[[Any], str]) -> None:
