@@ -100,7 +100,8 @@ def lint() -> int:
 
 
 def _checks() -> tuple[Check, ...]:
-    sources = [name for name in ("swarm", "tasks.py", "tests", "bench") if (ROOT / name).is_file() or any((ROOT / name).rglob("*.py"))]
+    places = ("swarm", "tasks.py", "tests", "bench", "docs")
+    sources = [name for name in places if (ROOT / name).is_file() or any((ROOT / name).rglob("*.py"))]
     scripts = [name for name in ("inv", ".ci/run", "completion/inv.bash") if (ROOT / name).exists()]
     return (
         Check("types: mypy", _program("mypy", *sources), "state the types that it names"),
@@ -126,7 +127,7 @@ def _program(name: str, *words: str) -> Callable[[], str]:
 
 
 def _own_files() -> Iterator[Path]:
-    for folder in ("swarm", "tests", "bench", "hooks"):
+    for folder in ("swarm", "tests", "bench", "docs", "hooks"):
         for suffix in ("py", "ts"):
             yield from (path for path in sorted((ROOT / folder).rglob(f"*.{suffix}")) if "node_modules" not in path.parts)
     yield from (path for name in ("tasks.py", "inv", ".ci/run") if (path := ROOT / name).is_file())
