@@ -1,54 +1,53 @@
-"""A folder with an installed system in, a qcow2 file that boots with Secure Boot out. Runs as root, with no loop devices."""
+"""A folder with an installed system in, a qcow2 file that boots with Secure Boot out. No loop device or mount is used."""
 
 from __future__ import annotations
 
+import os
 import shutil
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from swarm.errors import ImageError
-from swarm.images.recipe import LABEL_ESP, LABEL_ROOT
-from swarm.paths import ROOT
+from swarm.images.recipe import FOLDER, LABEL_ESP, LABEL_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from swarm.images.recipe import Recipe
 
-__all__ = ["assemble"]
+__all__ = ["DISK_SIZE", "assemble"]
 
 _MIB = 1 << 20
 _SECTOR = 512
-# The ESP holds shim, GRUB and what fwupd may put there; FAT32 needs at least 33 MiB.
+# The ESP holds shim and GRUB, and with room for a second copy while they are updated; FAT32 needs at least 33 MiB.
 _ESP_START, _ESP_SIZE = 1 * _MIB, 64 * _MIB
+# The root comes last, so that cloud-init's growpart can grow it.
 _ROOT_START = _ESP_START + _ESP_SIZE
-# The backup partition table stands in the last 33 sectors.
+# The backup partition table takes the last 33 sectors.
 _TAIL = 1 * _MIB
 DISK_SIZE = 3 << 30
 
-# GRUB as the distribution signed it looks for its first configuration in EFI/<distribution> on the ESP. It is what
-# grub-install writes there, too, when an update of shim or GRUB runs it.
-_ESP_CONFIG = f"""search --no-floppy --label {LABEL_ROOT} --set=root
-set prefix=($root)'/boot/grub'
-configfile $prefix/grub.cfg
-"""
-_GRUB_CONFIG = ROOT / "templates" / "image" / "grub.cfg"
+# Where the distributions' packages put the boot loaders that Microsoft's key (shim) and their own key (GRUB) have signed.
+_SHIM = PurePosixPath("/usr/lib/shim/shimx64.efi.signed")
+_GRUB = PurePosixPath("/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed")
+_LINKS = 8  # more symbolic links in a row would be a loop
 
 
 def assemble(root: Path, recipe: Recipe, work: Path, target: Path, run: Callable[[list[str]], None]) -> None:
     """Make the qcow2 file `target` from the tree `root`.
 
-    `work` is a folder for scratch files; `run` runs a command and raises if it fails. Raise ImageError if the tree lacks the boot loader.
+    `work` is a folder for scratch files; `run` runs a command and raises if it fails. Raise ImageError if the tree lacks the
+    boot loader.
     """
-    esp = _esp_tree(root, recipe, work / "esp")
+    esp = _esp(root, recipe, work / "esp")
     (root / "boot/grub").mkdir(exist_ok=True)
-    shutil.copyfile(_GRUB_CONFIG, root / "boot/grub/grub.cfg")
-    disk, fat = work / "disk.raw", work / "esp.fat"
+    shutil.copyfile(FOLDER / "grub.cfg", root / "boot/grub/grub.cfg")
+    disk, fat, table = work / "disk.raw", work / "esp.fat", work / "table"
     with disk.open("wb") as file:
         file.truncate(DISK_SIZE)
     first = f"start={_ESP_START // _SECTOR}, size={_ESP_SIZE // _SECTOR}, type=uefi, name=esp"
-    (work / "table").write_text(f"label: gpt\n{first}\nstart={_ROOT_START // _SECTOR}, type=linux, name=root\n")
-    run(["sh", "-c", 'exec sfdisk --quiet "$1" <"$2"', "sfdisk", str(disk), str(work / "table")])
+    table.write_text(f"label: gpt\n{first}\nstart={_ROOT_START // _SECTOR}, type=linux, name=root\n")
+    run(["sh", "-c", 'exec sfdisk --quiet "$1" <"$2"', "sfdisk", str(disk), str(table)])
     run(["mkfs.vfat", "-F", "32", "-n", LABEL_ESP, "-C", str(fat), str(_ESP_SIZE // 1024)])
     run(["mcopy", "-s", "-i", str(fat), str(esp / "EFI"), "::"])
     run(["dd", f"if={fat}", f"of={disk}", "bs=1M", f"seek={_ESP_START // _MIB}", "conv=notrunc", "status=none"])
@@ -57,20 +56,32 @@ def assemble(root: Path, recipe: Recipe, work: Path, target: Path, run: Callable
     run(["qemu-img", "convert", "-O", "qcow2", str(disk), str(target)])
 
 
-def _esp_tree(root: Path, recipe: Recipe, esp: Path) -> Path:
-    shim = root / "usr/lib/shim/shimx64.efi.signed"
-    grub = root / "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"
-    for loader in (shim, grub):
-        if not loader.exists():
-            raise ImageError(
-                f"the packages of {recipe.distribution} {recipe.suite} brought no {loader.relative_to(root)}",
-                "please report this; a published image works meanwhile",
-            )
+def _esp(root: Path, recipe: Recipe, esp: Path) -> Path:
+    """The content of the EFI system partition.
+
+    Firmware starts EFI/BOOT/BOOTX64.EFI from a disk that it has no boot entry for; shim starts the GRUB beside it; and that
+    GRUB, as the distribution signed it, reads EFI/<distribution>/grub.cfg.
+    """
     boot, own = esp / "EFI/BOOT", esp / "EFI" / recipe.distribution
     boot.mkdir(parents=True)
     own.mkdir()
-    # EFI/BOOT/BOOTX64.EFI is what firmware starts from a disk it has no boot entry for.
-    shutil.copyfile(shim, boot / "BOOTX64.EFI")
-    shutil.copyfile(grub, boot / "grubx64.efi")
-    (own / "grub.cfg").write_text(_ESP_CONFIG)
+    for signed, name in ((_SHIM, "BOOTX64.EFI"), (_GRUB, "grubx64.efi")):
+        loader = _inside(root, signed)
+        if not loader.is_file():
+            raise ImageError(
+                f"the packages of {recipe.distribution} {recipe.suite} brought no {signed}",
+                "name a published image in the host file instead, like ubuntu-24.04",
+            )
+        shutil.copyfile(loader, boot / name)
+    shutil.copyfile(FOLDER / "esp.cfg", own / "grub.cfg")
     return esp
+
+
+def _inside(root: Path, path: PurePosixPath) -> Path:
+    """Where `path` is when `root` is /; Ubuntu's shim is an absolute symbolic link, which must not leave the tree."""
+    for _ in range(_LINKS):
+        outside = root / path.relative_to("/")
+        if not outside.is_symlink():
+            break
+        path = PurePosixPath(os.path.normpath(path.parent / outside.readlink()))
+    return root / path.relative_to("/")

@@ -18,11 +18,12 @@ from swarm.paths import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["FILES", "LABEL_ESP", "LABEL_ROOT", "Recipe", "this_machine"]
+__all__ = ["FOLDER", "LABEL_ESP", "LABEL_ROOT", "UNUSED_UNITS", "Recipe", "files", "this_machine"]
 
-FILES = ROOT / "templates" / "image" / "root"
+FOLDER = ROOT / "templates" / "image"
+_FILES = FOLDER / "root"
 
-# The names by which GRUB, the kernel and fstab find the two file systems; FAT allows 11 characters.
+# The names by which GRUB, the kernel and fstab (all in templates/image) find the two file systems; FAT allows 11 characters.
 LABEL_ROOT = "swarm-root"
 LABEL_ESP = "SWARM-ESP"
 
@@ -42,6 +43,9 @@ _OF = {
     "debian": "linux-image-amd64 systemd-resolved netplan.io",
     "ubuntu": "linux-image-generic systemd-resolved netplan.io ubuntu-keyring",
 }
+
+# They look after LVM volumes, of which this image has none.
+UNUSED_UNITS = ("e2scrub_all.timer", "e2scrub_reap.service")
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,10 @@ class Recipe:
     @cached_property
     def identity(self) -> str:
         """16 hexadecimal digits that change when anything of the recipe does."""
-        digest = hashlib.sha256(
-            repr((_GENERATION, self.distribution, self.version, self.suite, self.packages, LABEL_ROOT, LABEL_ESP)).encode()
-        )
-        for path in files():
+        digest = hashlib.sha256(repr((_GENERATION, self, self.packages, UNUSED_UNITS, LABEL_ROOT, LABEL_ESP)).encode())
+        for path in sorted(path for path in FOLDER.rglob("*") if path.is_file()):
             executable = bool(path.stat().st_mode & stat.S_IXUSR)
-            digest.update(repr((str(path.relative_to(FILES)), executable, path.read_bytes())).encode())
+            digest.update(repr((str(path.relative_to(FOLDER)), executable, path.read_bytes())).encode())
         return digest.hexdigest()[:16]
 
     @property
@@ -79,9 +81,9 @@ class Recipe:
         return f"{self.name}-{self.identity}.qcow2"
 
 
-def files() -> list[Path]:
-    """Return the files that go into an image, sorted; each one's place in the image is its path below FILES."""
-    return sorted(path for path in FILES.rglob("*") if path.is_file())
+def files() -> dict[str, Path]:
+    """Return the files that are in the image before the packages are, by their path in the image, without the first slash."""
+    return {str(path.relative_to(_FILES)): path for path in sorted(_FILES.rglob("*")) if path.is_file()}
 
 
 def this_machine() -> Recipe:

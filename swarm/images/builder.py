@@ -1,0 +1,195 @@
+"""The half of an image's build that runs as root: `python -m swarm.images.builder TARGET UID:GID`.
+
+It writes one JSON object per line to stdout: {"phase": …}, {"line": …} (what the running program said last), and at the end
+{"error": …, "hint": …} or {"done": true}. It ends when its stdin does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swarm.errors import ImageError, SwarmError
+from swarm.images import disk, recipe, sources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Builder", "main", "workspace"]
+
+_PREFIX = ".build-"
+_LINES = 12  # of a failing program's last words
+_WIDTH = 100  # of a line that is shown while a program runs
+_STALE = 3600  # seconds after which a finished file that nobody took over is left over
+
+_HINTS = {
+    "No space left": "make room, or move the cache with SWARM_CACHE",
+    "Temporary failure resolving": "this machine cannot reach its package mirror: look at its network and DNS",
+    "Could not connect": "this machine cannot reach its package mirror: look at its network",
+    "Could not resolve": "this machine cannot reach its package mirror: look at its network and DNS",
+    "Unable to locate package": "this machine's apt sources lack the package: look at /etc/apt/sources.list.d",
+    "NO_PUBKEY": "this machine's apt sources are signed by a key that it does not have",
+    "Hash Sum mismatch": "the package mirror is being updated, or something on the way changes its files: try again in some minutes",
+}
+
+
+class Builder:
+    """Builds in `work`, a folder that is removed afterwards."""
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+
+    def run(self, argv: list[str]) -> None:
+        """Run a program, passing on what it says line by line. Raise ImageError with its last lines if it fails."""
+        last: deque[str] = deque(maxlen=_LINES)
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        env = {**os.environ, "TMPDIR": str(self.work), "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "PATH": path}
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        with subprocess.Popen(argv, **pipes, text=True, errors="replace", env=env) as process:  # type: ignore[call-overload]
+            for line in process.stdout:
+                if text := line.strip():
+                    last.append(text)
+                    _send(line=text[:_WIDTH])
+        if process.returncode:
+            said = "".join(f"\n    {line}" for line in last)
+            hint = next((hint for words, hint in _HINTS.items() if words in said), "the lines above tell where; often a second try helps")
+            raise ImageError(f"{argv[0]} failed with status {process.returncode}; it said last:{said}", hint)
+
+    def build(self, what: recipe.Recipe) -> Path:
+        """Return the finished qcow2 file in `work`."""
+        _send(phase="packages")
+        root, target = self.work / "root", self.work / "image.qcow2"
+        apt = sources.of_this_machine(what.distribution, what.suite, self.work)
+        self.run(self.bootstrap(what, apt, root))
+        _send(phase="settings")
+        self.settle(root, apt)
+        _send(phase="disk")
+        disk.assemble(root, what, self.work, target, self.run)
+        return target
+
+    def bootstrap(self, what: recipe.Recipe, apt: sources.Sources, root: Path) -> list[str]:
+        """Return the command that installs the packages into the folder `root`."""
+        argv = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory", f"--include={','.join(what.packages)}"]
+        argv += [f"--aptopt={option}" for option in apt.build_options]
+        # Only while the image is built; the guest's later packages come whole. Firmware drives hardware that a VM does not have.
+        argv += [f"--dpkgopt=path-exclude={path}/*" for path in ("/usr/share/man", "/usr/share/locale", "/usr/share/doc")]
+        argv += [f"--dpkgopt=path-exclude={path}/*" for path in ("/lib/firmware", "/usr/lib/firmware")]
+        argv += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
+        argv += [f'--setup-hook=cp -a {shlex.quote(str(self.stage()))}/. "$1"/']
+        # Updates of shim and GRUB shall also reach EFI/BOOT, from where the image boots.
+        preseed = shlex.quote("grub-efi-amd64 grub2/force_efi_extra_removable boolean true")
+        argv += [f'--essential-hook=echo {preseed} | chroot "$1" debconf-set-selections', what.suite, str(root)]
+        for name, text in (("machine.list", apt.lines), ("machine.sources", apt.stanzas)):
+            if text:
+                (self.work / name).write_text(text)
+                argv.append(str(self.work / name))
+        return argv
+
+    def stage(self) -> Path:
+        """Return a tree of the recipe's files that belongs to root, whoever the checkout belongs to."""
+        stage = self.work / "stage"
+        for inside, path in recipe.files().items():
+            copy = stage / inside
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+            copy.chmod(0o755 if os.access(path, os.X_OK) else 0o644)
+        return stage
+
+    def settle(self, root: Path, apt: sources.Sources) -> None:
+        """Put right what the packages and mmdebstrap have left in the tree."""
+        for key in apt.keys:
+            inside = root / key.relative_to("/")
+            if not inside.exists():
+                inside.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(key, inside)
+                inside.chmod(0o644)
+        for options in ("etc/apt/apt.conf.d/99mmdebstrap", "etc/dpkg/dpkg.cfg.d/99mmdebstrap"):
+            (root / options).unlink(missing_ok=True)
+        if apt.guest_options:
+            (root / "etc/apt/apt.conf.d/90machine").write_text("".join(f"{option};\n" for option in apt.guest_options))
+        # Every guest makes its own host keys (cloud-init does it) and machine id; an empty file, unlike none, spares it
+        # systemd's presets at the first boot. mmdebstrap has copied this machine's name.
+        for key in (root / "etc/ssh").glob("ssh_host_*"):
+            key.unlink()
+        (root / "etc/machine-id").write_text("")
+        (root / "etc/hostname").write_text("localhost\n")
+        for log in (log for log in (root / "var/log").rglob("*") if log.is_file()):
+            log.unlink()
+        self.run(["chroot", str(root), "passwd", "--quiet", "--lock", "root"])
+        self.run(["chroot", str(root), "systemctl", "--quiet", "disable", *recipe.UNUSED_UNITS])
+
+
+@contextmanager
+def workspace(folder: Path) -> Iterator[Path]:
+    """Make a folder inside `folder` that is removed at the end, and remove those of builders that died.
+
+    A builder that lives holds the lock of its workspace.
+    """
+    for old in folder.glob(f"{_PREFIX}*"):
+        with (old / "lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(old)
+    for old in folder.glob(".built-*.new"):
+        if time.time() - old.stat().st_mtime > _STALE:
+            old.unlink()
+    work = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
+    with (work / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        work.chmod(0o755)  # apt fetches as the user _apt
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work)
+
+
+def main(argv: list[str]) -> int:
+    """Build the image of this machine's recipe as the file argv[0], which will belong to argv[1], a `uid:gid`."""
+    target, (uid, gid) = Path(argv[0]), (int(number) for number in argv[1].split(":"))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # /proc of the new PID namespace; where it may not be mounted, the programs make do with the old one.
+    subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=False, capture_output=True)
+    try:
+        with workspace(target.parent) as work:
+            image = Builder(work).build(recipe.this_machine())
+            os.chown(image, uid, gid)
+            image.chmod(0o644)
+            image.replace(target)
+    except SwarmError as error:
+        _send(error=error.message, hint=error.hint)
+        return 1
+    except OSError as error:
+        _send(error=f"the image cannot be built: {error}", hint=next((hint for words, hint in _HINTS.items() if words in str(error)), None))
+        return 1
+    _send(done=True)
+    return 0
+
+
+def _end_with_parent() -> None:
+    """Wait until stdin ends, then end at once. This is the PID namespace's first process: the kernel ends the others with it."""
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+def _send(**report: object) -> None:
+    sys.stdout.write(json.dumps(report) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
