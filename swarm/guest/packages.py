@@ -66,7 +66,7 @@ def packages(
             return None
         install = f"apt install --no-install-recommends -- {quote(*needed)}"
         # Lists that are too old lead to packages that are gone: fetch them and try once more.
-        first = "" if "\nlists" in f"\n{fact}" and not upgrade else "apt update\n"
+        first = "" if "\nlists" in f"\n{fact}" and not upgrade and not _read(fact)[2] else "apt update\n"
         return f"dpkg --configure -a\n{first}{install} || {{ apt update && {install}; }}"
 
     def refuse(fact: str) -> str | None:
@@ -159,7 +159,7 @@ key_fact {quote(key_path, repository.key_url)}
 
     def apply(fact: str) -> str | None:
         known = _words(fact)
-        right = known["sources"] == _sum(content(fact)) and known["pin"] == (_sum(pin))
+        right = known["sources"] == _sum(content(fact)) and known["pin"] == (_sum(pin) if pin else "")
         if known.get("key") and right:
             return None
         files = [f"printf '%s' {quote(base64.b64encode(key(fact)).decode())} | base64 -d | put {quote(key_path)} 644 root root"]

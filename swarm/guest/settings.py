@@ -66,31 +66,34 @@ class InstallSettings(_Part):
     """`openclaw:` of a host file: what `inv install` makes."""
 
     install_mode: Literal["release", "development"] = Field(
-        "release", description="'release' installs the npm package, 'development' builds a git checkout."
+        default="release", description="'release' installs the npm package, 'development' builds a git checkout."
     )
     version: Annotated[str, Field(pattern=r"^\d[0-9A-Za-z.+-]*$")] | None = Field(
-        None, description="The exact OpenClaw version; it goes before channel."
+        default=None, description="The exact OpenClaw version; it goes before channel."
     )
     channel: Word = Field(
-        "latest", description="The npm dist-tag that is resolved once, shown, and recorded in the guest; `--upgrade` resolves it anew."
+        default="latest",
+        description="The npm dist-tag that is resolved once, shown, and recorded in the guest; `--upgrade` resolves it anew.",
     )
-    user: Account = Field("openclaw", description="The account that OpenClaw runs as.")
-    port: Annotated[int, Field(ge=1024, le=65535)] = Field(18789, description="The gateway's port, on loopback only.")
-    ssh_keys: tuple[str, ...] = Field((), description="Public keys that may log in as that user.")
-    config: Path | None = Field(None, description="An openclaw.json on this computer that a guest without one starts from.")
+    user: Account = Field(default="openclaw", description="The account that OpenClaw runs as.")
+    port: Annotated[int, Field(ge=1024, le=65535)] = Field(default=18789, description="The gateway's port, on loopback only.")
+    ssh_keys: tuple[str, ...] = Field(default=(), description="Public keys that may log in as that user.")
+    config: Path | None = Field(default=None, description="An openclaw.json on this computer that a guest without one starts from.")
     nodejs_version: Annotated[str, AfterValidator(_node)] = Field(
-        "24.x", description="A Node release line like 24.x, or one version of it."
+        default="24.x", description="A Node release line like 24.x, or one version of it."
     )
-    nodejs_source: Literal["nodesource", "npm", "distribution"] = Field("nodesource", description="Where Node comes from.")
-    docker_source: Literal["docker.com", "distribution"] = Field("docker.com", description="Where Docker comes from.")
+    nodejs_source: Literal["nodesource", "npm", "distribution"] = Field(default="nodesource", description="Where Node comes from.")
+    docker_source: Literal["docker.com", "distribution"] = Field(default="docker.com", description="Where Docker comes from.")
     tailscale_enabled: bool = Field(default=False, description="Install Tailscale and join its network.")
     tailscale_authkey_env: Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")] = Field(
-        "TAILSCALE_AUTHKEY", description="The environment variable that holds the auth key."
+        default="TAILSCALE_AUTHKEY", description="The environment variable that holds the auth key."
     )
-    tailscale_authkey_file: Path | None = Field(None, description="A file that holds the auth key; it goes before the variable.")
-    repo_url: str = Field("https://github.com/openclaw/openclaw.git", description="For install_mode development: what is cloned.")
-    repo_branch: Word = Field("main", description="For install_mode development: which branch.")
-    sources: dict[Literal["nodesource", "docker", "tailscale"], Source] = Field({}, description="Mirrors of the vendors' apt repositories.")
+    tailscale_authkey_file: Path | None = Field(default=None, description="A file that holds the auth key; it goes before the variable.")
+    repo_url: str = Field(default="https://github.com/openclaw/openclaw.git", description="For install_mode development: what is cloned.")
+    repo_branch: Word = Field(default="main", description="For install_mode development: which branch.")
+    sources: dict[Literal["nodesource", "docker", "tailscale"], Source] = Field(
+        default={}, description="Mirrors of the vendors' apt repositories."
+    )
 
     @property
     def home(self) -> str:
@@ -182,8 +185,8 @@ class Share(_Part):
 class Customize(_Part):
     """`guest:` of a host file: what `inv customize` sets."""
 
-    swappiness: Annotated[int, Field(ge=0, le=200)] = Field(10, description="vm.swappiness, 0 to 200.")
+    swappiness: Annotated[int, Field(ge=0, le=200)] = Field(default=10, description="vm.swappiness, 0 to 200.")
     timezone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$")] = Field(
-        "Etc/UTC", description="A name of the time zone database, like Europe/Berlin."
+        default="Etc/UTC", description="A name of the time zone database, like Europe/Berlin."
     )
-    customize: tuple[Item, ...] = Field((), description="Files, sysctls, packages and commands of your own.")
+    customize: tuple[Item, ...] = Field(default=(), description="Files, sysctls, packages and commands of your own.")
