@@ -70,16 +70,19 @@ def _unpacked() -> Path | None:
 
 
 class Sshd:
-    """One server. Given a folder of its own and the public keys that may log in as USER."""
+    """One server. Given a folder of its own and the public keys that may log in as USER.
 
-    def __init__(self, folder: Path, authorized: Sequence[str], host_key: str | None = None, options: str = "") -> None:
+    `within` is the process in whose network it listens, if that is another one than ours.
+    """
+
+    def __init__(self, folder: Path, authorized: Sequence[str], host_key: str | None = None, within: int | None = None) -> None:
         self.folder = folder
         self.private, self.public = ssh.keypair("host") if host_key is None else (host_key, "")
         self.run = folder / "run"
         (self.run / "sshd").mkdir(parents=True)
         self._write("host_key", self.private, 0o600)
         self._write("authorized_keys", "".join(f"{key}\n" for key in authorized), 0o600)
-        self.options = options
+        self.within = within
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -110,20 +113,17 @@ class Sshd:
         if os.geteuid() == 0:
             self._accounts()
             wrap = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _INSIDE, "sh", str(self.folder), str(unpacked or "")]
-            program = [*wrap, *program]
+            enter = ["nsenter", f"--net=/proc/{self.within}/ns/net"] if self.within else []
+            program = [*enter, *wrap, *program]
         libraries = f"{unpacked}/lib/x86_64-linux-gnu:{unpacked}/usr/lib/x86_64-linux-gnu"
         environment = {**os.environ, **({"LD_LIBRARY_PATH": libraries} if unpacked else {})}
         self._process = subprocess.Popen(program, env=environment, stdin=subprocess.DEVNULL)
         limit = time.monotonic() + _WITHIN
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                assert self._process.poll() is None, "sshd ended at once"
-                assert time.monotonic() < limit, "sshd does not come up"
-                time.sleep(0.01)
-            else:
-                return self
+        while not (self.folder / "log").exists() or "Server listening on" not in self.log():
+            assert self._process.poll() is None, "sshd ended at once"
+            assert time.monotonic() < limit, "sshd does not come up"
+            time.sleep(0.01)
+        return self
 
     def __exit__(self, *_: object) -> None:
         if self._process:
@@ -147,7 +147,6 @@ class Sshd:
             "MaxStartups 200",
             "LogLevel DEBUG1",
             *(["PerSourcePenalties no"] if newer else []),  # OpenSSH 9.8: refused logins would shut the tests out
-            self.options,
         ]
         return "\n".join(lines) + "\n"
 

@@ -72,14 +72,14 @@ class Embedded:
             raise Unfit(f"the path {self._socket} is too long for a Unix socket", "set SWARM_STATE to a folder with a shorter path")
         private_dir(self.state.parent)
         argv = [sys.executable, "-I", str(ROOT / "swarm/embedded/host.py"), "start", str(self.state), str(os.getuid()), str(os.getgid())]
-        done = subprocess.run(as_root(argv), stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(as_root(argv), capture_output=True, text=True, check=False)
         if done.returncode:
             words = done.stderr.strip().splitlines() or ["no reason given"]
             raise Unfit(
                 f"the embedded hypervisor does not start: {words[-1]}",
                 f"./inv doctor checks this machine; all it said is in {self.state}/host.log",
             )
-        return True
+        return done.stdout == "started\n"  # another command may have been faster
 
     def stop(self) -> bool:
         """Stop it, and everything that runs in it, at once; return whether it ran."""

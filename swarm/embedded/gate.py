@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Closed", "ask", "connect", "serve"]
 
 _LONGEST = 4096  # bytes of a request or an answer; both are a short line of JSON
+_PATIENCE = 10.0  # seconds for an answer that takes a millisecond on a quiet machine
 
 
 class Closed(OSError):
@@ -68,9 +69,13 @@ def _answer(client: socket.socket, stop: Callable[[], None]) -> None:
                 client.sendall(json.dumps({"errno": error.errno, "error": error.strerror or "timed out"}).encode())
 
 
-def ask(path: Path | str, request: dict[str, Any]) -> list[int]:
-    """Send a request to the gate at `path`; return the file descriptors that came back. Raise Closed, or OSError as seen inside."""
+def ask(path: Path | str, request: dict[str, Any], limit: float = _PATIENCE) -> list[int]:
+    """Send a request to the gate at `path`; return the file descriptors that came back.
+
+    Raise Closed if nobody answers within `limit` seconds, or OSError as seen inside.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(limit)
         try:
             client.connect(str(path))
             client.sendall(json.dumps(request).encode())
@@ -89,7 +94,7 @@ def ask(path: Path | str, request: dict[str, Any]) -> list[int]:
 
 def connect(path: Path | str, host: str, port: int, limit: float) -> socket.socket:
     """Return a TCP connection to `host`:`port` inside, made within `limit` seconds. Raise Closed or OSError."""
-    (descriptor,) = ask(path, {"connect": [host, port, limit]})
+    (descriptor,) = ask(path, {"connect": [host, port, limit]}, limit + _PATIENCE)
     made = socket.socket(fileno=descriptor)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # paramiko sets none, and stalls 40 ms at a time without
     return made

@@ -227,28 +227,43 @@ def serve(state: Path, uid: int, gid: int) -> int:
 
 
 def start(state: Path, uid: int, gid: int) -> int:
-    """Start everything and return 0 once the gate answers, or 1 with the reason on standard error."""
+    """Start everything and return 0 once the gate answers, or 1 with the reason on standard error.
+
+    "started" on standard output tells that it did not run before.
+    """
     state.mkdir(parents=True, exist_ok=True)
     (state / "run").mkdir(exist_ok=True)
-    with (state / "start.lock").open("w") as lock, (state / "alive.lock").open("w") as alive, (state / "host.log").open("wb") as log:
+    door = state / "run/gate.sock"
+    limit = time.monotonic() + READY_WITHIN
+    with (state / "start.lock").open("w") as lock, (state / "alive.lock").open("w") as alive:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        door = state / "run/gate.sock"
-        with contextlib.suppress(gate.Closed):
-            gate.ask(door, {"ping": True})
-            return 0
         # Held by unshare until everything in the namespaces is gone; whoever stops us waits for it, and so does a new start.
-        fcntl.flock(alive, fcntl.LOCK_EX)
-        argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
-        argv += [sys.executable, "-I", __file__, "init", str(state), str(uid), str(gid)]
-        process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=[alive.fileno()]
-        )
-        limit = time.monotonic() + READY_WITHIN
-        while time.monotonic() < limit and process.poll() is None:
+        # The one that holds it may also be about to answer: started by a command that was killed meanwhile.
+        while True:
             with contextlib.suppress(gate.Closed):
                 gate.ask(door, {"ping": True})
                 return 0
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if time.monotonic() > limit:
+                sys.stderr.write("an older one neither answers nor ends\n")
+                return 1
             time.sleep(0.02)
+        return _launch(state, uid, gid, alive.fileno(), limit)
+
+
+def _launch(state: Path, uid: int, gid: int, alive: int, limit: float) -> int:
+    with (state / "host.log").open("wb") as log:
+        argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+        argv += [sys.executable, "-I", __file__, "init", str(state), str(uid), str(gid)]
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=[alive])
+    while time.monotonic() < limit and process.poll() is None:
+        with contextlib.suppress(gate.Closed):
+            gate.ask(state / "run/gate.sock", {"ping": True})
+            sys.stdout.write("started\n")
+            return 0
+        time.sleep(0.02)
     process.kill()
     words = (state / "host.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
     sys.stderr.write("\n".join(words[-5:] or ["it did not answer within 30 seconds"]) + "\n")

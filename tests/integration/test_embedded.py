@@ -1,0 +1,252 @@
+"""The embedded hypervisor starts once, ends whole, and leaves the machine as it was."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from swarm.embedded import Embedded
+from swarm.embedded.client import as_root
+from swarm.errors import Unfit
+from swarm.hypervisor.connection import Libvirt
+from swarm.hypervisor.network import Network
+from swarm.paths import ROOT
+from swarm.vm import desired
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.usefixtures("able")
+
+LIMIT = 20.0  # seconds for what takes a fraction of one on a quiet machine
+
+
+@pytest.fixture
+def own(base: Path) -> Iterator[Embedded]:
+    """An embedded hypervisor of the test's own, not started."""
+    state = base / f"e{sum(1 for _ in base.iterdir())}"
+    state.mkdir()
+    made = Embedded(state)
+    yield made
+    made.stop()
+
+
+def first_process(embedded: Embedded) -> int:
+    """The process that answers at the gate: the first one of the namespaces."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(embedded.door))
+        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return int(struct.unpack("3i", credentials)[0])
+
+
+def inside(first: int) -> set[int]:
+    """Every process in the namespace of `first`."""
+    space, found = Path(f"/proc/{first}/ns/pid").readlink(), set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "ns/pid").readlink() == space:
+                found.add(int(process.name))
+        except OSError:  # it ended meanwhile
+            continue
+    return found
+
+
+def alive(processes: set[int]) -> set[int]:
+    """Those that still run; one that waits to be reaped does not."""
+    found = set()
+    for process in processes:
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state != "Z":
+            found.add(process)
+    return found
+
+
+def test_it_starts_once_and_stops_once(own: Embedded) -> None:
+    """Start and stop say whether they did anything, and what was stopped starts again with what it had."""
+    assert (own.exists, own.running, own.stop()) == (False, False, False)
+    assert (own.start(), own.start(), own.running, own.exists) == (True, False, True, True)
+    with Libvirt("embedded", own) as connection:
+        Network(connection, "kept").define(desired.network_xml("kept"))
+        assert not connection.started
+    assert (own.stop(), own.stop(), own.running, own.exists) == (True, False, False, True)
+    with Libvirt("embedded", own) as connection:
+        assert connection.started
+        assert connection.local
+        assert Network(connection, "kept").exists
+
+
+def test_two_commands_at_once_start_one(own: Embedded) -> None:
+    """Two processes that start it at the same time share one hypervisor, and exactly one of them started it."""
+    code = "import sys; from pathlib import Path; from swarm.embedded import Embedded; print(Embedded(Path(sys.argv[1])).start())"
+    argv = [sys.executable, "-c", code, str(own.state.parent)]
+    starters = [subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert sorted(starter.communicate()[0] for starter in starters) == ["False\n", "False\n", "True\n"]
+    assert own.running
+    daemons = [process for process in inside(first_process(own)) if Path(f"/proc/{process}/comm").read_text() == "libvirtd\n"]
+    assert len(daemons) == 1
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_nothing_outlives_its_first_process(own: Embedded, how: str) -> None:
+    """When it is stopped, or its first process killed outright, every process in it is gone, libvirt's helpers too."""
+    own.start()
+    with Libvirt("embedded", own) as connection:
+        network = Network(connection, "default")
+        network.define(desired.network_xml("default"))
+        network.activate()  # so that there is a helper: dnsmasq
+    first = first_process(own)
+    everything = inside(first)
+    names = {Path(f"/proc/{process}/comm").read_text().strip() for process in everything}
+    assert {"libvirtd", "dnsmasq"} <= names
+    if how == "stop":
+        own.stop()
+    else:
+        os.kill(first, signal.SIGKILL)
+    limit = time.monotonic() + LIMIT
+    while alive(everything):
+        assert time.monotonic() < limit, alive(everything)
+        time.sleep(0.01)
+    assert not own.running
+    assert own.start()
+
+
+def test_a_start_that_was_killed_is_no_obstacle(own: Embedded) -> None:
+    """Whoever kills the command in the middle of a start can start again at once."""
+    argv = [sys.executable, "-I", str(ROOT / "swarm/embedded/host.py"), "start", str(own.state), "0", "0"]
+    with subprocess.Popen(argv, start_new_session=True) as starter:
+        while not (own.state / "alive.lock").exists():
+            time.sleep(0.001)
+        starter.kill()
+    own.start()
+    assert own.running
+    with Libvirt("embedded", own) as connection:
+        assert connection.raw.isAlive()
+
+
+def test_it_is_not_stopped_while_somebody_uses_it(own: Embedded) -> None:
+    """Another command's connection keeps it alive, and the last one to leave may stop it; who finds work in it does not."""
+    own.start()
+    with own.use():
+        assert own.stop_if(lambda: True) is False
+        assert own.running
+    assert own.stop_if(lambda: False) is False
+    assert own.running
+    assert own.stop_if(lambda: True) is True
+    assert not own.running
+
+
+def machine() -> dict[str, str]:
+    """What of this machine a hypervisor would change, if it were not kept apart."""
+
+    def told(*argv: str) -> str:
+        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout if shutil.which(argv[0]) else ""
+
+    def interesting(text: str) -> str:
+        return "\n".join(
+            line for line in text.splitlines() if re.search(r"virbr|vnet|192\.168\.122|169\.254\.53|LIBVIRT|swarm-[^/]*/e", line)
+        )
+
+    folders = ("/etc/libvirt", "/run/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt", "/run/dbus", "/dev/kvm")
+    return {
+        "files": told("find", *folders, "-printf", "%p %s %m %u %T@\n"),
+        "addresses": interesting(told("ip", "-o", "address")),
+        "routes": interesting(told("ip", "route")),
+        "iptables": interesting(told("iptables-save")),
+        "nftables": interesting(told("nft", "list", "ruleset")),
+        "mounts": interesting(Path("/proc/self/mountinfo").read_text()),
+        "forwarding": Path("/proc/sys/net/ipv4/ip_forward").read_text(),
+        "network namespaces": interesting(told("ip", "netns")),
+    }
+
+
+def test_the_machine_is_as_it_was(own: Embedded) -> None:
+    """With a network and its DHCP server running inside, and after the end, nothing of the machine's own is changed."""
+    before = machine()
+    own.start()
+    with Libvirt("embedded", own) as connection:
+        network = Network(connection, "default")
+        network.define(desired.network_xml("default"))
+        network.activate()
+        rules = subprocess.run(
+            ["nsenter", f"--net=/proc/{first_process(own)}/ns/net", "iptables-save"], capture_output=True, text=True, check=True
+        )
+        assert "LIBVIRT" in rules.stdout  # inside, there is something that could have been outside
+        during = machine()
+    own.stop()
+    assert during == before
+    assert machine() == before
+
+
+def test_nobody_else_may_ask(own: Embedded) -> None:
+    """Another user reaches neither the gate nor libvirt: the folder is closed, and behind it each socket is as well."""
+    own.start()
+    sockets = [own.door, own.state / "run" / "libvirt-sock"]
+    code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+
+    def refusals() -> list[bool]:
+        argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", code]
+        tried = [subprocess.run([*argv, str(path)], capture_output=True, text=True, check=False, cwd="/") for path in sockets]
+        return [attempt.returncode == 1 and "PermissionError" in attempt.stderr for attempt in tried]
+
+    assert own.state.parent.stat().st_mode & 0o777 == 0o700
+    assert refusals() == [True, True]
+    for folder in (own.state.parent, own.state, own.state / "run"):
+        folder.chmod(0o755)
+    assert refusals() == [True, True]
+
+
+def test_a_path_too_long_for_a_socket_is_a_sentence(tmp_path: Path) -> None:
+    """A state folder whose name is too long is told so, before anything is made."""
+    state = tmp_path / ("long" * 30)
+    with pytest.raises(Unfit, match="is too long for a Unix socket") as caught:
+        Embedded(state).start()
+    assert caught.value.hint == "set SWARM_STATE to a folder with a shorter path"
+    assert not state.exists()
+
+
+def test_a_start_that_fails_says_why(own: Embedded) -> None:
+    """If something in the way keeps it from starting, its own last words are the reason, and no process stays."""
+    own.state.mkdir()
+    (own.state / "etc").write_text("in the way", encoding="utf-8")
+    with pytest.raises(Unfit, match="the embedded hypervisor does not start: ") as caught:
+        own.start()
+    assert "File exists" in caught.value.message
+    assert caught.value.hint
+    assert str(own.state / "host.log") in caught.value.hint
+    (own.state / "etc").unlink()
+    assert own.start()
+
+
+def test_others_become_root_by_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root starts it as it is, everybody else through sudo."""
+    assert as_root(["x"]) == ["x"]
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert as_root(["x"]) == ["sudo", "--", "x"]
+
+
+def test_its_logs_are_at_hand(own: Embedded) -> None:
+    """The last lines of a log can be shown; a log that is not there has none."""
+    own.state.mkdir()
+    (own.state / "host.log").write_text("1\n2\n3\n", encoding="utf-8")
+    assert own.log_tail("host.log", 2) == ["2", "3"]
+    assert own.log_tail("log/none") == []
+
+
+def test_what_is_not_running_cannot_be_reached(own: Embedded) -> None:
+    """Without a running hypervisor a connection inside fails at once, as a refused one does."""
+    with pytest.raises(OSError, match="no answer at"):
+        own.connect("192.168.122.1", 22)
