@@ -113,16 +113,16 @@ class Pool:
                     _send(stream, chunk)
                     sent += len(chunk)
                     progress(sent)
+                _check_sent(name, sent, size)
                 stream.finish()
                 self.raw.refresh()
-                made = _whole(_volume(raw), size)
             except BaseException:
                 with contextlib.suppress(libvirt.libvirtError):
                     stream.abort()
                 with contextlib.suppress(libvirt.libvirtError):
                     raw.delete()
                 raise
-        return made
+            return _volume(raw)
 
     def read(self, name: str, last: int | None = None) -> bytes:
         """Return the content of a small volume, or its `last` bytes. Raise HypervisorError if there is none."""
@@ -179,10 +179,9 @@ def _volume_xml(name: str, capacity: int, kind: str, backing: str = "") -> str:
     return f"<volume><name>{escape(name)}</name>{size}<target><format type='{kind}'/></target>{backing}</volume>"
 
 
-def _whole(volume: Volume, size: int) -> Volume:
-    if volume.physical < size:
-        raise HypervisorError(f"uploading {volume.name} ended early: {volume.physical} of {size} bytes arrived", "try again")
-    return volume
+def _check_sent(name: str, sent: int, size: int) -> None:
+    if sent != size:
+        raise HypervisorError(f"uploading {name} ended early: {sent} of {size} bytes were there to be sent", "try again")
 
 
 def _send(stream: Any, data: bytes) -> None:  # noqa: ANN401 - libvirt's objects have no types

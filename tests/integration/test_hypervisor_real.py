@@ -1,0 +1,335 @@
+"""Volumes, networks and definitions in a real libvirt: the embedded hypervisor, without any VM."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import pytest
+
+from swarm.console import Deadline, Screen, Talk
+from swarm.errors import HypervisorError
+from swarm.hypervisor.domain import Domain
+from swarm.hypervisor.network import Network
+from swarm.hypervisor.storage import Pool, Volume, find_pool, make_pool
+from swarm.inventory import GIB, Host
+from swarm.paths import ROOT
+from swarm.vm import desired, fitness, seed, shape
+from swarm.vm.difference import changes
+from swarm.vm.observe import acceleration, observe
+from swarm.vm.provision import _Work, console_log, make_plan
+from tests import samples
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from swarm.embedded import Embedded
+    from swarm.hypervisor.connection import Libvirt
+    from tests.conftest import Dirs
+
+FOLDER = PurePosixPath("/var/lib/libvirt/images")
+MAC = "52:54:00:01:00:71"
+DATA = bytes(range(256)) * 4096 * 5  # 5 MiB
+
+
+@pytest.fixture
+def pool(libvirt: Libvirt) -> Iterator[Pool]:
+    """The pool that every host file of the tests names, empty."""
+    made = find_pool(libvirt, FOLDER) or make_pool(libvirt, FOLDER)
+    yield made
+    made.refresh()
+    for volume in made.volumes():
+        made.delete(volume.name)
+
+
+@pytest.fixture
+def network(libvirt: Libvirt) -> Iterator[Network]:
+    """The network that every host file of the tests names, running."""
+    made = Network(libvirt, "default")
+    if not made.exists:
+        made.define(desired.network_xml("default"))
+    made.activate()
+    yield made
+    made.release(MAC)
+
+
+@pytest.fixture
+def base_volume(pool: Pool, tmp_path: Path) -> Volume:
+    """A small qcow2 image in the pool."""
+    path = tmp_path / "base.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "1G"], check=True)
+    return pool.upload("base.qcow2", io.BytesIO(path.read_bytes()), path.stat().st_size, "qcow2")
+
+
+def test_a_pool_is_made_once(libvirt: Libvirt, embedded: Embedded) -> None:
+    """A folder becomes a pool, which is found again, started with the hypervisor, and searchable by QEMU's user but not listable."""
+    folder = PurePosixPath("/var/lib/libvirt/other/images")
+    assert find_pool(libvirt, folder) is None
+    first, second = make_pool(libvirt, FOLDER.parent / "twin" / "images"), make_pool(libvirt, folder)
+    try:
+        assert first.name != second.name
+        found = find_pool(libvirt, folder)
+        assert found
+        assert (found.name, found.volumes(), bool(found.raw.autostart())) == (second.name, [], True)
+        assert (embedded.state / "lib/other/images").stat().st_mode & 0o777 == 0o711
+        assert found.available > 0
+        found.raw.destroy()
+        found.activate()
+        assert found.raw.isActive()
+    finally:
+        for made in (first, second):
+            made.raw.destroy()
+            made.raw.undefine()
+
+
+def test_what_is_uploaded_is_what_is_there(pool: Pool) -> None:
+    """An upload arrives byte by byte, tells how far it is, and can be read back, whole or from its end."""
+    told: list[int] = []
+    made = pool.upload("data", io.BytesIO(DATA), len(DATA), "raw", told.append)
+    assert (made.name, made.physical, made.path) == ("data", len(DATA), str(FOLDER / "data"))
+    assert told == sorted(told)
+    assert told[-1] == len(DATA)
+    assert pool.read("data") == DATA
+    assert pool.read("data", 100) == DATA[-100:]
+    assert pool.read("data", 1 << 30) == DATA
+    assert pool.read("data", 0) == b""
+    assert pool.delete("data") is True
+    assert (pool.delete("data"), pool.find("data")) == (False, None)
+    with pytest.raises(HypervisorError, match="there is no data in the pool"):
+        pool.read("data")
+
+
+class Breaking(io.BytesIO):
+    """A file that fails in the middle."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(DATA)
+        self.error = error
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Fail after two MiB."""
+        if self.tell() >= 2 << 20:
+            raise self.error
+        return super().read(size)
+
+
+@pytest.mark.parametrize("error", [OSError("disk torn out"), KeyboardInterrupt(), HypervisorError("no")], ids=["error", "Ctrl-C", "ours"])
+def test_an_upload_that_breaks_leaves_nothing(pool: Pool, error: BaseException) -> None:
+    """Whatever ends an upload, Ctrl-C too, no volume stays, and the next try works."""
+    with pytest.raises(type(error)):
+        pool.upload("data", Breaking(error), len(DATA), "qcow2")
+    pool.refresh()
+    assert pool.find("data") is None
+    assert pool.upload("data", io.BytesIO(DATA), len(DATA), "qcow2").physical == len(DATA)
+
+
+@pytest.mark.parametrize("kind", ["raw", "qcow2"])
+def test_a_source_that_is_too_short_is_not_taken_for_whole(pool: Pool, kind: str) -> None:
+    """A file that shrank while it was read is an error, and leaves no volume."""
+    with pytest.raises(HypervisorError, match=f"uploading data ended early: 1000 of {len(DATA)} bytes"):
+        pool.upload("data", io.BytesIO(DATA[:1000]), len(DATA), kind)
+    pool.refresh()
+    assert pool.find("data") is None
+
+
+_UPLOADER = """
+import io, sys, time
+from pathlib import Path, PurePosixPath
+from swarm.embedded import Embedded
+from swarm.hypervisor.connection import Libvirt
+from swarm.hypervisor.storage import find_pool
+
+size = 5 << 20
+
+class Slow(io.BytesIO):
+    def read(self, count=-1):
+        if self.tell() >= 2 << 20:
+            print("half", flush=True)
+            time.sleep(600)
+        return super().read(count)
+
+with Libvirt("embedded", Embedded(Path(sys.argv[1]))) as connection:
+    find_pool(connection, PurePosixPath("/var/lib/libvirt/images")).upload(sys.argv[2], Slow(bytes(size)), size, "qcow2")
+"""
+
+
+def test_an_upload_that_was_killed_is_not_taken_for_whole(pool: Pool, embedded: Embedded) -> None:
+    """After kill -9 in the middle of an upload the volume is shorter than its name promises, and is replaced by the next run."""
+    name = desired.base_volume("ubuntu", "0" * 64, 5 << 20)
+    argv = [sys.executable, "-c", _UPLOADER, str(embedded.state.parent), name]
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as uploader:
+        assert uploader.stdout
+        assert uploader.stdout.readline() == "half\n"
+        uploader.kill()
+    pool.refresh()
+    left = pool.find(name)
+    promised = desired.base_volume_size(name)
+    assert left is None or (promised and left.physical < promised)
+    pool.delete(name)
+    assert pool.upload(name, io.BytesIO(DATA), len(DATA), "qcow2").physical == promised
+
+
+def test_a_disk_is_an_overlay_that_grows(pool: Pool, base_volume: Volume) -> None:
+    """A VM's disk holds only its differences from the base image, can grow, and never shrinks."""
+    made = pool.overlay("zap <&'.qcow2", base_volume, 60 * GIB)
+    assert made.capacity == 60 * GIB
+    assert made.physical < 1 << 20
+    told = pool.raw.storageVolLookupByName(made.name).XMLDesc()
+    assert "<backingStore>" in told
+    assert base_volume.path in told
+    pool.resize(made.name, 80 * GIB)
+    grown = pool.find(made.name)
+    assert grown
+    assert grown.capacity == 80 * GIB
+    with pytest.raises(HypervisorError, match="growing the disk"):
+        pool.resize(made.name, 10 * GIB)
+    with pytest.raises(HypervisorError, match="making the disk"):
+        pool.overlay(made.name, base_volume, GIB)  # it is there already
+
+
+def test_a_reservation_is_live_and_configured(libvirt: Libvirt, network: Network) -> None:
+    """It is added, changed and removed in both of the network's forms, and mended where only one of them has it."""
+    network.reserve(MAC, "192.168.122.182", "zap")
+    assert Network(libvirt, "default").reserved(MAC, "192.168.122.182", "zap")
+    raw = libvirt.raw.networkLookupByName("default")
+    entry = f"<host mac='{MAC}' ip='192.168.122.182'/>"
+    raw.update(2, 4, -1, entry, 1)  # delete, a DHCP host, in the running network only: as `virsh net-update --live` does
+    assert not network.reserved(MAC, "192.168.122.182", "zap")
+    network.reserve(MAC, "192.168.122.183", "zap")
+    assert network.reserved(MAC, "192.168.122.183", "zap")
+    assert raw.XMLDesc(0).count(MAC) == raw.XMLDesc(1).count(MAC) == 1
+    assert network.leases() == []
+    assert network.release(MAC) is True
+    assert network.release(MAC) is False
+    assert MAC not in raw.XMLDesc(0) + raw.XMLDesc(1)
+
+
+def test_a_stopped_network_has_one_form(libvirt: Libvirt, network: Network) -> None:
+    """What is reserved while it is stopped is there when it starts, and starting it twice is no error."""
+    raw = libvirt.raw.networkLookupByName("default")
+    raw.destroy()
+    network.reserve(MAC, "192.168.122.182", "zap")
+    assert (network.active, network.leases()) == (False, [])
+    network.activate()
+    network.activate()
+    assert network.active
+    assert raw.autostart()
+    assert network.reserved(MAC, "192.168.122.182", "zap")
+
+
+@pytest.fixture
+def zap(dirs: Dirs, tmp_path: Path) -> Host:
+    """The reference host, in the embedded hypervisor, with a share that is there."""
+    assert dirs.hosts.is_dir()
+    return samples.host(uri="embedded", source=str(tmp_path))
+
+
+def test_this_machine_can_run_the_vm(libvirt: Libvirt, zap: Host) -> None:
+    """With swarm's packages installed, nothing that the domain needs is missing."""
+    assert fitness.missing(libvirt, "qemu") == []
+    assert acceleration(zap, libvirt) in {"qemu", "kvm"}
+
+
+@pytest.fixture
+def work(libvirt: Libvirt, zap: Host, pool: Pool, network: Network, base_volume: Volume) -> Iterator[_Work]:
+    """A provision of zap that has come to the point where the image is in the pool and the disk is made."""
+    assert network.active
+    pool.overlay(zap.vm.disk_path.name, base_volume, zap.vm.disk_size)
+    yield _Work(zap, libvirt, Talk(Screen(), quiet=True), observe(zap, libvirt), Deadline(60))
+    if domain := Domain.find(libvirt, zap.vm.domain):
+        domain.undefine()
+
+
+REST = ["▸ start", "▸ first boot: wait until the guest is ready, then eject and delete the seed"]
+
+
+def test_the_reference_vm_is_defined_and_stays_so(libvirt: Libvirt, zap: Host, work: _Work, pool: Pool) -> None:
+    """Libvirt takes zap's own host file, checked against its schema; a second look finds only the start left to do."""
+    for key in ("reservation", "host_key", "seed", "domain", "autostart"):
+        work.apply(key)
+    plan, seen = make_plan(zap, libvirt)
+    assert [change.line() for change in plan] == REST
+    assert seen.domain
+    assert seen.domain.note
+    assert (seen.domain.note.host_key, seen.domain.note.image, seen.domain.kind) == (seen.pinned, zap.vm.image, seen.kind)
+    assert (seen.reserved, seen.domain.autostart, seen.domain.disk) == (True, True, str(zap.vm.disk_path))
+    assert seen.domain.seed == str(FOLDER / "swarm-zap-seed.iso")
+    assert b"CIDATA" in pool.read("swarm-zap-seed.iso")
+
+    # As after the first boot: the seed is out of the definition, and the note knows it.
+    domain = Domain.find(libvirt, zap.vm.domain)
+    assert domain
+    assert seen.domain.seed
+    domain.detach(seed.device_xml(seen.domain.seed), "vdb", 1)
+    kept = seen.domain.note
+    work._remember(domain, kept, desired.domain_xml(zap, seen.kind, None))  # noqa: SLF001 - what follows the first boot
+    assert [change.line() for change in changes(zap, observe(zap, libvirt))] == [
+        "▸ start",
+        "- seed: left by a broken run",
+    ]
+    work.apply("drop_seed")
+    assert [change.line() for change in changes(zap, observe(zap, libvirt))] == ["▸ start", "▸ boot: wait until the guest is ready"]
+
+
+def test_a_changed_host_file_changes_the_definition(libvirt: Libvirt, zap: Host, work: _Work) -> None:
+    """New memory is an update, applied to the definition; then it is settled, and everything else is as it was."""
+    for key in ("reservation", "host_key", "seed", "domain", "autostart"):
+        work.apply(key)
+    more = samples.variant(zap, memory_mib=4096)
+    assert [change.line() for change in changes(more, observe(more, libvirt))] == ["~ memory: 3072 MiB → 4096 MiB", *REST]
+    before = shape.parts(Domain.find(libvirt, zap.vm.domain).xml())  # type: ignore[union-attr]
+    _Work(more, libvirt, Talk(Screen(), quiet=True), observe(more, libvirt), Deadline(60)).apply("domain")
+    assert [change.line() for change in changes(more, observe(more, libvirt))] == REST
+    domain = Domain.find(libvirt, zap.vm.domain)
+    assert domain
+    assert set(shape.parts(domain.xml())) == set(before)
+    assert domain.autostart
+
+
+def test_what_virsh_edit_does_is_drift(libvirt: Libvirt, zap: Host, work: _Work) -> None:
+    """A device that somebody took out of the real definition is named, and comes back."""
+    for key in ("reservation", "host_key", "seed", "domain", "autostart"):
+        work.apply(key)
+    domain = Domain.find(libvirt, zap.vm.domain)
+    assert domain
+    text = domain.xml()
+    start, end = text.index("<watchdog"), text.index("</watchdog>") + len("</watchdog>")
+    libvirt.raw.defineXML(text[:start] + text[end:].replace("watchdog", "", 0))
+    lines = [change.line() for change in changes(zap, observe(zap, libvirt))]
+    assert any(line.startswith("~ watchdog") and "put back" in line for line in lines)
+    _Work(zap, libvirt, Talk(Screen(), quiet=True), observe(zap, libvirt), Deadline(60)).apply("domain")
+    assert [change.line() for change in changes(zap, observe(zap, libvirt))] == REST
+
+
+def test_a_vm_without_its_disk_does_not_start(libvirt: Libvirt, zap: Host, work: _Work, pool: Pool) -> None:
+    """Libvirt's refusal to start reaches people as what it means, and the VM stays stopped."""
+    for key in ("host_key", "seed", "domain"):
+        work.apply(key)
+    pool.delete(zap.vm.disk_path.name)
+    domain = Domain.find(libvirt, zap.vm.domain)
+    assert domain
+    with pytest.raises(HypervisorError, match=rf"starting the VM .* failed: {zap.vm.disk_path} does not exist"):
+        domain.start()
+    assert domain.state == "stopped"
+
+
+def test_a_vm_that_never_started_said_nothing(libvirt: Libvirt, zap: Host, work: _Work, pool: Pool) -> None:
+    """Without a console log there is a sentence instead; with one, its lines are what a terminal would show."""
+    assert pool.find(work.host.vm.disk_path.name)
+    with pytest.raises(HypervisorError, match=r"there is no swarm-zap-console\.log"):
+        console_log(zap, libvirt)
+    said = b"\x1b[2J\x1b[1mBooting\x1b[0m\r\nlast line\r\n"
+    pool.upload("swarm-zap-console.log", io.BytesIO(said), len(said), "raw")
+    assert console_log(zap, libvirt) == ["Booting", "last line"]
+    assert console_log(zap, libvirt, 11) == ["last line"]
+
+
+def test_a_domain_that_the_schema_forbids_is_refused(libvirt: Libvirt, zap: Host) -> None:
+    """Definitions are validated: a misspelt element is an error, and not silently left out."""
+    with pytest.raises(HypervisorError, match="defining the VM failed"):
+        Domain.define(libvirt, desired.domain_xml(zap, "qemu", None).replace("memballoon", "memballon"))
+    assert Domain.find(libvirt, zap.vm.domain) is None
