@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from swarm.inventory.fields import SshKey
+
 __all__ = ["CommandItem", "Customize", "FileItem", "InstallSettings", "Item", "PackageItem", "Share", "Source", "SysctlItem"]
 
 # OpenClaw's own "engines": Node >=24.16.0 <25 || >=26.1.0.
@@ -48,11 +50,13 @@ Account = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+class Section(BaseModel):
+    """A part of a host file: frozen, and without keys that nobody knows. Errors never repeat the values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", field_title_generator=lambda name, _: name, hide_input_in_errors=True)
 
 
-class Source(_Part):
+class Source(Section):
     """An apt repository of a vendor, or a mirror of it. {id} and {codename} stand for the guest's system."""
 
     uri: str
@@ -62,7 +66,7 @@ class Source(_Part):
     fingerprint: Annotated[str, Field(pattern=r"^[0-9A-Fa-f ]{40,60}$")]
 
 
-class InstallSettings(_Part):
+class InstallSettings(Section):
     """`openclaw:` of a host file: what `inv install` makes."""
 
     install_mode: Literal["release", "development"] = Field(
@@ -77,7 +81,9 @@ class InstallSettings(_Part):
     )
     user: Account = Field(default="openclaw", description="The account that OpenClaw runs as.")
     port: Annotated[int, Field(ge=1024, le=65535)] = Field(default=18789, description="The gateway's port, on loopback only.")
-    ssh_keys: tuple[str, ...] = Field(default=(), description="Public keys that may log in as that user.")
+    ssh_keys: tuple[SshKey, ...] = Field(
+        default=(), description="Public keys that may log in as root and openclaw; with none, swarm makes a key of its own."
+    )
     config: Path | None = Field(default=None, description="An openclaw.json on this computer that a guest without one starts from.")
     nodejs_version: Annotated[str, AfterValidator(_node)] = Field(
         default="24.x", description="A Node release line like 24.x, or one version of it."
@@ -111,7 +117,7 @@ class InstallSettings(_Part):
         return f"{self.home}/code/openclaw"
 
 
-class FileItem(_Part):
+class FileItem(Section):
     """A file of the user's own."""
 
     file: AbsolutePath
@@ -128,20 +134,20 @@ class FileItem(_Part):
         return self
 
 
-class SysctlItem(_Part):
+class SysctlItem(Section):
     """A kernel setting."""
 
     sysctl: Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_-]+)+$")]
     value: int | str
 
 
-class PackageItem(_Part):
+class PackageItem(Section):
     """A package of the distribution."""
 
     package: Annotated[str, AfterValidator(_package)]
 
 
-class CommandItem(_Part):
+class CommandItem(Section):
     """Shell that runs as root, or as `user`, when its guard says that it is due."""
 
     command: Annotated[str, Field(min_length=1)]
@@ -160,7 +166,7 @@ _KINDS = ("file", "sysctl", "package", "command")
 
 
 def _kind(value: Any) -> str | None:  # noqa: ANN401 - anything may stand in a YAML file
-    keys = value if isinstance(value, dict) else vars(value) if isinstance(value, _Part) else ()
+    keys = value if isinstance(value, dict) else vars(value) if isinstance(value, Section) else ()
     return next((kind for kind in _KINDS if kind in keys), None)
 
 
@@ -175,14 +181,14 @@ Item = Annotated[
 ]
 
 
-class Share(_Part):
+class Share(Section):
     """A virtiofs share, as the guest sees it."""
 
     tag: str
     target: AbsolutePath
 
 
-class Customize(_Part):
+class Customize(Section):
     """`guest:` of a host file: what `inv customize` sets."""
 
     swappiness: Annotated[int, Field(ge=0, le=200)] = Field(default=10, description="vm.swappiness, 0 to 200.")
