@@ -123,7 +123,7 @@ tailscale up --auth-key="file:$key" --timeout=60s
 
     joined = Step(
         "Tailscale network",
-        'tailscale status --json | sed -n \'s/^ *"BackendState": *"\\([A-Za-z]*\\)".*/\\1/p\'',
+        'tailscale status --json | sed -n \'s/.*"BackendState": *"\\([A-Za-z]*\\)".*/\\1/p\'',
         "Running",
         lambda fact: None if fact == "Running" else join,
         (service.subject,),

@@ -149,6 +149,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Story:
     clone.wait_for("# installing the Python packages", first)
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
+    (clone.root / ".setup" / "log").unlink()
     believed = (clone.root / ".venv" / ".setup").exists()
     second = clone.start("second", more={"PYTHONDONTWRITEBYTECODE": "1"})
     clone.wait_for("# making a Python environment", second)
@@ -256,9 +257,20 @@ def test_a_wrong_hash_stops_the_setup(clone: Clone, tmp_path: Path) -> None:
     assert not (own.root / ".venv" / ".setup").exists()
 
 
+def test_a_package_without_hash_is_refused(clone: Clone, tmp_path: Path) -> None:
+    """A lock file that names a version and no hash is not enough."""
+    own = clone.copy(tmp_path / "clone")
+    own.lock("2.0")
+    (own.root / "requirements.lock").write_text("tiny==2.0\n", encoding="utf-8")
+    done = own.run()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Hashes are required in --require-hashes mode" in done.stderr
+
+
 def test_a_moved_folder_is_set_up_anew(clone: Clone, tmp_path: Path, wheels: Path) -> None:
     """An environment made elsewhere, whose programs name the old folder, is not used."""
     shutil.copytree(clone.root, tmp_path / "moved", symlinks=True)
+    (tmp_path / "moved" / ".setup" / "log").unlink()
     moved = Clone(tmp_path / "moved", wheels)
     process = moved.start()
     moved.wait_for("# making a Python environment", process)
@@ -331,11 +343,12 @@ def test_another_system_is_told_what_is_needed(tmp_path: Path, wheels: Path) -> 
 def test_an_old_python_is_refused(tmp_path: Path, wheels: Path) -> None:
     """A Python before 3.11 is named with its version, and a way out is shown."""
     own, old = Clone.make(tmp_path / "clone", wheels), tmp_path / "python3"
-    old.write_text("#!/bin/sh\ncase $2 in *platform*) echo 3.9.2 ;; *) exit 1 ;; esac\n", encoding="utf-8")
+    pretend = "import platform, sys; sys.version_info = (3, 10, 9); platform.python_version = lambda: '3.10.9'"
+    old.write_text(f'#!/bin/sh\nexec /usr/bin/python3 -c "{pretend}\n$2"\n', encoding="utf-8")
     old.chmod(0o755)
     done = own.run(more={"SWARM_PYTHON": str(old)})
     assert done.returncode == 1
-    assert f"error: swarm needs Python 3.11 or newer, and {old} is 3.9.2\n  hint: SWARM_PYTHON=" in done.stderr
+    assert f"error: swarm needs Python 3.11 or newer, and {old} is 3.10.9\n  hint: SWARM_PYTHON=" in done.stderr
 
 
 @pytest.mark.slow

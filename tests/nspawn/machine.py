@@ -197,7 +197,7 @@ class Machine:
         self._start()
 
     def _start(self) -> None:
-        command = ["systemd-nspawn", "-q", "--register=no", "--keep-unit", "--boot", "--console=pipe", "--capability=all"]
+        command = ["systemd-nspawn", "-q", "--register=no", "--keep-unit", "--boot", "--console=pipe", "--capability=all", "--timezone=off"]
         # The clock is this computer's: a guest with a time zone of its own would set it.
         command += ["--drop-capability=CAP_SYS_TIME"]
         command += [f"--network-namespace-path=/run/netns/{self.netns}", "-D", str(self.root), "--system-call-filter=add_key keyctl bpf"]

@@ -1,0 +1,366 @@
+"""Configure hosts with ansible-core, pyinfra and swarm, to the same end state, and print how long each took.
+
+    python bench/configure.py [--rounds N] [--hosts 8] [--quick]
+
+Twelve steps (four templated files, two lines, two sysctls, a user, a group, two guarded commands) on real systemd machines that the
+program boots itself (tests/nspawn/machine.py: root, systemd-nspawn). The peers are installed into a throwaway environment. Their runs
+and ours alternate within a round, each run is a process of its own, and after each first run the end states are compared. The round trip of
+20 ms comes from a relay that holds every packet for 10 ms each way. Read the ratios: the seconds belong to the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+if TYPE_CHECKING:
+    from swarm.guest.engine import Step
+    from tests.nspawn.machine import Machine, World
+
+SYSCTLS = {"net.ipv4.ip_default_ttl": "65", "net.ipv4.tcp_fin_timeout": "59"}
+FILES = {
+    f"/etc/bench/{name}.conf": f"# {name} of {{{{ owner }}}}\n" + "".join(f"key{i} = {name} {i}\n" for i in range(40))
+    for name in ("one", "two", "three", "four")
+}
+LINES = {"/etc/bench.list": ("colour = blue", r"^colour\b"), "/etc/bench.other": ("size = 3", r"^size\b")}
+COMMANDS = {"/var/bench-a": "date >/var/bench-a", "/var/bench-b": "date >/var/bench-b"}
+OWNER = "the bench"
+# Everybody may keep compiled modules, as on a person's machine.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+DELAY = 0.010  # seconds each way
+RESET = (
+    "rm -rf /etc/bench /etc/bench.list /etc/bench.other /var/bench-a /var/bench-b /etc/sysctl.d/*bench* /etc/sysctl.d/*swarm*; "
+    "userdel -r bench 2>/dev/null; groupdel benchers 2>/dev/null; "
+    "echo 64 >/proc/sys/net/ipv4/ip_default_ttl; echo 60 >/proc/sys/net/ipv4/tcp_fin_timeout"
+)
+STATE = (
+    "cat /etc/bench/*.conf /etc/bench.list /etc/bench.other; stat -c '%a %U %G %n' /etc/bench/*.conf /etc/bench.list /etc/bench.other; "
+    "cat /proc/sys/net/ipv4/ip_default_ttl /proc/sys/net/ipv4/tcp_fin_timeout; "
+    "grep -rhoE '^net[^=]*= *[0-9]+' /etc/sysctl.d/ | tr -d ' ' | sort; "
+    "getent passwd bench | cut -d: -f1,6,7; id -nG bench | tr ' ' '\\n' | sort; ls /var/bench-a /var/bench-b"
+)
+
+
+# ── swarm ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def our_steps() -> list[Step]:
+    """The twelve steps as swarm states them."""
+    from jinja2 import Environment, StrictUndefined
+
+    from swarm.guest import steps
+
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701 - not HTML
+    return [
+        *(steps.file(path, environment.from_string(text).render(owner=OWNER)) for path, text in FILES.items()),
+        *(steps.line(path, line, match) for path, (line, match) in LINES.items()),
+        *(steps.sysctl(key, value) for key, value in SYSCTLS.items()),
+        steps.group("benchers"),
+        steps.user("bench", home="/home/bench"),
+        steps.member("bench", "benchers", after=("user bench", "group benchers")),
+        *(steps.command(path, script, unless=f"test -e {path}") for path, script in COMMANDS.items()),
+    ]
+
+
+def ours(config: Path, names: list[str]) -> None:
+    """Configure the hosts with swarm: one thread for each. The connections are begun before anything heavy is imported."""
+    from swarm.remote import Remote
+
+    remotes = [Remote(config, name) for name in names]
+    for remote in remotes:
+        remote.connect()
+    from swarm.console import Screen, Talk
+    from swarm.guest.engine import converge
+
+    screen, wanted = Screen(), our_steps()
+    with ThreadPoolExecutor(len(remotes)) as pool:
+        list(pool.map(lambda remote: converge(remote, wanted, Talk(screen, remote.alias)), remotes))
+
+
+# ── the peers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_peers(folder: Path) -> None:
+    """Write the playbook and the deploy that reach the same end state."""
+    for path, text in FILES.items():
+        (folder / f"{Path(path).name}.j2").write_text(text)
+    sysctl = (
+        "f=/etc/sysctl.d/99-bench-{key}.conf; grep -qx '{key} = {value}' $f && [ $(sysctl -n {key}) = {value} ] && exit 0; "
+        "echo '{key} = {value}' >$f; sysctl -qp $f; echo changed"
+    )
+    tasks: list[dict[str, object]] = [{"file": {"path": "/etc/bench", "state": "directory", "mode": "0755"}}]
+    tasks += [{"template": {"src": f"{Path(path).name}.j2", "dest": path, "mode": "0644"}} for path in FILES]
+    tasks += [
+        {"lineinfile": {"path": path, "line": line, "regexp": match, "create": True, "mode": "0644"}}
+        for path, (line, match) in LINES.items()
+    ]
+    tasks += [
+        {"shell": sysctl.format(key=key, value=value), "register": "done", "changed_when": "'changed' in done.stdout"}
+        for key, value in SYSCTLS.items()
+    ]
+    tasks += [
+        {"group": {"name": "benchers", "system": True}},
+        {"user": {"name": "bench", "shell": "/bin/bash", "groups": ["benchers"], "append": True}},
+    ]
+    tasks += [{"shell": {"cmd": script, "creates": path}} for path, script in COMMANDS.items()]
+    (folder / "play.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "vars": {"owner": OWNER}, "tasks": tasks}]))
+    lines = ["from pyinfra import host", "from pyinfra.facts.files import File", "from pyinfra.operations import files, server"]
+    lines += [f"files.template(src={str(folder / (Path(path).name + '.pyinfra.j2'))!r}, dest={path!r}, mode='644')" for path in FILES]
+    lines += [f"files.line(path={path!r}, line={match + '.*'!r}, replace={line!r})" for path, (line, match) in LINES.items()]
+    lines += [
+        f"server.sysctl(key={key!r}, value={value!r}, persist=True, persist_file='/etc/sysctl.d/99-bench-{key}.conf')"
+        for key, value in SYSCTLS.items()
+    ]
+    lines += [
+        "server.group(group='benchers', system=True)",
+        "server.user(user='bench', home='/home/bench', shell='/bin/bash', groups=['benchers'], append=True)",
+    ]
+    lines += [f"if not host.get_fact(File, path={path!r}):\n    server.shell(commands=[{script!r}])" for path, script in COMMANDS.items()]
+    for path, text in FILES.items():
+        (folder / f"{Path(path).name}.pyinfra.j2").write_text(text.replace("{{ owner }}", OWNER))
+    (folder / "deploy.py").write_text("\n".join(lines) + "\n")
+
+
+def environment(folder: Path) -> Path:
+    """Make an environment with both peers, from the package index that pip uses, and return its folder of programs."""
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    subprocess.run([folder / "bin" / "pip", "install", "-q", "ansible-core", "pyinfra"], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run([folder / "bin" / "python", "-m", "compileall", "-q", folder / "lib"], check=False, stdout=subprocess.DEVNULL)
+    return folder / "bin"
+
+
+# ── the network ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def relay(pairs: list[tuple[int, str]]) -> None:
+    """Forward each port of 10.77.0.1 to port 22 of an address, holding every packet for DELAY in both directions."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+
+        async def later() -> None:
+            while True:
+                due, data = await queue.get()
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                if not data:
+                    writer.close()
+                    return
+                writer.write(data)
+
+        sender = asyncio.create_task(later())
+        while True:
+            try:
+                data = await reader.read(65536)
+            except ConnectionError:
+                data = b""
+            queue.put_nowait((time.monotonic() + DELAY, data))
+            if not data:
+                break
+        await sender
+
+    async def serve(address: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(2 * DELAY)  # the round trip that opening a connection takes
+        far_reader, far_writer = await asyncio.open_connection(address, 22)
+        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer), return_exceptions=True)
+
+    servers = [await asyncio.start_server(partial(serve, address), "10.77.0.1", port) for port, address in pairs]
+    print("up", flush=True)
+    await asyncio.gather(*(server.serve_forever() for server in servers))
+
+
+def write_config(world: World, machines: list[Machine], path: Path, *, far: bool) -> None:
+    """Write one SSH configuration for all machines, direct or through the relay."""
+    pins = world.folder / "bench.known_hosts"
+    entries = []
+    with pins.open("w") as file:
+        for machine in machines:
+            key = (machine.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text().strip()
+            address, port = ("10.77.0.1", 2200 + machine.number) if far else (machine.ip, 22)
+            # ansible and pyinfra look keys up by different names; all of them are pinned.
+            for name in (machine.alias, machine.ip, f"[10.77.0.1]:{2200 + machine.number}", "10.77.0.1"):
+                file.write(f"{name} {key}\n")
+            entries.append(
+                f"Host {machine.alias}\n  HostName {address}\n  Port {port}\n  User root\n  HostKeyAlias {machine.alias}\n"
+                f"  IdentityFile {world.key}\n  IdentitiesOnly yes\n  StrictHostKeyChecking yes\n  UserKnownHostsFile {pins}\n"
+            )
+    path.write_text("".join(entries))
+
+
+# ── the measurement ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Bench:
+    """The machines and the ways to configure them."""
+
+    def __init__(self, world: World, count: int, folder: Path) -> None:
+        self.world, self.folder = world, folder
+        self.machines = [world.machine() for _ in range(count)]
+        self.programs = environment(folder / "peers")
+        write_peers(folder)
+        for far in (False, True):
+            write_config(world, self.machines, self.config(far=far), far=far)
+
+    def config(self, *, far: bool) -> Path:
+        """The SSH configuration at 0 or 20 ms."""
+        return self.folder / ("far.config" if far else "near.config")
+
+    def command(self, tool: str, names: list[str], *, far: bool) -> tuple[list[str], dict[str, str]]:
+        """The command line and the environment of one run."""
+        config = self.config(far=far)
+        variables = {"HOME": str(self.folder), "ANSIBLE_SSH_ARGS": f"-F {config} -o ControlMaster=auto -o ControlPersist=60s"}
+        if tool == "ansible-core":
+            inventory = self.folder / "hosts.ini"
+            inventory.write_text("\n".join(names) + "\n")
+            return [str(self.programs / "ansible-playbook"), "-i", str(inventory), "-f", "8", str(self.folder / "play.yml")], variables
+        if tool == "pyinfra":
+            known = self.world.folder / "bench.known_hosts"
+            inventory = self.folder / "inventory.py"
+            hosts = [
+                (name, {"ssh_config_file": str(config), "ssh_known_hosts_file": str(known), "ssh_strict_host_key_checking": "yes"})
+                for name in names
+            ]
+            inventory.write_text(f"hosts = {hosts!r}\n")
+            return [str(self.programs / "pyinfra"), "-y", str(inventory), str(self.folder / "deploy.py")], variables
+        if tool.startswith("swarm"):
+            return [sys.executable, __file__, "--ours", str(config), *names], {}
+        return ["ssh", "-F", str(config), names[0], "true"], {}
+
+    def run(self, tool: str, count: int, *, far: bool) -> float:
+        """Run a tool on the first `count` machines and return the seconds that it took."""
+        names = [machine.alias for machine in self.machines[:count]]
+        if tool != "swarm, kept connection":
+            self.forget(names, far=far)
+        command, variables = self.command(tool, names, far=far)
+        start = time.monotonic()
+        done = subprocess.run(
+            self.world.inside(*command), check=False, capture_output=True, text=True, env={**ENVIRONMENT, **variables}, cwd=self.folder
+        )
+        took = time.monotonic() - start
+        if done.returncode:
+            sys.exit(f"{tool} failed:\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}")
+        return took
+
+    def forget(self, names: list[str], *, far: bool) -> None:
+        """End every kept connection, so that the next run connects anew."""
+        from swarm.remote import Remote
+
+        for name in names:
+            Remote(self.config(far=far), name).close()
+            for path in (self.folder / ".ansible" / "cp").glob("*"):
+                inside = self.world.inside("ssh", "-o", f"ControlPath={path}", "-O", "exit", "any")
+                subprocess.run(inside, check=False, capture_output=True)
+
+    def each(self, script: str, count: int) -> list[str]:
+        """Run shell on the first `count` machines, aside from any measurement."""
+        return [machine.ssh(script) for machine in self.machines[:count]]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--hosts", type=int, default=8)
+    parser.add_argument("--quick", action="store_true", help="one host, no added round trip")
+    parser.add_argument("--ours", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--relay", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.ours:
+        ours(Path(options.ours[0]), options.ours[1:])
+        return
+    if options.relay:
+        asyncio.run(relay([(int(pair.split("=")[0]), pair.split("=")[1]) for pair in options.relay]))
+        return
+    from tests.nspawn.machine import World, missing
+
+    if lacking := missing():
+        sys.exit(f"this needs {', '.join(lacking)}")
+    with World() as world, tempfile.TemporaryDirectory(prefix="swarm-bench-") as folder:
+        bench = Bench(world, 1 if options.quick else options.hosts, Path(folder))
+        pairs = [f"{2200 + machine.number}={machine.ip}" for machine in bench.machines]
+        relaying = subprocess.Popen(world.inside(sys.executable, __file__, "--relay", *pairs), stdout=subprocess.PIPE)
+        assert relaying.stdout is not None  # noqa: S101 - a pipe, as asked for above
+        relaying.stdout.readline()
+        try:
+            report(bench, measure(bench, options.rounds, quick=options.quick))
+        finally:
+            for far in (False, True):
+                bench.forget([machine.alias for machine in bench.machines], far=far)
+            relaying.terminate()
+            relaying.wait()
+
+
+TOOLS = ("ansible-core", "pyinfra", "swarm", "swarm, kept connection", "ssh true")
+Key = tuple[str, str]
+
+
+def measure(bench: Bench, rounds: int, *, quick: bool) -> dict[Key, list[float]]:
+    """Return the seconds of every run, by tool and case. All tools take turns within a round."""
+    many = len(bench.machines)
+    cases = [("1 host, first run", 1, False), ("1 host, unchanged", 1, False)]
+    if not quick:
+        cases += [
+            ("1 host, unchanged, 20 ms", 1, True),
+            (f"{many} hosts, first run", many, False),
+            (f"{many} hosts, unchanged", many, False),
+        ]
+    times: dict[Key, list[float]] = {}
+    for number in range(rounds):
+        for case, count, far in cases:
+            states = {}
+            for tool in TOOLS:
+                if tool == "ssh true" and count > 1:
+                    continue
+                if "first" in case and tool != "ssh true":
+                    bench.each(RESET, count)
+                times.setdefault((tool, case), []).append(bench.run(tool, count, far=far))
+                if tool != "ssh true":
+                    states[tool] = bench.each(STATE, count)
+                print(f"round {number + 1}: {case}: {tool}: {times[tool, case][-1]:.2f} s", file=sys.stderr, flush=True)
+            compare(states)
+    return times
+
+
+def compare(states: dict[str, list[str]]) -> None:
+    """Stop if two tools left different end states."""
+    first = states["ansible-core"]
+    for tool, state in states.items():
+        if state != first:
+            sys.exit(f"{tool} left another end state than ansible-core:\n{state[0]}\n---\n{first[0]}")
+
+
+def report(bench: Bench, times: dict[Key, list[float]]) -> None:
+    """Print medians and ratios."""
+    cases = list(dict.fromkeys(case for _, case in times))
+    median = {key: statistics.median(values) for key, values in times.items()}
+    print(f"{'':28}" + "".join(f"{tool:>24}" for tool in TOOLS))
+    for case in cases:
+        print(f"{case:28}" + "".join(f"{median[tool, case]:22.2f} s" if (tool, case) in median else f"{'–':>24}" for tool in TOOLS))
+    print("\nswarm, as a part of the others' time (a new connection each time; in brackets with a kept one):")
+    for case in cases:
+        parts = [
+            f"{median['swarm', case] / median[tool, case]:.3f} × {tool} ({median[TOOLS[3], case] / median[tool, case]:.3f})"
+            for tool in TOOLS[:2]
+        ]
+        print(f"{case:28}{', '.join(parts)}")
+    many = f"{len(bench.machines)} hosts, unchanged"
+    if ("swarm", many) in median:
+        ratio = median["swarm", many] / median["swarm", "1 host, unchanged"]
+        kept = median[TOOLS[3], many] / median[TOOLS[3], "1 host, unchanged"]
+        print(f"{len(bench.machines)} hosts take {ratio:.2f} × one host's time (kept: {kept:.2f})")
+
+
+if __name__ == "__main__":
+    main()

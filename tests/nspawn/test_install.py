@@ -1,0 +1,182 @@
+"""A bare system becomes an OpenClaw host: the real packages, the real OpenClaw, and the suite that `inv verify` runs on any guest."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from swarm.console import Deadline, Screen, Talk
+from swarm.errors import CommandFailed, Refused
+from swarm.guest.customize import customize
+from swarm.guest.install import install
+from swarm.guest.settings import Customize, InstallSettings
+from swarm.guest.verify import Expected, verify
+from swarm.remote import Remote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from swarm.plan import Plan
+    from tests.nspawn.machine import Machine, World
+
+pytestmark = pytest.mark.slow
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJsgVAbu2GKBfVKE4fOWwTDfv4fWcBMVjb8d0p4u8CVx tests"
+# What is in reach without the internet: the distribution's Docker, and Node from the npm registry.
+REACHABLE = {"nodejs_source": "npm", "docker_source": "distribution"}
+SETTINGS = InstallSettings.model_validate({**REACHABLE, "ssh_keys": [KEY]})
+OWN = Customize.model_validate(
+    {
+        "swappiness": 10,
+        "timezone": "Europe/Berlin",
+        "customize": [
+            {"file": "/etc/motd", "content": "it's mine: $HOME\n", "mode": "0644"},
+            {"sysctl": "net.core.somaxconn", "value": 2048},
+            {"package": "tree"},
+            {"command": 'tree --version >/var/lib/tree-version\necho "it\'s done"', "creates": "/var/lib/tree-version"},
+            {"command": "touch ~/mine", "unless": "test -e ~/mine", "user": "openclaw"},
+        ],
+    }
+)
+
+
+def subjects(plan: Plan) -> list[str]:
+    """What a plan is about."""
+    return [change.subject for change in plan]
+
+
+@pytest.fixture(scope="module")
+def bare(world: World) -> Machine:
+    """A bare machine that reaches the package registries."""
+    return world.machine(internet=True)
+
+
+@pytest.fixture(scope="module")
+def host(bare: Machine) -> Iterator[Machine]:
+    """The same machine, installed and customized."""
+    talk = Talk(Screen())
+    install(bare.config, bare.alias, SETTINGS, talk, deadline=Deadline(1500))
+    customize(bare.config, bare.alias, OWN, talk, deadline=Deadline(600))
+    yield bare
+    Remote(bare.config, bare.alias).close()
+
+
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every script that goes to a host, as it goes."""
+    seen: list[str] = []
+    run: Callable[..., object] = Remote.run
+
+    def counted(self: Remote, script: str, *rest: object, **named: object) -> object:
+        seen.append(script)
+        return run(self, script, *rest, **named)
+
+    monkeypatch.setattr(Remote, "run", counted)
+    return seen
+
+
+def test_plan_on_a_bare_system(bare: Machine, talk: Talk, trips: list[str]) -> None:
+    """The plan for a bare system takes one round trip, shows the files' differences, and changes nothing."""
+    plan = install(bare.config, bare.alias, SETTINGS, talk, plan_only=True)
+    assert len(trips) == 1
+    assert "gateway ready" in subjects(plan)
+    assert [change for change in plan if change.certain] != []
+    jail = next(change for change in plan if "fail2ban/jail" in change.subject)
+    assert not jail.certain
+    assert "+bantime = 3600" in (jail.detail or "")
+    assert bare.ssh("getent passwd openclaw || echo none") == "none\n"
+
+
+def test_pinned_release_that_does_not_exist(bare: Machine, talk: Talk) -> None:
+    """A version that npm's registry does not have is named; nothing of OpenClaw is installed, and a right one mends it."""
+    wrong = SETTINGS.model_copy(update={"version": "1.2.3-nope"})
+    with pytest.raises(CommandFailed, match=r"(?s)OpenClaw release failed.*npm's registry has no openclaw@1.2.3-nope"):
+        install(bare.config, bare.alias, wrong, talk, deadline=Deadline(1500))
+    assert bare.ssh("ls /var/lib/swarm/openclaw-release 2>/dev/null || echo none") == "none\n"
+
+
+def test_every_promise(host: Machine, talk: Talk, tmp_path: Path) -> None:
+    """After install and customize, every promise that can be tested on such a machine is kept; the report is written."""
+    expected = Expected(swappiness=10, timezone="Europe/Berlin", ssh_keys=(KEY,))
+    promises = verify(host.config, host.alias, expected, talk, junit=tmp_path / "report.xml")
+    assert [promise.row for promise in promises if promise.result == "broken"] == []
+    # What such a machine has not: Secure Boot, TPM, a virtiofs share (two promises), buildx, Tailscale.
+    assert sum(promise.result == "skipped" for promise in promises) == 6
+    assert sum(promise.result == "kept" for promise in promises) >= 26
+    assert (tmp_path / "report.xml").read_text().startswith("<?xml")
+
+
+def test_second_run(host: Machine, talk: Talk, trips: list[str]) -> None:
+    """A second install and a second customize find nothing to do, each in one round trip."""
+    assert not install(host.config, host.alias, SETTINGS, talk)
+    assert not customize(host.config, host.alias, OWN, talk)
+    assert len(trips) == 2
+
+
+def test_real_gateway(host: Machine) -> None:
+    """The real OpenClaw answers, with a token that was made in the guest and that nobody else can read."""
+    assert json.loads(host.ssh("curl -fsS http://127.0.0.1:18789/readyz"))["ready"] is True
+    config = json.loads(host.ssh("cat /home/openclaw/.openclaw/openclaw.json"))
+    assert len(config["gateway"]["auth"]["token"]) == 48
+    assert host.ssh("stat -c '%a %U' /home/openclaw/.openclaw/openclaw.json") == "600 openclaw\n"
+
+
+def test_only_ssh_from_outside(host: Machine) -> None:
+    """From another machine only SSH can be reached: not the gateway, and not a port that a container publishes."""
+    files = "/usr/bin/python3 /usr/lib/python3.11 $(ldd /usr/bin/python3 | grep -o '/[^ ]*')"
+    host.ssh(f"tar -chf - {files} 2>/dev/null | docker import - web")
+    host.ssh("docker run -d --rm --name web -p 8088:8088 web /usr/bin/python3 -m http.server 8088")
+    try:
+        host.ssh("until curl -fsS -o /dev/null -m 2 http://127.0.0.1:8088; do sleep 0.2; done")  # it is published
+        for port, wanted in ((22, True), (18789, False), (8088, False)):
+            knock = host.world.inside("socat", "-u", "OPEN:/dev/null", f"TCP:{host.ip}:{port},connect-timeout=2")
+            assert (subprocess.run(knock, check=False, capture_output=True).returncode == 0) is wanted, port
+    finally:
+        host.ssh("docker stop -t 1 web; docker image rm -f web")
+
+
+def test_reboot(host: Machine, talk: Talk) -> None:
+    """After a reboot everything is up again by itself, and there is nothing to do."""
+    host.reboot()
+    host.ssh("i=0; until curl -fsS -o /dev/null -m 5 http://127.0.0.1:18789/readyz; do i=$((i+1)); [ $i -lt 120 ] || exit 1; sleep 1; done")
+    assert not install(host.config, host.alias, SETTINGS, talk)
+    assert not customize(host.config, host.alias, OWN, talk)
+
+
+def test_drift(host: Machine, talk: Talk) -> None:
+    """What was changed by hand is put right: a firewall that was opened, a service that was stopped, a unit of an old version."""
+    unit = "/home/openclaw/.config/systemd/user/openclaw-gateway.service"
+    host.ssh(f"iptables -F DOCKER-USER; systemctl stop fail2ban; sed -i s,/dist/index.js,/old/index.js, {unit}")
+    plan = install(host.config, host.alias, SETTINGS, talk, deadline=Deadline(600))
+    assert subjects(plan)[:3] == ["firewall", "unit fail2ban.service", "gateway unit"]
+    assert not install(host.config, host.alias, SETTINGS, talk)
+
+
+def test_customize_without_the_user(machine: Machine, talk: Talk) -> None:
+    """Customizing a host on which nothing is installed yet says what to do first."""
+    with pytest.raises(Refused, match="run `inv install` first"):
+        customize(machine.config, machine.alias, Customize(), talk)
+
+
+def test_unknown_system(machine: Machine, talk: Talk) -> None:
+    """A system that is not supported is refused before anything is changed, and is named."""
+    fedora = 'ID=fedora\nVERSION_ID=41\nPRETTY_NAME="Fedora Linux 41"\n'
+    machine.ssh(f"cp -a /usr/lib/os-release /root/os-release; printf '{fedora}' >/usr/lib/os-release")
+    try:
+        with pytest.raises(Refused, match=r"the guest runs Fedora Linux 41; expected Debian 12 or Ubuntu 22.04"):
+            install(machine.config, machine.alias, SETTINGS, talk)
+    finally:
+        machine.ssh("mv /root/os-release /usr/lib/os-release")
+
+
+def test_broken_promise(machine: Machine, talk: Talk) -> None:
+    """On a host that was not made so, the promises are shown as broken, each with what was found."""
+    promises = {promise.text: promise for promise in verify(machine.config, machine.alias, Expected(swappiness=77), talk)}
+    assert promises["vm.swappiness is what the host file says."].result == "broken"
+    assert promises["The gateway says that it is ready."].result == "broken"
+    assert sys.maxsize > promises["The firewall comes up at boot."].detail.find("ufw") >= 0

@@ -1,0 +1,193 @@
+"""Steps as tables: given this fact, exactly this happens. What the shell then does is tested in tests/nspawn."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarm.guest import steps
+from swarm.guest.openclaw import RECORD, _release
+from swarm.guest.packages import fingerprints, npm_global, packages
+from swarm.guest.services import firewall_rule, mount, unit
+from swarm.guest.settings import InstallSettings
+from swarm.paths import ROOT
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=80)
+
+
+@given(TEXT, TEXT)
+def test_block_is_idempotent(content: str, text: str) -> None:
+    """A block that is there is not added again, and the lines around it stay as they are."""
+    once = steps.with_block(content, "own", text)
+    assert steps.with_block(once, "own", text) == once
+    assert once.startswith(content)
+
+
+def test_block_is_replaced() -> None:
+    """A block with another text is replaced where it stands."""
+    content = "before\n# BEGIN swarm own\nold\n# END swarm own\nafter\n"
+    assert steps.with_block(content, "own", "new") == "before\n# BEGIN swarm own\nnew\n# END swarm own\nafter\n"
+    assert steps.with_block("x\n", "own", "new", top=True) == "# BEGIN swarm own\nnew\n# END swarm own\nx\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "due"),
+    [
+        ("", True),
+        ("colour = blue\n", False),
+        ("colour = red\nsize = 1\n", True),
+        ("a\ncolour = blue\nb\n", False),
+        ("colour = blue\ncolour = red\n", True),
+    ],
+)
+def test_line(content: str, due: bool) -> None:  # noqa: FBT001 - a column of the table
+    """A line is due if it is missing, different, or stated again differently."""
+    fact = f"file 644 root root 0\n{content}" if content else "absent\n"
+    assert (steps.line("/etc/x", "colour = blue", r"^colour\b").apply(fact) is not None) is due
+
+
+@pytest.mark.parametrize(
+    ("fact", "due"),
+    [
+        ("file 644 root root {sum}", False),
+        ("file 600 root root {sum}", True),
+        ("file 644 zed root {sum}", True),
+        ("file 644 root root 00\nother text", True),
+        ("absent", True),
+        ("other 777 root root symbolic link", True),
+    ],
+)
+def test_file(fact: str, due: bool) -> None:  # noqa: FBT001 - a column of the table
+    """A file is due if its content, mode, owner or group differs, or if it is no file."""
+    wanted = steps.file("/etc/x", "hello\n")
+    total = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"  # sha256 of "hello\n"
+    assert (wanted.apply(fact.format(sum=total)) is not None) is due
+
+
+def test_file_that_shows_no_difference() -> None:
+    """Where only the mode differs, there is no difference of content to show."""
+    wanted = steps.file("/etc/x", "hello\n")
+    assert wanted.diff("file 600 root root 5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03") is None
+    assert "-old" in (wanted.diff("file 644 root root 0\nold") or "")
+
+
+@pytest.mark.parametrize(
+    ("fact", "needed"),
+    [
+        ("installed a 1\ninstalled b 1", None),
+        ("installed a 1\nlists\ncandidate b 2", "b"),
+        ("lists\ncandidate c 2", "a"),
+        ("installed a 1\ninstalled c 1", None),  # c is the alternative to b
+        ("installed a 1\nlists\ncandidate c 1", "c"),
+    ],
+)
+def test_packages(fact: str, needed: str | None) -> None:
+    """What is missing is installed, of alternatives the first that apt offers, and what may be missing is not missed."""
+    script = packages("some", ("a", "b|c", "d|"), from_repository=True).apply(fact)
+    assert script is None if needed is None else needed in (script or "").splitlines()[-1].split()
+
+
+def test_package_that_nobody_has() -> None:
+    """With fresh lists, a package without a candidate is a reason to refuse; without lists it can't be known."""
+    wanted = packages("some", ("a", "b"))
+    assert wanted.refuse("installed a 1\nlists") == "the guest's package sources have no package b"
+    assert wanted.refuse("installed a 1") is None
+
+
+@pytest.mark.parametrize(
+    ("version", "fact", "due"),
+    [
+        ("24.x", "24.21.0", False),
+        ("24.x", "24.15.9", True),
+        ("24.x", "26.1.0", True),
+        ("24.x", "", True),
+        ("24.17.0", "24.17.0", False),
+        ("24.17.0", "24.18.0", True),
+        ("latest", "9.0.0", False),
+    ],
+)
+def test_npm_versions(version: str, fact: str, due: bool) -> None:  # noqa: FBT001 - a column of the table
+    """An exact version must be that one; a release line must be that line and not too old; any version is the latest of its day."""
+    lowest = "24.16" if version.startswith("24") else "0"
+    assert (npm_global("thing", version, lowest=lowest).apply(fact) is not None) is due
+
+
+@pytest.mark.parametrize(
+    ("settings", "fact", "due"),
+    [
+        ({}, "", True),
+        ({}, "version 2026.9.6\nchannel latest", False),
+        ({"channel": "beta"}, "version 2026.9.6\nchannel latest", True),
+        ({"version": "2026.9.6"}, "version 2026.9.6\nchannel latest", False),
+        ({"version": "2026.9.7"}, "version 2026.9.6\npinned", True),
+        ({}, "version 2026.9.6\nchannel latest\noffered 2026.9.7", True),
+        ({}, "version 2026.9.6\nchannel latest\noffered 2026.9.6", False),
+    ],
+)
+def test_release(settings: dict[str, str], fact: str, due: bool) -> None:  # noqa: FBT001 - a column of the table
+    """A channel is resolved once and then recorded; an upgrade, another channel or another pin resolves it anew."""
+    wanted = _release(InstallSettings.model_validate(settings), (), upgrade=True)
+    script = wanted.apply(fact)
+    assert (script is not None) is due
+    assert script is None or RECORD in script
+
+
+@pytest.mark.parametrize(
+    ("now", "verbs"),
+    [
+        ("LoadState=loaded\nUnitFileState=enabled\nActiveState=active\nNeedDaemonReload=no\nLoaded=1\nFiles=1", []),
+        ("LoadState=loaded\nUnitFileState=enabled\nActiveState=active\nNeedDaemonReload=no\nLoaded=1\nFiles=2", ["restart"]),
+        ("LoadState=loaded\nUnitFileState=disabled\nActiveState=inactive\nNeedDaemonReload=no\nLoaded=1\nFiles=1", ["enable", "start"]),
+        (
+            "LoadState=not-found\nUnitFileState=\nActiveState=inactive\nNeedDaemonReload=no\nLoaded=\nFiles=2",
+            ["daemon-reload", "enable", "start"],
+        ),
+    ],
+)
+def test_unit(now: str, verbs: list[str]) -> None:
+    """A unit gets just what it lacks."""
+    script = unit("x.service", config=("/etc/x",)).apply(now) or ""
+    assert [verb for verb in ("daemon-reload", "enable", "start", "restart") if f"systemctl {verb}" in script] == verbs
+
+
+def test_firewall_rule() -> None:
+    """A rule that UFW has is left alone."""
+    assert firewall_rule(22, "tcp").apply("allowed") is None
+    assert firewall_rule(22, "tcp").apply("none") == "ufw allow 22/tcp"
+
+
+def test_mount_line() -> None:
+    """A line of fstab for the same folder is replaced, comments and other lines stay, and blanks are written in octal."""
+    line, now = mount("swarm", "/mnt/my swarm", "virtiofs", "defaults,nofail")
+    old = "# mine\nUUID=1 / ext4 defaults 0 1\nother /mnt/my\\040swarm 9p defaults 0 0\n"
+    script = line.apply(f"file 644 root root 0\n{old}") or ""
+    assert "swarm /mnt/my\\040swarm virtiofs defaults,nofail 0 0" in script
+    assert "9p" not in script
+    assert "# mine" in script
+    assert now.apply("swarm virtiofs") is None
+
+
+def test_keys_outside_the_block() -> None:
+    """Keys that are already there for the same account are not listed twice, and keys of others stay."""
+    key = "ssh-ed25519 AAAAfirst me"
+    script = steps.authorized_keys("zed", "/home/zed", [key]).apply(f"file 600 zed zed 0\n{key}\nssh-ed25519 AAAAother you\n") or ""
+    assert script.count("AAAAfirst") == 1
+    assert script.count("AAAAother") == 1
+
+
+def test_fingerprints() -> None:
+    """What is no key has no fingerprint."""
+    assert fingerprints(b"") == set()
+    assert fingerprints(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nnonsense\n-----END PGP PUBLIC KEY BLOCK-----\n") == set()
+
+
+def test_prelude_is_clean() -> None:
+    """ShellCheck finds nothing in the shell functions that every script begins with."""
+    program = Path(sys.executable).parent / "shellcheck"
+    done = subprocess.run([program, "-s", "sh", ROOT / "templates/guest/prelude.sh"], capture_output=True, text=True, check=False)
+    assert done.stdout == ""
