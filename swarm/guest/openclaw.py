@@ -14,7 +14,7 @@ from swarm.remote import quote
 from swarm.templates import render
 
 if TYPE_CHECKING:
-    from swarm.inventory.inside import InstallSettings
+    from swarm.guest.settings import InstallSettings
 
 __all__ = ["RECORD", "account", "gateway", "software"]
 

@@ -1,0 +1,3 @@
+"""The settings' old place."""
+
+from swarm.inventory.inside import *  # noqa: F403
