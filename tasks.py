@@ -38,6 +38,38 @@ def provision(_: Context, host: str, plan: bool = False, json: bool = False, res
     return commands.provision(host, plan_only=plan, as_json=json, restart=restart, limit=timeout)
 
 
+@task(help={**HOST, **PLAN, "upgrade": "bring packages to their newest version, and resolve the channel anew"})
+def install(_: Context, host: str, plan: bool = False, json: bool = False, upgrade: bool = False) -> int:
+    """Install OpenClaw in a guest: tools, firewall, Docker, Node, the gateway."""
+    from swarm import commands
+
+    return commands.install(host, plan_only=plan, as_json=json, upgrade=upgrade)
+
+
+@task(help={**HOST, **PLAN})
+def customize(_: Context, host: str, plan: bool = False, json: bool = False) -> int:
+    """Apply swappiness, time zone, share and the host file's own list in a guest."""
+    from swarm import commands
+
+    return commands.customize(host, plan_only=plan, as_json=json)
+
+
+@task(help={**HOST, "junit": "also write the report to this file, in JUnit's XML", "json": PLAN["json"]})
+def verify(_: Context, host: str, junit: str = "", json: bool = False) -> int:
+    """Test every promise on a guest, with a table of what was found."""
+    from swarm import commands
+
+    return commands.verify(host, junit=junit, as_json=json)
+
+
+@task(help={**HOST, **TIMEOUT})
+def up(_: Context, host: str, timeout: float = 900) -> int:
+    """All four in order: provision, install, customize, verify."""
+    from swarm import commands
+
+    return commands.up(host, timeout)
+
+
 @task(help={"host": HOST["host"] + "; all if not given", "json": PLAN["json"]})
 def status(_: Context, host: str = "all", json: bool = False) -> int:
     """Show how each host is: VM, SSH, drift."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,23 @@ if TYPE_CHECKING:
 
     from swarm.plan import Plan
 
-__all__ = ["console", "destroy", "doctor", "hosts", "images", "plan", "provision", "ssh", "start", "status", "stop"]
+__all__ = [
+    "console",
+    "customize",
+    "destroy",
+    "doctor",
+    "hosts",
+    "images",
+    "install",
+    "plan",
+    "provision",
+    "ssh",
+    "start",
+    "status",
+    "stop",
+    "up",
+    "verify",
+]
 
 CHANGES = 2  # the exit code of a plan that has changes, as terraform's -detailed-exitcode has it
 
@@ -60,6 +77,77 @@ def provision(words: str, *, plan_only: bool, as_json: bool, restart: bool, limi
     return _end(fleet.run(fleet.chosen(words), one, quiet=as_json), _plan_words, as_json=as_json)
 
 
+def install(words: str, *, plan_only: bool, as_json: bool, upgrade: bool) -> int:
+    """Install OpenClaw in guests."""
+    from swarm.guest.install import install as verb
+    from swarm.vm import access
+
+    def one(host: Host, talk: Talk) -> Plan:
+        settings = host.openclaw.model_copy(update={"ssh_keys": tuple(access.authorized_keys(host))})
+        return verb(_config(host), host.name, settings, talk, plan_only=plan_only, upgrade=upgrade)
+
+    return _end(fleet.run(fleet.chosen(words), one, quiet=as_json), _plan_words, as_json=as_json)
+
+
+def customize(words: str, *, plan_only: bool, as_json: bool) -> int:
+    """Apply settings and the user's own list in guests."""
+    from swarm.guest.customize import customize as verb
+    from swarm.inventory.inside import Share
+
+    def one(host: Host, talk: Talk) -> Plan:
+        own = host.vm.virtiofs
+        share = Share(tag=own.tag, target=str(own.target)) if own else None
+        return verb(_config(host), host.name, host.guest, talk, share=share, user=host.openclaw.user, plan_only=plan_only)
+
+    return _end(fleet.run(fleet.chosen(words), one, quiet=as_json), _plan_words, as_json=as_json)
+
+
+def verify(words: str, *, junit: str, as_json: bool) -> int:
+    """Test every promise on guests."""
+    from swarm.guest.verify import Expected, Promise
+    from swarm.guest.verify import verify as verb
+    from swarm.vm import access
+
+    chosen = fleet.chosen(words)
+    if junit and len(chosen) > 1:
+        raise UsageError("--junit writes the report of one host", "give one name to --host")
+
+    def one(host: Host, talk: Talk) -> list[Promise]:
+        own, settings = host.vm.virtiofs, host.openclaw
+        expected = Expected(
+            user=settings.user,
+            port=settings.port,
+            secure_boot=True,
+            tpm=True,
+            share=(own.tag, str(own.target)) if own else None,
+            swappiness=host.guest.swappiness,
+            timezone=host.guest.timezone,
+            ssh_keys=tuple(access.authorized_keys(host)),
+            openclaw_version=settings.version,
+            buildx=settings.docker_source == "docker.com",
+            tailscale=settings.tailscale_enabled,
+        )
+        return verb(_config(host), host.name, expected, talk, junit=Path(junit) if junit else None)
+
+    outcomes = fleet.run(chosen, one, quiet=as_json)
+    found = [(each.host.name, promise) for each in outcomes for promise in each.result or ()]
+    if as_json:
+        screen().json([{"host": name, **asdict(promise)} for name, promise in found])
+    else:
+        screen().table(("host", "", "promise", "found"), [(name, *promise.row) for name, promise in found])
+    return max(fleet.worst(outcomes), int(any(promise.result == "broken" for _, promise in found)))
+
+
+def up(words: str, limit: float) -> int:
+    """Provision, install, customize and verify; the first step that fails on any host ends it."""
+    return (
+        provision(words, plan_only=False, as_json=False, restart=False, limit=limit)
+        or install(words, plan_only=False, as_json=False, upgrade=False)
+        or customize(words, plan_only=False, as_json=False)
+        or verify(words, junit="", as_json=False)
+    )
+
+
 def status(words: str, *, as_json: bool) -> int:
     """Show how each host is."""
     from swarm.vm import verbs
@@ -83,15 +171,10 @@ def status(words: str, *, as_json: bool) -> int:
 def ssh(name: str, user: str, words: Sequence[str]) -> int:
     """Become ssh."""
     from swarm import ssh as port
-    from swarm.errors import Unreachable
     from swarm.vm import access
 
     host = load(name)
-    if not host.known_hosts.exists():
-        raise Unreachable(
-            f"{name} has no pinned host key, so it cannot be told from another machine",
-            f"./inv provision --host {name} makes the VM, or pins the key of one that is there",
-        )
+    _config(host)
     argv = port.argv(access.target(host), words, user=user)
     sys.stdout.flush()
     os.execvp(argv[0], argv)  # noqa: S606 - no shell takes part; ssh gets the terminal as it is
@@ -193,6 +276,20 @@ def doctor(words: str, *, as_json: bool) -> int:
             remedy = f"\n    [yellow]remedy:[/] {escape(finding.remedy)}" if finding.remedy else ""
             screen().out.print(f"{signs[finding.level]} {escape(finding.what)}{remedy}")
     return 1 if any(finding.level == "failure" for finding in findings) else 0
+
+
+def _config(host: Host) -> Path:
+    """The generated ssh_config, with this host in it. Raise Unreachable for a host without a pinned key."""
+    from swarm import ssh as port
+    from swarm.errors import Unreachable
+    from swarm.vm import access
+
+    if not host.known_hosts.exists():
+        raise Unreachable(
+            f"{host.name} has no pinned host key, so it cannot be told from another machine",
+            f"./inv provision --host {host.name} makes the VM, or pins the key of one that is there",
+        )
+    return port.write_config(access.target(host))
 
 
 def _plan_words(plan: Plan) -> str:

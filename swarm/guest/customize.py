@@ -8,7 +8,7 @@ from swarm.errors import Refused
 from swarm.guest.engine import Step, converge
 from swarm.guest.packages import packages
 from swarm.guest.services import linger, mount
-from swarm.guest.settings import CommandItem, FileItem, PackageItem, SysctlItem
+from swarm.inventory.inside import CommandItem, FileItem, PackageItem, SysctlItem
 from swarm.guest.steps import command, file, sysctl
 from swarm.paths import ROOT
 from swarm.remote import Remote, quote
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from swarm.console import Deadline, Talk
-    from swarm.guest.settings import Customize, Share
+    from swarm.inventory.inside import Customize, Share
     from swarm.plan import Plan
 
 __all__ = ["customize", "steps"]

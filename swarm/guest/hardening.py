@@ -12,7 +12,7 @@ from swarm.templates import render
 
 if TYPE_CHECKING:
     from swarm.guest.engine import Step
-    from swarm.guest.settings import InstallSettings
+    from swarm.inventory.inside import InstallSettings
 
 __all__ = ["DOCKER_RULES", "hardening", "sudoers"]
 

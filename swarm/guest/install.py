@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from swarm.console import Deadline, Talk
-    from swarm.guest.settings import InstallSettings
+    from swarm.inventory.inside import InstallSettings
     from swarm.plan import Plan
 
 __all__ = ["install", "steps"]

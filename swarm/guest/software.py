@@ -9,13 +9,13 @@ from swarm.errors import Refused
 from swarm.guest.engine import Step
 from swarm.guest.packages import Repository, apt_repository, npm_global, packages
 from swarm.guest.services import unit
-from swarm.guest.settings import Source
+from swarm.inventory.inside import Source
 from swarm.guest.steps import file, member
 from swarm.remote import quote
 from swarm.templates import render
 
 if TYPE_CHECKING:
-    from swarm.guest.settings import InstallSettings
+    from swarm.inventory.inside import InstallSettings
 
 __all__ = ["LOWEST_NODE", "NODE_DONE", "auth_key", "docker", "node", "tailscale"]
 

@@ -1,6 +1,6 @@
 """Host files: hosts/NAME.yaml in, frozen `Host` out, or one sentence that names file, line and field.
 
-document  YAML → plain values and their lines          model     the sections and keys, made of
+document  YAML → plain values and their lines          model     the sections and keys (inside: of the guest), made of
 report    what is wrong → sentences and hints          fields    the kinds of values, and
 files     load, load_several, load_all, names          uri       the addresses of hypervisors
 checks    between hosts, with the network, the disk    schema    the JSON Schema for editors
@@ -11,18 +11,19 @@ from __future__ import annotations
 from swarm.inventory.checks import NetworkFacts, check_disk, check_network, cross_check, locate
 from swarm.inventory.fields import GIB, size
 from swarm.inventory.files import load, load_all, load_several, names
-from swarm.inventory.model import Guest, Host, Hypervisor, Openclaw, Virtiofs, Vm
+from swarm.inventory.inside import Customize, InstallSettings
+from swarm.inventory.model import Host, Hypervisor, Virtiofs, Vm
 from swarm.inventory.schema import json_schema, schema_text
 from swarm.inventory.uri import EMBEDDED
 
 __all__ = [
     "EMBEDDED",
     "GIB",
-    "Guest",
+    "Customize",
     "Host",
     "Hypervisor",
+    "InstallSettings",
     "NetworkFacts",
-    "Openclaw",
     "Virtiofs",
     "Vm",
     "check_disk",

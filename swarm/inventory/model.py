@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from swarm.inventory import uri as addresses
 from swarm.inventory.fields import (
@@ -20,17 +20,17 @@ from swarm.inventory.fields import (
     MountPoint,
     Name,
     NetworkName,
-    SshKey,
     Tag,
     as_text,
     wrong,
 )
+from swarm.inventory.inside import Customize, InstallSettings, Section
 from swarm.paths import hosts_dir
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Guest", "Host", "Hypervisor", "Openclaw", "Section", "Virtiofs", "Vm"]
+__all__ = ["Host", "Hypervisor", "Virtiofs", "Vm"]
 
 
 def _uri(value: str) -> str:
@@ -44,12 +44,6 @@ Uri = Annotated[
     AfterValidator(_uri),
     as_text(r"(embedded|(qemu(\+(unix|ssh|libssh|libssh2|tls))?|test)://.*/.+)"),
 ]
-
-
-class Section(BaseModel):
-    """A part of a host file: frozen, and without keys that nobody knows. Errors never repeat the values."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", field_title_generator=lambda name, _: name, hide_input_in_errors=True)
 
 
 class Hypervisor(Section):
@@ -106,33 +100,14 @@ class Vm(Section):
     autostart: bool = Field(default=True, description="Start the VM with its hypervisor.")
 
 
-class Guest(Section):
-    """Settings inside the guest."""
-
-    swappiness: int = Field(default=10, ge=0, le=200, description="vm.swappiness, 0 to 200.")
-
-
-class Openclaw(Section):
-    """OpenClaw in the guest."""
-
-    install_mode: Literal["release", "development"] = Field(
-        default="release",
-        description="'release' installs the npm package, 'development' builds a git checkout.",
-    )
-    ssh_keys: tuple[SshKey, ...] = Field(
-        default=(),
-        description="Public keys that may log in as root and openclaw; with none, swarm makes a key of its own.",
-    )
-
-
 class Host(Section):
     """One VM, as its host file states it."""
 
     name: Name = Field(description="The file's name without .yaml.")
     hypervisor: Hypervisor = Field(default=Hypervisor(), description="Where the VM lives.")
     vm: Vm
-    guest: Guest = Field(default=Guest(), description="Settings inside the guest.")
-    openclaw: Openclaw = Field(default=Openclaw(), description="OpenClaw in the guest.")
+    guest: Customize = Field(default=Customize(), description="Settings inside the guest: `inv customize`.")
+    openclaw: InstallSettings = Field(default=InstallSettings(), description="OpenClaw and what it needs in the guest: `inv install`.")
 
     @property
     def known_hosts(self) -> Path:

@@ -55,9 +55,10 @@ def test_zap_is_the_reference_vm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SWARM_HOSTS")
     monkeypatch.setenv("HOME", "/home/ann")
     zap = inventory.load("zap")
-    assert zap.model_dump() == {
+    assert zap.hypervisor.acceleration == "auto"
+    assert zap.model_dump(exclude_unset=True) == {
         "name": "zap",
-        "hypervisor": {"uri": "qemu:///system", "network": "default", "acceleration": "auto"},
+        "hypervisor": {"uri": "qemu:///system", "network": "default"},
         "vm": {
             "domain": "zap [claw]",
             "hostname": "zap",
