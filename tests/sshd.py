@@ -25,7 +25,7 @@ from swarm import ssh
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["USER", "Sshd"]
+__all__ = ["USER", "Sshd", "login_key"]
 
 USER = getpass.getuser()
 _CACHE = Path("/var/cache/swarm-tests") if os.geteuid() == 0 else Path.home() / ".cache" / "swarm-tests"
@@ -67,6 +67,13 @@ def _unpacked() -> Path | None:
                 subprocess.run(["dpkg-deb", "-x", package.name, "."], cwd=fresh, check=True)
             fresh.rename(place)
     return place
+
+
+def login_key(path: Path) -> str:
+    """Write a new private key, readable by its owner alone, and return the public one."""
+    private, public = ssh.keypair("test")
+    ssh.write_atomically(path, private, 0o600)
+    return public
 
 
 class Sshd:

@@ -163,12 +163,6 @@ class Libvirt:
         """Whether the hypervisor's files are this machine's files."""
         return self.embedded is not None or "://" not in self.uri or self.uri.split("://")[1].startswith("/")
 
-    @property
-    def ssh_host(self) -> str | None:
-        """The user@machine of a hypervisor behind SSH, through which its guests are reached; None for a local one."""
-        match = re.match(r"qemu\+(?:ssh|libssh2?)://([^/:]+)(?::\d+)?/", self.uri)
-        return match[1] if match else None
-
     def close(self) -> None:
         """Close the connection, if it is open; guests go on."""
         if self._open:

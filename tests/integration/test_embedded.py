@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import time
@@ -23,6 +21,7 @@ from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.network import Network
 from swarm.paths import ROOT
 from swarm.vm import desired
+from tests.embedded import first_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,14 +39,6 @@ def own(base: Path) -> Iterator[Embedded]:
     made = Embedded(state)
     yield made
     made.stop()
-
-
-def first_process(embedded: Embedded) -> int:
-    """The process that answers at the gate: the first one of the namespaces."""
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(embedded.door))
-        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        return int(struct.unpack("3i", credentials)[0])
 
 
 def inside(first: int) -> set[int]:

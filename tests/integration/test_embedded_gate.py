@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -18,7 +17,8 @@ import pytest
 from swarm import ssh
 from swarm.embedded import Embedded, gate
 from swarm.paths import ROOT
-from tests.sshd import USER, Sshd
+from tests.embedded import first_process
+from tests.sshd import USER, Sshd, login_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,9 +40,7 @@ while True:
 @pytest.fixture(scope="module")
 def first(embedded: Embedded) -> int:
     """The process that answers at the gate."""
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(embedded.door))
-        return int(struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+    return first_process(embedded)
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +136,7 @@ def test_as_a_program_it_says_what_is_wrong(embedded: Embedded) -> None:
 def test_both_reach_a_guest_inside(embedded: Embedded, first: int, dirs: Dirs, tmp_path: Path) -> None:
     """Fabric and ssh reach a server that exists only in there, by the pinned key, and refuse another one."""
     identity = tmp_path / "id"
-    private, public = ssh.keypair("test")
-    ssh.write_atomically(identity, private, 0o600)
-    with Sshd(tmp_path / "sshd", [public], within=first) as server:
+    with Sshd(tmp_path / "sshd", [login_key(identity)], within=first) as server:
         known_hosts = dirs.hosts / "zap.known_hosts"
         ssh.pin(known_hosts, ["zap"], server.public)
         target = ssh.Target("zap", "127.0.0.1", known_hosts, USER, identity, embedded=embedded, port=server.port)

@@ -12,7 +12,7 @@ import pytest
 from swarm import ssh
 from swarm.vm import access
 from tests import samples
-from tests.sshd import USER, Sshd
+from tests.sshd import USER, Sshd, login_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,8 +35,7 @@ class Jump:
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sshd, Sshd, Path]]:
     """A hypervisor and a guest that let the same key in."""
     identity = tmp_path_factory.mktemp("key") / "id"
-    private, public = ssh.keypair("test")
-    ssh.write_atomically(identity, private, 0o600)
+    public = login_key(identity)
     with Sshd(tmp_path_factory.mktemp("box"), [public]) as box, Sshd(tmp_path_factory.mktemp("guest"), [public]) as guest:
         yield box, guest, identity
 

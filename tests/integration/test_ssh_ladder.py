@@ -12,7 +12,7 @@ from swarm import ssh
 from swarm.console import Deadline, Meter, Screen, Talk
 from swarm.errors import Unreachable, VerificationFailed
 from swarm.vm.ladder import Climb, climb
-from tests.sshd import Sshd
+from tests.sshd import Sshd, login_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +27,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the server's own /run
 def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sshd, Path]]:
     """A server and the key that it lets in."""
     identity = tmp_path_factory.mktemp("key") / "id"
-    private, public = ssh.keypair("test")
-    ssh.write_atomically(identity, private, 0o600)
-    with Sshd(tmp_path_factory.mktemp("guest"), [public]) as server:
+    with Sshd(tmp_path_factory.mktemp("guest"), [login_key(identity)]) as server:
         yield server, identity
 
 
@@ -117,7 +115,7 @@ def test_a_login_that_is_refused_is_waited_for_but_not_for_good(
 ) -> None:
     """Sshd may be up before the keys are there, so a refusal is borne for a while; then it is told as what it is."""
     identity = tmp_path / "other"
-    ssh.write_atomically(identity, ssh.keypair("other")[0], 0o600)
+    login_key(identity)
     monkeypatch.setattr("swarm.vm.ladder._LOGIN_PATIENCE", 0.0)
     stranger = Climb(guest[0].target(way.target.known_hosts, identity), way.state, way.console, None)
     meter = Meter(lambda **_: None)
