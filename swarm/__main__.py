@@ -4,10 +4,12 @@ import os
 import signal
 import sys
 
-# Until a task runs there is nothing to clear away: Ctrl-C may end the process at once, without a traceback.
-signal.signal(signal.SIGINT, signal.SIG_DFL)
+# Until a task runs there is nothing to clear away: Ctrl-C may end the process at once, without a traceback. (A script's
+# background job is started with Ctrl-C ignored, and stays so.)
+if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - pathlib costs 10 ms
 
-from swarm.cli import main  # noqa: E402 - it is found only now
+from swarm.cli import main
 
 main()

@@ -136,10 +136,10 @@ def _heed_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
         raise Stopped(number)
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, stop)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
-        signal.signal(signal.SIGHUP, stop)
+    # What is ignored from the start stays so: Ctrl-C in a script's background job, a closed terminal under nohup.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, stop), (signal.SIGHUP, stop)):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 class Program(invoke.program.Program):

@@ -22,13 +22,17 @@ GUEST = ROOT / "tests" / "guest"  # what `inv verify` runs: those tests are abou
 
 
 def pytest_sessionstart() -> None:
-    """Let SIGTERM end a run as Ctrl-C does, so that what the fixtures have started is stopped."""
+    """Let SIGTERM end a run as Ctrl-C does, so that what the fixtures have started is stopped.
+
+    And let Ctrl-C work, for what the tests start too, when the run is itself a script's background job.
+    """
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # A busy machine is no defect: how long an example takes is not what these tests are about.
