@@ -45,7 +45,7 @@ def unit(
             return None
         # A service that dies of its configuration does so in its first second.
         active = f"{scope} is-active --quiet {quote(name)}"
-        checked = f"wait_for 20 {active} && sleep 1 && {active} || {{ {_journal(name, user)}; exit 1; }}"
+        checked = f"wait_for 90 {active} && sleep 1 && {active} || {{ {_journal(name, user)}; exit 1; }}"
         text = "\n".join([*script, checked])
         text = as_user(user, text) if user else text
         if config:
@@ -92,7 +92,7 @@ def linger(name: str, *, after: tuple[str, ...] = ()) -> Step:
         f"linger_fact {quote(name)}",
         "yes",
         lambda fact: (
-            None if fact == "yes" else f"loginctl enable-linger {quote(name)}\nwait_for 20 test -S /run/user/$(id -u {quote(name)})/bus"
+            None if fact == "yes" else f"loginctl enable-linger {quote(name)}\nwait_for 90 test -S /run/user/$(id -u {quote(name)})/bus"
         ),
         after,
         shown=lambda fact: fact,
