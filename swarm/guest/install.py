@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["install", "steps"]
 
-_TOOLS = ("acl", "build-essential", "ca-certificates", "curl", "git", "jq", "rsync", "sudo", "tmux", "vim")
+# dbus-user-session: without a bus of the user's own there is no user unit, and so no gateway.
+_TOOLS = ("acl", "build-essential", "ca-certificates", "curl", "dbus-user-session", "git", "jq", "rsync", "sudo", "tmux", "vim")
 _SYSTEMS = {"debian": 12, "ubuntu": 22}  # the lowest major release with all that is used here
 _MACHINES = {"amd64", "arm64"}
 _FREE_MIB = 4096  # OpenClaw with its store 1.0 GiB, Docker and tools 0.9, and room to unpack

@@ -87,13 +87,18 @@ def _journal(name: str, user: str | None) -> str:
 
 def linger(name: str, *, after: tuple[str, ...] = ()) -> Step:
     """Return a step for a user manager that runs from boot on, without a login."""
+    # A manager that was started before the package dbus-user-session came has no bus until it is started anew.
+    script = f"""
+uid=$(id -u {quote(name)})
+loginctl enable-linger {quote(name)}
+wait_for 5 test -S "/run/user/$uid/bus" || systemctl restart "user@$uid.service"
+wait_for 90 test -S "/run/user/$uid/bus" || {{ echo "no bus in /run/user/$uid: is the package dbus-user-session installed?"; exit 1; }}
+"""
     return Step(
         f"linger for {name}",
         f"linger_fact {quote(name)}",
         "yes",
-        lambda fact: (
-            None if fact == "yes" else f"loginctl enable-linger {quote(name)}\nwait_for 90 test -S /run/user/$(id -u {quote(name)})/bus"
-        ),
+        lambda fact: None if fact == "yes" else script,
         after,
         shown=lambda fact: fact,
     )
