@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 import stat
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,6 +44,9 @@ _OF = {
     "debian": "linux-image-amd64 systemd-resolved netplan.io",
     "ubuntu": "linux-image-generic systemd-resolved netplan.io ubuntu-keyring",
 }
+
+# Older ones lack packages of the list.
+_SINCE = {"debian": "12", "ubuntu": "24.04"}
 
 # They look after LVM volumes, of which this image has none.
 UNUSED_UNITS = ("e2scrub_all.timer", "e2scrub_reap.service")
@@ -94,8 +98,13 @@ def this_machine() -> Recipe:
         release = {}
     distribution, version, suite = (release.get(key, "") for key in ("ID", "VERSION_ID", "VERSION_CODENAME"))
     hint = "name a published image in the host file, like ubuntu-24.04; `inv images` lists them"
-    if distribution not in _OF or not version or not suite:
-        raise Unfit(f"images can be built on Debian and Ubuntu, and this is {release.get('PRETTY_NAME') or 'neither'}", hint)
+    if not suite or not re.fullmatch(r"[0-9.]+", version) or _numbers(version) < _numbers(_SINCE.get(distribution, "999")):
+        known = " and ".join(f"{name.capitalize()} since {since}" for name, since in _SINCE.items())
+        raise Unfit(f"images can be built on {known}, and this is {release.get('PRETTY_NAME') or 'neither'}", hint)
     if platform.machine() != "x86_64":
         raise Unfit(f"images can be built for x86_64 only, and this machine is {platform.machine()}", hint)
     return Recipe(distribution, version, suite)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part]

@@ -1,0 +1,119 @@
+"""The folder of finished images: what gets in, what is found again, what is not believed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from swarm.errors import ImageError, Unfit
+from swarm.images import cache
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def qcow2(path: Path, *options: str, size: str = "1M") -> Path:
+    """Make a qcow2 file with qemu-img."""
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *options, str(path), size], check=True)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give an empty cache."""
+    monkeypatch.setenv("SWARM_CACHE", str(tmp_path))
+    return cache.folder()
+
+
+@pytest.fixture
+def image(folder: Path) -> cache.Image:
+    """Give a cache with one image."""
+    return cache.adopt(qcow2(folder / ".new"), "one.qcow2", "one")
+
+
+def test_adopt(image: cache.Image, folder: Path) -> None:
+    """A good file gets its name, and what is said of it is true; its checksum stands beside it."""
+    content = image.path.read_bytes()
+    assert image == cache.Image("one", folder / "one.qcow2", hashlib.sha256(content).hexdigest(), len(content), 1 << 20)
+    assert sorted(path.name for path in folder.iterdir()) == ["one.qcow2", "one.qcow2.json"]
+    assert cache.lookup("one.qcow2") == image
+    assert cache.cached() == [image]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        pytest.param(lambda path: path.write_bytes(b"\0" * 4096), "is not a qcow2 file", id="raw"),
+        pytest.param(lambda path: path.write_bytes(b""), "is not a qcow2 file", id="empty"),
+        pytest.param(lambda path: path.write_bytes(b"QFI\xfb" + b"\xff" * 508), "is damaged", id="damaged"),
+        pytest.param(lambda path: qcow2(path, "-F", "raw", "-b", "/etc/passwd"), "refers to another file", id="backing file"),
+        pytest.param(lambda path: qcow2(path, "-o", f"data_file={path}.raw"), "refers to another file", id="data file"),
+    ],
+)
+def test_not_adopted(folder: Path, make: object, message: str) -> None:
+    """A file that is no qcow2 image, or that would make QEMU open another file, is refused and deleted."""
+    make(folder / ".new")  # type: ignore[operator]
+    with pytest.raises(ImageError, match=message):
+        cache.adopt(folder / ".new", "bad.qcow2", "bad")
+    assert not (folder / ".new").exists()
+    assert cache.lookup("bad.qcow2") is None
+
+
+def test_no_qemu_img(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without qemu-img the error names the package, and the file stays for the next run."""
+    fresh = qcow2(folder / ".new")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Unfit, match="qemu-img is needed") as caught:
+        cache.adopt(fresh, "one.qcow2", "one")
+    assert caught.value.hint == "apt-get install qemu-utils"
+    assert fresh.exists()
+
+
+def test_not_read_again(image: cache.Image) -> None:
+    """As long as size and time are those of the sidecar, the file itself is not read."""
+    stat = image.path.stat()
+    image.path.write_bytes(b"x" * image.size)
+    os.utime(image.path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert cache.lookup("one.qcow2") == image
+
+
+def test_touched(image: cache.Image) -> None:
+    """A file with another time but the same content is still believed, and read only once for that."""
+    os.utime(image.path, ns=(1, 1))
+    assert cache.lookup("one.qcow2") == image
+    assert json.loads(image.path.with_name("one.qcow2.json").read_text())["mtime_ns"] == 1
+
+
+@pytest.mark.parametrize("change", [b"", b"x", b"x" * 196_616])
+def test_changed(image: cache.Image, change: bytes) -> None:
+    """A file with other content than was stored is not believed."""
+    image.path.write_bytes(change)
+    assert cache.lookup("one.qcow2") is None
+    assert cache.cached() == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"name": "one"}'])
+def test_spoiled_sidecar(image: cache.Image, text: str) -> None:
+    """Without a readable sidecar nothing vouches for a file, so it is not believed."""
+    image.path.with_name("one.qcow2.json").write_text(text)
+    assert cache.lookup("one.qcow2") is None
+
+
+def test_unfinished_is_unseen(image: cache.Image, folder: Path) -> None:
+    """Downloads and builds under way, and sidecars without a file, are no images."""
+    (folder / ".two.qcow2.part").write_bytes(image.path.read_bytes())
+    (folder / ".three.qcow2.new").write_bytes(image.path.read_bytes())
+    (folder / "four.qcow2.json").write_text(json.dumps({"name": "four"}))
+    assert cache.cached() == [image]
+
+
+def test_remove(image: cache.Image, folder: Path) -> None:
+    """Removing takes file and sidecar; removing again does nothing."""
+    cache.remove(image)
+    cache.remove(image)
+    assert list(folder.iterdir()) == []
