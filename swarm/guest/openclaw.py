@@ -16,7 +16,7 @@ from swarm.templates import render
 if TYPE_CHECKING:
     from swarm.guest.settings import InstallSettings
 
-__all__ = ["RECORD", "account", "gateway", "software"]
+__all__ = ["RECORD", "account", "first_config", "gateway", "software"]
 
 RECORD = "/var/lib/swarm/openclaw-release"
 UNIT = "openclaw-gateway.service"
@@ -53,31 +53,31 @@ def software(settings: InstallSettings, after: tuple[str, ...], *, upgrade: bool
 
 
 def _release(settings: InstallSettings, after: tuple[str, ...], *, upgrade: bool) -> Step:
-    """The version to install, as a record in the guest: the pinned one, or what the channel meant when it was first asked."""
+    """The version to install, as a record in the guest: the pinned one, or what the channel meant when it was first asked.
+
+    npm's registry is asked only if the record does not answer, or for an upgrade.
+    """
     asked = f"openclaw@{settings.version or settings.channel}"
-    view = f"npm view --silent {quote(asked)} version"
-    offered = f"if command -v npm >/dev/null; then {view} | sed 's/^/offered /'; fi" if upgrade and not settings.version else ":"
+    line = f"version {settings.version}" if settings.version else f"channel {settings.channel}"
+    known_already = "false" if upgrade and not settings.version else f"grep -qxF {quote(line)} {RECORD}"
+    source = "pinned" if settings.version else line
 
     def facts(fact: str) -> dict[str, str]:
         return {key: rest for key, _, rest in (row.partition(" ") for row in fact.splitlines())}
 
-    def good(fact: str) -> bool:
-        known = facts(fact)
-        if settings.version:
-            return known.get("version") == settings.version
-        return (
-            bool(known.get("version"))
-            and known.get("channel") == settings.channel
-            and known.get("offered", known["version"]) == known["version"]
-        )
-
     def apply(fact: str) -> str | None:
-        if good(fact):
+        known = facts(fact)
+        recorded, offered = known.get("version"), known.get("offered", known.get("version"))
+        right = recorded == settings.version if settings.version else known.get("channel") == settings.channel
+        if recorded and right and offered == recorded:
             return None
-        source = f"channel {settings.channel}" if not settings.version else "pinned"
         return f"""
-version=$({view}) || version=
-if [ -z "$version" ]; then echo {quote(f"npm's registry has no {asked}")}; exit 1; fi
+answer=$(release_fact {quote(asked)})
+case $answer in
+  "offered "*) version=${{answer#"offered "}} ;;
+  unknown) echo {quote(f"npm's registry has no {asked}")}; exit 1 ;;
+  *) echo {quote(f"npm's registry does not say what {asked} is:")} "$answer"; exit 1 ;;
+esac
 echo {quote(asked)} is "$version"
 mkdir -p /var/lib/swarm
 printf 'version %s\\n%s\\n' "$version" {quote(source)} | put {RECORD} 644 root root
@@ -85,11 +85,12 @@ printf 'version %s\\n%s\\n' "$version" {quote(source)} | put {RECORD} 644 root r
 
     return Step(
         "OpenClaw release",
-        f"[ -e {RECORD} ] && cat {RECORD}\n{offered}\n:",
-        settings.version or f"channel {settings.channel}",
+        f"[ -e {RECORD} ] && cat {RECORD}\n{known_already} || release_fact {quote(asked)}\n:",
+        f"{settings.version}, pinned" if settings.version else f"channel {settings.channel}",
         apply,
         after,
-        shown=lambda fact: facts(fact).get("version"),
+        refuse=lambda fact: f"npm's registry has no {asked}" if "unknown" in facts(fact) else None,
+        shown=lambda fact: " → ".join(filter(None, (facts(fact).get("version"), facts(fact).get("offered")))) or None,
     )
 
 
@@ -128,7 +129,7 @@ def gateway(settings: InstallSettings, after: tuple[str, ...], config: str | Non
     name, home = settings.user, settings.home
     path = f"{home}/.config/systemd/user/{UNIT}"
     lingering = linger(name, after=(f"user {name}", f"user {name} in group docker"))
-    start = _first_config(settings, config)
+    start = first_config(settings, config)
     entry = f"""
 shim=$(sed -n 's/^# cmd-shim-target=//p' {home}/.local/share/pnpm/bin/openclaw)
 [ {settings.install_mode} = release ] || shim={quote(settings.repo_dir)}/openclaw.mjs
@@ -165,8 +166,8 @@ else echo old; fi
     return [lingering, start, install, service, ready]
 
 
-def _first_config(settings: InstallSettings, config: str | None) -> Step:
-    """A guest without openclaw.json starts from the given one, or from the least that the gateway needs.
+def first_config(settings: InstallSettings, config: str | None) -> Step:
+    """Return the step for openclaw.json: a guest without one starts from the given one, or from the least that the gateway needs.
 
     The token is then made in the guest and stays there.
     """

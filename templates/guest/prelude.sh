@@ -51,8 +51,18 @@ wait_for() {
   done
 }
 
-# apt LINE…: apt-get without questions, which waits for another one that holds the lock (300 s: an unattended upgrade takes that long).
-apt() { apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"; }
+# apt LINE…: apt-get without questions, which waits for another one that holds a lock (300 s: an unattended upgrade takes that long).
+# Its own waiting is for dpkg's lock only, not for that of the package lists, which is tried here with a POSIX lock as it does itself.
+apt() {
+  wait_for 300 apt_lists_free || true
+  apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
+}
+
+# apt_lists_free: whether nobody is fetching package lists (flock(1) would not see apt's fcntl lock; /proc/locks shows both).
+apt_lists_free() {
+  [ -e /var/lib/apt/lists/lock ] || return 0
+  ! grep -q ":$(stat -c %i /var/lib/apt/lists/lock) " /proc/locks
+}
 
 # files_sum FILE…: one checksum over the content of all files; a missing one counts as such.
 files_sum() { sha256sum -- "$@" 2>/dev/null | sha256sum | cut -d' ' -f1; }
@@ -69,9 +79,14 @@ user_fact() {
   echo "$home:${entry##*:} $(stat -c %a -- "$home" || echo 'no home')"
 }
 
-# linger_fact NAME: whether the user's systemd runs, and will after a boot.
+# linger_fact NAME: whether the user's systemd runs with a bus of its own, and will after a boot.
 linger_fact() {
-  if [ -e "/var/lib/systemd/linger/$1" ] && systemctl is-active --quiet "user@$(id -u -- "$1").service"; then echo yes; else echo no; fi
+  uid=$(id -u -- "$1") || { echo no; return 0; }
+  if [ -e "/var/lib/systemd/linger/$1" ] && [ -S "/run/user/$uid/bus" ] && systemctl is-active --quiet "user@$uid.service"; then
+    echo yes
+  else
+    echo no
+  fi
 }
 
 # ufw_rule_fact PORT PROTOCOL: whether UFW's files allow it from everywhere, in IPv4 and IPv6.
@@ -135,4 +150,19 @@ packages_candidates() {
 packages_offered() {
   version=$(printf '%s\n' "$candidates" | sed -n "s/^candidate $1 //p")
   if [ -n "$version" ] && dpkg --compare-versions "$version" lt "$2"; then echo "low $1 $version"; fi
+}
+
+# release_fact PACKAGE@VERSION: "offered VERSION" as npm's registry has it, "unknown" if it has none, "unanswered WORDS" if it does not say,
+# nothing if there is no npm yet. npm keeps its cache and its log in a folder that is thrown away.
+release_fact() {
+  command -v npm >/dev/null || return 0
+  folder=$(mktemp -d)
+  if version=$(npm view --cache "$folder" --logs-max=0 "$1" version 2>"$folder/words"); then
+    if [ -n "$version" ]; then echo "offered $version" | tail -n1; else echo unknown; fi
+  elif grep -qE 'E404|ETARGET' "$folder/words"; then
+    echo unknown
+  else
+    echo "unanswered $(grep -m1 -i 'npm err' "$folder/words")"
+  fi
+  rm -rf "$folder"
 }

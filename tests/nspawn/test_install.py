@@ -11,9 +11,12 @@ import pytest
 
 from swarm.console import Deadline, Screen, Talk
 from swarm.errors import CommandFailed, Refused
+from swarm.guest import openclaw
 from swarm.guest.customize import customize
+from swarm.guest.engine import converge
 from swarm.guest.install import install
 from swarm.guest.settings import Customize, InstallSettings
+from swarm.guest.steps import user
 from swarm.guest.verify import Expected, verify
 from swarm.remote import Remote
 
@@ -155,6 +158,60 @@ def test_drift(host: Machine, talk: Talk) -> None:
     plan = install(host.config, host.alias, SETTINGS, talk, deadline=Deadline(600))
     assert subjects(plan)[:3] == ["firewall", "unit fail2ban.service", "gateway unit"]
     assert not install(host.config, host.alias, SETTINGS, talk)
+
+
+def test_release_that_does_not_exist(host: Machine, talk: Talk, trips: list[str]) -> None:
+    """Where npm can be asked, a version or channel that does not exist is refused before anything is changed."""
+    for wrong in ({"version": "1.2.3-nope"}, {"channel": "no-such-channel"}):
+        with pytest.raises(Refused, match="npm's registry has no openclaw@"):
+            install(host.config, host.alias, SETTINGS.model_copy(update=wrong), talk)
+    assert len(trips) == 2
+
+
+def test_pin(host: Machine, talk: Talk) -> None:
+    """Pinning the version that the channel meant changes the record's meaning, and nothing in the guest."""
+    version = host.ssh("sed -n 's/^version //p' /var/lib/swarm/openclaw-release").strip()
+    assert not install(host.config, host.alias, SETTINGS.model_copy(update={"version": version}), talk)
+    assert not install(host.config, host.alias, SETTINGS, talk, upgrade=False)
+
+
+def test_checkout(host: Machine, talk: Talk) -> None:
+    """install_mode development clones the branch, builds it, and puts it in the user's PATH; a new commit is built by the next run."""
+    source = "/srv/source"
+    package = json.dumps({"name": "openclaw", "version": "0.0.1", "scripts": {"build": "cp openclaw.src openclaw.mjs"}})
+    commit = "git add -A && git -c user.name=t -c user.email=t@example.invalid commit -qm one"
+    remote = Remote(host.config, host.alias)
+    dev = user("dev", home="/home/dev")
+    converge(remote, [dev], talk)
+    host.ssh(
+        f"mkdir -p {source}; cd {source}; git init -q -b trunk; printf %s '{package}' >package.json; echo node_modules >.gitignore; "
+        f"echo 'console.log(\"one\")' >openclaw.src; pnpm install --silent; {commit}; chown -R dev {source}"
+    )
+    settings = SETTINGS.model_copy(
+        update={"user": "dev", "install_mode": "development", "repo_url": f"file://{source}", "repo_branch": "trunk"}
+    )
+    wanted = [dev, *openclaw.software(settings, (dev.subject,), upgrade=False)]
+    converge(remote, wanted, talk)
+    assert not converge(remote, wanted, talk)
+    assert host.ssh("runuser -l dev -c ~dev/.local/bin/openclaw") == "one\n"
+    host.ssh(f"runuser -u dev -- sh -c 'cd ~dev/code/openclaw && echo \"console.log(2)\" >openclaw.src && {commit}'")
+    assert subjects(converge(remote, wanted, talk)) == ["command build of OpenClaw"]
+    assert host.ssh("runuser -l dev -c ~dev/.local/bin/openclaw") == "2\n"
+
+
+def test_seed(machine: Machine, talk: Talk, tmp_path: Path) -> None:
+    """A configuration to start from is put in place once, for the user alone; after that it is the user's own."""
+    path = tmp_path / "openclaw.json"
+    path.write_text('{"gateway": {"mode": "local", "auth": {"token": "a-token-of-my-own"}}}\n')
+    settings = InstallSettings.model_validate({"config": str(path), "user": "seeded"})
+    wanted = [*openclaw.account(settings, ()), openclaw.first_config(settings, path.read_text())]
+    remote = Remote(machine.config, machine.alias)
+    converge(remote, wanted, talk)
+    there = "/home/seeded/.openclaw/openclaw.json"
+    assert machine.ssh(f"cat {there}; stat -c '%a %U' {there}") == f"{path.read_text()}600 seeded\n"
+    machine.ssh(f"echo mine >{there}")
+    assert not converge(remote, wanted, talk)
+    assert machine.ssh(f"cat {there}") == "mine\n"
 
 
 def test_customize_without_the_user(machine: Machine, talk: Talk) -> None:
