@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Shot", "shot", "svg"]
 
-_WAIT = 1.2  # seconds that a longer wait is shown for
+_WAIT = 2.0  # seconds that a longer wait is shown for
 _STEP = 0.2  # seconds, at least, between two pictures of a wait
 _END = 6.0  # seconds that the end stays
 _WIDTH, _HEIGHT = 8.4, 18  # of a character cell, in the SVG's own units; monospaced fonts are about 0.6 em wide
