@@ -50,6 +50,7 @@ log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 # The machine's own address is not copied inside: it may well be one of 192.168.122.x, when the machine is a VM itself.
 INSIDE, OUTSIDE, RESOLVER = "169.254.53.2", "169.254.53.1", "169.254.53.53"
 
+UPLINK = "uplink"  # pasta's network card on the inside
 NO_WAY_OUT = "no-way-out"  # the file in STATE that says why guests reach nothing but this machine, if so
 
 # Each line answers something that failed without it: libvirt cannot move the private /dev into a domain's own namespace;
@@ -184,6 +185,8 @@ def _way_out(state: Path, network: Path) -> None:
         "--runas",
         "0",
         "--config-net",
+        "--ns-ifname",
+        UPLINK,
         "--netns",
         str(network),
         "--address",
@@ -210,6 +213,9 @@ def serve(state: Path, uid: int, gid: int) -> int:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     _mount_sysfs(state)
     run("ip", "link", "set", "lo", "up")
+    # Some pasta (Debian 12's) answers data with a segment without any flag. Connection tracking cannot match it to a guest, so
+    # it would be delivered here, and our own stack would reset the guest's connection.
+    run("iptables", "-A", "INPUT", "-i", UPLINK, "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP")
     daemon = subprocess.Popen(
         [shutil.which("libvirtd") or "/usr/sbin/libvirtd", "-p", "/run/libvirt/libvirtd.pid"], stdin=subprocess.DEVNULL
     )

@@ -127,6 +127,11 @@ def test_guest_booted_without_a_failure(guest: Guest) -> None:
     assert '"errors": []' in guest.check_output("cat /run/cloud-init/result.json")
 
 
+def test_guest_gets_packages_from_where_this_machine_does(guest: Guest) -> None:
+    """The guest has a way out through the embedded hypervisor, and its package lists are those of this machine's sources."""
+    guest.check_output("apt-get -q update --error-on=any")
+
+
 def test_status_says_so_in_a_table_and_as_data(zap: Lab) -> None:
     """`./inv status` finds the VM running, SSH in order and nothing drifted, for people and for scripts."""
     table = zap.inv("status")
