@@ -8,8 +8,8 @@ from swarm.errors import Refused
 from swarm.guest.engine import Step, converge
 from swarm.guest.packages import packages
 from swarm.guest.services import linger, mount
-from swarm.inventory.inside import CommandItem, FileItem, PackageItem, SysctlItem
 from swarm.guest.steps import command, file, sysctl
+from swarm.inventory.inside import CommandItem, FileItem, PackageItem, SysctlItem
 from swarm.paths import ROOT
 from swarm.remote import Remote, quote
 

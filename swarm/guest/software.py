@@ -9,8 +9,8 @@ from swarm.errors import Refused
 from swarm.guest.engine import Step
 from swarm.guest.packages import Repository, apt_repository, npm_global, packages
 from swarm.guest.services import unit
-from swarm.inventory.inside import Source
 from swarm.guest.steps import file, member
+from swarm.inventory.inside import Source
 from swarm.remote import quote
 from swarm.templates import render
 

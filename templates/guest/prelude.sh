@@ -17,17 +17,25 @@ put() (
   sync -- "$folder"
 )
 
-# file_fact PATH SHA256 [quiet]: "absent", or "KIND MODE OWNER GROUP SHA256", and the content on the lines after it where it is
-# another than the expected one (so that the difference can be shown) and not too large for that.
+# file_fact PATH SHA256 [quiet]: "absent", "other MODE OWNER GROUP KIND", or "file MODE OWNER GROUP SHA256", with the content on the lines
+# after it where it is another than the expected one (so that the difference can be shown) and not too large for that. The checksum
+# "none" stands for any content: it is always shown. Programs are started sparingly here, since they are what a probe costs.
 file_fact() {
-  kind=$(stat -c %F -- "$1" 2>/dev/null) || { echo absent; return 0; }
-  case $kind in
-    "regular file" | "regular empty file") ;;
-    *) echo "other $(stat -c '%a %U %G' -- "$1") $kind"; return 0 ;;
+  state=$(stat -c '%a %U %G %F %s' -- "$1" 2>/dev/null) || { echo absent; return 0; }
+  size=${state##* } state=${state% *}
+  case $state in
+    *" regular file" | *" regular empty file") ;;
+    *) echo "other $state"; return 0 ;;
   esac
+  state=${state%" regular"*}
+  if [ "$2" = none ]; then
+    echo "file $state none"
+    cat -- "$1"
+    return 0
+  fi
   sum=$(sha256sum <"$1") && sum=${sum%% *}
-  echo "file $(stat -c '%a %U %G' -- "$1") $sum"
-  if [ "$sum" != "$2" ] && [ "${3-}" != quiet ] && [ "$(stat -c %s -- "$1")" -le 131072 ]; then cat -- "$1"; fi
+  echo "file $state $sum"
+  if [ "$sum" != "$2" ] && [ "${3-}" != quiet ] && [ "$size" -le 131072 ]; then cat -- "$1"; fi
 }
 
 # as_user NAME: run the shell script on standard input as that user, with the user's own D-Bus and systemd in reach.
@@ -75,8 +83,13 @@ folder_fact() {
 # user_fact NAME: "absent", or "HOME:SHELL MODE", the mode being that of the home folder.
 user_fact() {
   entry=$(getent passwd -- "$1") || { echo absent; return 0; }
-  home=$(printf '%s' "$entry" | cut -d: -f6)
-  echo "$home:${entry##*:} $(stat -c %a -- "$home" || echo 'no home')"
+  shell=${entry##*:} entry=${entry%:*}
+  echo "${entry##*:}:$shell $(stat -c %a -- "${entry##*:}" || echo 'no home')"
+}
+
+# member_fact NAME GROUP: whether the user is in the group.
+member_fact() {
+  case " $(id -nG -- "$1") " in *" $2 "*) echo yes ;; *) echo no ;; esac
 }
 
 # linger_fact NAME: whether the user's systemd runs with a bus of its own, and will after a boot.

@@ -10,9 +10,9 @@ import pytest
 from swarm.errors import CommandFailed, Refused
 from swarm.guest.engine import converge
 from swarm.guest.packages import Repository, apt_repository, packages
-from swarm.inventory.inside import InstallSettings, Source
 from swarm.guest.software import docker, node, tailscale
 from swarm.guest.steps import user
+from swarm.inventory.inside import InstallSettings, Source
 from tests.nspawn.aptrepo import AptRepo
 
 if TYPE_CHECKING:
