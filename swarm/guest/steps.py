@@ -245,7 +245,7 @@ def sysctl(key: str, value: str) -> Step:
 
     return Step(
         f"sysctl {key}",
-        f"if [ -e {quote(place)} ]; then cat {quote(place)}; else echo unknown; fi; file_fact {quote(path)} {_sha256(content)} quiet",
+        f"cat {quote(place)} || echo unknown; file_fact {quote(path)} {_sha256(content)} quiet",
         f"{value}, persisted",
         apply,
         refuse=lambda fact: f"this kernel has no setting {key}" if fact.startswith("unknown\n") else None,
@@ -292,7 +292,7 @@ def member(name: str, group_name: str, *, after: tuple[str, ...] = ()) -> Step:
     """Return a step for a user's place in a group."""
     return Step(
         f"user {name} in group {group_name}",
-        f"id -nG {quote(name)} | tr ' ' '\\n' | grep -qxF {quote(group_name)} && echo yes || echo no",
+        f"member_fact {quote(name, group_name)}",
         "yes",
         lambda fact: None if fact == "yes" else f"usermod --append --groups {quote(group_name)} {quote(name)}",
         after,
@@ -334,11 +334,13 @@ def command(
     subject: str, script: str, *, unless: str, after: tuple[str, ...] = (), as_name: str | None = None, hidden: tuple[str, ...] = ()
 ) -> Step:
     """Return a step for shell that runs only if the shell `unless` fails; that one must not change anything."""
-    # Both are run by a shell of their own: a syntax error, an exit or a changed variable in them stays theirs.
-    guard, work = (as_user(as_name, text) if as_name else f"printf '%s\\n' {quote(text)} | sh -eu" for text in (unless, script))
+    # A syntax error, an exit or a changed variable in either of them stays its own. The guard is not put into the "if" itself,
+    # since a shell does not stop at errors there.
+    work = as_user(as_name, script) if as_name else f"printf '%s\\n' {quote(script)} | sh -eu"
+    guard = as_user(as_name, unless) if as_name else f"( set -eu; eval {quote(unless)} )"
     return Step(
         f"command {subject}",
-        f"if {guard} >/dev/null 2>&1; then echo done; else echo due; fi",
+        f"{guard} >/dev/null 2>&1\nif [ $? = 0 ]; then echo done; else echo due; fi",
         "done",
         lambda fact: None if fact == "done" else work,
         after,
