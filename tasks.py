@@ -15,11 +15,11 @@ TIMEOUT = {"timeout": "seconds that all waiting together may take"}
 
 
 @task(help={"json": PLAN["json"]})
-def hosts(_: Context, json: bool = False) -> None:
+def hosts(_: Context, json: bool = False) -> int:
     """List the host files."""
     from swarm import commands
 
-    commands.hosts(as_json=json)
+    return commands.hosts(as_json=json)
 
 
 @task(help={**HOST, "json": PLAN["json"]})

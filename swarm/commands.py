@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from swarm import fleet
 from swarm.console import Talk, amount, screen
-from swarm.errors import UsageError
-from swarm.inventory import Host, load, load_all, names, size
+from swarm.errors import InventoryError, UsageError
+from swarm.inventory import Host, cross_check, load, names, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,17 +43,29 @@ __all__ = [
 CHANGES = 2  # the exit code of a plan that has changes, as terraform's -detailed-exitcode has it
 
 
-def hosts(*, as_json: bool) -> None:
-    """List the host files."""
-    every = load_all()
+def hosts(*, as_json: bool) -> int:
+    """List the host files; what is wrong with one does not hide the others."""
+    every, wrong = [], 0
+    for name in names():
+        try:
+            every.append(load(name))
+        except InventoryError as error:
+            screen().error(error)
+            wrong = error.exit_code
+    try:
+        cross_check(every)
+    except InventoryError as error:
+        screen().error(error)
+        wrong = error.exit_code
     if as_json:
         screen().json([host.model_dump(mode="json") for host in every])
-        return
+        return wrong
     rows = [
         (h.name, h.vm.domain, str(h.vm.ip), f"{h.vm.memory_mib} MiB", str(h.vm.vcpus), size(h.vm.disk_size), h.vm.image, h.hypervisor.uri)
         for h in every
     ]
     screen().table(("host", "domain", "ip", "memory", "vCPUs", "disk", "image", "hypervisor"), rows)
+    return wrong
 
 
 def plan(words: str, *, as_json: bool) -> int:

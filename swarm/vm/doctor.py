@@ -92,7 +92,7 @@ def _kvm() -> Iterator[Finding]:
     elif not {"vmx", "svm"} & set(flags):
         yield Finding(
             "warning",
-            "no KVM: the CPU offers no virtualization (neither vmx nor svm), so VMs are emulated, 10 to 20 times slower",
+            "no KVM: the CPU offers no virtualization (neither vmx nor svm), so VMs are emulated: a boot takes minutes, not seconds",
             "switch virtualization on in the firmware, or nested virtualization on the machine that hosts this one",
         )
     elif not Path("/dev/kvm").exists():

@@ -87,10 +87,7 @@ def provision(host: Host, talk: Talk, *, plan_only: bool = False, restart: bool 
         if plan_only:
             return plan
         if observed.domain is None and observed.kind == "qemu":
-            talk.warn(
-                "this hypervisor has no KVM that works, so the VM is emulated: "
-                "it boots in a minute or two instead of seconds, and is 10 to 20 times slower"
-            )
+            talk.warn("no KVM works here, so the VM is emulated: a boot takes minutes, not seconds")
         if connection.embedded and (reason := connection.embedded.no_way_out):
             talk.warn(f"the VM will reach no network outside: {reason}")
         work = _Work(host, connection, talk, observed, Deadline(limit))
