@@ -1,7 +1,6 @@
-"""Builds a Secure-Boot bootable image from the packages of this machine's distribution: the half that runs as the person.
+"""Builds a Secure-Boot bootable image from the packages of this machine's distribution.
 
-The other half, `swarm.images.builder`, runs as root, in PID and mount namespaces of its own: whatever ends it, kill -9 too,
-ends all that it has started and leaves nothing mounted.
+This half runs as the person and shows progress; the other one, `swarm.images.builder`, runs as root.
 """
 
 from __future__ import annotations
@@ -61,16 +60,20 @@ def build(what: Recipe, folder: Path, talk: Talk) -> Path:
     """
     _check(folder)
     target = folder / f".{what.file_name}.new"
-    inner = [sys.executable, "-m", "swarm.images.builder", str(target), f"{os.geteuid()}:{os.getegid()}"]
-    argv = as_root(["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", *inner])
+    argv = as_root([sys.executable, "-m", "swarm.images.builder", str(target), f"{os.geteuid()}:{os.getegid()}"])
     if argv[0] == "sudo" and subprocess.run(["sudo", "--validate"], check=False).returncode:  # it may ask: not amid a progress display
         raise Unfit("building an image needs root, and sudo refused", _NO_ROOT)
     with talk.step(f"building image {what.name}") as meter:
-        # The builder ends when its stdin does, that is when this process is gone.
+        # The builder stops when its stdin ends, so it does not outlive this process.
         with subprocess.Popen(
             argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
-            end = _follow(process, meter)
+            assert process.stdin  # noqa: S101 - it was asked for
+            try:
+                end = _follow(process, meter)
+            finally:
+                process.stdin.close()
+                process.wait()  # until it has cleaned up, also after Ctrl-C
         if "error" in end:
             raise ImageError(end["error"], end["hint"])
         if "done" not in end:

@@ -1,7 +1,10 @@
 """The half of an image's build that runs as root: `python -m swarm.images.builder TARGET UID:GID`.
 
 It writes one JSON object per line to stdout: {"phase": …}, {"line": …} (what the running program said last), and at the end
-{"error": …, "hint": …} or {"done": true}. It ends when its stdin does.
+{"error": …, "hint": …} or {"done": true}. It stops when its stdin ends.
+
+The work is done by a second process in PID and mount namespaces of its own: whatever ends that one, kill -9 too, ends all
+that it has started, and nothing stays mounted.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,11 +29,12 @@ from swarm.errors import ImageError, SwarmError
 from swarm.images import disk, recipe, sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["Builder", "main", "workspace"]
+__all__ = ["Builder", "inside", "main", "workspace"]
 
 _PREFIX = ".build-"
+_IMAGE = "image.qcow2"
 _LINES = 12  # of a failing program's last words
 _WIDTH = 100  # of a line that is shown while a program runs
 _STALE = 3600  # seconds after which a finished file that nobody took over is left over
@@ -64,20 +69,18 @@ class Builder:
                     _send(line=text[:_WIDTH])
         if process.returncode:
             said = "".join(f"\n    {line}" for line in last)
-            hint = next((hint for words, hint in _HINTS.items() if words in said), "the lines above tell where; often a second try helps")
-            raise ImageError(f"{argv[0]} failed with status {process.returncode}; it said last:{said}", hint)
+            raise ImageError(f"{argv[0]} failed with status {process.returncode}; it said last:{said}", _remedy(said))
 
-    def build(self, what: recipe.Recipe) -> Path:
-        """Return the finished qcow2 file in `work`."""
+    def build(self, what: recipe.Recipe) -> None:
+        """Make the qcow2 file in `work`."""
         _send(phase="packages")
-        root, target = self.work / "root", self.work / "image.qcow2"
+        root = self.work / "root"
         apt = sources.of_this_machine(what.distribution, what.suite, self.work)
         self.run(self.bootstrap(what, apt, root))
         _send(phase="settings")
         self.settle(root, apt)
         _send(phase="disk")
-        disk.assemble(root, what, self.work, target, self.run)
-        return target
+        disk.assemble(root, what, self.work, self.work / _IMAGE, self.run)
 
     def bootstrap(self, what: recipe.Recipe, apt: sources.Sources, root: Path) -> list[str]:
         """Return the command that installs the packages into the folder `root`."""
@@ -158,32 +161,71 @@ def workspace(folder: Path) -> Iterator[Path]:
 
 
 def main(argv: list[str]) -> int:
-    """Build the image of this machine's recipe as the file argv[0], which will belong to argv[1], a `uid:gid`."""
+    """Build the image of this machine's recipe as the file argv[0], which will belong to argv[1], a `uid:gid`.
+
+    This process keeps outside of the namespaces, so that it can remove the workspace when nothing is mounted there any more.
+    """
     target, (uid, gid) = Path(argv[0]), (int(number) for number in argv[1].split(":"))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    # /proc of the new PID namespace; where it may not be mounted, the programs make do with the old one.
-    subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=False, capture_output=True)
     try:
         with workspace(target.parent) as work:
-            image = Builder(work).build(recipe.this_machine())
+            if not _build_inside(work):
+                return 1
+            image = work / _IMAGE
             os.chown(image, uid, gid)
             image.chmod(0o644)
             image.replace(target)
-    except SwarmError as error:
-        _send(error=error.message, hint=error.hint)
-        return 1
     except OSError as error:
-        _send(error=f"the image cannot be built: {error}", hint=next((hint for words, hint in _HINTS.items() if words in str(error)), None))
+        _send(**_explain(error))
         return 1
     _send(done=True)
     return 0
 
 
-def _end_with_parent() -> None:
-    """Wait until stdin ends, then end at once. This is the PID namespace's first process: the kernel ends the others with it."""
+def _build_inside(work: Path) -> bool:
+    """Build in namespaces of their own and return whether it worked. Stop when stdin ends, or at Ctrl-C."""
+    inside = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", sys.executable, "-m", __spec__.name]
+    # In a session of its own: Ctrl-C shall reach this process only.
+    process = subprocess.Popen([*inside, str(work)], stdin=subprocess.PIPE, start_new_session=True)
+
+    def stop(*_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        process.kill()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    threading.Thread(target=_at_end_of_input, args=(process.kill,), daemon=True).start()
+    return process.wait() == 0
+
+
+def inside(work: Path) -> int:
+    """Build in `work`; in the new namespaces this is the first process, with which the kernel ends all others."""
+    threading.Thread(target=_at_end_of_input, args=(lambda: os._exit(1),), daemon=True).start()
+    # Of the new PID namespace; where it may not be mounted, the programs make do with the old one.
+    subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=False, capture_output=True)
+    try:
+        Builder(work).build(recipe.this_machine())
+    except (SwarmError, OSError) as error:
+        _send(**_explain(error))
+        return 1
+    return 0
+
+
+def _at_end_of_input(act: Callable[[], object]) -> None:
+    """Wait until stdin ends, that is until whoever started this process is gone or wants no more; then act."""
     while os.read(0, 1):
         pass
-    os._exit(1)
+    act()
+
+
+def _explain(error: SwarmError | OSError) -> dict[str, str | None]:
+    if isinstance(error, SwarmError):
+        return {"error": error.message, "hint": error.hint}
+    return {"error": f"the image cannot be built: {error}", "hint": _remedy(str(error))}
+
+
+def _remedy(said: str) -> str:
+    return next((hint for words, hint in _HINTS.items() if words in said), "the lines above tell where; often a second try helps")
 
 
 def _send(**report: object) -> None:
@@ -192,4 +234,5 @@ def _send(**report: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    *outside, last = sys.argv[1:]  # one argument only, the workspace, means inside of the namespaces
+    sys.exit(main([*outside, last]) if outside else inside(Path(last)))

@@ -32,7 +32,8 @@ LABEL_ESP = "SWARM-ESP"
 _GENERATION = 1
 
 # On top of mmdebstrap's variant "minbase" (essential packages and apt).
-_SYSTEM = "systemd-sysv systemd-timesyncd dbus libpam-systemd udev kmod initramfs-tools zstd e2fsprogs dosfstools procps less nano"
+_SYSTEM = "systemd-sysv systemd-timesyncd dbus dbus-user-session libpam-systemd udev kmod initramfs-tools zstd e2fsprogs dosfstools"
+_PEOPLE = "procps less nano"
 _NETWORK = "iproute2 iputils-ping netbase ca-certificates curl openssh-server rsync"
 _SWARM = "cloud-init cloud-guest-utils fdisk sudo qemu-guest-agent"  # python3 comes with cloud-init
 _SECURE_BOOT = "shim-signed grub-efi-amd64 grub-efi-amd64-signed efibootmgr mokutil"
@@ -68,7 +69,7 @@ class Recipe:
     @property
     def packages(self) -> tuple[str, ...]:
         """The packages asked for, without what they depend on."""
-        return tuple(" ".join((_SYSTEM, _NETWORK, _SWARM, _SECURE_BOOT, _OF[self.distribution])).split())
+        return tuple(" ".join((_SYSTEM, _PEOPLE, _NETWORK, _SWARM, _SECURE_BOOT, _OF[self.distribution])).split())
 
     @cached_property
     def identity(self) -> str:

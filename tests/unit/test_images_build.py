@@ -86,15 +86,15 @@ def test_sudo_refuses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ("script", "message"),
     [
         ('echo \'{"error": "it broke", "hint": "mend it"}\'', "^it broke$"),
-        ("echo unshare: not permitted >&2; exit 1", "was broken off: unshare: not permitted$"),
+        ("echo python: not permitted >&2; exit 1", "was broken off: python: not permitted$"),
         ("kill -9 $$", "was broken off$"),
     ],
 )
 def test_builder_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, message: str) -> None:
     """Whatever becomes of the builder, the person gets a sentence: its own, or what was said before it could say any."""
-    program(tmp_path, "unshare", script)
+    program(tmp_path, "python", script)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setattr(build, "SPACE", 0)
     with pytest.raises(ImageError) as caught:
         build.build(RECIPE, tmp_path, Talk(Screen()))
@@ -155,12 +155,66 @@ def test_leftovers(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [".build-alive", young.name]
 
 
-def test_ends_with_parent(tmp_path: Path) -> None:
-    """When the process that started it is gone, the builder ends at once, whatever it is doing."""
-    code = "import time; from swarm.images import builder; builder.workspace = lambda _: time.sleep(60); "
-    code += f"builder.main(['{tmp_path}/x', '0:0'])"
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, cwd=ROOT, env={**os.environ, "PATH": ""})
-    process.communicate(timeout=10)  # closes its stdin
+def start(folder: Path, script: str) -> subprocess.Popen[str]:
+    """Start the half that runs as root in `folder`; `script` stands for what it starts inside, with the workspace as $work."""
+    program(folder, "unshare", f'for work; do :; done; echo $$ >"{folder}/pid"; {script}')
+    (folder / "cache").mkdir(exist_ok=True)
+    argv = [sys.executable, "-m", "swarm.images.builder", str(folder / "cache/image"), f"{os.geteuid()}:{os.getegid()}"]
+    env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env)
+
+
+def result(process: subprocess.Popen[str]) -> str:
+    """Return all that it says, keeping its stdin open meanwhile."""
+    assert process.stdout
+    said = process.stdout.read()
+    process.communicate(timeout=20)
+    return said
+
+
+def test_finished(tmp_path: Path) -> None:
+    """A finished image gets its name at the end, readable by all, and only it is left."""
+    process = start(tmp_path, 'umask 077; echo image >"$work/image.qcow2"; mkdir "$work/root"')
+    assert result(process) == '{"done": true}\n'
+    image = tmp_path / "cache/image"
+    assert (image.read_text(), image.stat().st_mode & 0o777) == ("image\n", 0o644)
+    assert list(image.parent.iterdir()) == [image]
+
+
+def test_failed(tmp_path: Path) -> None:
+    """After a failure nothing is left, and the failure's words are the last."""
+    process = start(tmp_path, 'echo "{\\"error\\": \\"no\\"}"; echo half >"$work/image.qcow2"; exit 1')
+    assert result(process) == '{"error": "no"}\n'
+    assert process.returncode == 1
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["its starter is gone", signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped(tmp_path: Path, how: str | signal.Signals) -> None:
+    """However a build is stopped, what it runs ends too; its leftovers go at once, or after kill -9 with the next build."""
+    process = start(tmp_path, 'touch "$work/image.qcow2"; exec sleep 50')
+    while not (tmp_path / "pid").exists() or "sleep" not in Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/cmdline").read_text():
+        time.sleep(0.02)
+    if isinstance(how, signal.Signals):
+        process.send_signal(how)
+    if how == signal.SIGKILL:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)  # the real one does it when its stdin ends
+    process.communicate(timeout=20)
+    assert process.returncode != 0
+    if how == signal.SIGKILL:
+        start(tmp_path, "exit 1").communicate(timeout=20)
+    else:
+        assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_ends_with_its_starter(tmp_path: Path) -> None:
+    """What runs in the namespaces ends at once when the process outside of them is gone, whatever it is doing."""
+    code = "import time; from swarm.images import builder; builder.Builder = lambda _: time.sleep(60); "
+    code += f"builder.inside(builder.Path('{tmp_path}'))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, cwd=ROOT, env={**os.environ, "PATH": str(tmp_path)})
+    program(tmp_path, "mount", "exit 1")
+    process.communicate(timeout=20)  # closes its stdin
     assert process.returncode != 0
 
 
@@ -212,22 +266,3 @@ def test_settle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }
     assert not (root / "var/log/apt/history.log").exists()
     assert ["chroot", str(root), "passwd", "--quiet", "--lock", "root"] in ran
-
-
-def test_killed_builder_leaves_nothing_running(tmp_path: Path) -> None:
-    """A signal to the process that waits for the builder ends the builder and what it has started, also kill -9."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, as the build itself does")
-    code = f"import subprocess; from pathlib import Path; Path('{tmp_path}/up').touch(); subprocess.run(['sleep', '77'])"
-    argv = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", sys.executable, "-c", code]
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE)
-    while not (tmp_path / "up").exists():
-        time.sleep(0.02)
-    time.sleep(0.1)
-    children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}/root").exists() for pid in children):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
