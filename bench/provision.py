@@ -115,25 +115,26 @@ def main() -> int:
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
-    talk = Talk(screen())
+    talk, code = Talk(screen()), 0
+    result: dict[str, Any] = {"machine": {"cpus": os.cpu_count(), "load at start": os.getloadavg()[0]}, "laps": []}
     try:
-        result = measure(options.only or [*CONTENDERS, LIST], options.rounds, talk)
+        measure(result, options.only or [*CONTENDERS, LIST], options.rounds, talk)
     except SwarmError as error:
         talk.screen.error(error)
-        return error.exit_code
+        code = error.exit_code
     except KeyboardInterrupt:
-        talk.say("interrupted; everything that was made is removed")
-        return 130
+        talk.say("interrupted; everything that was made is removed, and this is what was measured until then")
+        code = 130
+    result["machine"]["load at end"] = os.getloadavg()[0]
     if options.json:
         talk.screen.json(result)
     else:
         show(result, talk)
-    return 0
+    return code
 
 
-def measure(chosen: Sequence[str], rounds: int, talk: Talk) -> dict[str, Any]:
-    """Return everything that was measured, as plain data. Times are in seconds."""
-    result: dict[str, Any] = {"machine": {"cpus": os.cpu_count(), "load at start": os.getloadavg()[0]}, "laps": []}
+def measure(result: dict[str, Any], chosen: Sequence[str], rounds: int, talk: Talk) -> None:
+    """Put everything that is measured into `result`, as plain data, as soon as it is known. Times are in seconds."""
     arena = Arena(talk)
     kinds = {kind.name: kind for kind in (_contenders.Ours, _contenders.VirtInstall, _contenders.VirtLightning)}
     contenders: list[Any] = [kind(arena) for name, kind in kinds.items() if name in chosen]
@@ -162,8 +163,6 @@ def measure(chosen: Sequence[str], rounds: int, talk: Talk) -> dict[str, Any]:
         arena.close()
         for contender in contenders:
             getattr(contender, "close", lambda: None)()
-    result["machine"]["load at end"] = os.getloadavg()[0]
-    return result
 
 
 def median(result: dict[str, Any], name: str, what: str) -> float | None:
