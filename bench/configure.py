@@ -19,25 +19,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.ours import COMMANDS, FILES, LINES, OWNER, SYSCTLS
+
 if TYPE_CHECKING:
-    from swarm.guest.engine import Step
     from tests.nspawn.machine import Machine, World
 
-SYSCTLS = {"net.ipv4.ip_default_ttl": "65", "net.ipv4.tcp_fin_timeout": "59"}
-FILES = {
-    f"/etc/bench/{name}.conf": f"# {name} of {{{{ owner }}}}\n" + "".join(f"key{i} = {name} {i}\n" for i in range(40))
-    for name in ("one", "two", "three", "four")
-}
-LINES = {"/etc/bench.list": ("colour = blue", r"^colour\b"), "/etc/bench.other": ("size = 3", r"^size\b")}
-COMMANDS = {"/var/bench-a": "date >/var/bench-a", "/var/bench-b": "date >/var/bench-b"}
-OWNER = "the bench"
 # Everybody may keep compiled modules, as on a person's machine.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 DELAY = 0.010  # seconds each way
@@ -52,42 +44,6 @@ STATE = (
     "grep -rhoE '^net[^=]*= *[0-9]+' /etc/sysctl.d/ | tr -d ' ' | sort; "
     "getent passwd bench | cut -d: -f1,6,7; id -nG bench | tr ' ' '\\n' | sort; ls /var/bench-a /var/bench-b"
 )
-
-
-# ── swarm ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def our_steps() -> list[Step]:
-    """The twelve steps as swarm states them."""
-    from jinja2 import Environment, StrictUndefined
-
-    from swarm.guest import steps
-
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701 - not HTML
-    return [
-        *(steps.file(path, environment.from_string(text).render(owner=OWNER)) for path, text in FILES.items()),
-        *(steps.line(path, line, match) for path, (line, match) in LINES.items()),
-        *(steps.sysctl(key, value) for key, value in SYSCTLS.items()),
-        steps.group("benchers"),
-        steps.user("bench", home="/home/bench"),
-        steps.member("bench", "benchers", after=("user bench", "group benchers")),
-        *(steps.command(path, script, unless=f"test -e {path}") for path, script in COMMANDS.items()),
-    ]
-
-
-def ours(config: Path, names: list[str]) -> None:
-    """Configure the hosts with swarm: one thread for each. The connections are begun before anything heavy is imported."""
-    from swarm.remote import Remote
-
-    remotes = [Remote(config, name) for name in names]
-    for remote in remotes:
-        remote.connect()
-    from swarm.console import Screen, Talk
-    from swarm.guest.engine import converge
-
-    screen, wanted = Screen(), our_steps()
-    with ThreadPoolExecutor(len(remotes)) as pool:
-        list(pool.map(lambda remote: converge(remote, wanted, Talk(screen, remote.alias)), remotes))
 
 
 # ── the peers ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -235,7 +191,7 @@ class Bench:
             inventory.write_text(f"hosts = {hosts!r}\n")
             return [str(self.programs / "pyinfra"), "-y", str(inventory), str(self.folder / "deploy.py")], variables
         if tool.startswith("swarm"):
-            return [sys.executable, __file__, "--ours", str(config), *names], {}
+            return [sys.executable, str(Path(__file__).with_name("ours.py")), str(config), *names], {}
         return ["ssh", "-F", str(config), names[0], "true"], {}
 
     def run(self, tool: str, count: int, *, far: bool) -> float:
@@ -274,12 +230,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--hosts", type=int, default=8)
     parser.add_argument("--quick", action="store_true", help="one host, no added round trip")
-    parser.add_argument("--ours", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--relay", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.ours:
-        ours(Path(options.ours[0]), options.ours[1:])
-        return
     if options.relay:
         asyncio.run(relay([(int(pair.split("=")[0]), pair.split("=")[1]) for pair in options.relay]))
         return

@@ -1,0 +1,65 @@
+"""What bench/configure.py measures: twelve steps, and swarm's way to do them. A file of its own, so that it loads no more than swarm needs.
+
+python bench/ours.py CONFIG HOST…
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from swarm.remote import Remote
+
+if TYPE_CHECKING:
+    from swarm.guest.engine import Step
+
+__all__ = ["COMMANDS", "FILES", "LINES", "OWNER", "SYSCTLS", "converge_all", "our_steps"]
+
+SYSCTLS = {"net.ipv4.ip_default_ttl": "65", "net.ipv4.tcp_fin_timeout": "59"}
+FILES = {
+    f"/etc/bench/{name}.conf": f"# {name} of {{{{ owner }}}}\n" + "".join(f"key{i} = {name} {i}\n" for i in range(40))
+    for name in ("one", "two", "three", "four")
+}
+LINES = {"/etc/bench.list": ("colour = blue", r"^colour\b"), "/etc/bench.other": ("size = 3", r"^size\b")}
+COMMANDS = {"/var/bench-a": "date >/var/bench-a", "/var/bench-b": "date >/var/bench-b"}
+OWNER = "the bench"
+
+
+def our_steps() -> list[Step]:
+    """The twelve steps as swarm states them."""
+    from jinja2 import Environment, StrictUndefined
+
+    from swarm.guest import steps
+
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701 - not HTML
+    return [
+        *(steps.file(path, environment.from_string(text).render(owner=OWNER)) for path, text in FILES.items()),
+        *(steps.line(path, line, match) for path, (line, match) in LINES.items()),
+        *(steps.sysctl(key, value) for key, value in SYSCTLS.items()),
+        steps.group("benchers"),
+        steps.user("bench", home="/home/bench"),
+        steps.member("bench", "benchers", after=("user bench", "group benchers")),
+        *(steps.command(path, script, unless=f"test -e {path}") for path, script in COMMANDS.items()),
+    ]
+
+
+def converge_all(config: Path, names: list[str]) -> None:
+    """Configure the hosts, one thread for each. The connections are begun before anything heavy is imported."""
+    remotes = [Remote(config, name) for name in names]
+    for remote in remotes:
+        remote.connect()
+    from concurrent.futures import ThreadPoolExecutor
+
+    from swarm.console import Screen, Talk
+    from swarm.guest.engine import converge
+
+    screen, wanted = Screen(), our_steps()
+    with ThreadPoolExecutor(len(remotes)) as pool:
+        list(pool.map(lambda remote: converge(remote, wanted, Talk(screen, remote.alias)), remotes))
+
+
+if __name__ == "__main__":
+    converge_all(Path(sys.argv[1]), sys.argv[2:])
