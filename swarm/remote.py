@@ -27,7 +27,7 @@ from swarm.ssh import KeyRefused, LoginRefused, PortClosed
 from swarm.ssh import quote as quote_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from swarm.console import Deadline
 
@@ -79,6 +79,18 @@ class Remote:
         """Begin to connect, and return at once: the time goes by while the caller prepares its script."""
         if self._waiting is None:
             self._waiting = _Session(self._command())
+
+    @contextlib.contextmanager
+    def connecting(self) -> Iterator[None]:
+        """Connect while the block runs; if it fails, the connection that was begun is given up."""
+        self.connect()
+        try:
+            yield
+        except BaseException:
+            if self._waiting is not None:
+                self._waiting.kill()
+                self._waiting = None
+            raise
 
     def run(self, script: str, on_line: Callable[[str], None] | None = None, deadline: Deadline | None = None) -> Outcome:
         """Run `script` with sh and return its outcome. Each line is given to `on_line` as it arrives.

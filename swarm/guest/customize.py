@@ -39,8 +39,9 @@ def customize(
     `share` is the VM's virtiofs share, None if it has none; `user` is the account that OpenClaw runs as. Raises as install() does.
     """
     remote = Remote(config, alias)
-    remote.connect()
-    return converge(remote, steps(settings, share, user), talk, plan_only=plan_only, deadline=deadline)
+    with remote.connecting():
+        wanted = steps(settings, share, user)
+    return converge(remote, wanted, talk, plan_only=plan_only, deadline=deadline)
 
 
 def steps(settings: Customize, share: Share | None, user: str) -> list[Step]:

@@ -46,8 +46,9 @@ def install(
     anything was changed if it is known that it can't work, CommandFailed for a step that failed, Unreachable if the connection broke.
     """
     remote = Remote(config, alias)
-    remote.connect()
-    return converge(remote, steps(settings, upgrade=upgrade), talk, plan_only=plan_only, deadline=deadline)
+    with remote.connecting():
+        wanted = steps(settings, upgrade=upgrade)
+    return converge(remote, wanted, talk, plan_only=plan_only, deadline=deadline)
 
 
 def steps(settings: InstallSettings, *, upgrade: bool = False) -> list[Step]:

@@ -186,3 +186,12 @@ def test_dead_kept_connection(machine: Machine, remote: Remote) -> None:
     remote.run("true")
     machine.reboot()
     assert remote.run("echo back").text == "back\n"
+
+
+def test_connection_given_up(machine: Machine) -> None:
+    """If what should be sent can't be put together, the connection that was begun meanwhile is ended."""
+    remote = Remote(machine.config, machine.alias)
+    with pytest.raises(CommandFailed), remote.connecting():
+        raise CommandFailed("nothing to send")
+    assert remote.run("echo fresh").text == "fresh\n"
+    remote.close()
