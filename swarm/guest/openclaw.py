@@ -14,7 +14,7 @@ from swarm.remote import quote
 from swarm.templates import render
 
 if TYPE_CHECKING:
-    from swarm.guest.settings import InstallSettings
+    from swarm.inventory.inside import InstallSettings
 
 __all__ = ["RECORD", "account", "first_config", "gateway", "software"]
 

@@ -15,9 +15,9 @@ from swarm.guest import openclaw
 from swarm.guest.customize import customize
 from swarm.guest.engine import converge
 from swarm.guest.install import install
-from swarm.guest.settings import Customize, InstallSettings
 from swarm.guest.steps import user
 from swarm.guest.verify import Expected, verify
+from swarm.inventory.inside import Customize, InstallSettings
 from swarm.remote import Remote
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def test_plan_on_a_bare_system(bare: Machine, talk: Talk, trips: list[str]) -> N
 def test_pinned_release_that_does_not_exist(bare: Machine, talk: Talk) -> None:
     """A version that npm's registry does not have is refused as soon as there is an npm to ask; nothing of OpenClaw is installed."""
     wrong = SETTINGS.model_copy(update={"version": "1.2.3-nope"})
-    with pytest.raises(Refused, match="npm's registry has no openclaw@1.2.3-nope"):
+    with pytest.raises(Refused, match=r"npm's registry has no openclaw@1.2.3-nope"):
         install(bare.config, bare.alias, wrong, talk, deadline=Deadline(1500))
     assert bare.ssh("ls /var/lib/swarm/openclaw-release 2>/dev/null || echo none") == "none\n"
 

@@ -11,8 +11,8 @@ from swarm.errors import Refused
 from swarm.guest.customize import steps as customize_steps
 from swarm.guest.engine import plan
 from swarm.guest.install import steps as install_steps
-from swarm.guest.settings import Customize, InstallSettings, Share
 from swarm.guest.verify import read_report
+from swarm.inventory.inside import Customize, InstallSettings, Share
 
 if TYPE_CHECKING:
     from pathlib import Path

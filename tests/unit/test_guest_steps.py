@@ -14,7 +14,7 @@ from swarm.guest import steps
 from swarm.guest.openclaw import RECORD, _release
 from swarm.guest.packages import fingerprints, npm_global, packages
 from swarm.guest.services import firewall_rule, mount, unit
-from swarm.guest.settings import InstallSettings
+from swarm.inventory.inside import InstallSettings
 from swarm.paths import ROOT
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=80)

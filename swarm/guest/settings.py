@@ -1,3 +1,0 @@
-"""The settings' old place."""
-
-from swarm.inventory.inside import *  # noqa: F403
