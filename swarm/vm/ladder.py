@@ -25,6 +25,7 @@ __all__ = ["Climb", "Rung", "climb"]
 _LOOK = 0.5  # seconds between looks at something that is not there yet
 # Seconds that a login may be refused while cloud-init still writes the keys; sshd of some images starts before it is done.
 _LOGIN_PATIENCE = 90.0
+_HANDSHAKE = 30.0  # seconds for each stage of a login; an emulated guest on a busy machine needs ten
 _TAIL = 6  # lines of the console that a failure shows
 
 
@@ -47,6 +48,7 @@ class Climb:
         self.console = console
         self.share = share
         self.connection: Connection | None = None
+        self._answer: ssh.KeyRefused | ssh.LoginRefused | None = None
 
     def running(self, meter: Meter) -> bool:
         """The domain runs."""
@@ -54,34 +56,38 @@ class Climb:
         return self.state() == "running"
 
     def port(self, meter: Meter) -> bool:
-        """The guest's SSH server says its name."""
+        """The guest's SSH server answers.
+
+        What it answers with is the next rungs' matter: one handshake serves all three, since an emulated guest spends
+        seconds on each.
+        """
         if lines := self.console():
             meter.note(lines[-1][:60])
         try:
-            ssh.read_banner(self.target, 2.0)
+            self.connection = ssh.connect(self.target, _HANDSHAKE)
         except ssh.PortClosed:
             return False
+        except (ssh.KeyRefused, ssh.LoginRefused) as error:
+            self._answer = error
         return True
 
     def key(self, meter: Meter) -> bool:
-        """The guest shows the pinned host key. KeyRefused ends the climb at once."""
+        """The guest shows the pinned host key. Raise KeyRefused, which ends the climb at once, for another one."""
         meter.note("checking the host key")
-        try:
-            self.connection = ssh.connect(self.target, 30.0)
-        except ssh.PortClosed:
-            return False
-        except ssh.LoginRefused:
-            pass  # the key was right, or there would have been no login to refuse
-        return True
+        if isinstance(self._answer, ssh.KeyRefused):
+            raise self._answer
+        return True  # or there would have been neither a login nor a refusal
 
     def login(self, meter: Meter) -> bool:
         """The guest lets us in."""
-        if self.connection is None:
-            meter.note(f"logging in as {self.target.user}")
-            try:
-                self.connection = ssh.connect(self.target, 30.0)
-            except (ssh.PortClosed, ssh.LoginRefused):
-                return False
+        meter.note(f"logging in as {self.target.user}")
+        if self.connection is None and self._answer is not None:
+            self._answer = None  # the refusal that the port's rung met counts as the first try
+            return False
+        try:
+            self.connection = self.connection or ssh.connect(self.target, _HANDSHAKE)
+        except (ssh.PortClosed, ssh.LoginRefused):
+            return False
         return True
 
     def cloud_init(self, meter: Meter) -> bool:
@@ -127,7 +133,7 @@ class Climb:
         """A command's output; None if the connection broke, which the next look opens anew."""
         try:
             if self.connection is None:
-                self.connection = ssh.connect(self.target, 30.0)
+                self.connection = ssh.connect(self.target, _HANDSHAKE)
             return str(self.connection.run(command, hide=True, warn=True, in_stream=False, timeout=60).stdout)
         except ssh.KeyRefused:
             raise

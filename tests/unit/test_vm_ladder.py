@@ -161,13 +161,15 @@ def banner() -> Iterator[tuple[int, list[bytes]]]:
         thread.join()
 
 
-def test_the_port_is_open_when_the_server_greets(banner: tuple[int, list[bytes]]) -> None:
-    """A port where something listens is no SSH server yet; the console's last line shows meanwhile what the guest does."""
+def test_a_port_that_only_listens_is_not_open(banner: tuple[int, list[bytes]], tmp_path: Path) -> None:
+    """A port that is silent, or greets and hangs up, is no SSH server yet; the console's last line shows meanwhile what the guest does."""
     notes: list[str] = []
-    way = Climb(ssh.Target("zap", "127.0.0.1", Path("/none"), port=banner[0]), lambda: "running", lambda: ["x" * 100], None)
+    pin = tmp_path / "zap.known_hosts"
+    ssh.pin(pin, ["zap"], ssh.keypair("zap")[1])
+    way = Climb(ssh.Target("zap", "127.0.0.1", pin, port=banner[0]), lambda: "running", lambda: ["x" * 100], None)
     meter = Meter(lambda **fields: notes.append(fields["note"]))
     assert way.port(meter) is False
-    assert way.port(meter) is True
+    assert way.port(meter) is False
     assert notes == ["x" * 60] * 2
 
 
