@@ -217,7 +217,7 @@ def test_seed(machine: Machine, talk: Talk, tmp_path: Path) -> None:
 def test_customize_without_the_user(machine: Machine, talk: Talk) -> None:
     """Customizing a host on which nothing is installed yet says what to do first."""
     with pytest.raises(Refused, match="run `inv install` first"):
-        customize(machine.config, machine.alias, Customize(), talk)
+        customize(machine.config, machine.alias, Customize(), talk, user="nobody-yet")
 
 
 def test_unknown_system(machine: Machine, talk: Talk) -> None:
