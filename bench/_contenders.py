@@ -25,12 +25,17 @@ _GIB = 1 << 30
 
 
 class Contender(Protocol):
-    """One way to a VM. `knows_key`: whether the guest's host key is known before it boots."""
+    """One way to a VM.
+
+    `knows_key`: whether the guest's host key is known before it boots. `says_login`: what the program prints when it has logged
+    in as root; empty for one that leaves that to others.
+    """
 
     name: str
     domain: str
     address: str
     knows_key: bool
+    says_login: bytes
 
     def prepare(self) -> None:
         """Do once what is not measured: install the program, and put things where it looks for them."""
@@ -50,6 +55,7 @@ class Ours:
 
     name = "swarm"
     knows_key = True
+    says_login = "✓ login ".encode()
 
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
@@ -76,6 +82,7 @@ class VirtInstall:
 
     name = "virt-install"
     knows_key = True
+    says_login = b""
     domain = "peer"
     address = "192.168.122.31"
     _mac = "52:54:00:00:de:31"
@@ -147,6 +154,7 @@ class VirtLightning:
 
     name = "virt-lightning"
     knows_key = False
+    says_login = b""
     domain = "lightning"
     address = "192.168.123.5"
     _home = Path("/var/lib/virt-lightning")  # it looks for images nowhere else

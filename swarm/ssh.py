@@ -47,6 +47,7 @@ __all__ = [
 ]
 
 PORT = 22
+_FAR = 10  # seconds that the way to a remote hypervisor may take, however little patience there is with its guest
 
 
 class PortClosed(Unreachable):
@@ -229,7 +230,7 @@ def open_socket(target: Target, limit: float) -> socket.socket:
     if target.embedded:
         return target.embedded.connect(target.address, target.port, limit)
     if target.jump:
-        return _through([*_jump(target.jump), "-o", f"ConnectTimeout={max(1, round(limit))}", "-W", f"[{target.address}]:{target.port}"])
+        return _through([*_jump(target.jump), "-o", f"ConnectTimeout={max(_FAR, round(limit))}", "-W", f"[{target.address}]:{target.port}"])
     made = socket.create_connection((target.address, target.port), timeout=limit)
     made.settimeout(None)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # paramiko sets none, and stalls 40 ms at a time without
@@ -249,8 +250,11 @@ def read_banner(target: Target, limit: float) -> str:
     return banner.splitlines()[0].decode(errors="replace")
 
 
-def connect(target: Target, limit: float) -> Connection:
+def connect(target: Target, limit: float, *, reach: float | None = None) -> Connection:
     """Return an open Fabric connection to the guest, each stage of which may take `limit` seconds.
+
+    `reach` is for the first stage alone, the TCP connection, in seconds. It is short where somebody waits for a guest that boots:
+    a SYN that was lost is repeated after 1, 3, 7 and 15 seconds only, so a new try is quicker than patience.
 
     Raise PortClosed, KeyRefused or LoginRefused. Fabric on its own accepts any host key; here it is given the pinned one
     and a policy that rejects every other.
@@ -269,7 +273,7 @@ def connect(target: Target, limit: float) -> Connection:
     name = target.address if target.port == PORT else f"[{target.address}]:{target.port}"  # what paramiko looks for
     connection.client.get_host_keys().add(name, key.get_name(), key)
     try:
-        keys["sock"] = open_socket(target, limit)
+        keys["sock"] = open_socket(target, limit if reach is None else reach)
         connection.open()
     except paramiko.BadHostKeyException:
         raise KeyRefused(

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Climb", "Rung", "climb"]
 
-_LOOK = 0.5  # seconds between looks at something that is not there yet
+_LOOK = 0.25  # seconds between looks at something that is not there yet
 # Seconds that a login may be refused while cloud-init still writes the keys; sshd of some images starts before it is done.
 _LOGIN_PATIENCE = 90.0
 _HANDSHAKE = 30.0  # seconds for each stage of a login; an emulated guest on a busy machine needs ten
+_REACH = 2.0  # seconds for the TCP connection before it
 _TAIL = 6  # lines of the console that a failure shows
 
 
@@ -64,7 +65,7 @@ class Climb:
         if lines := self.console():
             meter.note(lines[-1][:60])
         try:
-            self.connection = ssh.connect(self.target, _HANDSHAKE)
+            self.connection = ssh.connect(self.target, _HANDSHAKE, reach=_REACH)
         except ssh.PortClosed:
             return False
         except (ssh.KeyRefused, ssh.LoginRefused) as error:
@@ -85,7 +86,7 @@ class Climb:
             self._answer = None  # the refusal that the port's rung met counts as the first try
             return False
         try:
-            self.connection = self.connection or ssh.connect(self.target, _HANDSHAKE)
+            self.connection = self.connection or ssh.connect(self.target, _HANDSHAKE, reach=_REACH)
         except (ssh.PortClosed, ssh.LoginRefused):
             return False
         return True
@@ -133,7 +134,7 @@ class Climb:
         """A command's output; None if the connection broke, which the next look opens anew."""
         try:
             if self.connection is None:
-                self.connection = ssh.connect(self.target, _HANDSHAKE)
+                self.connection = ssh.connect(self.target, _HANDSHAKE, reach=_REACH)
             return str(self.connection.run(command, hide=True, warn=True, in_stream=False, timeout=60).stdout)
         except ssh.KeyRefused:
             raise
