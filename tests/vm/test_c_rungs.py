@@ -140,6 +140,8 @@ def test_destroy_asks_and_then_leaves_nothing(spare: Lab) -> None:
 
 def test_base_image_is_pruned_when_nobody_uses_it(spare: Lab) -> None:
     """`./inv images --prune` removes the base image from the pool once no disk hangs on it."""
+    spare.cache = spare.base / "cache"  # the tests' own one is the person's
+    spare.cache.mkdir()
     pruned = spare.inv("images", "--prune", "--yes", "--json")
     assert [item["where"].split()[0] for item in pruned.data["removed"]] == ["embedded"]
     assert list(spare.files()) == []
