@@ -71,7 +71,16 @@ class Embedded:
         if len(os.fsencode(self._socket)) > _SOCKET_PATH_LIMIT:
             raise Unfit(f"the path {self._socket} is too long for a Unix socket", "set SWARM_STATE to a folder with a shorter path")
         private_dir(self.state.parent)
-        argv = [sys.executable, "-I", str(ROOT / "swarm/embedded/host.py"), "start", str(self.state), str(os.getuid()), str(os.getgid())]
+        argv = [
+            sys.executable,
+            "-I",
+            "-B",
+            str(ROOT / "swarm/embedded/host.py"),
+            "start",
+            str(self.state),
+            str(os.getuid()),
+            str(os.getgid()),
+        ]
         done = subprocess.run(as_root(argv), capture_output=True, text=True, check=False)
         if done.returncode:
             words = done.stderr.strip().splitlines() or ["no reason given"]

@@ -60,7 +60,7 @@ def build(what: Recipe, folder: Path, talk: Talk) -> Path:
     """
     _check(folder)
     target = folder / f".{what.file_name}.new"
-    argv = as_root([sys.executable, "-m", "swarm.images.builder", str(target), f"{os.geteuid()}:{os.getegid()}"])
+    argv = as_root([sys.executable, "-B", "-m", "swarm.images.builder", str(target), f"{os.geteuid()}:{os.getegid()}"])
     if argv[0] == "sudo" and subprocess.run(["sudo", "--validate"], check=False).returncode:  # it may ask: not amid a progress display
         raise Unfit("building an image needs root, and sudo refused", _NO_ROOT)
     with talk.step(f"building image {what.name}") as meter:

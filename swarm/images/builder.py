@@ -183,7 +183,19 @@ def main(argv: list[str]) -> int:
 
 def _build_inside(work: Path) -> bool:
     """Build in namespaces of their own and return whether it worked. Stop when stdin ends, or at Ctrl-C."""
-    inside = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", sys.executable, "-m", __spec__.name]
+    inside = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        sys.executable,
+        "-B",
+        "-m",
+        __spec__.name,
+    ]
     # In a session of its own: Ctrl-C shall reach this process only.
     process = subprocess.Popen([*inside, str(work)], stdin=subprocess.PIPE, start_new_session=True)
 
