@@ -29,7 +29,7 @@ LABEL_ROOT = "swarm-root"
 LABEL_ESP = "SWARM-ESP"
 
 # Raise it when the code that assembles an image changes what comes out of it.
-_GENERATION = 1
+_GENERATION = 2
 
 # On top of mmdebstrap's variant "minbase" (essential packages and apt).
 _SYSTEM = "systemd-sysv systemd-timesyncd dbus dbus-user-session libpam-systemd udev kmod initramfs-tools zstd e2fsprogs dosfstools"
