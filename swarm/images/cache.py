@@ -91,6 +91,8 @@ def adopt(temporary: Path, file_name: str, name: str, meter: Meter | None = None
     except ImageError:
         temporary.unlink()
         raise
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())  # else a power cut might leave the name and the sidecar, but not the bytes
     path = folder() / file_name
     image = Image(name, path, digest(temporary, "sha256", meter), temporary.stat().st_size, virtual_size)
     _write_sidecar(path, temporary, image)

@@ -97,6 +97,14 @@ def test_changed(image: cache.Image, change: bytes) -> None:
     assert cache.cached() == []
 
 
+def test_cut(image: cache.Image) -> None:
+    """A file of another size is not believed, even if its time is the old one."""
+    stat = image.path.stat()
+    os.truncate(image.path, image.size - 1)
+    os.utime(image.path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert cache.lookup("one.qcow2") is None
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"name": "one"}'])
 def test_spoiled_sidecar(image: cache.Image, text: str) -> None:
     """Without a readable sidecar nothing vouches for a file, so it is not believed."""
