@@ -116,6 +116,7 @@ def customize(words: str, *, plan_only: bool, as_json: bool) -> int:
 
 def verify(words: str, *, junit: str, as_json: bool) -> int:
     """Test every promise on guests."""
+    from swarm.guest.trust import certificates
     from swarm.guest.verify import Expected, Promise
     from swarm.guest.verify import verify as verb
     from swarm.vm import access
@@ -138,6 +139,7 @@ def verify(words: str, *, junit: str, as_json: bool) -> int:
             openclaw_version=settings.version,
             buildx=settings.docker_source == "docker.com",
             tailscale=settings.tailscale_enabled,
+            authorities=tuple(certificates(settings).values()),
         )
         return verb(_config(host), host.name, expected, talk, junit=Path(junit) if junit else None)
 

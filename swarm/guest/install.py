@@ -11,6 +11,7 @@ from swarm.guest.hardening import hardening, sudoers
 from swarm.guest.packages import packages
 from swarm.guest.software import NODE_DONE, auth_key, docker, node, tailscale
 from swarm.guest.steps import check, file
+from swarm.guest.trust import authorities, certificates
 from swarm.remote import Remote
 from swarm.templates import render
 
@@ -53,11 +54,13 @@ def install(
 
 def steps(settings: InstallSettings, *, upgrade: bool = False) -> list[Step]:
     """Return every step of the installation. Raise Refused if a file that the settings name can't be read."""
-    tools = packages("tools", _TOOLS, upgrade=upgrade)
+    trust = authorities(certificates(settings))
+    tools = packages("tools", _TOOLS, after=(trust[0].subject,), upgrade=upgrade)
     base = (tools.subject,)
     program = openclaw.software(settings, (NODE_DONE, f"user {settings.user}"), upgrade=upgrade)
     return [
         *_checks(settings),
+        *trust,
         tools,
         file("/etc/vim/vimrc.local", render("guest/vimrc.local.j2"), after=base),
         file("/etc/gitconfig", render("guest/gitconfig.j2"), after=base),

@@ -10,6 +10,7 @@ from swarm.guest.engine import Step, as_user
 from swarm.guest.packages import pnpm_global
 from swarm.guest.services import linger, unit
 from swarm.guest.steps import authorized_keys, command, directory, seed, user, user_block, user_file
+from swarm.guest.trust import BUNDLE
 from swarm.remote import quote
 from swarm.templates import render
 
@@ -31,6 +32,8 @@ def account(settings: InstallSettings, after: tuple[str, ...]) -> list[Step]:
     who = user(name, home=home, after=after)
     there = (who.subject,)
     environment = f"PNPM_HOME={home}/.local/share/pnpm\nPATH={home}/.local/share/pnpm/bin:{home}/.local/bin:/usr/local/bin:/usr/bin:/bin\n"
+    if settings.ca_certificates:
+        environment += f"NODE_EXTRA_CA_CERTS={BUNDLE}\n"
     steps = [
         who,
         user_block(name, f"{home}/.bashrc", "environment", render("guest/bashrc.j2"), after=there),

@@ -39,6 +39,7 @@ class Expected:
     openclaw_version: str | None = None
     buildx: bool = False
     tailscale: bool = False
+    authorities: tuple[str, ...] = ()  # certificates in PEM form
 
 
 @dataclass(frozen=True)

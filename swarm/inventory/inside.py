@@ -85,6 +85,10 @@ class InstallSettings(Section):
         default=(), description="Public keys that may log in as root and openclaw; with none, swarm makes a key of its own."
     )
     config: Path | None = Field(default=None, description="An openclaw.json on this computer that a guest without one starts from.")
+    ca_certificates: tuple[Path, ...] = Field(
+        default=(),
+        description="PEM files on this computer with authorities that the guest is to trust; 'machine' stands for those added here.",
+    )
     nodejs_version: Annotated[str, AfterValidator(_node)] = Field(
         default="24.x", description="A Node release line like 24.x, or one version of it."
     )

@@ -75,6 +75,15 @@ apt_lists_free() {
 # files_sum FILE…: one checksum over the content of all files; a missing one counts as such.
 files_sum() { sha256sum -- "$@" 2>/dev/null | sha256sum | cut -d' ' -f1; }
 
+# authorities_fact FILE…: a line "NAME SHA256 trusted" for each certificate, or "untrusted" if the system's list is still without it.
+authorities_fact() {
+  for file; do
+    [ -e "$file" ] || continue
+    title=${file##*/} title=${title%.crt} sum=$(sha256sum <"$file")
+    if [ -e "/etc/ssl/certs/$title.pem" ]; then echo "$title ${sum%% *} trusted"; else echo "$title ${sum%% *} untrusted"; fi
+  done
+}
+
 # folder_fact PATH: "absent", "other", or "directory MODE OWNER GROUP".
 folder_fact() {
   if [ -d "$1" ] && [ ! -L "$1" ]; then stat -c 'directory %a %U %G' -- "$1"; elif [ -e "$1" ]; then echo other; else echo absent; fi

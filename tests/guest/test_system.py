@@ -34,6 +34,15 @@ def test_timezone(guest: Guest, expected: Expected) -> None:
     assert guest.out("readlink -f /etc/localtime") == f"/usr/share/zoneinfo/{expected.timezone}"
 
 
+def test_authorities(guest: Guest, expected: Expected) -> None:
+    """The guest trusts the authorities that the host file names, and Node does too."""
+    if not expected.authorities:
+        pytest.skip("the host file names none")
+    bundle = guest.out("cat /etc/ssl/certs/ca-certificates.crt")
+    assert [pem for pem in expected.authorities if pem.strip() not in bundle] == []
+    assert guest.as_user("echo $NODE_EXTRA_CA_CERTS") == "/etc/ssl/certs/ca-certificates.crt"
+
+
 def test_linger(guest: Guest) -> None:
     """The OpenClaw user's own systemd runs without a login, from boot on."""
     assert guest.out(f"loginctl show-user {guest.user} -p Linger --value") == "yes"

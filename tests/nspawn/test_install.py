@@ -108,8 +108,8 @@ def test_every_promise(host: Machine, talk: Talk, tmp_path: Path) -> None:
     expected = Expected(swappiness=10, timezone="Europe/Berlin", ssh_keys=(KEY,))
     promises = verify(host.config, host.alias, expected, talk, junit=tmp_path / "report.xml")
     assert [promise.row for promise in promises if promise.result == "broken"] == []
-    # What such a machine has not: Secure Boot, TPM, a virtiofs share (two promises), buildx, Tailscale.
-    assert sum(promise.result == "skipped" for promise in promises) == 6
+    # What such a machine has not: Secure Boot, TPM, a virtiofs share (two promises), buildx, Tailscale, authorities.
+    assert sum(promise.result == "skipped" for promise in promises) == 7
     assert sum(promise.result == "kept" for promise in promises) >= 26
     assert (tmp_path / "report.xml").read_text().startswith("<?xml")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,7 @@ from swarm.errors import Refused
 from swarm.guest.customize import steps as customize_steps
 from swarm.guest.engine import plan
 from swarm.guest.install import steps as install_steps
+from swarm.guest.trust import certificates
 from swarm.guest.verify import read_report
 from swarm.inventory.inside import Customize, InstallSettings, Share
 
@@ -92,6 +94,29 @@ def test_missing_configuration(tmp_path: Path) -> None:
     path.write_text("{ gateway: }")
     with pytest.raises(Refused, match="not readable as JSON"):
         install_steps(InstallSettings.model_validate({"config": str(path)}))
+
+
+def test_authorities(tmp_path: Path) -> None:
+    """A file of authorities that is missing, or holds no certificate, is refused with its path before any host is asked."""
+    path = tmp_path / "proxy.pem"
+    settings = InstallSettings.model_validate({"ca_certificates": [str(path)]})
+    with pytest.raises(Refused, match=f"openclaw.ca_certificates: {path} can't be read: No such file"):
+        install_steps(settings)
+    path.write_text("no certificate")
+    with pytest.raises(Refused, match=f"openclaw.ca_certificates: {path} holds no certificate"):
+        install_steps(settings)
+
+
+def test_authorities_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The word machine stands for every certificate that was added to this computer, however many there are."""
+    monkeypatch.setattr("swarm.guest.trust._THIS_MACHINE", tmp_path)
+    settings = InstallSettings.model_validate({"ca_certificates": ["machine"]})
+    assert certificates(settings) == {}
+    (tmp_path / "company").mkdir()
+    for name in ("one", "two"):
+        run = ("openssl", "req", "-x509", "-subj", f"/CN={name}", "-nodes", "-newkey", "rsa:2048", "-keyout", str(tmp_path / "key"))
+        subprocess.run([*run, "-out", str(tmp_path / "company" / f"{name}.crt")], check=True, capture_output=True)
+    assert len(certificates(settings)) == 2
 
 
 def test_seeded_secrets_are_hidden(tmp_path: Path) -> None:
