@@ -48,6 +48,8 @@ def test(*, quick: bool = False, k: str | None = None, words: Sequence[str] = ()
     folders = [path for name in (QUICK if quick else EVERYTHING) if (path := ROOT / "tests" / name).is_dir()]
     argv = [sys.executable, "-P", "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
     argv += ["-m", "not slow"] if quick else []
+    # Side by side, file by file, since what a file's tests share is made once. Not when somebody looks closely: --pdb needs one process.
+    argv += ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"] if quick and not (k or words) else []
     argv += ["-k", k] if k else []
     argv += words
     argv += [] if chosen else map(str, folders)

@@ -58,6 +58,7 @@ class Step:
     that must be done before; `reacts_to` those whose change makes one here likely even if all is well now.
     `refuse` is given the fact and says why the whole work cannot be done; it is asked before anything is changed.
     `shown` says what the fact means to people, `diff` what would change in a file. `secrets` never appear in any output.
+    `files` are those that the probe asks file_fact for: they are looked at together, before all probes.
     """
 
     subject: str
@@ -70,6 +71,7 @@ class Step:
     shown: Callable[[str], str | None] = _nothing
     diff: Callable[[str], str | None] = _nothing
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    files: tuple[str, ...] = ()
 
 
 @cache
@@ -231,7 +233,9 @@ def _wait_for_lock(mark: str) -> str:
 
 def _probes(steps: Sequence[Step], mark: str) -> str:
     """Shell that prints each step's fact between two marks. A probe runs in a subshell of its own, and its warnings are not facts."""
-    return "\n".join(
+    files = sorted({path for step in steps for path in step.files})
+    look = f"known_files {quote(*files)} 9>&-\n" if files else ""
+    return look + "\n".join(
         f"printf '%s fact %s\\n' '{mark}' {index}\n"
         f"( set +eu; {step.probe}\n) </dev/null 2>/dev/null 9>&-\n"
         f"printf '\\n%s done %s\\n' '{mark}' \"$?\""

@@ -76,6 +76,7 @@ def file(
             else None
         ),
         secrets=hidden,
+        files=(path,),
     )
 
 
@@ -109,7 +110,7 @@ def _by_user(name: str, step: Step) -> Step:
         script = apply(fact)
         return None if script is None else as_user(name, script)
 
-    return replace(step, probe=probe, apply=by_user)
+    return replace(step, probe=probe, apply=by_user, files=())
 
 
 def directory(path: str, *, mode: str = "755", owner: str = "root", after: tuple[str, ...] = ()) -> Step:
@@ -167,6 +168,7 @@ def edit(
         refuse=lambda fact: f"{path} is not a file" if _head(fact).startswith("other") else None,
         shown=lambda fact: None if _head(fact) == _ABSENT else "there, without it",
         diff=lambda fact: unified(content(fact), change(content(fact)), path),
+        files=(path,),
     )
 
 
@@ -250,6 +252,7 @@ def sysctl(key: str, value: str) -> Step:
         apply,
         refuse=lambda fact: f"this kernel has no setting {key}" if fact.startswith("unknown\n") else None,
         shown=shown,
+        files=(path,),
     )
 
 
