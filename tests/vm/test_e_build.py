@@ -1,0 +1,69 @@
+"""A real build of an image, interrupted in every way; the whole build is what the lab of this folder starts from."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from swarm.images.build import PROGRAMS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent.parent
+ENSURE = "from swarm import images; from swarm.console import Screen, Talk; images.ensure('built', Talk(Screen()))"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def cache(base: Path) -> Iterator[Path]:
+    """An image cache of its own, empty."""
+    if os.geteuid() or (missing := [name for name in PROGRAMS if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")]):
+        pytest.skip("building needs root" if os.geteuid() else f"building needs {', '.join(missing)}")
+    path = base / "builds" / "images"
+    path.mkdir(parents=True)
+    yield path
+    shutil.rmtree(path.parent)
+
+
+def running(folder: Path) -> list[str]:
+    """The command lines of every process that has to do with `folder`: by its words, its working folder or its root."""
+    found = []
+    for proc in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (proc / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            places = [str((proc / name).readlink()) for name in ("cwd", "root")]
+        except OSError:
+            continue
+        if any(str(folder) in text for text in (words, *places)):
+            found.append(words)
+    return found
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_build_leaves_nothing(cache: Path, how: signal.Signals) -> None:
+    """However a build ends in the midst of its packages, nothing runs on, nothing is mounted, and no image is there."""
+    environment = {**os.environ, "SWARM_CACHE": str(cache.parent)}
+    process = subprocess.Popen([sys.executable, "-c", ENSURE], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    end = time.monotonic() + 120
+    while not list(cache.glob("*/root/usr/bin/systemctl")):  # in the midst of its packages
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    process.send_signal(how)
+    process.communicate(timeout=60)
+    end = time.monotonic() + 30  # after kill -9 the builder, which is another process, still cleans up
+    while running(cache) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert running(cache) == []
+    assert str(cache) not in Path("/proc/mounts").read_text()
+    assert [path.name for path in cache.iterdir() if not path.name.endswith(".lock")] == []
