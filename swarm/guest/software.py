@@ -21,6 +21,7 @@ __all__ = ["LOWEST_NODE", "NODE_DONE", "auth_key", "docker", "node", "tailscale"
 
 LOWEST_NODE = "24.16"  # of OpenClaw's own "engines"
 NODE_DONE = "npm package pnpm"  # the last step of node()
+_APPARMOR = "apparmor"  # where the kernel has it switched on, as on any real Debian or Ubuntu, Docker starts no container without
 _DOCKER_FILE = "/etc/docker/daemon.json"
 
 # The fingerprints are those that the vendors publish in their installation instructions.
@@ -88,11 +89,11 @@ def docker(settings: InstallSettings, after: tuple[str, ...], user: str, *, upgr
     if settings.docker_source == "docker.com":
         repository = apt_repository(_repository(settings, "docker", "docker-ce", "docker-ce-cli", "containerd.io"), after=after)
         steps, before = [repository], (repository.subject,)
-        names = ("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin")
+        names = ("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin", _APPARMOR)
     else:
         steps, before = [], after
         # Debian 12 has compose as a Python program, and no buildx; later releases and Ubuntu have both as plugins.
-        names = ("docker.io", "docker-cli|docker.io", "docker-buildx|", "docker-compose-v2|docker-compose", "iptables")
+        names = ("docker.io", "docker-cli|docker.io", "docker-buildx|", "docker-compose-v2|docker-compose", "iptables", _APPARMOR)
     daemon = file(_DOCKER_FILE, render("guest/docker-daemon.json.j2"))
     software = packages("Docker", names, after=(*before, daemon.subject), from_repository=bool(steps), upgrade=upgrade)
     service = unit("docker.service", config=(_DOCKER_FILE,), after=(software.subject,), reacts_to=(daemon.subject,))
