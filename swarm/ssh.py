@@ -259,9 +259,15 @@ def connect(target: Target, limit: float, *, reach: float | None = None) -> Conn
     Raise PortClosed, KeyRefused or LoginRefused. Fabric on its own accepts any host key; here it is given the pinned one
     and a policy that rejects every other.
     """
+    import logging
+
     import paramiko
     from fabric import Config, Connection
 
+    # What goes wrong is raised. Left alone, paramiko's thread would also log it, with a traceback, for each try of one who waits.
+    log = logging.getLogger("paramiko")
+    log.addHandler(logging.NullHandler())
+    log.propagate = False
     keys: dict[str, object] = {"timeout": limit, "banner_timeout": limit, "auth_timeout": limit}
     if target.identity:
         keys |= {"key_filename": str(target.identity), "allow_agent": False, "look_for_keys": False}

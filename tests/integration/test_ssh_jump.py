@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -101,6 +101,14 @@ def test_another_guest_behind_a_trusted_hypervisor_is_refused(jump: Jump) -> Non
         ssh.connect(jump.target, 30)
     done = subprocess.run(ssh.argv(jump.target, ["id"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert "Host key verification failed" in done.stderr
+
+
+def test_a_guest_that_is_not_up_yet_is_no_news(jump: Jump, caplog: pytest.LogCaptureFixture) -> None:
+    """A try that comes too early raises one error, and nothing is logged: whoever waits tries many times."""
+    trust(jump)
+    with pytest.raises(ssh.PortClosed):
+        ssh.connect(replace(jump.target, port=1), 10)
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(
