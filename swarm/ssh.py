@@ -265,9 +265,7 @@ def connect(target: Target, limit: float, *, reach: float | None = None) -> Conn
     from fabric import Config, Connection
 
     # What goes wrong is raised. Left alone, paramiko's thread would also log it, with a traceback, for each try of one who waits.
-    log = logging.getLogger("paramiko")
-    log.addHandler(logging.NullHandler())
-    log.propagate = False
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
     keys: dict[str, object] = {"timeout": limit, "banner_timeout": limit, "auth_timeout": limit}
     if target.identity:
         keys |= {"key_filename": str(target.identity), "allow_agent": False, "look_for_keys": False}
