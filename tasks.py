@@ -118,6 +118,14 @@ def destroy(_: Context, host: str, plan: bool = False, json: bool = False, yes: 
     return commands.destroy(host, plan_only=plan, as_json=json, yes=yes)
 
 
+@task(help={"host": "a host's name", "yes": "do not ask"})
+def pin(_: Context, host: str, yes: bool = False) -> None:
+    """Pin the host key that a guest has now, after you changed it; its agent tells it."""
+    from swarm import commands
+
+    commands.pin(host, yes=yes)
+
+
 @task(help={"prune": "remove what no VM and no host file uses", "yes": "do not ask", "json": PLAN["json"]})
 def images(_: Context, prune: bool = False, yes: bool = False, json: bool = False) -> int:
     """List the image catalogue, the cache and the base images of each hypervisor."""

@@ -30,6 +30,7 @@ __all__ = [
     "hosts",
     "images",
     "install",
+    "pin",
     "plan",
     "provision",
     "ssh",
@@ -247,6 +248,14 @@ def destroy(words: str, *, plan_only: bool, as_json: bool, yes: bool) -> int:
         raise UsageError("several VMs are destroyed only with --yes", f"./inv destroy --host {words} --plan shows what would go")
     outcomes = fleet.run(chosen, lambda host, talk: verbs.destroy(host, talk, plan_only=plan_only, yes=yes), quiet=as_json)
     return _end(outcomes, _plan_words, as_json=as_json)
+
+
+def pin(name: str, *, yes: bool) -> None:
+    """Pin the host key that a guest has now."""
+    from swarm.vm.pin import pin as verb
+
+    host = load(name)
+    verb(host, Talk(screen()), yes=yes)
 
 
 def images(*, prune: bool, yes: bool, as_json: bool) -> int:

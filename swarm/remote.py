@@ -178,7 +178,7 @@ class Remote:
             return ConnectionLost(message, "the step that was running ends on its own; run the same command again to finish")
         for pattern, kind, what, hint in _REASONS:
             if re.search(pattern, said):
-                return kind(f"{alias}: {what.format(last=last, config=self.config)}", hint)
+                return kind(f"{alias}: {what.format(last=last, config=self.config)}", hint and hint.format(alias=alias))
         if not ended.broken:
             return CommandFailed(f"{alias}: the host could not read the script: {last}")
         return NoAnswer(f"{alias}: the connection ended before work began: {last}", "it may still be starting, or be going down")
@@ -190,13 +190,13 @@ _REASONS: tuple[tuple[str, type[Unreachable], str, str | None], ...] = (
         "HOST IDENTIFICATION HAS CHANGED",
         KeyRefused,
         "the machine that answers shows another host key than the pinned one; nothing was sent to it",
-        "if the machine was rebuilt on purpose, pin its new key first",
+        "if you changed its host key: ./inv pin --host {alias}",
     ),
     (
         "Host key verification failed|host key is known for",
         KeyRefused,
         "no host key is pinned for the machine that answers; nothing was sent to it",
-        "pin its key first; it is never accepted unseen",
+        "./inv provision --host {alias} pins it; no key is ever accepted unseen",
     ),
     (
         r"Permission denied \(|Too many authentication failures",

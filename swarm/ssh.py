@@ -283,7 +283,7 @@ def connect(target: Target, limit: float, *, reach: float | None = None) -> Conn
         raise KeyRefused(
             f"{target.name} shows another host key than the one pinned in {target.known_hosts}",
             "another machine answers at this address, or the guest's host key was changed; nothing was sent to it. "
-            "If you know why, remove the file and run provision again",
+            f"If you changed it: ./inv pin --host {target.name}",
         ) from None
     except paramiko.AuthenticationException:
         raise _login_refused(target) from None
@@ -310,7 +310,7 @@ def _pinned_key(target: Target) -> PKey:
     try:
         return paramiko.PKey.from_type_string(kind, base64.b64decode(key))
     except (ValueError, paramiko.SSHException, UnknownKeyType):
-        hint = "remove the file and run provision again, which pins the guest's key anew"
+        hint = "remove the file and run provision again, which pins the key that the guest was made with"
         raise KeyRefused(f"{target.known_hosts} does not hold an SSH public key", hint) from None
 
 

@@ -62,7 +62,8 @@ def refuse(host: Host, observed: Observed) -> None:
     if observed.pinned and key and observed.pinned != key:
         raise Refused(
             f"the key pinned in {host.known_hosts} is not the one that this VM was made with",
-            "if you did not change the guest's host key, find out who did; then remove the file, and provision pins the original key again",
+            "find out who changed the file; without it, provision pins the original key again. "
+            f"If the guest has a new key: ./inv pin --host {host.name}",
         )
 
 

@@ -24,7 +24,7 @@ from swarm.vm.provision import SHUTDOWN, TIMEOUT, busy, console_log, wait
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Status", "asleep", "console", "destroy", "screenshot", "start", "status", "stop"]
+__all__ = ["Status", "asleep", "console", "destroy", "need", "screenshot", "start", "status", "stop"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def asleep(host: Host) -> bool:
 def start(host: Host, talk: Talk, limit: float = TIMEOUT) -> bool:
     """Start the VM and wait until the guest is ready; return whether it was not running. Raise HypervisorError if there is none."""
     with busy(host, talk), Libvirt(host.hypervisor.uri) as connection:
-        domain = _need(host, connection)
+        domain = need(host, connection)
         if domain.state == "running":
             talk.done(f"{host.name}: runs already, nothing to do")
             return False
@@ -72,7 +72,7 @@ def stop(host: Host, talk: Talk, *, force: bool = False, limit: float = SHUTDOWN
         talk.done(f"{host.name}: stopped already, nothing to do")
         return False
     with busy(host, talk), Libvirt(host.hypervisor.uri) as connection:
-        domain = _need(host, connection)
+        domain = need(host, connection)
         if not domain.active:
             talk.done(f"{host.name}: stopped already, nothing to do")
             return False
@@ -123,7 +123,7 @@ def destroy(host: Host, talk: Talk, *, plan_only: bool = False, yes: bool = Fals
 def console(host: Host, last: int | None = None) -> list[str]:
     """Return what the serial console said since the VM's start, at most its `last` bytes."""
     with Libvirt(host.hypervisor.uri) as connection:
-        _need(host, connection)
+        need(host, connection)
         return console_log(host, connection, last)
 
 
@@ -132,7 +132,7 @@ def screenshot(host: Host, path: Path) -> tuple[int, int]:
     from PIL import Image
 
     with Libvirt(host.hypervisor.uri) as connection:
-        domain = _need(host, connection)
+        domain = need(host, connection)
         if not domain.active:
             raise HypervisorError(f"{host.name} is stopped and has no screen", f"./inv start --host {host.name}")
         with Image.open(io.BytesIO(domain.screenshot())) as picture:
@@ -173,7 +173,8 @@ def _ssh_word(host: Host) -> str:
     return "ok"
 
 
-def _need(host: Host, connection: Libvirt) -> Domain:
+def need(host: Host, connection: Libvirt) -> Domain:
+    """Return the host's domain. Raise HypervisorError if it has none."""
     domain = Domain.find_by_uuid(connection, desired.domain_uuid(host))
     if domain is None:
         raise HypervisorError(f"{host.name} has no VM yet", f"./inv provision --host {host.name} makes it")

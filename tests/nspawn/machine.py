@@ -118,9 +118,12 @@ class World:
         """The private key that every machine lets in."""
         return self.folder / "key"
 
-    def machine(self, tree: Path | None = None, *, internet: bool = False) -> Machine:
-        """Boot one more machine from a copy of `tree` (default: the bare system) and return it when it answers."""
-        machine = Machine(self, len(self.machines), tree or base_tree(), internet=internet)
+    def machine(self, tree: Path | None = None, *, internet: bool = False, binds: tuple[str, ...] = ()) -> Machine:
+        """Boot one more machine from a copy of `tree` (default: the bare system) and return it when it answers.
+
+        `binds` are files of this computer that it has too, such as a device.
+        """
+        machine = Machine(self, len(self.machines), tree or base_tree(), internet=internet, binds=binds)
         self.machines.append(machine)
         machine.boot()
         return machine
@@ -133,8 +136,8 @@ class World:
 class Machine:
     """One booted system."""
 
-    def __init__(self, world: World, number: int, tree: Path, *, internet: bool) -> None:
-        self.world, self.number, self.internet = world, number, internet
+    def __init__(self, world: World, number: int, tree: Path, *, internet: bool, binds: tuple[str, ...]) -> None:
+        self.world, self.number, self.internet, self.binds = world, number, internet, binds
         self.alias = f"guest{number}"
         self.ip = f"10.77.0.{10 + number}"
         self.netns = f"{world.name}-{number}"
@@ -201,6 +204,7 @@ class Machine:
         # The clock is this computer's: a guest with a time zone of its own would set it.
         command += ["--drop-capability=CAP_SYS_TIME"]
         command += [f"--network-namespace-path=/run/netns/{self.netns}", "-D", str(self.root), "--system-call-filter=add_key keyctl bpf"]
+        command += [f"--bind={path}" for path in self.binds]
         with (self.world.folder / f"{self.alias}.log").open("ab") as log:
             # SYSTEMD_NSPAWN_API_VFS_WRITABLE: /proc/sys can be written, so that sysctls are real.
             env = {**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1"}

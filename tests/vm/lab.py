@@ -48,10 +48,14 @@ class Ran:
 
 @dataclass
 class Lab:
-    """Folders, and the environment that points swarm at them. `cache` may be shared between laboratories: it only holds images."""
+    """Folders, and the environment that points swarm at them. `cache` may be shared between laboratories: it only holds images.
+
+    `before` are words that stand before each command, such as those that enter a network namespace.
+    """
 
     base: Path
     cache: Path
+    before: tuple[str, ...] = ()
     running: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -76,7 +80,7 @@ class Lab:
         tree["hypervisor"]["uri"] = "embedded"
         tree["vm"]["image"] = "built"
         tree["vm"]["virtiofs"]["source"] = str(self.share)
-        self._write("zap", tree)
+        self.write("zap", tree)
 
     def copy(self, name: str, number: int) -> None:
         """Write a host file like zap's for a second VM; `number` makes its addresses unlike."""
@@ -89,24 +93,25 @@ class Lab:
             "autostart": False,
         }
         tree["vm"]["disk_path"] = f"/var/lib/libvirt/images/{name}.qcow2"
-        self._write(name, tree)
+        self.write(name, tree)
 
     def edit(self, name: str, **vm: object) -> None:
         """Change keys of a host file's vm section."""
         tree = self._read(name)
         tree["vm"].update(vm)
-        self._write(name, tree)
+        self.write(name, tree)
 
     def _read(self, name: str) -> Any:  # noqa: ANN401 - a YAML tree
         return YAML().load((self.base / "hosts" / f"{name}.yaml").read_text(encoding="utf-8"))
 
-    def _write(self, name: str, tree: object) -> None:
+    def write(self, name: str, tree: object) -> None:
+        """Write a host file."""
         with (self.base / "hosts" / f"{name}.yaml").open("w", encoding="utf-8") as file:
             YAML().dump(tree, file)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start `./inv` with these words and return the process, which is killed when the laboratory closes."""
-        argv = [sys.executable, "-m", "swarm", *words]
+        argv = [*self.before, sys.executable, "-m", "swarm", *words]
         process = subprocess.Popen(
             argv,
             cwd=ROOT,

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from tests.vm.lab import Lab, Ran
+
+KEY = "/etc/ssh/ssh_host_ed25519_key"
 
 
 def in_guest(lab: Lab, command: str) -> str:
@@ -42,6 +45,13 @@ def spoiled(lab: Lab, spoil: str, mend: str) -> Iterator[None]:
         in_guest(lab, mend)
 
 
+def another_host_key(lab: Lab) -> AbstractContextManager[None]:
+    """Give the guest another host key for the block."""
+    restart = "systemctl restart ssh.service"
+    swap = f"mv {KEY} /root/key; ssh-keygen -q -t ed25519 -N '' -f {KEY}; {restart}"
+    return spoiled(lab, swap, f"mv /root/key {KEY}; ssh-keygen -y -f {KEY} > {KEY}.pub; {restart}")
+
+
 def test_whole_ladder_is_climbed_after_a_pause(spare: Lab) -> None:
     """A paused VM goes on with `start`, which waits until the guest is ready."""
     ran = start_paused(spare, 120)
@@ -61,9 +71,7 @@ def test_closed_port_is_named_with_the_console(spare: Lab) -> None:
 
 def test_another_host_key_is_refused_at_once(spare: Lab) -> None:
     """A guest that shows another host key than the pinned one is talked to by nobody: not by start, not by ssh, not by status."""
-    key = "/etc/ssh/ssh_host_ed25519_key"
-    swap = f"mv {key} /root/key; ssh-keygen -q -t ed25519 -N '' -f {key}; systemctl restart ssh.service"
-    with spoiled(spare, swap, f"mv /root/key {key}; ssh-keygen -y -f {key} > {key}.pub; systemctl restart ssh.service"):
+    with another_host_key(spare):
         climbed = start_paused(spare, 60)
         logged_in = spare.inv("ssh", "--host", "zap", "--", "true")
         status = spare.inv("status", "--host", "zap", "--json")
@@ -72,6 +80,19 @@ def test_another_host_key_is_refused_at_once(spare: Lab) -> None:
     assert logged_in.code == 255
     assert "Host key verification failed" in logged_in.err
     assert status.data[0]["ssh"] == "other host key"
+
+
+def test_a_new_host_key_is_pinned_when_somebody_says_so(spare: Lab) -> None:
+    """After a change of the guest's host key, `pin` learns the new one from the agent, but not without a yes; all else goes by it then."""
+    with another_host_key(spare):
+        unanswered = spare.inv("pin", "--host", "zap")
+        assert (unanswered.code, "nothing was pinned" in unanswered.err) == (1, True)
+        pinned = spare.inv("pin", "--host", "zap", "--yes")
+        assert pinned.code == 0, pinned.err
+        assert spare.ssh("zap", f"ssh-keygen -lf {KEY}").split()[1] in pinned.err  # the fingerprint that it showed
+        assert "nothing to do" in spare.inv("pin", "--host", "zap").err
+        assert "nothing to do" in spare.inv("provision", "--host", "zap").err
+    assert spare.inv("pin", "--host", "zap", "--yes").code == 0
 
 
 def test_refused_login_is_named(spare: Lab) -> None:

@@ -1,0 +1,78 @@
+"""`inv pin`: pin the host key that a guest has now.
+
+The guest's agent tells it, by a channel that only the hypervisor has, so no network needs to be trusted.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from swarm import ssh
+from swarm.errors import HypervisorError, Refused
+from swarm.hypervisor.connection import Libvirt
+from swarm.vm.desired import Note
+from swarm.vm.provision import busy
+from swarm.vm.verbs import need
+
+if TYPE_CHECKING:
+    from swarm.console import Talk
+    from swarm.hypervisor.domain import Domain
+    from swarm.inventory import Host
+
+__all__ = ["fingerprint", "pin"]
+
+_FILE = "/etc/ssh/ssh_host_ed25519_key.pub"
+_LONGEST = 1024  # bytes; such a line has about a hundred
+
+
+def pin(host: Host, talk: Talk, *, yes: bool = False) -> bool:
+    """Pin the guest's present host key instead of the old one, and return whether it is another; ask first, unless `yes`.
+
+    Raise HypervisorError if there is no VM or its agent does not answer, and Refused if what it says is no key or nobody agreed.
+    """
+    with busy(host, talk), Libvirt(host.hypervisor.uri) as connection:
+        domain = need(host, connection)
+        key, note = _present(host, domain), domain.note()
+        made = Note.from_xml(note) if note else None
+        old = ssh.pinned(host.known_hosts)
+        if old == key and made and made.host_key == key:
+            talk.done(f"{host.name}: this key is pinned, nothing to do")
+            return False
+        talk.say(f"~ host key: {fingerprint(old) if old else 'none'} → {fingerprint(key)}")
+        if not yes and not talk.ask(f"Did you change the host key of {host.name}? From now on only the new one is trusted."):
+            raise Refused("nothing was pinned", "answer y, or give --yes, if you know why the key changed; if not, find out who did it")
+        if made:
+            domain.write_note(replace(made, host_key=key).to_xml(), live=domain.active)
+        ssh.pin(host.known_hosts, (host.name, str(host.vm.ip)), key)
+        talk.done(f"{host.name}: pinned in {host.known_hosts}")
+        return True
+
+
+def fingerprint(key: str) -> str:
+    """Return the fingerprint of a public key as ssh-keygen -l shows it."""
+    digest = hashlib.sha256(base64.b64decode(key.split()[1])).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def _present(host: Host, domain: Domain) -> str:
+    """The guest's public host key, as `ssh-ed25519 BASE64`."""
+    if not domain.active:
+        raise HypervisorError(f"{host.name} is stopped, so nobody can tell its host key", f"./inv start --host {host.name}")
+    if domain.agent("guest-ping") is None:
+        raise HypervisorError(
+            f"the guest agent of {host.name} does not answer", "the guest may be starting; its package is called qemu-guest-agent"
+        )
+    handle = domain.agent("guest-file-open", path=_FILE, mode="r")
+    if handle is None:
+        raise Refused(f"{host.name} has no file {_FILE}", "make the key again in the guest: ssh-keygen -A")
+    read = domain.agent("guest-file-read", handle=handle, count=_LONGEST) or {}
+    domain.agent("guest-file-close", handle=handle)
+    text = base64.b64decode(read.get("buf-b64", "")).decode("utf-8", "replace")
+    match = re.match(r"(ssh-ed25519 [A-Za-z0-9+/]{68})(\s|$)", text)  # 51 bytes: the type's name and the 32 of the key, with their lengths
+    if not match:
+        raise Refused(f"{host.name}: {_FILE} does not hold an ed25519 public key", "make it again in the guest: ssh-keygen -A")
+    return match[1]
