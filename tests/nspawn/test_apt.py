@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm.errors import CommandFailed, Refused
+from swarm.errors import CommandFailed, Refused, VerificationFailed
 from swarm.guest.engine import converge
 from swarm.guest.packages import Repository, apt_repository, packages
 from swarm.guest.software import docker, node, tailscale
@@ -164,7 +164,8 @@ def source(repo: AptRepo) -> Source:
 def test_docker_com(machine: Machine, repo: AptRepo, remote: Remote, talk: Talk) -> None:
     """Docker comes with all its parts from the vendor's repository, or a mirror of it, and the user may use it."""
     unit = {"/lib/systemd/system/docker.service": SERVICE}
-    for name in ("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin"):
+    names = ("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin", "apparmor")
+    for name in names:
         repo.package(name, "28.0", unit if name == "docker-ce" else {f"/usr/share/{name}": "x\n"})
     repo.publish("right")
     machine.ssh("groupadd -f docker")
@@ -174,7 +175,24 @@ def test_docker_com(machine: Machine, repo: AptRepo, remote: Remote, talk: Talk)
     assert not converge(remote, wanted, talk)
     assert "docker" in machine.ssh("id -nG openclaw").split()
     assert "Pin: origin 127.0.0.1" in machine.ssh("cat /etc/apt/preferences.d/docker")
-    machine.ssh("dpkg --purge docker-ce docker-ce-cli containerd.io docker-buildx-plugin docker-compose-plugin; rm -rf /etc/docker")
+    machine.ssh(f"dpkg --purge {' '.join(names)}; rm -rf /etc/docker")
+
+
+def test_nodesource(machine: Machine, repo: AptRepo, remote: Remote, talk: Talk) -> None:
+    """Node comes from the vendor's repository, in its own numbering; one that is too old there for OpenClaw is refused once it is known."""
+    settings = InstallSettings(nodejs_source="nodesource", sources={"nodesource": source(repo)})
+    wanted = [step for step in node(settings, (), upgrade=False) if not step.subject.startswith("npm")]  # npm's registry is not in reach
+    repo.package("nodejs", "24.15.0-1nodesource1", {"/usr/bin/node": "#!/bin/sh\necho v24.15.0\n"})
+    repo.publish("right")
+    with pytest.raises(VerificationFailed, match=r"nodejs"):
+        converge(remote, wanted, talk)
+    repo.package("nodejs", "24.17.0-1nodesource1", {"/usr/bin/node": "#!/bin/sh\necho v24.17.0\n"})
+    repo.publish("right")
+    assert subjects(converge(remote, wanted, talk)) == ["packages: Node"]
+    assert machine.ssh("node") == "v24.17.0\n"
+    assert not converge(remote, wanted, talk)
+    assert "Pin: origin 127.0.0.1" in machine.ssh("cat /etc/apt/preferences.d/nodesource")
+    machine.ssh("dpkg --purge nodejs")
 
 
 def test_tailscale(machine: Machine, repo: AptRepo, remote: Remote, talk: Talk) -> None:
