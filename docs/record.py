@@ -1,4 +1,4 @@
-"""Record swarm's commands from a real run in a new clone: `.venv/bin/python docs/record.py` writes docs/demo.svg and docs/test.svg.
+"""Record swarm's commands from a real run in a new clone: `.venv/bin/python docs/record.py` writes the SVG files of this folder.
 
 A shell in a pseudo-terminal is typed into, and everything that it shows is kept with its time. Nothing of the person's own
 swarm is touched: the clone, its state and its image cache are in a temporary folder.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 COLUMNS, ROWS = 100, 60
 _PROMPT = "$ "
 _TYPING = 0.05  # seconds between two keys
-_LIMIT = 1800.0  # seconds for one command; building an image and booting it emulated takes several minutes
+_LIMIT = 5400.0  # seconds for one command; installing OpenClaw in an emulated VM takes half an hour
 _LOOK = 0.1  # seconds between two pictures
 
 RECORDINGS = {
@@ -43,6 +43,7 @@ RECORDINGS = {
         ("./inv provision --host demo", "./inv ssh --host demo -- uname -a", "./inv provision --host demo", "./inv status --host demo"),
     ),
     "test": ("swarm's quick tests", ("./inv test --quick",)),
+    "up": ("swarm, from a bare clone to an OpenClaw host with every promise tested", ("./inv up --host demo", "./inv install --host demo")),
 }
 
 

@@ -44,8 +44,8 @@ def unit(
         if not script and now.get("Loaded") == now.get("Files"):
             return None
         # A service that dies of its configuration does so in its first second.
-        active = f"{scope} is-active --quiet {quote(name)}"
-        checked = f"wait_for 90 {active} && sleep 1 && {active} || {{ {_journal(name, user)}; exit 1; }}"
+        active = f"{scope} is-active {quote(name)}"
+        checked = f"wait_for 90 unit_settled {active}\nsleep 1\n{active} >/dev/null || {{ {_journal(name, user)}; exit 1; }}"
         text = "\n".join([*script, checked])
         text = as_user(user, text) if user else text
         if config:

@@ -100,6 +100,11 @@ wait_for() {
   done
 }
 
+# unit_settled COMMAND…: whether the state that `systemctl is-active` (the command) says is one that stays, be it good or bad.
+unit_settled() {
+  case $("$@") in activating | deactivating | reloading) return 1 ;; esac
+}
+
 # apt LINE…: apt-get without questions, which waits for another one that holds a lock (300 s: an unattended upgrade takes that long).
 # Its own waiting is for dpkg's lock only, not for that of the package lists, which is tried here with a POSIX lock as it does itself.
 apt() {
