@@ -45,7 +45,7 @@ def unit(
             return None
         # A service that dies of its configuration does so in its first second.
         active = f"{scope} is-active {quote(name)}"
-        checked = f"wait_for 90 unit_settled {active}\nsleep 1\n{active} >/dev/null || {{ {_journal(name, user)}; exit 1; }}"
+        checked = f"wait_for 90 unit_settled {active} || :\nsleep 1\n{active} >/dev/null || {{ {_journal(name, user)}; exit 1; }}"
         text = "\n".join([*script, checked])
         text = as_user(user, text) if user else text
         if config:
