@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -161,6 +162,13 @@ def write_config(world: World, machines: list[Machine], path: Path, *, far: bool
 # ── the measurement ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class Took(NamedTuple):
+    """What one run took, in seconds: by the clock, and of CPU on this side. What the machines do at the other end is not in the latter."""
+
+    seconds: float
+    cpu: float
+
+
 class Bench:
     """The machines and the ways to configure them."""
 
@@ -198,20 +206,20 @@ class Bench:
         # The floor: nothing but a connection to each host, all at once.
         return ["sh", "-c", f'for name; do ssh -F {quote(str(config))} "$name" true & done; wait', "sh", *names], {}
 
-    def run(self, tool: str, count: int, *, far: bool, again: bool = False) -> float:
-        """Run a tool on the first `count` machines and return the seconds that it took; `again`: with the connections that it kept."""
+    def run(self, tool: str, count: int, *, far: bool, again: bool = False) -> Took:
+        """Run a tool on the first `count` machines and return what it took; `again`: with the connections that it kept."""
         names = [machine.alias for machine in self.machines[:count]]
         if not again:
             self.forget(names, far=far)
         command, variables = self.command(tool, names, far=far)
-        start = time.monotonic()
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         done = subprocess.run(
             self.world.inside(*command), check=False, capture_output=True, text=True, env={**ENVIRONMENT, **variables}, cwd=self.folder
         )
-        took = time.monotonic() - start
+        seconds, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode:
             sys.exit(f"{tool} failed:\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}")
-        return took
+        return Took(seconds, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
 
     def forget(self, names: list[str], *, far: bool) -> None:
         """End every kept connection, so that the next run connects anew."""
@@ -278,14 +286,14 @@ class Case:
         return ", ".join(words + ["20 ms"] * self.far + ["again"] * self.again)
 
 
-def measure(bench: Bench, rounds: int, *, quick: bool) -> dict[Key, list[float]]:
-    """Return the seconds of every run, by tool and case. All tools take turns within a round."""
+def measure(bench: Bench, rounds: int, *, quick: bool) -> dict[Key, list[Took]]:
+    """Return what every run took, by tool and case. All tools take turns within a round."""
     many = len(bench.machines)
     # An "again" comes right after its like, before ansible's own connections (60 s) or ours (120 s) are given up.
     cases = [Case(1, first=True), Case(1), Case(1, again=True)]
     if not quick:
         cases += [Case(1, far=True), Case(1, far=True, again=True), Case(many, first=True), Case(many), Case(many, again=True)]
-    times: dict[Key, list[float]] = {}
+    times: dict[Key, list[Took]] = {}
     for number in range(rounds):
         for case in cases:
             states = {}
@@ -298,7 +306,7 @@ def measure(bench: Bench, rounds: int, *, quick: bool) -> dict[Key, list[float]]
                 times.setdefault((tool, case.name), []).append(took)
                 if tool != "ssh true":
                     states[tool] = bench.each(STATE, case.count)
-                print(f"round {number + 1}: {case.name}: {tool}: {took:.2f} s", file=sys.stderr, flush=True)
+                print(f"round {number + 1}: {case.name}: {tool}: {took.seconds:.2f} s", file=sys.stderr, flush=True)
             compare(states)
     return times
 
@@ -311,10 +319,11 @@ def compare(states: dict[str, list[str]]) -> None:
             sys.exit(f"{tool} left another end state than ansible-core:\n{state[0]}\n---\n{first[0]}")
 
 
-def report(bench: Bench, times: dict[Key, list[float]]) -> None:
+def report(bench: Bench, times: dict[Key, list[Took]]) -> None:
     """Print medians, ratios, and whether the project's goals are met."""
     cases = list(dict.fromkeys(case for _, case in times))
-    median = {key: statistics.median(values) for key, values in times.items()}
+    median = {key: statistics.median(took.seconds for took in values) for key, values in times.items()}
+    cpu = {key: statistics.median(took.cpu for took in values) for key, values in times.items()}
     print(f"{'':28}" + "".join(f"{tool:>14}" for tool in TOOLS))
     for case in cases:
         print(f"{case:28}" + "".join(f"{median[tool, case]:12.2f} s" if (tool, case) in median else f"{'–':>14}" for tool in TOOLS))
@@ -330,7 +339,9 @@ def report(bench: Bench, times: dict[Key, list[float]]) -> None:
         if ("swarm", case) in median:
             ratio = median["swarm", case] / median["swarm", f"1 host, unchanged{suffix}"]
             floor = median.get(("ssh true", case), 0) / median.get(("ssh true", "1 host, unchanged"), 1)
-            print(f"{case}: {ratio:.2f} × one host{verdict(ratio, 1.5)}" + (f"; ssh true: {floor:.2f} ×" if floor else ""))
+            own = cpu["swarm", case] / cpu["swarm", f"1 host, unchanged{suffix}"]
+            bare = f"; ssh true alone: {floor:.2f} ×" if floor else ""
+            print(f"{case}: {ratio:.2f} × one host{verdict(ratio, 1.5)}{bare}; CPU of swarm itself, without the targets': {own:.2f} ×")
 
 
 GOALS = {"1 host, unchanged": (0.07, 0.2), "1 host, unchanged, 20 ms": (0.035, 0.15)}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -55,24 +56,26 @@ def missing() -> list[str]:
     return [name for name in PROGRAMS if not shutil.which(name)] + ([] if os.geteuid() == 0 else ["root"])
 
 
-def base_tree() -> Path:
-    """Return the folder with the bare system, built on first use with this computer's own package sources."""
+def base_tree(release: str = _RELEASE) -> Path:
+    """Return the folder with the bare system of a Debian release, built on first use."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    tree = CACHE / f"{_RELEASE}-{_EDITION}"
+    tree = CACHE / f"{release}-{_EDITION}"
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not tree.exists():
-            _build(tree)
+            _build(tree, release)
     return tree
 
 
-def _build(tree: Path) -> None:
+def _build(tree: Path, release: str) -> None:
     fresh = Path(tempfile.mkdtemp(prefix="tree-", dir=CACHE))
     fresh.chmod(0o755)
-    sources = list(Path("/etc/apt/sources.list.d").glob("debian*.sources")) or [Path("/etc/apt/sources.list")]
+    # With this computer's own package sources where they are of that release, else with those that mmdebstrap takes for it.
+    own = platform.freedesktop_os_release().get("VERSION_CODENAME") == release
+    sources = (list(Path("/etc/apt/sources.list.d").glob("debian*.sources")) or [Path("/etc/apt/sources.list")]) if own else []
     skip = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale")]
     include = "--include=" + ",".join(_PACKAGES)
-    run("nice", "mmdebstrap", "--mode=root", "--variant=important", include, *skip, _RELEASE, fresh / "root", *sources)
+    run("nice", "mmdebstrap", "--mode=root", "--variant=important", include, *skip, release, fresh / "root", *sources)
     root = fresh / "root"
     for name in Path("/usr/local/share/ca-certificates").glob("*.crt"):  # a registry behind this computer's own authority
         shutil.copy(name, root / "usr/local/share/ca-certificates")

@@ -19,6 +19,7 @@ from swarm.guest.steps import user
 from swarm.guest.verify import Expected, verify
 from swarm.inventory.inside import Customize, InstallSettings
 from swarm.remote import Remote
+from tests.nspawn.machine import base_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -197,6 +198,18 @@ def test_checkout(host: Machine, talk: Talk) -> None:
     host.ssh(f"runuser -u dev -- sh -c 'cd ~dev/code/openclaw && echo \"console.log(2)\" >openclaw.src && {commit}'")
     assert subjects(converge(remote, wanted, talk)) == ["command build of OpenClaw"]
     assert host.ssh("runuser -l dev -c ~dev/.local/bin/openclaw") == "2\n"
+
+
+def test_the_next_release(world: World, talk: Talk) -> None:
+    """On Debian 13, which bans by nft and has buildx, the same host comes out, with every promise kept, and a second run does nothing."""
+    newer = world.machine(base_tree("trixie"), internet=True)
+    install(newer.config, newer.alias, SETTINGS, talk, deadline=Deadline(1500))
+    customize(newer.config, newer.alias, OWN, talk, deadline=Deadline(600))
+    promises = verify(newer.config, newer.alias, Expected(swappiness=10, timezone="Europe/Berlin", ssh_keys=(KEY,), buildx=True), talk)
+    assert [promise.row for promise in promises if promise.result == "broken"] == []
+    assert sum(promise.result == "kept" for promise in promises) >= 27
+    assert not install(newer.config, newer.alias, SETTINGS, talk)
+    assert not customize(newer.config, newer.alias, OWN, talk)
 
 
 def test_seed(machine: Machine, talk: Talk, tmp_path: Path) -> None:
