@@ -46,7 +46,8 @@ def pin(host: Host, talk: Talk, *, yes: bool = False) -> bool:
         if not yes and not talk.ask(f"Did you change the host key of {host.name}? From now on only the new one is trusted."):
             raise Refused("nothing was pinned", "answer y, or give --yes, if you know why the key changed; if not, find out who did it")
         if made:
-            domain.write_note(replace(made, host_key=key).to_xml(), live=domain.active)
+            # Only the stored one: the running machine's note says which changes wait for its next start.
+            domain.write_note(replace(made, host_key=key).to_xml())
         ssh.pin(host.known_hosts, (host.name, str(host.vm.ip)), key)
         talk.done(f"{host.name}: pinned in {host.known_hosts}")
         return True
