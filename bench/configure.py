@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.ours import COMMANDS, FILES, LINES, OWNER, SYSCTLS
+from swarm import ssh
 
 if TYPE_CHECKING:
     from tests.nspawn.machine import Machine, World
@@ -142,7 +143,8 @@ async def relay(pairs: list[tuple[int, str]]) -> None:
 
 
 def write_config(world: World, machines: list[Machine], path: Path, *, far: bool) -> None:
-    """Write one SSH configuration for all machines, direct or through the relay."""
+    """Write one SSH configuration for all machines, direct or through the relay, and beside it the one that swarm makes for itself."""
+    os.environ["SWARM_STATE"] = str(path.with_suffix(".state"))
     pins = world.folder / "bench.known_hosts"
     entries = []
     with pins.open("w") as file:
@@ -152,6 +154,7 @@ def write_config(world: World, machines: list[Machine], path: Path, *, far: bool
             # ansible and pyinfra look keys up by different names; all of them are pinned.
             for name in (machine.alias, machine.ip, f"[10.77.0.1]:{2200 + machine.number}", "10.77.0.1"):
                 file.write(f"{name} {key}\n")
+            ssh.write_config(ssh.Target(machine.alias, address, pins, "root", world.key, port=port))
             entries.append(
                 f"Host {machine.alias}\n  HostName {address}\n  Port {port}\n  User root\n  HostKeyAlias {machine.alias}\n"
                 f"  IdentityFile {world.key}\n  IdentitiesOnly yes\n  StrictHostKeyChecking yes\n  UserKnownHostsFile {pins}\n"
@@ -184,6 +187,10 @@ class Bench:
         """The SSH configuration at 0 or 20 ms."""
         return self.folder / ("far.config" if far else "near.config")
 
+    def own_config(self, *, far: bool) -> Path:
+        """The same as swarm makes it for its own hosts."""
+        return self.config(far=far).with_suffix(".state") / "ssh" / "config"
+
     def command(self, tool: str, names: list[str], *, far: bool) -> tuple[list[str], dict[str, str]]:
         """The command line and the environment of one run."""
         config = self.config(far=far)
@@ -202,7 +209,7 @@ class Bench:
             inventory.write_text(f"hosts = {hosts!r}\n")
             return [str(self.programs / "pyinfra"), "-y", str(inventory), str(self.folder / "deploy.py")], variables
         if tool == "swarm":
-            return [sys.executable, str(Path(__file__).with_name("ours.py")), str(config), *names], {}
+            return [sys.executable, str(Path(__file__).with_name("ours.py")), str(self.own_config(far=far)), *names], {}
         # The floor: nothing but a connection to each host, all at once.
         return ["sh", "-c", f'for name; do ssh -F {quote(str(config))} "$name" true & done; wait', "sh", *names], {}
 
@@ -226,7 +233,7 @@ class Bench:
         from swarm.remote import Remote
 
         for name in names:
-            Remote(self.config(far=far), name).close()
+            Remote(self.own_config(far=far), name).close()
             for path in (self.folder / ".ansible" / "cp").glob("*"):
                 inside = self.world.inside("ssh", "-o", f"ControlPath={path}", "-O", "exit", "any")
                 subprocess.run(inside, check=False, capture_output=True)

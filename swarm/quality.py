@@ -27,8 +27,8 @@ LAYERS = (
     ("commands", {"commands", "quality"}),
     ("verbs", {"agentmon", "backup", "doctor", "fleet", "guest", "litellm", "restore", "timers", "vm"}),
     ("core", {"inventory", "plan", "templates"}),
-    ("ports", {"embedded", "hypervisor", "images", "remote", "ssh", "store"}),
-    ("base", {"cli", "completion", "console", "errors", "paths"}),
+    ("ports", {"dial", "embedded", "hypervisor", "images", "remote", "ssh", "store"}),
+    ("base", {"cli", "completion", "console", "errors", "paths", "quoting"}),
 )
 RELOCK = ".venv/bin/uv pip compile --group dev pyproject.toml -q -o requirements.lock"  # its options are in [tool.uv.pip]
 LONGEST = 400  # lines of a file; what is longer has more than one purpose

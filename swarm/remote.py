@@ -1,5 +1,7 @@
 """One shell script to a host and its output back: one round trip over an OpenSSH connection that is kept for the next one.
 
+What is imported here is little, since the connection begins as soon as this module is there.
+
 The script travels on standard input, so nothing of it shows in a process list, and it runs only if it arrived whole:
 it is one shell function, called on the last line. What the script reads from its own standard input is nothing.
 
@@ -13,18 +15,14 @@ import contextlib
 import hashlib
 import os
 import re
-import secrets
 import stat
 import subprocess
-import tempfile
 import threading
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from swarm.errors import CommandFailed, Unfit, Unreachable, UsageError
-from swarm.ssh import KeyRefused, LoginRefused, PortClosed
-from swarm.ssh import quote as quote_words
+from swarm.quoting import quote as quote_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,8 +46,7 @@ class ConnectionLost(Unreachable):
     """The connection ended while the script was running."""
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a script left: its exit code and all that it printed, standard error included."""
 
     code: int
@@ -176,7 +173,7 @@ class Remote:
         if ended.started:
             message = f"{alias}: the connection broke while work was going on"
             return ConnectionLost(message, "the step that was running ends on its own; run the same command again to finish")
-        for pattern, kind, what, hint in _REASONS:
+        for pattern, kind, what, hint in _reasons():
             if re.search(pattern, said):
                 return kind(f"{alias}: {what.format(last=last, config=self.config)}", hint and hint.format(alias=alias))
         if not ended.broken:
@@ -184,51 +181,54 @@ class Remote:
         return NoAnswer(f"{alias}: the connection ended before work began: {last}", "it may still be starting, or be going down")
 
 
-# What ssh and sudo print, and what it means; the first match counts.
-_REASONS: tuple[tuple[str, type[Unreachable], str, str | None], ...] = (
-    (
-        "HOST IDENTIFICATION HAS CHANGED",
-        KeyRefused,
-        "the machine that answers shows another host key than the pinned one; nothing was sent to it",
-        "if you changed its host key: ./inv pin --host {alias}",
-    ),
-    (
-        "Host key verification failed|host key is known for",
-        KeyRefused,
-        "no host key is pinned for the machine that answers; nothing was sent to it",
-        "./inv provision --host {alias} pins it; no key is ever accepted unseen",
-    ),
-    (
-        r"Permission denied \(|Too many authentication failures",
-        LoginRefused,
-        "login denied",
-        "the key in the SSH configuration must be one that the guest allows",
-    ),
-    (
-        "sudo:|not in the sudoers file",
-        LoginRefused,
-        "the login user may not become root: {last}",
-        "log in as root, or give the user a NOPASSWD rule in sudoers",
-    ),
-    (
-        "Connection refused",
-        PortClosed,
-        "connection refused: the machine answers, but its SSH server does not",
-        "it may still be starting",
-    ),
-    (
-        "timed out|No route to host|Network is unreachable|Could not resolve hostname|Name or service not known",
-        NoAnswer,
-        "no answer: {last}",
-        "is the machine running? `inv status` shows it",
-    ),
-    (
-        "[Bb]ad configuration option|no argument after keyword|Bad owner or permissions|extra arguments at end",
-        Unreachable,
-        "ssh rejects its configuration {config}: {last}",
-        None,
-    ),
-)
+def _reasons() -> tuple[tuple[str, type[Unreachable], str, str | None], ...]:
+    """What ssh and sudo print, and what it means; the first match counts."""
+    from swarm.ssh import KeyRefused, LoginRefused, PortClosed
+
+    return (
+        (
+            "HOST IDENTIFICATION HAS CHANGED",
+            KeyRefused,
+            "the machine that answers shows another host key than the pinned one; nothing was sent to it",
+            "if you changed its host key: ./inv pin --host {alias}",
+        ),
+        (
+            "Host key verification failed|host key is known for",
+            KeyRefused,
+            "no host key is pinned for the machine that answers; nothing was sent to it",
+            "./inv provision --host {alias} pins it; no key is ever accepted unseen",
+        ),
+        (
+            r"Permission denied \(|Too many authentication failures",
+            LoginRefused,
+            "login denied",
+            "the key in the SSH configuration must be one that the guest allows",
+        ),
+        (
+            "sudo:|not in the sudoers file",
+            LoginRefused,
+            "the login user may not become root: {last}",
+            "log in as root, or give the user a NOPASSWD rule in sudoers",
+        ),
+        (
+            "Connection refused",
+            PortClosed,
+            "connection refused: the machine answers, but its SSH server does not",
+            "it may still be starting",
+        ),
+        (
+            "timed out|No route to host|Network is unreachable|Could not resolve hostname|Name or service not known",
+            NoAnswer,
+            "no answer: {last}",
+            "is the machine running? `inv status` shows it",
+        ),
+        (
+            "[Bb]ad configuration option|no argument after keyword|Bad owner or permissions|extra arguments at end",
+            Unreachable,
+            "ssh rejects its configuration {config}: {last}",
+            None,
+        ),
+    )
 
 
 class _EndedError(Exception):
@@ -244,8 +244,8 @@ class _Session:
     """One ssh process that waits for a script on its standard input."""
 
     def __init__(self, command: list[str]) -> None:
-        # A file, not a pipe: the control master that stays behind would keep a pipe open for ever.
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in talk()
+        # A file (in memory), not a pipe: the control master that stays behind would keep a pipe open for ever.
+        self._stderr = os.fdopen(os.memfd_create("ssh-stderr"), "w+b")
         try:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr)
         except FileNotFoundError:
@@ -266,7 +266,7 @@ class _Session:
 
     def talk(self, script: str, on_line: Callable[[str], None] | None, deadline: Deadline | None) -> Outcome:
         """Hand over the script, read until its end. Raise _EndedError if that end does not come."""
-        mark = f"\x1e{secrets.token_hex(12)}"
+        mark = f"\x1e{os.urandom(12).hex()}"
         late = threading.Event()
         timer = threading.Timer(deadline.remaining if deadline else threading.TIMEOUT_MAX, self._expire, (late,))
         timer.daemon = True

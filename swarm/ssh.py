@@ -6,7 +6,6 @@ A guest whose host key is not the pinned one is never talked to, by none of them
 from __future__ import annotations
 
 import os
-import shlex
 import socket
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from swarm.errors import Unreachable
 from swarm.paths import ROOT, private_dir, state_dir
+from swarm.quoting import quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,11 +84,6 @@ class Target:
     def place(self) -> str:
         """Address and port, for messages."""
         return f"{self.address}:{self.port}"
-
-
-def quote(words: Sequence[str]) -> str:
-    """Return words as one shell command: the only place where arguments for a remote shell are quoted."""
-    return shlex.join(words)
 
 
 def keypair(comment: str) -> tuple[str, str]:
@@ -179,11 +174,12 @@ def write_config(target: Target) -> Path:
     ]
     if target.identity:
         lines += [f"    IdentityFile {_word(target.identity)}", "    IdentitiesOnly yes"]
-    if target.embedded:
-        command = quote([sys.executable, "-I", "-S", str(ROOT / "swarm/embedded/gate.py"), str(target.embedded.door)])
-        lines += [f"    ProxyCommand {command.replace('%', '%%')} %h %p", "    ProxyUseFdpass yes"]
     if target.jump:  # not ProxyJump, which would read this file, and not the person's own, where the way there is described
         lines.append(f"    ProxyCommand {quote(_jump(target.jump)).replace('%', '%%')} -W [%h]:%p")
+    else:
+        way = ["swarm/embedded/gate.py", str(target.embedded.door)] if target.embedded else ["swarm/dial.py"]
+        command = quote([sys.executable, "-I", "-S", str(ROOT / way[0]), *way[1:]])
+        lines += [f"    ProxyCommand {command.replace('%', '%%')} %h %p", "    ProxyUseFdpass yes"]
     part = "\n".join(lines) + "\n"
     if not (_holds(folder / "hosts" / f"{target.name}.conf", part) and _holds(config_path(), part)):
         _combine(target.name, part)

@@ -285,7 +285,7 @@ def test_another_pinned_key_is_refused(zap: Host) -> None:
     error = complaint(zap, observed(zap, pinned="ssh-ed25519 AAAAother"))
     assert error.message == f"the key pinned in {zap.known_hosts} is not the one that this VM was made with"
     assert error.hint
-    assert "find out who did" in error.hint
+    assert "find out who changed the file" in error.hint
 
 
 def test_what_is_right_is_not_refused(zap: Host) -> None:
