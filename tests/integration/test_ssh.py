@@ -223,6 +223,16 @@ def test_a_port_that_speaks_no_ssh_is_not_open(server: Sshd, keys: Path, dirs: D
             ssh.connect(target, 0.3)
 
 
+def test_ssh_says_why_nobody_answers(server: Sshd, keys: Path, dirs: Dirs) -> None:
+    """The program that connects for ssh says in one line who did not answer, and why."""
+    known_hosts = dirs.hosts / "zap.known_hosts"
+    ssh.pin(known_hosts, ["zap"], server.public)
+    port = closed_port()
+    target = ssh.Target("zap", "127.0.0.1", known_hosts, USER, keys, port=port)
+    done = subprocess.run(ssh.argv(target, ["true"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (255, f"127.0.0.1:{port}: Connection refused")
+
+
 def test_the_banner_is_the_servers_name(target: ssh.Target) -> None:
     """The first thing that an SSH server says is its name, without line ends."""
     banner = ssh.read_banner(target, 5)
