@@ -151,7 +151,8 @@ class Remote:
     def _command(self) -> list[str]:
         if not self.config.is_file():
             raise UsageError(f"there is no SSH configuration {self.config}")
-        shell = 'if [ "$(id -u)" = 0 ]; then exec sh; else exec sudo -n -- sh; fi' if self._root else "exec sh"
+        # Who owns the first process is root, also in a container, and asking so starts no program.
+        shell = "if [ -O /proc/1 ]; then exec sh; else exec sudo -n -- sh; fi" if self._root else "exec sh"
         return [*self._ssh(), "--", self.alias, f"exec sh -c {quote(shell)}"]
 
     def _socket(self) -> Path:
@@ -247,7 +248,9 @@ class _Session:
         # A file (in memory), not a pipe: the control master that stays behind would keep a pipe open for ever.
         self._stderr = os.fdopen(os.memfd_create("ssh-stderr"), "w+b")
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr)
+            # SHELL is what ssh runs a ProxyCommand with, and those are written for sh.
+            environment = {**os.environ, "SHELL": "/bin/sh"}
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, env=environment)
         except FileNotFoundError:
             raise Unfit("the program ssh is missing", "apt-get install openssh-client") from None
 
