@@ -217,7 +217,7 @@ class Bench:
         """Run a tool on the first `count` machines and return what it took; `again`: with the connections that it kept."""
         names = [machine.alias for machine in self.machines[:count]]
         if not again:
-            self.forget(names, far=far)
+            self.forget(tool, names, far=far)
         command, variables = self.command(tool, names, far=far)
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         done = subprocess.run(
@@ -228,15 +228,15 @@ class Bench:
             sys.exit(f"{tool} failed:\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}")
         return Took(seconds, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
 
-    def forget(self, names: list[str], *, far: bool) -> None:
-        """End every kept connection, so that the next run connects anew."""
+    def forget(self, tool: str, names: list[str], *, far: bool) -> None:
+        """End every connection that the tool keeps, so that its next run connects anew."""
         from swarm.remote import Remote
 
-        for name in names:
+        for name in names if tool == "swarm" else ():
             Remote(self.own_config(far=far), name).close()
-            for path in (self.folder / ".ansible" / "cp").glob("*"):
-                inside = self.world.inside("ssh", "-o", f"ControlPath={path}", "-O", "exit", "any")
-                subprocess.run(inside, check=False, capture_output=True)
+        for path in (self.folder / ".ansible" / "cp").glob("*") if tool == "ansible-core" else ():
+            inside = self.world.inside("ssh", "-o", f"ControlPath={path}", "-O", "exit", "any")
+            subprocess.run(inside, check=False, capture_output=True)
 
     def each(self, script: str, count: int) -> list[str]:
         """Run shell on the first `count` machines, aside from any measurement."""
@@ -268,7 +268,8 @@ def main() -> None:
             report(bench, measure(bench, options.rounds, quick=options.quick))
         finally:
             for far in (False, True):
-                bench.forget([machine.alias for machine in bench.machines], far=far)
+                for tool in TOOLS:
+                    bench.forget(tool, [machine.alias for machine in bench.machines], far=far)
             relaying.terminate()
             relaying.wait()
 
@@ -331,15 +332,15 @@ def report(bench: Bench, times: dict[Key, list[Took]]) -> None:
     cases = list(dict.fromkeys(case for _, case in times))
     median = {key: statistics.median(took.seconds for took in values) for key, values in times.items()}
     cpu = {key: statistics.median(took.cpu for took in values) for key, values in times.items()}
-    print(f"{'':28}" + "".join(f"{tool:>14}" for tool in TOOLS))
+    print(f"{'':32}" + "".join(f"{tool:>14}" for tool in TOOLS))
     for case in cases:
-        print(f"{case:28}" + "".join(f"{median[tool, case]:12.2f} s" if (tool, case) in median else f"{'–':>14}" for tool in TOOLS))
+        print(f"{case:32}" + "".join(f"{median[tool, case]:12.2f} s" if (tool, case) in median else f"{'–':>14}" for tool in TOOLS))
     print("\nswarm's part of the others' time:")
     for case in cases:
         ratios = [median["swarm", case] / median[tool, case] for tool in TOOLS[:2]]
         goals = GOALS.get(case.removesuffix(", again"), (None, None))
         parts = [f"{ratio:.3f} × {tool}{verdict(ratio, goal)}" for ratio, tool, goal in zip(ratios, TOOLS, goals, strict=False)]
-        print(f"{case:28}{', '.join(parts)}")
+        print(f"{case:32}{', '.join(parts)}")
     many = len(bench.machines)
     for suffix in ("", ", again"):
         case = f"{many} hosts, unchanged{suffix}"

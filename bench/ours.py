@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from swarm.remote import Remote
+from swarm.process import begin, leave
+
+begin()
+
+from swarm.remote import Remote  # noqa: E402 - begin() makes this one quicker
 
 if TYPE_CHECKING:
     from swarm.guest.engine import Step
@@ -63,3 +67,4 @@ def converge_all(config: Path, names: list[str]) -> None:
 
 if __name__ == "__main__":
     converge_all(Path(sys.argv[1]), sys.argv[2:])
+    leave(0)  # as the command line does

@@ -119,9 +119,9 @@ def _spans(shots: Sequence[Shot], end: float) -> Iterable[tuple[int, Row, float,
         yield number, row, since, end
 
 
-def svg(shots: Sequence[Shot], title: str) -> str:
-    """Return the film. Where nothing moves (a printer, or a person who wants no motion) it is a picture of the end."""
-    paced = _paced(shots)
+def svg(shots: Sequence[Shot], title: str, *, still: bool = False) -> str:
+    """Return the film. Where nothing moves (a printer, or a person who wants no motion) it is a picture of the end; so it is if `still`."""
+    paced = [Shot(0.0, shots[-1].rows)] if still else _paced(shots)
     end = paced[-1].at + _END
     spans = [span for span in _spans(paced, end) if span[1]]
     height = (max(number for number, *_ in spans) + 1) * _HEIGHT + _BAR + _EDGE
@@ -132,10 +132,11 @@ def svg(shots: Sequence[Shot], title: str) -> str:
     for number, row, since, until in spans:
         line = lines.setdefault(row, len(lines))
         moment = moments.setdefault((since, until), len(moments))
-        still = "" if until == end else ' visibility="hidden"'
-        uses.append(f'<use href="#l{line}" y="{number * _HEIGHT}" class="k{moment}"{still}/>')
+        hidden = "" if until == end else ' visibility="hidden"'
+        uses.append(f'<use href="#l{line}" y="{number * _HEIGHT}" class="k{moment}"{hidden}/>')
     real = shots[-1].at
-    caption = f"{title} – a real run of {_span(real)}; waits are shown shortened, to {_span(paced[-1].at)}"
+    shown = "its end" if still else f"waits are shown shortened, to {_span(paced[-1].at)}"
+    caption = f"{title} – a real run of {_span(real)}; {shown}"
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"',

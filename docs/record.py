@@ -46,6 +46,8 @@ RECORDINGS = {
     "up": ("swarm, from a bare clone to an OpenClaw host with every promise tested", ("./inv up --host demo", "./inv install --host demo")),
 }
 
+STILL = {"up"}  # half an hour is no film
+
 
 class Terminal:
     """A shell in a pseudo-terminal, and what its screen showed when. Given the folder and the environment that it starts in."""
@@ -108,7 +110,7 @@ def record(name: str, clone: Path, environment: dict[str, str], target: Path) ->
             terminal.type(command)
     finally:
         terminal.close()
-    target.write_text(_film.svg(terminal.shots, title), encoding="utf-8")
+    target.write_text(_film.svg(terminal.shots, title, still=name in STILL), encoding="utf-8")
     print(f"{target}: {target.stat().st_size / 1000:.0f} kB, {terminal.shots[-1].at:.0f} s recorded")
 
 

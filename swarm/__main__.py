@@ -10,6 +10,10 @@ if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - pathlib costs 10 ms
 
-from swarm.cli import main
+from swarm.process import begin
+
+begin()
+
+from swarm.cli import main  # noqa: E402 - begin() makes this one quicker
 
 main()

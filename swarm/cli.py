@@ -23,6 +23,7 @@ from invoke.util import helpline
 
 from swarm.errors import SwarmError, UsageError
 from swarm.paths import ROOT
+from swarm.process import leave
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -263,5 +264,12 @@ def _line(given: Task[Any]) -> int:
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
     sys.argv[0] = "./inv"
-    Program(name="swarm", binary="./inv", binary_names=["inv"]).run()
-    sys.exit(0)
+    try:
+        Program(name="swarm", binary="./inv", binary_names=["inv"]).run()
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            raise  # a sentence, which Python writes
+        leave(end.code or 0)
+    except BrokenPipeError:  # as with `./inv --list | head`: who reads it has seen enough
+        leave(1)
+    leave(0)

@@ -28,7 +28,7 @@ LAYERS = (
     ("verbs", {"agentmon", "backup", "doctor", "fleet", "guest", "litellm", "restore", "timers", "vm"}),
     ("core", {"inventory", "plan", "templates"}),
     ("ports", {"dial", "embedded", "hypervisor", "images", "remote", "ssh", "store"}),
-    ("base", {"cli", "completion", "console", "errors", "paths", "quoting"}),
+    ("base", {"cli", "completion", "console", "errors", "paths", "process", "quoting"}),
 )
 RELOCK = ".venv/bin/uv pip compile --group dev pyproject.toml -q -o requirements.lock"  # its options are in [tool.uv.pip]
 LONGEST = 400  # lines of a file; what is longer has more than one purpose

@@ -87,7 +87,7 @@ def small_project() -> Callable[[Path, str], list[str]]:
 
     def make(folder: Path, tasks: str) -> list[str]:
         (folder / "swarm").mkdir()
-        for name in ("__init__", "__main__", "cli", "completion", "console", "errors", "paths"):
+        for name in ("__init__", "__main__", "cli", "completion", "console", "errors", "paths", "process"):
             shutil.copy2(ROOT / "swarm" / f"{name}.py", folder / "swarm")
         shutil.copytree(ROOT / "completion", folder / "completion")
         shutil.copy2(ROOT / "pyproject.toml", folder)
