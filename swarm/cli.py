@@ -270,6 +270,6 @@ def main() -> NoReturn:
         if not isinstance(end.code, int | None):
             raise  # a sentence, which Python writes
         leave(end.code or 0)
-    except BrokenPipeError:  # as with `./inv --list | head`: who reads it has seen enough
-        leave(1)
+    except OSError as error:  # of Invoke's own output, as with `./inv --list | head -1`
+        leave(_farewell(error))
     leave(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -29,9 +30,12 @@ def leave(code: int) -> NoReturn:
     That takes 15 ms, and the kernel does it in one. The process must have no threads that somebody should wait for.
     """
     atexit._run_exitfuncs()  # noqa: SLF001 - what the interpreter itself calls
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:  # whoever read it has seen enough
-            code = code or 1
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it has seen enough
+        code = code or 128 + signal.SIGPIPE
+    except OSError as error:
+        sys.stderr.write(f"error: {error.strerror}\n")
+        code = code or 1
+    sys.stderr.flush()
     os._exit(code)

@@ -222,3 +222,20 @@ def test_modules_are_compiled_once(project: Path) -> None:
     (project / "tasks.py").write_text(f"import swarm.late\n{TASKS}", encoding="utf-8")
     subprocess.run([*started(project), "code"], env=environment(), check=False)
     assert list((project / "swarm" / "__pycache__").glob("late.*.pyc"))
+
+
+@pytest.mark.parametrize("word", ["--list", "--version"])
+def test_output_that_goes_nowhere(project: Path, word: str) -> None:
+    """What ./inv itself writes is treated alike: a reader that has gone is no error, and a full disk is one sentence."""
+    argv = started(project)
+    with subprocess.Popen(
+        [*argv, word], cwd=project, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 128 + signal.SIGPIPE
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*argv, word], cwd=project, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: No space left on device\n")
