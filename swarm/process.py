@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import os
 import signal
@@ -37,5 +38,6 @@ def leave(code: int) -> NoReturn:
     except OSError as error:
         sys.stderr.write(f"error: {error.strerror}\n")
         code = code or 1
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
     os._exit(code)

@@ -175,8 +175,9 @@ class Remote:
             message = f"{alias}: the connection broke while work was going on"
             return ConnectionLost(message, "the step that was running ends on its own; run the same command again to finish")
         for pattern, kind, what, hint in _reasons():
-            if re.search(pattern, said):
-                return kind(f"{alias}: {what.format(last=last, config=self.config)}", hint and hint.format(alias=alias))
+            if match := re.search(f".*(?:{pattern}).*", said):
+                words = what.format(said=match[0].strip(), config=self.config)
+                return kind(f"{alias}: {words}", hint and hint.format(alias=alias))
         if not ended.broken:
             return CommandFailed(f"{alias}: the host could not read the script: {last}")
         return NoAnswer(f"{alias}: the connection ended before work began: {last}", "it may still be starting, or be going down")
@@ -208,7 +209,7 @@ def _reasons() -> tuple[tuple[str, type[Unreachable], str, str | None], ...]:
         (
             "sudo:|not in the sudoers file",
             LoginRefused,
-            "the login user may not become root: {last}",
+            "the login user may not become root: {said}",
             "log in as root, or give the user a NOPASSWD rule in sudoers",
         ),
         (
@@ -220,13 +221,13 @@ def _reasons() -> tuple[tuple[str, type[Unreachable], str, str | None], ...]:
         (
             "timed out|No route to host|Network is unreachable|Could not resolve hostname|Name or service not known",
             NoAnswer,
-            "no answer: {last}",
+            "no answer: {said}",
             "is the machine running? `inv status` shows it",
         ),
         (
             "[Bb]ad configuration option|no argument after keyword|Bad owner or permissions|extra arguments at end",
             Unreachable,
-            "ssh rejects its configuration {config}: {last}",
+            "ssh rejects its configuration {config}: {said}",
             None,
         ),
     )
