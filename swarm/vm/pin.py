@@ -54,8 +54,11 @@ def pin(host: Host, talk: Talk, *, yes: bool = False) -> bool:
 
 
 def fingerprint(key: str) -> str:
-    """Return the fingerprint of a public key as ssh-keygen -l shows it."""
-    digest = hashlib.sha256(base64.b64decode(key.split()[1])).digest()
+    """Return the fingerprint of a public key as ssh-keygen -l shows it, or "unreadable" if it is none."""
+    try:
+        digest = hashlib.sha256(base64.b64decode(key.split()[1], validate=True)).digest()
+    except (IndexError, ValueError):
+        return "unreadable"
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 

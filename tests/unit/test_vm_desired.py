@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import xml.etree.ElementTree as ET
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,12 @@ from swarm.hypervisor.domain import NAMESPACE
 from swarm.inventory import Host, load
 from swarm.vm import desired
 from swarm.vm.desired import Note
+from swarm.vm.pin import fingerprint
 from tests.samples import variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 ZAP = load("zap")
 
@@ -150,3 +153,11 @@ def test_the_files_beside_the_disk_have_the_hosts_name() -> None:
     assert (desired.seed_volume(ZAP), desired.console_volume(ZAP)) == ("swarm-zap-seed.iso", "swarm-zap-console.log")
     assert desired.seed_volume(bee) != desired.seed_volume(ZAP)
     assert ZAP.vm.disk_path.parent == PurePosixPath("/var/lib/libvirt/images")
+
+
+def test_fingerprint(tmp_path: Path) -> None:
+    """A key's fingerprint is the one that ssh-keygen shows; a damaged pin has none, and is no reason to fail."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    shown = subprocess.run(["ssh-keygen", "-lf", tmp_path / "key"], check=True, capture_output=True, text=True).stdout
+    assert fingerprint((tmp_path / "key.pub").read_text()) == shown.split()[1]
+    assert [fingerprint(text) for text in ("", "ssh-ed25519", "ssh-ed25519 !!")] == ["unreadable"] * 3
