@@ -30,18 +30,19 @@ if TYPE_CHECKING:
     from swarm.console import Deadline, Talk
     from swarm.remote import Remote
 
-__all__ = ["PRIVATE_AUTHORITIES", "Step", "as_user", "converge", "difference", "mask", "observe", "plan", "prelude", "unified"]
+__all__ = ["BUNDLE", "PRIVATE_AUTHORITIES", "Step", "as_user", "converge", "difference", "mask", "observe", "plan", "prelude", "unified"]
 
 _TAIL = 12  # lines of a failed step's output that its error shows
 _LOCK = "/run/lock/swarm-guest"  # gone after a reboot, as it should be
 _LOCK_WAIT = 900  # seconds: the longest single step, an OpenClaw installation under emulation, takes that long
+BUNDLE = "/etc/ssl/certs/ca-certificates.crt"  # what update-ca-certificates writes, and nearly all programs read
 PRIVATE_AUTHORITIES = "/usr/local/share/ca-certificates/swarm-*.crt"  # what guest/trust.py puts there
 
 # Node has a list of authorities of its own; where the guest trusts more, it is told.
 _ENVIRONMENT = f"""export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 set -- {PRIVATE_AUTHORITIES}
-[ ! -e "$1" ] || export NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt
+[ ! -e "$1" ] || export NODE_EXTRA_CA_CERTS={BUNDLE}
 """
 
 

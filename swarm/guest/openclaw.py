@@ -6,11 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 from swarm.errors import Refused
-from swarm.guest.engine import Step, as_user
+from swarm.guest.engine import BUNDLE, Step, as_user
 from swarm.guest.packages import pnpm_global
 from swarm.guest.services import linger, unit
 from swarm.guest.steps import authorized_keys, command, directory, seed, user, user_block, user_file
-from swarm.guest.trust import BUNDLE
 from swarm.remote import quote
 from swarm.templates import render
 

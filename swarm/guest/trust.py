@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarm.errors import Refused
-from swarm.guest.engine import PRIVATE_AUTHORITIES, Step
+from swarm.guest.engine import BUNDLE, PRIVATE_AUTHORITIES, Step
 from swarm.guest.steps import content_put, line
 from swarm.remote import quote
 
 if TYPE_CHECKING:
     from swarm.inventory.inside import InstallSettings
 
-__all__ = ["BUNDLE", "authorities", "certificates"]
+__all__ = ["authorities", "certificates"]
 
-BUNDLE = "/etc/ssl/certs/ca-certificates.crt"  # what update-ca-certificates writes, and nearly all programs read
 _THIS_MACHINE = Path("/usr/local/share/ca-certificates")  # where Debian and Ubuntu keep what an administrator added
 _FOLDER = str(_THIS_MACHINE)  # the same in the guest
 
