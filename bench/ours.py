@@ -18,7 +18,7 @@ begin()
 from swarm.remote import Remote  # noqa: E402 - begin() makes this one quicker
 
 if TYPE_CHECKING:
-    from swarm.guest.engine import Step
+    from swarm.guest.probe import Step
 
 __all__ = ["COMMANDS", "FILES", "LINES", "OWNER", "SYSCTLS", "converge_all", "our_steps"]
 
@@ -55,14 +55,28 @@ def converge_all(config: Path, names: list[str]) -> None:
     remotes = [Remote(config, name) for name in names]
     for remote in remotes:
         remote.connect()
-    from concurrent.futures import ThreadPoolExecutor
+    from threading import Thread
 
     from swarm.console import Screen, Talk
+    from swarm.errors import SwarmError
     from swarm.guest.engine import converge
 
     screen, wanted = Screen(), our_steps()
-    with ThreadPoolExecutor(len(remotes)) as pool:
-        list(pool.map(lambda remote: converge(remote, wanted, Talk(screen, remote.alias)), remotes))
+    failed: list[SwarmError] = []
+
+    def one(remote: Remote) -> None:
+        try:
+            converge(remote, wanted, Talk(screen, remote.alias))
+        except SwarmError as error:
+            failed.append(error)
+
+    threads = [Thread(target=one, args=(remote,)) for remote in remotes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        sys.exit("\n".join(str(error) for error in failed))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swarm import fleet
-from swarm.console import Talk, amount, screen
+from swarm.console import Talk, amount, escape, screen
 from swarm.errors import InventoryError, UsageError
 from swarm.inventory import Host, cross_check, load, names, size
 
@@ -293,8 +293,6 @@ def doctor(words: str, *, as_json: bool) -> int:
         screen().json([finding.to_json() for finding in findings])
     else:
         signs = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "failure": "[red]✗[/]"}
-        from rich.markup import escape
-
         for finding in findings:
             remedy = f"\n    [yellow]remedy:[/] {escape(finding.remedy)}" if finding.remedy else ""
             screen().out.print(f"{signs[finding.level]} {escape(finding.what)}{remedy}")

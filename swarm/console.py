@@ -2,6 +2,8 @@
 
 On a terminal, running steps show a spinner, progress bars and elapsed time; elsewhere (a log, CI) each step is one line
 when it ends, so that a log stays readable. Several hosts may talk at once: every line then begins with the host's name.
+
+Rich, which does the drawing, takes 25 ms to load: it is loaded when something is to be shown, or when there is nothing to do but wait.
 """
 
 from __future__ import annotations
@@ -15,16 +17,13 @@ from functools import cached_property
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.filesize import decimal
-from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
-from rich.table import Table
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["Deadline", "Meter", "Screen", "Talk", "amount", "screen", "seconds"]
+    from rich.console import Console
+    from rich.progress import Progress
+
+__all__ = ["Deadline", "Meter", "Screen", "Talk", "amount", "escape", "screen", "seconds"]
 
 
 _WIDEST = 10_000  # columns
@@ -40,7 +39,16 @@ def seconds(value: float) -> str:
 
 def amount(count: int) -> str:
     """Return a number of bytes as people read it: '824.1 MB'."""
+    from rich.filesize import decimal
+
     return decimal(count)
+
+
+def escape(text: str) -> str:
+    """Return `text` as markup that shows exactly it: square brackets are nothing special."""
+    from rich import markup
+
+    return markup.escape(text)
 
 
 @dataclass(frozen=True)
@@ -90,14 +98,34 @@ class Screen:
     """The person's terminal, shared by all hosts of a run."""
 
     def __init__(self) -> None:
-        # Off a terminal rich would cut a table at 80 columns; a pipe has no width.
-        self.out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _WIDEST)
-        self.err = Console(stderr=True, soft_wrap=True, highlight=False)
         self._lock = RLock()
         self._users = 0
 
     @cached_property
+    def out(self) -> Console:
+        """Standard output, for data."""
+        from rich.console import Console
+
+        # Off a terminal rich would cut a table at 80 columns; a pipe has no width.
+        return Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _WIDEST)
+
+    @cached_property
+    def err(self) -> Console:
+        """Standard error, for talk."""
+        from rich.console import Console
+
+        return Console(stderr=True, soft_wrap=True, highlight=False)
+
+    def load(self) -> None:
+        """Get ready to write; called where there is nothing to do but wait."""
+        with self._lock:
+            self.err.print("", end="")
+
+    @cached_property
     def _progress(self) -> Progress:
+        from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+        from rich.table import Table
+
         class Sized(TextColumn):
             """Bar, bytes and speed, but only for steps that know their size."""
 
@@ -149,6 +177,8 @@ class Screen:
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Write a table to stdout; cells are plain text."""
+        from rich.table import Table
+
         table = Table(*columns, box=None, pad_edge=False, header_style="bold", show_edge=False)
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
@@ -166,8 +196,12 @@ class Talk:
     def __init__(self, screen: Screen, host: str = "", *, quiet: bool = False) -> None:
         self.screen = screen
         self.host = host
-        self.prefix = f"[cyan]{escape(host)}[/] " if host else ""
         self._quiet = quiet
+
+    @property
+    def prefix(self) -> str:
+        """What each line begins with, as markup."""
+        return f"[cyan]{escape(self.host)}[/] " if self.host else ""
 
     def say(self, text: str) -> None:
         """Write one plain line."""

@@ -89,9 +89,16 @@ class Remote:
                 self._waiting = None
             raise
 
-    def run(self, script: str, on_line: Callable[[str], None] | None = None, deadline: Deadline | None = None) -> Outcome:
+    def run(
+        self,
+        script: str,
+        on_line: Callable[[str], None] | None = None,
+        deadline: Deadline | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Outcome:
         """Run `script` with sh and return its outcome. Each line is given to `on_line` as it arrives.
 
+        `meanwhile` is something that has to be done anyway: it is called when the script is on its way.
         Raise Unreachable (one of the classes above) if the host can't be reached or the connection breaks, and CommandFailed if
         the time is up or the host can't read the script.
         """
@@ -100,7 +107,7 @@ class Remote:
         session, self._waiting = self._waiting, None
         assert session is not None  # noqa: S101 - connect() has just set it
         try:
-            return session.talk(script, on_line, deadline)
+            return session.talk(script, on_line, deadline, meanwhile)
         except _EndedError as ended:
             error = self._explain(ended)
             # A kept connection may lead to a machine that is gone. The script did not start, so it is safe to knock anew.
@@ -268,7 +275,13 @@ class _Session:
         late.set()
         self._process.kill()
 
-    def talk(self, script: str, on_line: Callable[[str], None] | None, deadline: Deadline | None) -> Outcome:
+    def talk(
+        self,
+        script: str,
+        on_line: Callable[[str], None] | None,
+        deadline: Deadline | None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Outcome:
         """Hand over the script, read until its end. Raise _EndedError if that end does not come."""
         mark = f"\x1e{os.urandom(12).hex()}"
         late = threading.Event()
@@ -281,6 +294,8 @@ class _Session:
             assert stdin is not None  # noqa: S101 - both are pipes, as asked for above
             assert stdout is not None  # noqa: S101
             _write(stdin, _wrap(script, mark))
+            if meanwhile:
+                meanwhile()
             started, ended, output = _read(stdout, mark.encode(), on_line)
             code = self._process.wait()
             if ended is None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from swarm.errors import Refused
-from swarm.guest.engine import Step, converge
+from swarm.guest.engine import converge
 from swarm.guest.packages import packages
+from swarm.guest.probe import Step
 from swarm.guest.services import linger, mount
 from swarm.guest.steps import command, file, sysctl
 from swarm.inventory.inside import CommandItem, FileItem, PackageItem, SysctlItem
@@ -48,9 +49,10 @@ def steps(settings: Customize, share: Share | None, user: str) -> list[Step]:
     """Return every step. Raise Refused if a file that the list names can't be read, or a thing is stated twice."""
     account = Step(
         f"user {user}",
-        f"id -u {quote(user)} || echo none",
+        f'if recall "$users_table" {quote(f"{user}:")}; then echo there; else echo absent; fi',
         "there",
-        refuse=lambda fact: f"the guest has no user {user} yet; run `inv install` first" if fact == "none" else None,
+        refuse=lambda fact: f"the guest has no user {user} yet; run `inv install` first" if fact == "absent" else None,
+        known={"users": (user,)},
     )
     found = [
         sysctl("vm.swappiness", str(settings.swappiness)),

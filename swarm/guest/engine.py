@@ -1,8 +1,7 @@
 """The engine: all probes of a host in one round trip, the difference as a pure function of the facts, the changes level by level.
 
-A `Step` is one thing on the host. Its probe is shell that reads and prints a fact; `apply` turns that fact into the shell
-that is missing, or None. Steps that come `after` others wait for them, and are probed again before their turn, so that they act
-on what is true then. After its change a step is probed once more: if it still wants to change something, that is a failure.
+Steps that come `after` others wait for them, and are probed again before their turn, so that they act on what is true then.
+After its change a step is probed once more: if it still wants to change something, that is a failure.
 
     probe script ─► facts ─► due steps ─► script of level 1 + probes ─► facts ─► … ─► nothing is due
 """
@@ -10,80 +9,25 @@ on what is true then. After its change a step is probed once more: if it still w
 from __future__ import annotations
 
 import difflib
-import secrets
 from collections import deque
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-
 from swarm.errors import CommandFailed, Refused, VerificationFailed
-from swarm.paths import ROOT
+from swarm.guest.probe import LOCK_WAIT, new_mark, observe, opening, probes, read_facts
 from swarm.plan import Action, Change, Plan
-from swarm.remote import ConnectionLost, quote
+from swarm.remote import ConnectionLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from swarm.console import Deadline, Talk
+    from swarm.guest.probe import Step
     from swarm.remote import Remote
 
-__all__ = ["BUNDLE", "PRIVATE_AUTHORITIES", "Step", "as_user", "converge", "difference", "mask", "observe", "plan", "prelude", "unified"]
+__all__ = ["converge", "difference", "mask", "plan", "unified"]
 
 _TAIL = 12  # lines of a failed step's output that its error shows
-_LOCK = "/run/lock/swarm-guest"  # gone after a reboot, as it should be
-_LOCK_WAIT = 900  # seconds: the longest single step, an OpenClaw installation under emulation, takes that long
-BUNDLE = "/etc/ssl/certs/ca-certificates.crt"  # what update-ca-certificates writes, and nearly all programs read
-PRIVATE_AUTHORITIES = "/usr/local/share/ca-certificates/swarm-*.crt"  # what guest/trust.py puts there
-
-# Node has a list of authorities of its own; where the guest trusts more, it is told.
-_ENVIRONMENT = f"""export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-set -- {PRIVATE_AUTHORITIES}
-[ ! -e "$1" ] || export NODE_EXTRA_CA_CERTS={BUNDLE}
-"""
-
-
-def _nothing(_fact: str) -> None:
-    return None
-
-
-@dataclass(frozen=True)
-class Step:
-    """One thing on a host.
-
-    `subject` names it. `probe` is read-only shell; what it prints is the fact. `wanted` says in a few words what should be.
-    `apply` is given the fact and returns the shell that gets there, or None if nothing is missing. `after` names the subjects
-    that must be done before; `reacts_to` those whose change makes one here likely even if all is well now.
-    `refuse` is given the fact and says why the whole work cannot be done; it is asked before anything is changed.
-    `shown` says what the fact means to people, `diff` what would change in a file. `secrets` never appear in any output.
-    `files` are those that the probe asks file_fact for: they are looked at together, before all probes.
-    """
-
-    subject: str
-    probe: str
-    wanted: str
-    apply: Callable[[str], str | None] = _nothing
-    after: tuple[str, ...] = ()
-    reacts_to: tuple[str, ...] = ()
-    refuse: Callable[[str], str | None] = _nothing
-    shown: Callable[[str], str | None] = _nothing
-    diff: Callable[[str], str | None] = _nothing
-    secrets: tuple[str, ...] = field(default=(), repr=False)
-    files: tuple[str, ...] = ()
-
-
-@cache
-def prelude() -> str:
-    """Return the shell functions that every script begins with."""
-    return (ROOT / "templates" / "guest" / "prelude.sh").read_text(encoding="utf-8")
-
-
-def as_user(name: str, script: str) -> str:
-    """Return shell that runs `script` as the user `name`. The script goes through a pipe, so no process list shows it."""
-    return f"printf '%s\\n' {quote(prelude() + 'set -eu' + chr(10) + script)} | as_user {quote(name)}"
 
 
 def mask(text: str, hidden: Iterable[str]) -> str:
@@ -96,13 +40,6 @@ def mask(text: str, hidden: Iterable[str]) -> str:
 def unified(before: str, after: str, name: str) -> str:
     """Return the unified diff of a file's two contents; empty if they are the same."""
     return "\n".join(difflib.unified_diff(before.splitlines(), after.splitlines(), f"{name} (now)", f"{name} (wanted)", lineterm="", n=2))
-
-
-def observe(remote: Remote, steps: Sequence[Step], deadline: Deadline | None = None) -> dict[str, str]:
-    """Return every step's fact, by subject, after one round trip. Nothing is changed on the host."""
-    mark = _mark()
-    outcome = remote.run(f"{_ENVIRONMENT}{prelude()}\n{_wait_for_lock(mark)}\n{_probes(steps, mark)}", deadline=deadline)
-    return _facts(remote.alias, steps, outcome.output, mark)
 
 
 def difference(steps: Sequence[Step], facts: dict[str, str], *, begun: bool = False) -> list[Step]:
@@ -137,7 +74,7 @@ def converge(remote: Remote, steps: Sequence[Step], talk: Talk, *, plan_only: bo
     and Unreachable when the connection breaks. After each of them the next run goes on where this one stopped.
     """
     _check_names(steps)
-    facts = observe(remote, steps, deadline)
+    facts = observe(remote, steps, deadline, talk.screen.load)
     todo = plan(remote.alias, steps, facts)
     if plan_only or not todo:
         show(todo, talk)
@@ -166,6 +103,8 @@ def converge(remote: Remote, steps: Sequence[Step], talk: Talk, *, plan_only: bo
 
 def show(todo: Plan, talk: Talk) -> None:
     """Write a plan line by line, with the diffs of files."""
+    from swarm.console import escape
+
     if not todo:
         talk.say("nothing to do")
     for change in todo:
@@ -192,11 +131,11 @@ def _apply(
     remote: Remote, work: Sequence[tuple[Step, str]], later: Sequence[Step], talk: Talk, hidden: Sequence[str], deadline: Deadline | None
 ) -> dict[str, str]:
     """Run one level, report each step as it ends, and return the new facts of its steps and of those that still wait."""
-    mark = _mark()
+    mark = new_mark()
     again = [*(step for step, _ in work), *later]
     functions = "\n".join(f"swarm_step_{index}() {{\n{script}\n}}" for index, (_, script) in enumerate(work))
     calls = "\n".join(f"swarm_run {index}" for index in range(len(work)))
-    parts = (_ENVIRONMENT, prelude(), _wait_for_lock(mark), _RUNNER.replace("@MARK@", mark), functions, calls, _probes(again, mark))
+    parts = (opening(mark), _RUNNER.replace("@MARK@", mark), functions, calls, probes(again, mark))
     script = "\n".join(parts)
     reporter = _Reporter(remote.alias, [step.subject for step, _ in work], mark, talk, hidden)
     with reporter:
@@ -207,7 +146,7 @@ def _apply(
                 f"{remote.alias}: the connection broke during {reporter.current or 'the start of the work'}", error.hint
             ) from None
         reporter.judge(outcome.code)
-    return _facts(remote.alias, again, outcome.output, mark)
+    return read_facts(remote.alias, again, outcome.output, mark)
 
 
 # One step: in a subshell of its own, so that no umask, cd or variable of it reaches another one. Its output goes through a
@@ -225,41 +164,6 @@ swarm_run() {
 }
 exec 3>&1
 """
-
-
-def _wait_for_lock(mark: str) -> str:
-    """Shell that waits for an earlier run, which may still be finishing its last step after its connection broke."""
-    return f"exec 9>{_LOCK} || exit 73\nflock -n 9 || {{ printf '\\n%s busy\\n' '{mark}'; flock -w {_LOCK_WAIT} 9 || exit 75; }}"
-
-
-def _probes(steps: Sequence[Step], mark: str) -> str:
-    """Shell that prints each step's fact between two marks. A probe runs in a subshell of its own, and its warnings are not facts."""
-    files = sorted({path for step in steps for path in step.files})
-    look = f"known_files {quote(*files)} 9>&-\n" if files else ""
-    return look + "\n".join(
-        f"printf '%s fact %s\\n' '{mark}' {index}\n"
-        f"( set +eu; {step.probe}\n) </dev/null 2>/dev/null 9>&-\n"
-        f"printf '\\n%s done %s\\n' '{mark}' \"$?\""
-        for index, step in enumerate(steps)
-    )
-
-
-def _facts(alias: str, steps: Sequence[Step], output: bytes, mark: str) -> dict[str, str]:
-    """Cut the facts out of the output; between two marks any bytes may stand."""
-    facts: dict[str, str] = {}
-    for part in output.split(f"{mark} fact ".encode())[1:]:
-        number, _, rest = part.partition(b"\n")
-        fact, found, code = rest.partition(f"\n{mark} done ".encode())
-        step = steps[int(number)]
-        if not found or int(code.split()[0]):
-            raise CommandFailed(f"{alias}: looking at {step.subject} failed" + (f" with exit code {int(code.split()[0])}" if found else ""))
-        facts[step.subject] = fact.removesuffix(b"\n").decode("utf-8", "surrogateescape")
-    if len(facts) != len(steps):
-        raise CommandFailed(
-            f"{alias}: the host answered only {len(facts)} of {len(steps)} questions",
-            "is another run still at work there, or is /run full?",
-        )
-    return facts
 
 
 class _Reporter:
@@ -300,7 +204,7 @@ class _Reporter:
         """Raise the error that an exit code other than 0 stands for."""
         if code == 75:  # noqa: PLR2004 - given by _wait_for_lock
             raise CommandFailed(
-                f"{self._alias}: an earlier run still holds the host after {_LOCK_WAIT} s",
+                f"{self._alias}: an earlier run still holds the host after {LOCK_WAIT} s",
                 "find out on the host what hangs: ps -ef --forest",
             )
         if code and self._note:
@@ -311,10 +215,6 @@ class _Reporter:
             )
         if code:
             raise CommandFailed(f"{self._alias}: the host could not run the script (exit code {code})", "\n".join(self._tail) or None)
-
-
-def _mark() -> str:
-    return f"\x1e{secrets.token_hex(12)}"
 
 
 def _secrets(steps: Iterable[Step]) -> tuple[str, ...]:

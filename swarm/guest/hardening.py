@@ -11,7 +11,7 @@ from swarm.remote import quote
 from swarm.templates import render
 
 if TYPE_CHECKING:
-    from swarm.guest.engine import Step
+    from swarm.guest.probe import Step
     from swarm.inventory.inside import InstallSettings
 
 __all__ = ["DOCKER_RULES", "hardening", "sudoers"]

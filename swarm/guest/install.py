@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from swarm.errors import Refused
 from swarm.guest import openclaw
-from swarm.guest.engine import Step, converge
+from swarm.guest.engine import converge
 from swarm.guest.hardening import hardening, sudoers
 from swarm.guest.packages import packages
 from swarm.guest.software import NODE_DONE, auth_key, docker, node, tailscale
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from swarm.console import Deadline, Talk
+    from swarm.guest.probe import Step
     from swarm.inventory.inside import InstallSettings
     from swarm.plan import Plan
 
@@ -122,7 +123,7 @@ def _checks(settings: InstallSettings) -> list[Step]:
         ),
         check(
             "disk space",
-            f"if [ -e {openclaw.RECORD} ]; then echo yes; else echo no; fi; df --output=avail -BM /home | tail -n1 | tr -dc '0-9'",
+            f"if [ -e {openclaw.RECORD} ]; then echo yes 0; else echo no; df --output=avail -BM /home | tail -n1 | tr -dc '0-9'; fi",
             f"{_FREE_MIB} MiB",
             space,
         ),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from swarm.errors import Refused
-from swarm.guest.engine import BUNDLE, Step, as_user
 from swarm.guest.packages import pnpm_global
+from swarm.guest.probe import BUNDLE, Step, as_user
 from swarm.guest.services import linger, unit
 from swarm.guest.steps import authorized_keys, command, directory, seed, user, user_block, user_file
 from swarm.remote import quote
@@ -143,7 +144,7 @@ else echo old; fi
 """
     install = Step(
         "gateway unit",
-        f"if id -u {quote(name)} >/dev/null; then {as_user(name, 'set +e' + entry)}; else echo absent; fi",
+        entry,
         f"of the installed version, port {settings.port}",
         lambda fact: (
             None if fact == "current" else as_user(name, f"openclaw gateway install --force --runtime node --port {settings.port}")
@@ -151,6 +152,8 @@ else echo old; fi
         (*after, lingering.subject, start.subject),
         after,  # a new version lies in another folder
         shown=lambda fact: None if fact == "absent" else "of another version, Node or port",
+        reader=name,
+        unread="absent",
     )
     service = unit(UNIT, user=name, config=(path, *_NODE_FILES), after=(install.subject,), reacts_to=(install.subject, *after))
     url = f"http://127.0.0.1:{settings.port}/readyz"
@@ -184,7 +187,7 @@ def first_config(settings: InstallSettings, config: str | None) -> Step:
     head, tail = text.split("@TOKEN@")
     put = f"printf '%s%s%s' {quote(head)} \"$token\" {quote(tail)} | put {quote(path)} 600 {quote(settings.user, settings.user)}"
     script = as_user(settings.user, f"token=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \\n')\n{put}")
-    return Step(step.subject, step.probe, "there, with a token of its own", lambda fact: None if fact == "there" else script, step.after)
+    return replace(step, wanted="there, with a token of its own", apply=lambda fact: None if fact == "there" else script)
 
 
 def _secrets(config: str, settings: InstallSettings) -> tuple[str, ...]:

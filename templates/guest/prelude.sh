@@ -17,41 +17,92 @@ put() (
   sync -- "$folder"
 )
 
-# known_files FILE…: look at many files with two programs, for file_fact to recall. Programs are started sparingly here, since they
-# are what a probe costs: 1 ms each, 10 under emulation. Each table begins and ends with a newline.
+# The known_… functions ask for all probes at once what many of them need; the …_fact functions recall it. Programs are started
+# sparingly here, since they are what a probe costs: 1 ms each, 10 and more under emulation. Each table begins and ends with a newline.
+
+# recall TABLE KEY: put into $found what stands after KEY in the line of the table that begins with it; fail if there is none.
+recall() {
+  case $1 in *"
+$2"*) ;; *) return 1 ;; esac
+  found=${1#*"
+$2"}
+  found=${found%%"
+"*}
+}
+
+# known_files FILE…: the state of each, and the checksums of those that are regular files.
 known_files() {
-  known_states="
+  states_table="
 $(stat -c '%n	%a %U %G %F %s' -- "$@" 2>/dev/null)
 "
-  set --
-  set -f
-  old_ifs=$IFS IFS="
-"
-  for row in $known_states; do
-    case $row in *" regular "*) set -- "$@" "${row%"	"*}" ;; esac
+  for file; do
+    shift
+    if recall "$states_table" "$file	"; then case $found in *" regular "*) set -- "$@" "$file" ;; esac; fi
   done
-  IFS=$old_ifs
-  set +f
-  known_sums="
+  sums_table="
 $(sha256sum -- "$@" 2>/dev/null </dev/null)
 "
+}
+
+# known_settings FILE…: the values of settings below /proc/sys.
+known_settings() {
+  settings_table="
+$(grep -H '' -- "$@" 2>/dev/null)
+"
+}
+
+# known_users NAME…, known_groups NAME…
+known_users() {
+  users_table="
+$(getent passwd -- "$@")
+"
+}
+known_groups() {
+  groups_table="
+$(getent group -- "$@")
+"
+}
+
+# known_units NAME…, known_user_units NAME…: what systemd says of each, in blocks with an empty line between them.
+known_units() {
+  units_table=$(systemctl show -p Names,LoadState,UnitFileState,ActiveState,NeedDaemonReload -- "$@")
+}
+known_user_units() {
+  units_table=$(systemctl --user show -p Names,LoadState,UnitFileState,ActiveState,NeedDaemonReload -- "$@")
+}
+
+# known_packages NAME…: state and version of each that dpkg knows.
+known_packages() {
+  packages_table="
+$(dpkg-query -W -f '${Package}	${db:Status-Status} ${Version}\n' -- "$@" 2>/dev/null)
+"
+}
+
+# file_state PATH: put "MODE OWNER GROUP KIND SIZE" into $found; fail if there is nothing.
+file_state() {
+  recall "${states_table-}" "$1	" || found=$(stat -c '%a %U %G %F %s' -- "$1" 2>/dev/null)
+}
+
+# file_sum PATH: put the checksum of the content into $found; fail if it can't be read.
+file_sum() {
+  case ${sums_table-} in
+    *"  $1
+"*)
+      found=${sums_table%%"  $1
+"*}
+      found=${found##*"
+"}
+      ;;
+    *) found=$(sha256sum 2>/dev/null <"$1") && found=${found%% *} ;;
+  esac
 }
 
 # file_fact PATH SHA256 [quiet]: "absent", "other MODE OWNER GROUP KIND", or "file MODE OWNER GROUP SHA256", with the content on the lines
 # after it where it is another than the expected one (so that the difference can be shown) and not too large for that. The checksum
 # "none" stands for any content: it is always shown.
 file_fact() {
-  case ${known_states-} in
-    *"
-$1	"*)
-      state=${known_states#*"
-$1	"}
-      state=${state%%"
-"*}
-      ;;
-    *) state=$(stat -c '%a %U %G %F %s' -- "$1" 2>/dev/null) || { echo absent; return 0; } ;;
-  esac
-  size=${state##* } state=${state% *}
+  file_state "$1" || { echo absent; return 0; }
+  size=${found##* } state=${found% *}
   case $state in
     *" regular file" | *" regular empty file") ;;
     *) echo "other $state"; return 0 ;;
@@ -62,18 +113,9 @@ $1	"}
     cat -- "$1"
     return 0
   fi
-  case ${known_sums-} in
-    *"  $1
-"*)
-      sum=${known_sums%%"  $1
-"*}
-      sum=${sum##*"
-"}
-      ;;
-    *) sum=$(sha256sum <"$1") && sum=${sum%% *} ;;
-  esac
-  echo "file $state $sum"
-  if [ "$sum" != "$2" ] && [ "${3-}" != quiet ] && [ "$size" -le 131072 ]; then cat -- "$1"; fi
+  file_sum "$1"
+  echo "file $state $found"
+  if [ "$found" != "$2" ] && [ "${3-}" != quiet ] && [ "$size" -le 131072 ]; then cat -- "$1"; fi
 }
 
 # as_user NAME: run the shell script on standard input as that user, with the user's own D-Bus and systemd in reach.
@@ -120,8 +162,35 @@ apt_lists_free() {
 
 # files_sum FILE…: one checksum over the content of all files; a missing one counts as such.
 files_sum() {
-  sum=$(sha256sum -- "$@" 2>/dev/null | sha256sum)
+  sum=$(for file; do if file_state "$file" && file_sum "$file"; then echo "$found  $file"; fi; done | sha256sum)
   echo "${sum%% *}"
+}
+
+# loaded_fact STAMP FILE…: what a service was started with, and what it would be started with now, as checksums.
+loaded_fact() {
+  loaded=""
+  if [ -e "$1" ]; then read -r loaded <"$1"; fi
+  shift
+  echo "Loaded=$loaded"
+  echo "Files=$(files_sum "$@")"
+}
+
+# unit_fact NAME: systemd's words about one of the known units.
+unit_fact() {
+  rest=$units_table
+  while [ "$rest" ]; do
+    block=${rest%%"
+
+"*}
+    names=${block##*Names=}
+    case " ${names%%"
+"*} " in *" $1 "*) echo "$block"; return 0 ;; esac
+    case $rest in *"
+
+"*) rest=${rest#*"
+
+"} ;; *) rest="" ;; esac
+  done
 }
 
 # authorities_fact FILE…: a line "NAME SHA256 trusted" for each certificate, or "untrusted" if the system's list is still without it.
@@ -135,24 +204,45 @@ authorities_fact() {
 
 # folder_fact PATH: "absent", "other", or "directory MODE OWNER GROUP".
 folder_fact() {
-  if [ -d "$1" ] && [ ! -L "$1" ]; then stat -c 'directory %a %U %G' -- "$1"; elif [ -e "$1" ]; then echo other; else echo absent; fi
+  file_state "$1" || { echo absent; return 0; }
+  case $found in *" directory "*) echo "directory ${found%" directory "*}" ;; *) echo other ;; esac
+}
+
+# setting_fact PATH: a kernel setting's value, or "unknown".
+setting_fact() {
+  if recall "$settings_table" "$1:"; then echo "$found"; else echo unknown; fi
 }
 
 # user_fact NAME: "absent", or "HOME:SHELL MODE", the mode being that of the home folder.
 user_fact() {
-  entry=$(getent passwd -- "$1") || { echo absent; return 0; }
-  shell=${entry##*:} entry=${entry%:*}
-  echo "${entry##*:}:$shell $(stat -c %a -- "${entry##*:}" || echo 'no home')"
+  recall "$users_table" "$1:" || { echo absent; return 0; }
+  shell=${found##*:} home=${found%:*}
+  home=${home##*:}
+  file_state "$home" || found=missing
+  echo "$home:$shell ${found%% *}"
 }
 
-# member_fact NAME GROUP: whether the user is in the group.
+# group_fact NAME: "there" or "absent".
+group_fact() {
+  if recall "$groups_table" "$1:"; then echo there; else echo absent; fi
+}
+
+# member_fact NAME GROUP: whether the user is in the group, as one of its members or by the user's own entry.
 member_fact() {
-  case " $(id -nG -- "$1") " in *" $2 "*) echo yes ;; *) echo no ;; esac
+  recall "$users_table" "$1:" || { echo no; return 0; }
+  gid=${found#*:*:}
+  recall "$groups_table" "$2:" || { echo no; return 0; }
+  members=${found##*:} found=${found#*:}
+  case ",$members," in
+    *",$1,"*) echo yes ;;
+    *) if [ "${gid%%:*}" = "${found%%:*}" ]; then echo yes; else echo no; fi ;;
+  esac
 }
 
 # linger_fact NAME: whether the user's systemd runs with a bus of its own, and will after a boot.
 linger_fact() {
-  uid=$(id -u -- "$1") || { echo no; return 0; }
+  recall "$users_table" "$1:" || { echo no; return 0; }
+  uid=${found#*:} uid=${uid%%:*}
   if [ -e "/var/lib/systemd/linger/$1" ] && [ -S "/run/user/$uid/bus" ] && systemctl is-active --quiet "user@$uid.service"; then
     echo yes
   else
@@ -164,6 +254,20 @@ linger_fact() {
 ufw_rule_fact() {
   if grep -qxF "### tuple ### allow $2 $1 0.0.0.0/0 any 0.0.0.0/0 in" /etc/ufw/user.rules &&
     grep -qxF "### tuple ### allow $2 $1 ::/0 any ::/0 in" /etc/ufw/user6.rules; then echo allowed; else echo none; fi
+}
+
+# firewall_fact RULE…: "enabled enforced" if UFW starts at boot, and the kernel has all of these rules as iptables -S prints them.
+firewall_fact() {
+  if grep -qx 'ENABLED=yes' /etc/ufw/ufw.conf; then enabled=enabled; else enabled=disabled; fi
+  enforced=enforced rules="
+$(iptables -S)
+"
+  for rule; do
+    case $rules in *"
+$rule
+"*) ;; *) enforced=open ;; esac
+  done
+  echo "$enabled $enforced"
 }
 
 # key_fact FILE URL: "key BASE64" of an apt keyring; if there is none, "offered BASE64" of what the URL delivers, or "failed WHY".
@@ -180,32 +284,44 @@ key_fact() {
   rm -rf "$folder"
 }
 
-# The four functions of a packages step; they share the variables installed and candidates.
+# The four functions of a packages step; they share the variables ask and candidates.
+# package_version NAME: put the version that is installed into $found; fail if none is.
+package_version() {
+  recall "$packages_table" "$1	installed "
+}
+
 # packages_installed NAME…: a line "installed NAME VERSION" for each that is.
 packages_installed() {
-  installed=$(dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\n' -- "$@" | grep '^installed ')
-  printf '%s\n' "$installed"
+  ask=0
+  for name; do
+    if package_version "$name"; then echo "installed $name $found"; fi
+  done
 }
 
 # packages_lowest NAME VERSION: a line "old NAME VERSION" if an older one is installed.
 packages_lowest() {
-  version=$(printf '%s\n' "$installed" | sed -n "s/^installed $1 //p")
-  if [ -n "$version" ] && dpkg --compare-versions "$version" lt "$2"; then
-    echo "old $1 $version"
-    installed=""
+  if package_version "$1" && dpkg --compare-versions "$found" lt "$2"; then
+    echo "old $1 $found"
+    ask=1
   fi
 }
 
-# packages_candidates ALWAYS NAME…: "lists" if apt's lists are younger than a week, and "candidate NAME VERSION" for each that apt offers.
-# apt-cache takes 0.3 s, so it is asked only if something is missing, or if ALWAYS is 1.
+# packages_candidates ALWAYS CHOICE…: "lists" if apt's lists are younger than a week, and "candidate NAME VERSION" for each that apt offers.
+# A choice is "a", "a|b" where either will do, or "a|" where none will do too. apt-cache takes 0.3 s, so it is asked only if something is
+# missing, or if ALWAYS is 1.
 packages_candidates() {
-  ask=$1 candidates=""
+  [ "$1" = 0 ] || ask=1
   shift
-  for name in "$@"; do
-    case "
-$installed" in *"
-installed $name "*) ;; *) ask=1 ;; esac
+  candidates=""
+  old_ifs=$IFS IFS="|"
+  for choice; do
+    have=""
+    for name in $choice; do if package_version "$name"; then have=1; fi; done
+    case $have$choice in 1* | *"|") ;; *) ask=1 ;; esac
   done
+  # shellcheck disable=SC2048,SC2086 # split at the bars
+  set -- $*
+  IFS=$old_ifs
   [ "$ask" = 1 ] || return 0
   if [ -n "$(find /var/lib/apt/lists/partial -maxdepth 0 -mtime -7)" ] && find /var/lib/apt/lists | grep -q _Packages; then echo lists; fi
   candidates=$(apt-cache policy -- "$@" | while IFS= read -r line; do

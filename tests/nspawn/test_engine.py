@@ -9,7 +9,8 @@ import pytest
 from swarm.console import Deadline
 from swarm.errors import CommandFailed, Refused, VerificationFailed
 from swarm.guest import steps
-from swarm.guest.engine import Step, converge
+from swarm.guest.engine import converge
+from swarm.guest.probe import Step
 from swarm.guest.services import linger, mount, unit
 from swarm.remote import ConnectionLost, Remote
 

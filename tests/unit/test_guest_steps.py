@@ -114,7 +114,19 @@ def test_package_that_nobody_has() -> None:
 def test_npm_versions(version: str, fact: str, due: bool) -> None:  # noqa: FBT001 - a column of the table
     """An exact version must be that one; a release line must be that line and not too old; any version is the latest of its day."""
     lowest = "24.16" if version.startswith("24") else "0"
-    assert (npm_global("thing", version, lowest=lowest).apply(fact) is not None) is due
+    assert (npm_global("thing", version, "true", lowest=lowest).apply(fact) is not None) is due
+
+
+@pytest.mark.parametrize(
+    ("works_after", "calls", "code"),
+    [(1, ["install"], 0), (2, ["install", "uninstall", "install"], 0), (3, ["install", "uninstall", "install", "uninstall"], 1)],
+)
+def test_npm_package_that_does_not_work(works_after: int, calls: list[str], code: int) -> None:
+    """A package that lacks an optional part is installed once more, and taken away again if that does not help."""
+    script = npm_global("thing", "latest", f"[ $installs -ge {works_after} ]", program="npm").apply("")
+    stand_in = "installs=0; npm() { echo $1; [ $1 = uninstall ] || installs=$((installs + 1)); }"
+    done = subprocess.run(["sh", "-eu", "-c", f"{stand_in}\n{script}"], capture_output=True, text=True, check=False)
+    assert (done.stdout.split(), done.returncode) == (calls, code)
 
 
 @pytest.mark.parametrize(
