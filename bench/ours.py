@@ -18,6 +18,8 @@ begin()
 from swarm.remote import Remote  # noqa: E402 - begin() makes this one quicker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from swarm.guest.probe import Step
 
 __all__ = ["COMMANDS", "FILES", "LINES", "OWNER", "SYSCTLS", "converge_all", "our_steps"]
@@ -51,7 +53,7 @@ def our_steps() -> list[Step]:
 
 
 def converge_all(config: Path, names: list[str]) -> None:
-    """Configure the hosts, one thread for each. The connections are begun before anything heavy is imported."""
+    """Configure the hosts, one thread for each. The connections are begun before anything heavy is imported, and all are asked at once."""
     remotes = [Remote(config, name) for name in names]
     for remote in remotes:
         remote.connect()
@@ -60,17 +62,21 @@ def converge_all(config: Path, names: list[str]) -> None:
     from swarm.console import Screen, Talk
     from swarm.errors import SwarmError
     from swarm.guest.engine import converge
+    from swarm.guest.probe import observe
 
-    screen, wanted = Screen(), our_steps()
+    wanted = our_steps()
+    asked = [observe(remote, wanted) for remote in remotes]
+    screen = Screen()
+    screen.load()
     failed: list[SwarmError] = []
 
-    def one(remote: Remote) -> None:
+    def one(remote: Remote, answer: Callable[[], dict[str, str]]) -> None:
         try:
-            converge(remote, wanted, Talk(screen, remote.alias))
+            converge(remote, wanted, Talk(screen, remote.alias), asked=answer)
         except SwarmError as error:
             failed.append(error)
 
-    threads = [Thread(target=one, args=(remote,)) for remote in remotes]
+    threads = [Thread(target=one, args=pair) for pair in zip(remotes, asked, strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:

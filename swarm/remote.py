@@ -89,35 +89,40 @@ class Remote:
                 self._waiting = None
             raise
 
-    def run(
-        self,
-        script: str,
-        on_line: Callable[[str], None] | None = None,
-        deadline: Deadline | None = None,
-        meanwhile: Callable[[], None] | None = None,
-    ) -> Outcome:
+    def run(self, script: str, on_line: Callable[[str], None] | None = None, deadline: Deadline | None = None) -> Outcome:
         """Run `script` with sh and return its outcome. Each line is given to `on_line` as it arrives.
 
-        `meanwhile` is something that has to be done anyway: it is called when the script is on its way.
         Raise Unreachable (one of the classes above) if the host can't be reached or the connection breaks, and CommandFailed if
         the time is up or the host can't read the script.
+        """
+        return self.begin(script, on_line, deadline)()
+
+    def begin(self, script: str, on_line: Callable[[str], None] | None = None, deadline: Deadline | None = None) -> Callable[[], Outcome]:
+        """Send `script` on its way, and return the function that waits for its end as run() does.
+
+        What the host does goes by while the caller does something else.
         """
         reused = self._socket().exists()
         self.connect()
         session, self._waiting = self._waiting, None
         assert session is not None  # noqa: S101 - connect() has just set it
-        try:
-            return session.talk(script, on_line, deadline, meanwhile)
-        except _EndedError as ended:
-            error = self._explain(ended)
-            # A kept connection may lead to a machine that is gone. The script did not start, so it is safe to knock anew.
-            if not reused or ended.started or isinstance(error, CommandFailed):
-                raise error from None
-        self.close()
-        try:
-            return _Session(self._command()).talk(script, on_line, deadline)
-        except _EndedError as ended:
-            raise self._explain(ended) from None
+        read = session.talk(script, on_line, deadline)
+
+        def end() -> Outcome:
+            try:
+                return read()
+            except _EndedError as ended:
+                error = self._explain(ended)
+                # A kept connection may lead to a machine that is gone. The script did not start, so it is safe to knock anew.
+                if not reused or ended.started or isinstance(error, CommandFailed):
+                    raise error from None
+            self.close()
+            try:
+                return _Session(self._command()).talk(script, on_line, deadline)()
+            except _EndedError as ended:
+                raise self._explain(ended) from None
+
+        return end
 
     def check(self, script: str, what: str, deadline: Deadline | None = None) -> str:
         """Run `script` and return its output as text. Raise CommandFailed, which says that `what` failed, unless it exits with 0."""
@@ -275,37 +280,33 @@ class _Session:
         late.set()
         self._process.kill()
 
-    def talk(
-        self,
-        script: str,
-        on_line: Callable[[str], None] | None,
-        deadline: Deadline | None,
-        meanwhile: Callable[[], None] | None = None,
-    ) -> Outcome:
-        """Hand over the script, read until its end. Raise _EndedError if that end does not come."""
+    def talk(self, script: str, on_line: Callable[[str], None] | None, deadline: Deadline | None) -> Callable[[], Outcome]:
+        """Hand over the script, and return the function that reads until its end. It raises _EndedError if that end does not come."""
         mark = f"\x1e{os.urandom(12).hex()}"
         late = threading.Event()
         timer = threading.Timer(deadline.remaining if deadline else threading.TIMEOUT_MAX, self._expire, (late,))
         timer.daemon = True
         if deadline:
             timer.start()
-        try:
-            stdin, stdout = self._process.stdin, self._process.stdout
-            assert stdin is not None  # noqa: S101 - both are pipes, as asked for above
-            assert stdout is not None  # noqa: S101
-            _write(stdin, _wrap(script, mark))
-            if meanwhile:
-                meanwhile()
-            started, ended, output = _read(stdout, mark.encode(), on_line)
-            code = self._process.wait()
-            if ended is None:
-                self._stderr.seek(0)
-                said = self._stderr.read().decode("utf-8", "replace")
-                raise _EndedError(code, said, started=started, late=deadline.limit if deadline and late.is_set() else 0)
-            return Outcome(ended, output)
-        finally:
-            timer.cancel()
-            self.kill()
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None  # noqa: S101 - both are pipes, as asked for above
+        assert stdout is not None  # noqa: S101
+        _write(stdin, _wrap(script, mark))
+
+        def read() -> Outcome:
+            try:
+                started, ended, output = _read(stdout, mark.encode(), on_line)
+                code = self._process.wait()
+                if ended is None:
+                    self._stderr.seek(0)
+                    said = self._stderr.read().decode("utf-8", "replace")
+                    raise _EndedError(code, said, started=started, late=deadline.limit if deadline and late.is_set() else 0)
+                return Outcome(ended, output)
+            finally:
+                timer.cancel()
+                self.kill()
+
+        return read
 
 
 def _wrap(script: str, mark: str) -> bytes:

@@ -67,14 +67,25 @@ def plan(host: str, steps: Sequence[Step], facts: dict[str, str]) -> Plan:
     return Plan(host, tuple(changes))
 
 
-def converge(remote: Remote, steps: Sequence[Step], talk: Talk, *, plan_only: bool = False, deadline: Deadline | None = None) -> Plan:
+def converge(
+    remote: Remote,
+    steps: Sequence[Step],
+    talk: Talk,
+    *,
+    plan_only: bool = False,
+    deadline: Deadline | None = None,
+    asked: Callable[[], dict[str, str]] | None = None,
+) -> Plan:
     """Bring the host to the wanted state and return what was changed; with `plan_only`, show and return what would be.
 
+    `asked` is what observe() returned for these steps, if the host was asked already.
     Raise Refused before anything is changed, CommandFailed when a step fails, VerificationFailed when one has no effect,
     and Unreachable when the connection breaks. After each of them the next run goes on where this one stopped.
     """
     _check_names(steps)
-    facts = observe(remote, steps, deadline, talk.screen.load)
+    answer = asked or observe(remote, steps, deadline)
+    talk.screen.load()  # while the host answers
+    facts = answer()
     todo = plan(remote.alias, steps, facts)
     if plan_only or not todo:
         show(todo, talk)

@@ -96,13 +96,14 @@ def new_mark() -> str:
     return f"\x1e{secrets.token_hex(12)}"
 
 
-def observe(
-    remote: Remote, steps: Sequence[Step], deadline: Deadline | None = None, meanwhile: Callable[[], None] | None = None
-) -> dict[str, str]:
-    """Return every step's fact, by subject, after one round trip. Nothing is changed on the host. What `meanwhile` is, Remote.run says."""
+def observe(remote: Remote, steps: Sequence[Step], deadline: Deadline | None = None) -> Callable[[], dict[str, str]]:
+    """Ask the host for every step, in one round trip, and return the function that waits for the facts and returns them by subject.
+
+    Nothing is changed on the host. What the function raises, Remote.run() and read_facts() say.
+    """
     mark = new_mark()
-    outcome = remote.run(opening(mark) + probes(steps, mark), deadline=deadline, meanwhile=meanwhile)
-    return read_facts(remote.alias, steps, outcome.output, mark)
+    answer = remote.begin(opening(mark) + probes(steps, mark), deadline=deadline)
+    return lambda: read_facts(remote.alias, steps, answer().output, mark)
 
 
 def probes(steps: Sequence[Step], mark: str) -> str:
