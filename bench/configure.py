@@ -24,13 +24,14 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from shlex import quote
+from shlex import join
 from typing import TYPE_CHECKING, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.ours import COMMANDS, FILES, LINES, OWNER, SYSCTLS
 from swarm import ssh
+from swarm.remote import Remote
 
 if TYPE_CHECKING:
     from tests.nspawn.machine import Machine, World
@@ -191,7 +192,7 @@ class Bench:
         """The same as swarm makes it for its own hosts."""
         return self.config(far=far).with_suffix(".state") / "ssh" / "config"
 
-    def command(self, tool: str, names: list[str], *, far: bool) -> tuple[list[str], dict[str, str]]:
+    def command(self, tool: str, names: list[str], *, far: bool, again: bool) -> tuple[list[str], dict[str, str]]:
         """The command line and the environment of one run."""
         config = self.config(far=far)
         variables = {"HOME": str(self.folder), "ANSIBLE_SSH_ARGS": f"-F {config} -o ControlMaster=auto -o ControlPersist=60s"}
@@ -210,15 +211,17 @@ class Bench:
             return [str(self.programs / "pyinfra"), "-y", str(inventory), str(self.folder / "deploy.py")], variables
         if tool == "swarm":
             return [sys.executable, str(Path(__file__).with_name("ours.py")), str(self.own_config(far=far)), *names], {}
-        # The floor: nothing but a connection to each host, all at once.
-        return ["sh", "-c", f'for name; do ssh -F {quote(str(config))} "$name" true & done; wait', "sh", *names], {}
+        # The floor: nothing but a connection to each host, all at once; again: the connections that swarm has kept.
+        own = [["ssh", "-F", str(self.own_config(far=far)), *Remote(self.own_config(far=far), name).options(), name] for name in names]
+        calls = own if again else [["ssh", "-F", str(config), name] for name in names]
+        return ["sh", "-c", "".join(f"{join(words)} true & " for words in calls) + "wait"], {}
 
     def run(self, tool: str, count: int, *, far: bool, again: bool = False) -> Took:
         """Run a tool on the first `count` machines and return what it took; `again`: with the connections that it kept."""
         names = [machine.alias for machine in self.machines[:count]]
         if not again:
             self.forget(tool, names, far=far)
-        command, variables = self.command(tool, names, far=far)
+        command, variables = self.command(tool, names, far=far, again=again)
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         done = subprocess.run(
             self.world.inside(*command), check=False, capture_output=True, text=True, env={**ENVIRONMENT, **variables}, cwd=self.folder
@@ -230,8 +233,6 @@ class Bench:
 
     def forget(self, tool: str, names: list[str], *, far: bool) -> None:
         """End every connection that the tool keeps, so that its next run connects anew."""
-        from swarm.remote import Remote
-
         for name in names if tool == "swarm" else ():
             Remote(self.own_config(far=far), name).close()
         for path in (self.folder / ".ansible" / "cp").glob("*") if tool == "ansible-core" else ():
@@ -301,12 +302,13 @@ def measure(bench: Bench, rounds: int, *, quick: bool) -> dict[Key, list[Took]]:
     cases = [Case(1, first=True), Case(1), Case(1, again=True)]
     if not quick:
         cases += [Case(1, far=True), Case(1, far=True, again=True), Case(many, first=True), Case(many), Case(many, again=True)]
+        cases += [Case(many, far=True), Case(many, far=True, again=True)]
     times: dict[Key, list[Took]] = {}
     for number in range(rounds):
         for case in cases:
             states = {}
             for tool in TOOLS:
-                if tool == "ssh true" and (case.again or case.first):
+                if tool == "ssh true" and case.first:
                     continue
                 if case.first:
                     bench.each(RESET, case.count)
@@ -342,14 +344,13 @@ def report(bench: Bench, times: dict[Key, list[Took]]) -> None:
         parts = [f"{ratio:.3f} × {tool}{verdict(ratio, goal)}" for ratio, tool, goal in zip(ratios, TOOLS, goals, strict=False)]
         print(f"{case:32}{', '.join(parts)}")
     many = len(bench.machines)
-    for suffix in ("", ", again"):
-        case = f"{many} hosts, unchanged{suffix}"
+    for suffix in ("", ", again", ", 20 ms", ", 20 ms, again"):
+        one, case = f"1 host, unchanged{suffix}", f"{many} hosts, unchanged{suffix}"
         if ("swarm", case) in median:
-            ratio = median["swarm", case] / median["swarm", f"1 host, unchanged{suffix}"]
-            floor = median.get(("ssh true", case), 0) / median.get(("ssh true", "1 host, unchanged"), 1)
-            own = cpu["swarm", case] / cpu["swarm", f"1 host, unchanged{suffix}"]
-            bare = f"; ssh true alone: {floor:.2f} ×" if floor else ""
-            print(f"{case}: {ratio:.2f} × one host{verdict(ratio, 1.5)}{bare}; CPU of swarm itself, without the targets': {own:.2f} ×")
+            ratio, floor = (median[tool, case] / median[tool, one] for tool in ("swarm", "ssh true"))
+            own = cpu["swarm", case] / cpu["swarm", one]
+            bare = f"ssh true alone: {floor:.2f} ×"
+            print(f"{case}: {ratio:.2f} × one host{verdict(ratio, 1.5)}; {bare}; CPU of swarm itself, without the targets': {own:.2f} ×")
 
 
 GOALS = {"1 host, unchanged": (0.07, 0.2), "1 host, unchanged, 20 ms": (0.035, 0.15)}

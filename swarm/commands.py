@@ -118,7 +118,7 @@ def customize(words: str, *, plan_only: bool, as_json: bool) -> int:
 def verify(words: str, *, junit: str, as_json: bool) -> int:
     """Test every promise on guests."""
     from swarm.guest.trust import certificates
-    from swarm.guest.verify import Expected, Promise
+    from swarm.guest.verify import Expected, Promise, count
     from swarm.guest.verify import verify as verb
     from swarm.vm import access
 
@@ -150,6 +150,9 @@ def verify(words: str, *, junit: str, as_json: bool) -> int:
         screen().json([{"host": name, **asdict(promise)} for name, promise in found])
     else:
         screen().table(("host", "", "promise", "found"), [(name, *promise.row) for name, promise in found])
+        for each in outcomes:
+            if each.result is not None:
+                Talk(screen(), each.host.name).say(count(each.result))
     return max(fleet.worst(outcomes), int(any(promise.result == "broken" for _, promise in found)))
 
 

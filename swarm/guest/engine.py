@@ -146,7 +146,7 @@ def _apply(
     again = [*(step for step, _ in work), *later]
     functions = "\n".join(f"swarm_step_{index}() {{\n{script}\n}}" for index, (_, script) in enumerate(work))
     calls = "\n".join(f"swarm_run {index}" for index in range(len(work)))
-    parts = (opening(mark), _RUNNER.replace("@MARK@", mark), functions, calls, probes(again, mark))
+    parts = (opening(mark, changing=True), _RUNNER.replace("@MARK@", mark), functions, calls, probes(again, mark))
     script = "\n".join(parts)
     reporter = _Reporter(remote.alias, [step.subject for step, _ in work], mark, talk, hidden)
     with reporter:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from swarm.errors import Refused
 from swarm.guest.packages import pnpm_global
-from swarm.guest.probe import BUNDLE, Step, as_user
+from swarm.guest.probe import BUNDLE, Step, as_user, prelude
 from swarm.guest.services import linger, unit
 from swarm.guest.steps import authorized_keys, command, directory, seed, user, user_block, user_file
 from swarm.remote import quote
@@ -86,15 +89,32 @@ mkdir -p /var/lib/swarm
 printf 'version %s\\n%s\\n' "$version" {quote(source)} | put {RECORD} 644 root root
 """
 
+    def refuse(fact: str) -> str | None:
+        known = facts(fact)
+        # A guest without npm says nothing; then this computer is asked, before anything is changed there.
+        return f"npm's registry has no {asked}" if "unknown" in known or (not known and _unknown_here(asked)) else None
+
     return Step(
         "OpenClaw release",
         f"[ -e {RECORD} ] && cat {RECORD}\n{known_already} || release_fact {quote(asked)}\n:",
         f"{settings.version}, pinned" if settings.version else f"channel {settings.channel}",
         apply,
         after,
-        refuse=lambda fact: f"npm's registry has no {asked}" if "unknown" in facts(fact) else None,
+        refuse=refuse,
         shown=lambda fact: " → ".join(filter(None, (facts(fact).get("version"), facts(fact).get("offered")))) or None,
     )
+
+
+@cache
+def _unknown_here(asked: str) -> bool:
+    """Whether npm on this computer, if it has one, says that the registry has no such release."""
+    # The guest will ask npm's default registry, so settings of this computer's do not count.
+    own = {name: value for name, value in os.environ.items() if not name.lower().startswith("npm_config_")}
+    nothing = {"npm_config_userconfig": "/nonexistent/user", "npm_config_globalconfig": "/nonexistent/global"}
+    soon = {"npm_config_fetch_retries": "0", "npm_config_fetch_timeout": "5000"}  # milliseconds; without an answer the guest asks later
+    script = f"{prelude()}\nrelease_fact {quote(asked)}\n"
+    done = subprocess.run(["sh"], input=script, env={**own, **nothing, **soon}, capture_output=True, text=True, check=False)
+    return done.stdout.strip() == "unknown"
 
 
 def _checkout(settings: InstallSettings, after: tuple[str, ...]) -> list[Step]:

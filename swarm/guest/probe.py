@@ -22,9 +22,22 @@ if TYPE_CHECKING:
     from swarm.console import Deadline
     from swarm.remote import Remote
 
-__all__ = ["BUNDLE", "LOCK_WAIT", "PRIVATE_AUTHORITIES", "Step", "as_user", "new_mark", "observe", "opening", "probes", "read_facts"]
+__all__ = [
+    "BUNDLE",
+    "LOCK_WAIT",
+    "PRIVATE_AUTHORITIES",
+    "Step",
+    "as_user",
+    "new_mark",
+    "observe",
+    "opening",
+    "prelude",
+    "probes",
+    "read_facts",
+]
 
-_LOCK = "/run/lock/swarm-guest"  # gone after a reboot, as it should be
+# Held while changes are made, and not empty as long; gone after a reboot, as it should be. /run/lock would let anybody hold it.
+_LOCK = "/run/swarm-guest.lock"
 LOCK_WAIT = 900  # seconds: the longest single step, an OpenClaw installation under emulation, takes that long
 _NOBODY = "nobody of that name"
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"  # what update-ca-certificates writes, and nearly all programs read
@@ -71,19 +84,24 @@ class Step:
 
 
 @cache
-def _prelude() -> str:
-    """The shell functions that every script begins with, without the lines that only people need."""
+def prelude() -> str:
+    """Return the shell functions that every script begins with, without the lines that only people need."""
     text = (ROOT / "templates" / "guest" / "prelude.sh").read_text(encoding="utf-8")
     return "".join(f"{line}\n" for line in text.splitlines() if not line.lstrip().startswith("# "))
 
 
-def opening(mark: str) -> str:
+def opening(mark: str, *, changing: bool = False) -> str:
     """Return what every script begins with: its environment, the prelude, and the wait for an earlier run.
 
-    That one may still be finishing its last step after its connection broke. What `mark` is, new_mark() says.
+    That one may still be finishing its last step after its connection broke. `changing` is for a script that makes changes itself;
+    the others spare themselves the program that asks for the lock while it is free. What `mark` is, new_mark() says.
     """
-    lock = f"exec 9>{_LOCK} || exit 73\nflock -n 9 || {{ printf '\\n%s busy\\n' '{mark}'; flock -w {LOCK_WAIT} 9 || exit 75; }}"
-    return f'{_ENVIRONMENT}swarm_prelude={quote(_prelude())}\neval "$swarm_prelude"\n{lock}\n'
+    lock = f"exec 9>>{_LOCK} || exit 73\nflock -n 9 || {{ printf '\\n%s busy\\n' '{mark}'; flock -w {LOCK_WAIT} 9 || exit 75; }}"
+    if changing:
+        lock += f"\ntrap ': >{_LOCK}' EXIT\necho at work >&9"
+    else:
+        lock = f"if [ -s {_LOCK} ]; then\n{lock}\n: >{_LOCK}\nfi"
+    return f'{_ENVIRONMENT}swarm_prelude={quote(prelude())}\neval "$swarm_prelude"\n{lock}\n'
 
 
 def as_user(name: str, script: str) -> str:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,9 +17,11 @@ from swarm.paths import ROOT
 from swarm.remote import Remote, quote
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from swarm.console import Talk
 
-__all__ = ["Expected", "Promise", "verify"]
+__all__ = ["Expected", "Promise", "count", "verify"]
 
 Result = Literal["kept", "broken", "skipped"]
 SIGNS: dict[Result, str] = {"kept": "✓", "broken": "✗", "skipped": "–"}
@@ -97,6 +100,13 @@ def verify(config: Path, alias: str, expected: Expected, talk: Talk, *, junit: P
         if junit:
             junit.write_bytes(report.read_bytes())
         return read_report(report.read_text(encoding="utf-8"))
+
+
+def count(promises: Sequence[Promise]) -> str:
+    """Return in a few words how many promises are kept, broken and skipped."""
+    numbers = Counter(promise.result for promise in promises)
+    parts = [f"{numbers[result]} {result}" for result in ("kept", "broken", "skipped") if numbers[result] or result == "kept"]
+    return f"{len(promises)} promises: {', '.join(parts)}"
 
 
 def read_report(xml: str) -> list[Promise]:

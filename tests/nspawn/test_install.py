@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -96,8 +97,18 @@ def test_plan_on_a_bare_system(bare: Machine, talk: Talk, trips: list[str]) -> N
     assert bare.ssh("getent passwd openclaw || echo none") == "none\n"
 
 
-def test_pinned_release_that_does_not_exist(bare: Machine, talk: Talk) -> None:
-    """A version that npm's registry does not have is refused as soon as there is an npm to ask; nothing of OpenClaw is installed."""
+@pytest.mark.skipif(not shutil.which("npm"), reason="this computer has no npm to ask")
+def test_wrong_release_on_a_bare_system(bare: Machine, talk: Talk, trips: list[str]) -> None:
+    """A version that npm's registry does not have is refused before anything is changed, where only this computer can ask for it."""
+    with pytest.raises(Refused, match=r"npm's registry has no openclaw@1.2.3-nope") as caught:
+        install(bare.config, bare.alias, SETTINGS.model_copy(update={"version": "1.2.3-nope"}), talk)
+    assert caught.value.hint == "nothing was changed"
+    assert len(trips) == 1
+
+
+def test_pinned_release_that_does_not_exist(bare: Machine, talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an npm here, such a version is refused as soon as there is one to ask; nothing of OpenClaw is installed."""
+    monkeypatch.setattr(openclaw, "_unknown_here", lambda _: False)
     wrong = SETTINGS.model_copy(update={"version": "1.2.3-nope"})
     with pytest.raises(Refused, match=r"npm's registry has no openclaw@1.2.3-nope"):
         install(bare.config, bare.alias, wrong, talk, deadline=Deadline(1500))

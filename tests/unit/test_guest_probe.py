@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.errors import CommandFailed
-from swarm.guest.probe import Step, _prelude, as_user, probes, read_facts
+from swarm.guest.probe import Step, as_user, prelude, probes, read_facts
 from swarm.remote import quote
 
 MARK = "\x1e0123456789ab"
-PRELUDE = _prelude()  # as hosts get it
+PRELUDE = prelude()  # as hosts get it
 
 
 def octal(data: bytes) -> str:
@@ -52,7 +53,7 @@ def test_probe_that_fails() -> None:
 
 def test_probe_that_ends_the_shell() -> None:
     """A probe that takes the shared shell with it is named, too."""
-    with pytest.raises(CommandFailed, match="looking at the thing failed$"):
+    with pytest.raises(CommandFailed, match=r"looking at the thing failed$"):
         ask([Step("first", "echo 1", ""), Step("the thing", "exit 0", ""), Step("last", "echo 3", "")])
 
 
@@ -135,6 +136,16 @@ def test_apt_is_asked_only_if_it_must(choices: tuple[str, ...], asked: bool) -> 
     said = shell(f"{script}\n{tables}\n{stand_ins}\nask=0\npackages_candidates 0 {quote(*choices)}").decode()
     names = [name for choice in choices for name in choice.split("|") if name]
     assert said == ("lists\n" + "".join(f"candidate {name} 3\n" for name in names) if asked else "")
+
+
+@given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace"))), st.sampled_from([1, 100]))
+def test_content_is_exact(content: bytes, times: int) -> None:
+    """A file's content is its fact byte for byte, be it small or large, text or not."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content * times)
+        file.flush()
+        facts = ask([Step("it", f"file_fact {quote(file.name)} none; echo", "")], f"{PRELUDE}\nknown_files {quote(file.name)}\n")
+    assert facts["it"].partition("\n")[2].encode("utf-8", "surrogateescape") == content * times
 
 
 @pytest.mark.parametrize("name", ["plain", "with blank", "back\\slash", "star*", "new\nline"])

@@ -13,7 +13,7 @@ from swarm.guest.customize import steps as customize_steps
 from swarm.guest.engine import plan
 from swarm.guest.install import steps as install_steps
 from swarm.guest.trust import certificates
-from swarm.guest.verify import read_report
+from swarm.guest.verify import count, read_report
 from swarm.inventory.inside import Customize, InstallSettings, Share
 
 if TYPE_CHECKING:
@@ -180,5 +180,8 @@ def test_report() -> None:
     named = "<properties><property name='promise' value='{}'/></properties>"
     xml = "".join(f"<testcase name='x'>{named.format(text)}{result}</testcase>" for text, result in cases)
     xml = f"<testsuites><testsuite>{xml}<testcase name='d'><error message='failed on setup'/></testcase></testsuite></testsuites>"
-    rows = [promise.row for promise in read_report(xml)]
+    found = read_report(xml)
+    rows = [promise.row for promise in found]
     assert rows == [("✓", "It holds.", ""), ("✗", "It breaks.", "found 3"), ("–", "It waits.", "no TPM"), ("✗", "d", "failed on setup")]
+    assert count(found) == "4 promises: 1 kept, 2 broken, 1 skipped"
+    assert count([]) == "0 promises: 0 kept"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.guest import steps
-from swarm.guest.openclaw import RECORD, _release
+from swarm.guest.openclaw import RECORD, _release, _unknown_here
 from swarm.guest.packages import fingerprints, npm_global, packages
 from swarm.guest.services import firewall_rule, mount, unit
 from swarm.inventory.inside import InstallSettings
@@ -115,6 +116,26 @@ def test_npm_versions(version: str, fact: str, due: bool) -> None:  # noqa: FBT0
     """An exact version must be that one; a release line must be that line and not too old; any version is the latest of its day."""
     lowest = "24.16" if version.startswith("24") else "0"
     assert (npm_global("thing", version, "true", lowest=lowest).apply(fact) is not None) is due
+
+
+@pytest.mark.parametrize(
+    ("npm", "refused"),
+    [("echo 1.2.3", False), ("echo npm error code E404 >&2; exit 1", True), ("echo npm error network >&2; exit 1", False), (None, False)],
+)
+def test_release_that_this_computer_can_ask_for(npm: str | None, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001
+    """Where the guest has no npm, the one here is asked at npm's default registry; only its clear no is a reason to refuse."""
+    for name in ("sh", "mktemp", "rm", "grep", "tail", "env"):
+        (tmp_path / name).symlink_to(shutil.which(name) or "")
+    if npm:
+        (tmp_path / "npm").write_text(f'#!/bin/sh\n[ -z "${{npm_config_registry-}}" ] || exit 9\n{npm}\n')
+        (tmp_path / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")
+    _unknown_here.cache_clear()
+    wanted = _release(InstallSettings(version="1.2.3"), (), upgrade=False)
+    assert (wanted.refuse("") is not None) is refused
+    assert wanted.refuse("version 1.2.3\npinned") is None
+    _unknown_here.cache_clear()
 
 
 @pytest.mark.parametrize(
