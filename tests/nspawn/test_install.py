@@ -75,13 +75,13 @@ def host(bare: Machine) -> Iterator[Machine]:
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every script that goes to a host, as it goes."""
     seen: list[str] = []
-    run: Callable[..., object] = Remote.run
+    begin: Callable[..., object] = Remote.begin
 
     def counted(self: Remote, script: str, *rest: object, **named: object) -> object:
         seen.append(script)
-        return run(self, script, *rest, **named)
+        return begin(self, script, *rest, **named)
 
-    monkeypatch.setattr(Remote, "run", counted)
+    monkeypatch.setattr(Remote, "begin", counted)
     return seen
 
 
