@@ -51,6 +51,8 @@ log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 INSIDE, OUTSIDE, RESOLVER = "169.254.53.2", "169.254.53.1", "169.254.53.53"
 
 UPLINK = "uplink"  # pasta's network card on the inside
+# Not below STATE: without its rights, pasta cannot look into a person's private folders.
+NETWORK, MACHINE, PASTA = (Path(FOLDERS["run"], name) for name in ("netns", "netns-machine", "pasta.pid"))
 NO_WAY_OUT = "no-way-out"  # the file in STATE that says why guests reach nothing but this machine, if so
 
 # Each line answers something that failed without it: libvirt cannot move the private /dev into a domain's own namespace;
@@ -154,31 +156,37 @@ def init(state: Path, uid: int, gid: int) -> int:
     _mount_private(state)
     if not kvm:
         _hide_kvm(state)
-    # Not below STATE: without its rights, pasta cannot look into a person's private folders.
-    network = Path(FOLDERS["run"], "netns")
-    network.touch()
-    run("unshare", f"--net={network}", "true")
-    _way_out(state, network)
+    for network in (NETWORK, MACHINE):
+        network.touch()
+    run("mount", "--bind", "/proc/self/ns/net", str(MACHINE))
+    run("unshare", f"--net={NETWORK}", "true")
+    # A resolver on the machine's own loopback is out of pasta's reach; systemd-resolved keeps the real ones in a file.
+    real, used = Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf")
+    local = "nameserver 127." in used.read_text(encoding="utf-8")
+    shutil.copy(real if local and real.exists() else used, state / "resolv.machine")
+    (state / "resolv.guests").write_text(f"nameserver {RESOLVER}\n", encoding="utf-8")
+    run("mount", "--bind", str(state / "resolv.guests"), os.path.realpath(used))
     nsenter = shutil.which("nsenter") or "/usr/bin/nsenter"
-    argv = [nsenter, f"--net={network}", sys.executable, "-I", __file__, "serve", str(state), str(uid), str(gid)]
+    argv = [nsenter, f"--net={NETWORK}", sys.executable, "-I", __file__, "serve", str(state), str(uid), str(gid)]
     os.execv(nsenter, argv)  # noqa: S606 - no shell is what is wanted: each argument stays what it is
 
 
-def _way_out(state: Path, network: Path) -> None:
+def _way_out(state: Path) -> int | None:
     """Let guests reach what this machine reaches, without touching the machine's network: pasta translates in user space.
 
-    No port is forwarded in either direction, and the machine's own loopback is not mapped.
+    No port is forwarded in either direction, and the machine's own loopback is not mapped. Return pasta's process, or None if there is
+    no way out; STATE/no-way-out then says why.
     """
     pasta = shutil.which("pasta")
     if pasta is None:
         (state / NO_WAY_OUT).write_text("pasta is missing (package passt)\n", encoding="utf-8")
-        return
-    # A resolver on the machine's own loopback is out of pasta's reach; systemd-resolved keeps the real ones in a file.
-    real = Path("/run/systemd/resolve/resolv.conf")
-    if "nameserver 127." in Path("/etc/resolv.conf").read_text(encoding="utf-8") and real.exists():
-        run("mount", "--bind", str(real), os.path.realpath("/etc/resolv.conf"))
+        return None
+    # pasta reads the machine's resolv.conf, over which ours is mounted here.
     # As "nobody" it could not enter a network namespace that root made; it drops every other right by itself.
-    argv = [
+    there = 'mount --bind "$1" "$2"; shift 2; exec "$@"'
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", there, "sh", str(state / "resolv.machine")]
+    argv += [os.path.realpath("/etc/resolv.conf"), "nsenter", f"--net={MACHINE}"]
+    argv += [
         pasta,
         "--quiet",
         "--ipv4-only",
@@ -188,7 +196,9 @@ def _way_out(state: Path, network: Path) -> None:
         "--ns-ifname",
         UPLINK,
         "--netns",
-        str(network),
+        str(NETWORK),
+        "--pid",
+        str(PASTA),
         "--address",
         INSIDE,
         "--netmask",
@@ -202,17 +212,17 @@ def _way_out(state: Path, network: Path) -> None:
         failed = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode
     if failed:
         (state / NO_WAY_OUT).write_bytes((state / "pasta.log").read_bytes() or b"pasta gave no reason\n")
-    else:
-        (state / NO_WAY_OUT).unlink(missing_ok=True)
-        (state / "resolv.conf").write_text(f"nameserver {RESOLVER}\n", encoding="utf-8")
-        run("mount", "--bind", str(state / "resolv.conf"), os.path.realpath("/etc/resolv.conf"))
+        return None
+    (state / NO_WAY_OUT).unlink(missing_ok=True)
+    return int(PASTA.read_text(encoding="ascii"))
 
 
 def serve(state: Path, uid: int, gid: int) -> int:
-    """Run libvirtd and the gate for the owner `uid`, `gid`; reap until told to stop. Return 1 if libvirtd ends by itself."""
+    """Run libvirtd, pasta and the gate for the owner `uid`, `gid`; reap until told to stop. Return 1 if libvirtd ends by itself."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     _mount_sysfs(state)
     run("ip", "link", "set", "lo", "up")
+    pasta = _way_out(state)
     # Some pasta (Debian 12's) answers data with a segment without any flag. Connection tracking cannot match it to a guest, so
     # it would be delivered here, and our own stack would reset the guest's connection.
     run("iptables", "-A", "INPUT", "-i", UPLINK, "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP")
@@ -230,6 +240,10 @@ def serve(state: Path, uid: int, gid: int) -> int:
         ended, _ = os.wait()
         if ended == daemon.pid:
             return 1
+        if ended == pasta:
+            # Guests must not be cut off for good because their translator died. Not at once: it may die again.
+            time.sleep(1)
+            pasta = _way_out(state)
 
 
 def start(state: Path, uid: int, gid: int) -> int:

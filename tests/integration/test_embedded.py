@@ -115,6 +115,36 @@ def test_nothing_outlives_its_first_process(own: Embedded, how: str) -> None:
     assert own.start()
 
 
+def translator(first: int) -> int | None:
+    """The process that translates between the guests' network and the machine's, if it runs. It has a namespace of its own."""
+    for process in Path(f"/proc/{first}/task/{first}/children").read_text().split():
+        name = Path(f"/proc/{process}/comm")
+        if name.exists() and name.read_text().startswith(("passt", "pasta")):
+            return int(process)
+    return None
+
+
+def test_the_way_out_is_opened_again(own: Embedded) -> None:
+    """When the process that connects guests to the world dies, another one takes its place, with the same addresses."""
+    own.start()
+    first = first_process(own)
+    look = ["nsenter", f"--target={first}", "--net", "ip", "-brief", "address", "show", "dev", "uplink"]
+
+    def address() -> list[str]:
+        return subprocess.run(look, capture_output=True, text=True, check=False).stdout.split()[2:3]
+
+    before, old = address(), translator(first)
+    assert before == ["169.254.53.2/24"]
+    assert old is not None
+    os.kill(old, signal.SIGKILL)
+    limit = time.monotonic() + LIMIT
+    while translator(first) in {old, None} or address() != before:
+        assert time.monotonic() < limit, own.log_tail("pasta.log", 5)
+        time.sleep(0.05)
+    assert own.running
+    assert own.no_way_out is None
+
+
 def test_a_start_that_was_killed_is_no_obstacle(own: Embedded) -> None:
     """Whoever kills the command in the middle of a start can start again at once."""
     argv = [sys.executable, "-I", str(ROOT / "swarm/embedded/host.py"), "start", str(own.state), "0", "0"]
