@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 # Everybody may keep compiled modules, as on a person's machine.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 DELAY = 0.010  # seconds each way
+KEX = "-sntrup761*"  # what swarm's own configuration has for a guest of this machine; paramiko, so pyinfra, knows no such exchange anyway
 RESET = (
     "rm -rf /etc/bench /etc/bench.list /etc/bench.other /var/bench-a /var/bench-b /etc/sysctl.d/*bench* /etc/sysctl.d/*swarm*; "
     "userdel -r bench 2>/dev/null; groupdel benchers 2>/dev/null; "
@@ -155,10 +156,11 @@ def write_config(world: World, machines: list[Machine], path: Path, *, far: bool
             # ansible and pyinfra look keys up by different names; all of them are pinned.
             for name in (machine.alias, machine.ip, f"[10.77.0.1]:{2200 + machine.number}", "10.77.0.1"):
                 file.write(f"{name} {key}\n")
-            ssh.write_config(ssh.Target(machine.alias, address, pins, "root", world.key, port=port))
+            ssh.write_config(ssh.Target(machine.alias, address, pins, "root", world.key, port=port, near=True))
             entries.append(
                 f"Host {machine.alias}\n  HostName {address}\n  Port {port}\n  User root\n  HostKeyAlias {machine.alias}\n"
                 f"  IdentityFile {world.key}\n  IdentitiesOnly yes\n  StrictHostKeyChecking yes\n  UserKnownHostsFile {pins}\n"
+                f"  KexAlgorithms {KEX}\n"
             )
     path.write_text("".join(entries))
 

@@ -18,9 +18,10 @@ from swarm.errors import InventoryError, UsageError
 from swarm.inventory import Host, cross_check, load, names, size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from swarm.plan import Plan
+    from swarm.remote import Remote
 
 __all__ = [
     "console",
@@ -92,27 +93,29 @@ def provision(words: str, *, plan_only: bool, as_json: bool, restart: bool, limi
 
 def install(words: str, *, plan_only: bool, as_json: bool, upgrade: bool) -> int:
     """Install OpenClaw in guests."""
-    from swarm.guest.install import install as verb
-    from swarm.vm import access
 
-    def one(host: Host, talk: Talk) -> Plan:
+    def one(host: Host, remote: Remote, talk: Talk) -> Plan:
+        from swarm.guest.install import install as verb
+        from swarm.vm import access
+
         settings = host.openclaw.model_copy(update={"ssh_keys": tuple(access.authorized_keys(host))})
-        return verb(_config(host), host.name, settings, talk, plan_only=plan_only, upgrade=upgrade)
+        return verb(remote, settings, talk, plan_only=plan_only, upgrade=upgrade)
 
-    return _end(fleet.run(fleet.chosen(words), one, quiet=as_json), _plan_words, as_json=as_json)
+    return _configure(words, one, as_json=as_json)
 
 
 def customize(words: str, *, plan_only: bool, as_json: bool) -> int:
     """Apply settings and the user's own list in guests."""
-    from swarm.guest.customize import customize as verb
-    from swarm.inventory.inside import Share
 
-    def one(host: Host, talk: Talk) -> Plan:
+    def one(host: Host, remote: Remote, talk: Talk) -> Plan:
+        from swarm.guest.customize import customize as verb
+        from swarm.inventory.inside import Share
+
         own = host.vm.virtiofs
         share = Share(tag=own.tag, target=str(own.target)) if own else None
-        return verb(_config(host), host.name, host.guest, talk, share=share, user=host.openclaw.user, plan_only=plan_only)
+        return verb(remote, host.guest, talk, share=share, user=host.openclaw.user, plan_only=plan_only)
 
-    return _end(fleet.run(fleet.chosen(words), one, quiet=as_json), _plan_words, as_json=as_json)
+    return _configure(words, one, as_json=as_json)
 
 
 def verify(words: str, *, junit: str, as_json: bool) -> int:
@@ -302,8 +305,22 @@ def doctor(words: str, *, as_json: bool) -> int:
     return 1 if any(finding.level == "failure" for finding in findings) else 0
 
 
+def _configure(words: str, verb: Callable[[Host, Remote, Talk], Plan], *, as_json: bool) -> int:
+    """Run a verb that works over SSH. The connections begin before it, which has modules to load: so the one goes on during the other."""
+    from swarm.remote import Remote
+
+    remotes: dict[str, Remote] = {}
+
+    def reach(host: Host) -> None:
+        remotes[host.name] = Remote(_config(host), host.name)
+        remotes[host.name].connect()
+
+    outcomes = fleet.run(fleet.chosen(words), lambda host, talk: verb(host, remotes[host.name], talk), first=reach, quiet=as_json)
+    return _end(outcomes, _plan_words, as_json=as_json)
+
+
 def _config(host: Host) -> Path:
-    """The generated ssh_config, with this host in it. Raise Unreachable for a host without a pinned key."""
+    """The generated ssh_config with this host alone. Raise Unreachable for a host without a pinned key."""
     from swarm import ssh as port
     from swarm.errors import Unreachable
     from swarm.vm import access
@@ -313,7 +330,8 @@ def _config(host: Host) -> Path:
             f"{host.name} has no pinned host key, so it cannot be told from another machine",
             f"./inv provision --host {host.name} makes the VM, or pins the key of one that is there",
         )
-    return port.write_config(access.target(host))
+    port.write_config(access.target(host))
+    return port.part_path(host.name)
 
 
 def _plan_words(plan: Plan) -> str:

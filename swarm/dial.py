@@ -16,7 +16,8 @@ _LIMIT = 10.0  # seconds; the ConnectTimeout of ssh_config counts only for conne
 def connect(host: str, port: str) -> _socket.socket:
     """Return a connection to the first of the host's addresses that answers. Raise OSError if none does."""
     error: OSError | None = None
-    for family, kind, protocol, _, address in _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM):
+    # Given a str, getaddrinfo() loads the codec for international names, which takes longer than all else here.
+    for family, kind, protocol, _, address in _socket.getaddrinfo(host.encode(), port, 0, _socket.SOCK_STREAM):
         made = _socket.socket(family, kind, protocol)
         try:
             made.settimeout(_LIMIT)

@@ -49,14 +49,29 @@ def chosen(words: str | None) -> list[Host]:
     return load_several(list(dict.fromkeys(wanted)))
 
 
-def run(hosts: list[Host], verb: Callable[[Host, Talk], Result], *, quiet: bool = False) -> list[Outcome[Result]]:
-    """Run `verb` on each host and return the outcomes in the hosts' order; errors are shown when they happen."""
+def run(
+    hosts: list[Host], verb: Callable[[Host, Talk], Result], *, first: Callable[[Host], object] | None = None, quiet: bool = False
+) -> list[Outcome[Result]]:
+    """Run `verb` on each host and return the outcomes in the hosts' order; errors are shown when they happen.
+
+    `first` is called for one host after another before that. It is for what should begin at once and goes on by itself, like a connection:
+    threads that all prepare their work at the same time are in each other's way, and every host would be asked late.
+    """
     several = len(hosts) > 1
+    failed: dict[str, SwarmError] = {}
+    if first:
+        for host in hosts:
+            try:
+                first(host)
+            except SwarmError as error:
+                failed[host.name] = error
 
     def one(host: Host) -> Outcome[Result]:
         talk = Talk(screen(), host.name if several else "", quiet=quiet)
         start = time.monotonic()
         try:
+            if host.name in failed:
+                raise failed[host.name]
             return Outcome(host, verb(host, talk), None, time.monotonic() - start)
         except SwarmError as error:
             screen().error(error, talk.prefix)

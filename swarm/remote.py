@@ -18,6 +18,7 @@ import re
 import stat
 import subprocess
 import threading
+from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
@@ -102,7 +103,7 @@ class Remote:
 
         What the host does goes by while the caller does something else.
         """
-        reused = self._socket().exists()
+        reused = self._socket.exists()
         self.connect()
         session, self._waiting = self._waiting, None
         assert session is not None  # noqa: S101 - connect() has just set it
@@ -137,7 +138,7 @@ class Remote:
         if self._waiting is not None:
             self._waiting.kill()
             self._waiting = None
-        if self._socket().exists():
+        if self._socket.exists():
             subprocess.run([*self._ssh(), "-O", "exit", "--", self.alias], check=False, capture_output=True, timeout=10)
 
     def options(self) -> list[str]:
@@ -150,7 +151,7 @@ class Remote:
             "ServerAliveCountMax": "3",
             "ControlMaster": "auto",
             "ControlPersist": str(_PERSIST),
-            "ControlPath": str(self._socket()).replace("%", "%%"),
+            "ControlPath": str(self._socket).replace("%", "%%"),
             "LogLevel": "ERROR",
             "ForwardAgent": "no",
             "RequestTTY": "no",
@@ -167,6 +168,7 @@ class Remote:
         shell = "if [ -O /proc/1 ]; then exec sh; else exec sudo -n -- sh; fi" if self._root else "exec sh"
         return [*self._ssh(), "--", self.alias, f"exec sh -c {quote(shell)}"]
 
+    @cached_property
     def _socket(self) -> Path:
         seal = hashlib.sha256(f"{self.config}\0{self.alias}\0{self._root}\0".encode())
         if self.config.is_file():

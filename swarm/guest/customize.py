@@ -15,8 +15,6 @@ from swarm.paths import ROOT
 from swarm.remote import Remote, quote
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from swarm.console import Deadline, Talk
     from swarm.inventory.inside import Customize, Share
     from swarm.plan import Plan
@@ -25,8 +23,7 @@ __all__ = ["customize", "steps"]
 
 
 def customize(
-    config: Path,
-    alias: str,
+    remote: Remote,
     settings: Customize,
     talk: Talk,
     *,
@@ -39,7 +36,6 @@ def customize(
 
     `share` is the VM's virtiofs share, None if it has none; `user` is the account that OpenClaw runs as. Raises as install() does.
     """
-    remote = Remote(config, alias)
     with remote.connecting():
         wanted = steps(settings, share, user)
     return converge(remote, wanted, talk, plan_only=plan_only, deadline=deadline)

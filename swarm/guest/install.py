@@ -12,16 +12,14 @@ from swarm.guest.packages import packages
 from swarm.guest.software import NODE_DONE, auth_key, docker, node, tailscale
 from swarm.guest.steps import check, file
 from swarm.guest.trust import authorities, certificates
-from swarm.remote import Remote
 from swarm.templates import render
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from swarm.console import Deadline, Talk
     from swarm.guest.probe import Step
     from swarm.inventory.inside import InstallSettings
     from swarm.plan import Plan
+    from swarm.remote import Remote
 
 __all__ = ["install", "steps"]
 
@@ -33,8 +31,7 @@ _FREE_MIB = 4096  # OpenClaw with its store 1.0 GiB, Docker and tools 0.9, and r
 
 
 def install(
-    config: Path,
-    alias: str,
+    remote: Remote,
     settings: InstallSettings,
     talk: Talk,
     *,
@@ -42,12 +39,11 @@ def install(
     upgrade: bool = False,
     deadline: Deadline | None = None,
 ) -> Plan:
-    """Install OpenClaw and all that belongs to it on the host that `ssh -F config alias` reaches; return what was, or would be, done.
+    """Install OpenClaw and all that belongs to it on the host; return what was, or would be, done.
 
     With `upgrade`, packages are brought to their newest version and the channel is resolved anew. Raise SwarmError: Refused before
     anything was changed if it is known that it can't work, CommandFailed for a step that failed, Unreachable if the connection broke.
     """
-    remote = Remote(config, alias)
     with remote.connecting():
         wanted = steps(settings, upgrade=upgrade)
     return converge(remote, wanted, talk, plan_only=plan_only, deadline=deadline)

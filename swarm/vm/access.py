@@ -28,6 +28,7 @@ def target(host: Host, user: str = "root") -> ssh.Target:
         identity=None if host.openclaw.ssh_keys else ssh.own_key(),
         embedded=Embedded() if host.hypervisor.uri == EMBEDDED else None,
         jump=f"ssh://{uri.netloc}" if uri.scheme in _SSH else None,
+        near=not host.hypervisor.far,
     )
 
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -270,6 +271,18 @@ def test_hosts_share_one_configuration(target: ssh.Target, server: Sshd, keys: P
     before = {path: path.stat().st_mtime_ns for path in config.parent.rglob("*") if path.is_file()}
     ssh.write_config(target)
     assert {path: path.stat().st_mtime_ns for path in config.parent.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_the_costly_key_exchange_is_for_the_network_only(server: Sshd, keys: Path, dirs: Dirs, *, near: bool) -> None:
+    """A guest of this machine costs no post-quantum exchange of the slow kind; on the way over a network OpenSSH's own default stays."""
+    target = replace(server.target(dirs.hosts / "zap.known_hosts", keys), near=near)
+    words = ["ssh", "-v", "-F", str(ssh.write_config(target)), "zap", "true"]
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    asked = subprocess.run(["ssh", "-F", "/dev/null", "-G", "zap"], capture_output=True, text=True, check=True).stdout
+    default = next(line.split()[1].split(",") for line in asked.splitlines() if line.startswith("kexalgorithms "))
+    expected = next(name for name in default if not (near and name.startswith("sntrup")))
+    assert f"kex: algorithm: {expected}\n" in done.stderr
 
 
 class Master:

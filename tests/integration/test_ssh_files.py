@@ -15,6 +15,7 @@ import pytest
 
 from swarm import ssh
 from swarm.paths import ROOT
+from swarm.remote import Remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,6 +68,7 @@ _WRITER = """
 import sys
 from pathlib import Path
 from swarm import ssh
+from swarm.remote import Remote
 print("ready", flush=True)
 while True:
     for sign in "ab":
@@ -171,6 +173,25 @@ def test_hosts_side_by_side_write_one_configuration(dirs: Dirs) -> None:
     text = ssh.config_path().read_text(encoding="utf-8")
     assert sorted(line.split()[1] for line in text.splitlines() if line.startswith("Host ")) == sorted(names)
     assert mode(ssh.config_path()) == 0o600
+
+
+def test_a_kept_connection_is_not_lost_to_another_hosts_change(dirs: Dirs) -> None:
+    """The kept connection of one host goes by that host's address and pinned key, whatever becomes of the others."""
+
+    def write(name: str, address: str = "127.0.0.1") -> None:
+        ssh.write_config(ssh.Target(name, address, dirs.hosts / f"{name}.known_hosts"))
+
+    def socket() -> str:
+        options = Remote(ssh.part_path("zap"), "zap").options()
+        return next(option for option in options if option.startswith("ControlPath="))
+
+    write("zap")
+    before = socket()
+    write("bee")
+    (dirs.hosts / "bee.known_hosts").write_text("bee ssh-ed25519 AAAA\n", encoding="utf-8")
+    assert socket() == before
+    write("zap", "127.0.0.2")
+    assert socket() != before
 
 
 def test_a_forgotten_host_is_gone_from_the_configuration(dirs: Dirs) -> None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from swarm.console import Screen, Talk
-from swarm.remote import Remote
 from tests.nspawn.machine import Machine, World, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from swarm.remote import Remote
 
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
 
@@ -37,7 +38,7 @@ def machine(world: World) -> Machine:
 @pytest.fixture
 def remote(machine: Machine) -> Iterator[Remote]:
     """A connection to the machine as root."""
-    made = Remote(machine.config, machine.alias)
+    made = machine.remote()
     yield made
     made.close()
 

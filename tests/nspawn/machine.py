@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
+from swarm.remote import Remote
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -159,6 +161,10 @@ class Machine:
     def config_inside(self) -> Path:
         """The same for programs that run in the machines' network themselves."""
         return self._write_config("inside", "")
+
+    def remote(self) -> Remote:
+        """The machine as swarm reaches it."""
+        return Remote(self.config, self.alias)
 
     def _write_config(self, suffix: str, more: str, user: str = "root") -> Path:
         path = self.world.folder / f"{self.alias}.{suffix}"

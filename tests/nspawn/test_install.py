@@ -65,10 +65,10 @@ def bare(world: World) -> Machine:
 def host(bare: Machine) -> Iterator[Machine]:
     """The same machine, installed and customized."""
     talk = Talk(Screen())
-    install(bare.config, bare.alias, SETTINGS, talk, deadline=Deadline(1500))
-    customize(bare.config, bare.alias, OWN, talk, deadline=Deadline(600))
+    install(bare.remote(), SETTINGS, talk, deadline=Deadline(1500))
+    customize(bare.remote(), OWN, talk, deadline=Deadline(600))
     yield bare
-    Remote(bare.config, bare.alias).close()
+    bare.remote().close()
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_plan_on_a_bare_system(bare: Machine, talk: Talk, trips: list[str]) -> None:
     """The plan for a bare system takes one round trip, shows the files' differences, and changes nothing."""
-    plan = install(bare.config, bare.alias, SETTINGS, talk, plan_only=True)
+    plan = install(bare.remote(), SETTINGS, talk, plan_only=True)
     assert len(trips) == 1
     assert "gateway ready" in subjects(plan)
     assert [change for change in plan if change.certain] != []
@@ -101,7 +101,7 @@ def test_plan_on_a_bare_system(bare: Machine, talk: Talk, trips: list[str]) -> N
 def test_wrong_release_on_a_bare_system(bare: Machine, talk: Talk, trips: list[str]) -> None:
     """A version that npm's registry does not have is refused before anything is changed, where only this computer can ask for it."""
     with pytest.raises(Refused, match=r"npm's registry has no openclaw@1.2.3-nope") as caught:
-        install(bare.config, bare.alias, SETTINGS.model_copy(update={"version": "1.2.3-nope"}), talk)
+        install(bare.remote(), SETTINGS.model_copy(update={"version": "1.2.3-nope"}), talk)
     assert caught.value.hint == "nothing was changed"
     assert len(trips) == 1
 
@@ -111,7 +111,7 @@ def test_pinned_release_that_does_not_exist(bare: Machine, talk: Talk, monkeypat
     monkeypatch.setattr(openclaw, "_unknown_here", lambda _: False)
     wrong = SETTINGS.model_copy(update={"version": "1.2.3-nope"})
     with pytest.raises(Refused, match=r"npm's registry has no openclaw@1.2.3-nope"):
-        install(bare.config, bare.alias, wrong, talk, deadline=Deadline(1500))
+        install(bare.remote(), wrong, talk, deadline=Deadline(1500))
     assert bare.ssh("ls /var/lib/swarm/openclaw-release 2>/dev/null || echo none") == "none\n"
 
 
@@ -128,8 +128,8 @@ def test_every_promise(host: Machine, talk: Talk, tmp_path: Path) -> None:
 
 def test_second_run(host: Machine, talk: Talk, trips: list[str]) -> None:
     """A second install and a second customize find nothing to do, each in one round trip."""
-    assert not install(host.config, host.alias, SETTINGS, talk)
-    assert not customize(host.config, host.alias, OWN, talk)
+    assert not install(host.remote(), SETTINGS, talk)
+    assert not customize(host.remote(), OWN, talk)
     assert len(trips) == 2
 
 
@@ -159,32 +159,32 @@ def test_reboot(host: Machine, talk: Talk) -> None:
     """After a reboot everything is up again by itself, and there is nothing to do."""
     host.reboot()
     host.ssh("i=0; until curl -fsS -o /dev/null -m 5 http://127.0.0.1:18789/readyz; do i=$((i+1)); [ $i -lt 120 ] || exit 1; sleep 1; done")
-    assert not install(host.config, host.alias, SETTINGS, talk)
-    assert not customize(host.config, host.alias, OWN, talk)
+    assert not install(host.remote(), SETTINGS, talk)
+    assert not customize(host.remote(), OWN, talk)
 
 
 def test_drift(host: Machine, talk: Talk) -> None:
     """What was changed by hand is put right: a firewall that was opened, a service that was stopped, a unit of an old version."""
     unit = "/home/openclaw/.config/systemd/user/openclaw-gateway.service"
     host.ssh(f"iptables -F DOCKER-USER; systemctl stop fail2ban; sed -i s,/dist/index.js,/old/index.js, {unit}")
-    plan = install(host.config, host.alias, SETTINGS, talk, deadline=Deadline(600))
+    plan = install(host.remote(), SETTINGS, talk, deadline=Deadline(600))
     assert subjects(plan)[:3] == ["firewall", "unit fail2ban.service", "gateway unit"]
-    assert not install(host.config, host.alias, SETTINGS, talk)
+    assert not install(host.remote(), SETTINGS, talk)
 
 
 def test_release_that_does_not_exist(host: Machine, talk: Talk, trips: list[str]) -> None:
     """Where npm can be asked, a version or channel that does not exist is refused before anything is changed."""
     for wrong in ({"version": "1.2.3-nope"}, {"channel": "no-such-channel"}):
         with pytest.raises(Refused, match="npm's registry has no openclaw@"):
-            install(host.config, host.alias, SETTINGS.model_copy(update=wrong), talk)
+            install(host.remote(), SETTINGS.model_copy(update=wrong), talk)
     assert len(trips) == 2
 
 
 def test_pin(host: Machine, talk: Talk) -> None:
     """Pinning the version that the channel meant changes the record's meaning, and nothing in the guest."""
     version = host.ssh("sed -n 's/^version //p' /var/lib/swarm/openclaw-release").strip()
-    assert not install(host.config, host.alias, SETTINGS.model_copy(update={"version": version}), talk)
-    assert not install(host.config, host.alias, SETTINGS, talk, upgrade=False)
+    assert not install(host.remote(), SETTINGS.model_copy(update={"version": version}), talk)
+    assert not install(host.remote(), SETTINGS, talk, upgrade=False)
 
 
 def test_checkout(host: Machine, talk: Talk) -> None:
@@ -192,7 +192,7 @@ def test_checkout(host: Machine, talk: Talk) -> None:
     source = "/srv/source"
     package = json.dumps({"name": "openclaw", "version": "0.0.1", "scripts": {"build": "cp openclaw.src openclaw.mjs"}})
     commit = "git add -A && git -c user.name=t -c user.email=t@example.invalid commit -qm one"
-    remote = Remote(host.config, host.alias)
+    remote = host.remote()
     dev = user("dev", home="/home/dev")
     converge(remote, [dev], talk)
     host.ssh(
@@ -214,13 +214,13 @@ def test_checkout(host: Machine, talk: Talk) -> None:
 def test_the_next_release(world: World, talk: Talk) -> None:
     """On Debian 13, which bans by nft and has buildx, the same host comes out, with every promise kept, and a second run does nothing."""
     newer = world.machine(base_tree("trixie"), internet=True)
-    install(newer.config, newer.alias, SETTINGS, talk, deadline=Deadline(1500))
-    customize(newer.config, newer.alias, OWN, talk, deadline=Deadline(600))
+    install(newer.remote(), SETTINGS, talk, deadline=Deadline(1500))
+    customize(newer.remote(), OWN, talk, deadline=Deadline(600))
     promises = verify(newer.config, newer.alias, Expected(swappiness=10, timezone="Europe/Berlin", ssh_keys=(KEY,), buildx=True), talk)
     assert [promise.row for promise in promises if promise.result == "broken"] == []
     assert sum(promise.result == "kept" for promise in promises) >= 27
-    assert not install(newer.config, newer.alias, SETTINGS, talk)
-    assert not customize(newer.config, newer.alias, OWN, talk)
+    assert not install(newer.remote(), SETTINGS, talk)
+    assert not customize(newer.remote(), OWN, talk)
 
 
 def test_seed(machine: Machine, talk: Talk, tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_seed(machine: Machine, talk: Talk, tmp_path: Path) -> None:
     path.write_text('{"gateway": {"mode": "local", "auth": {"token": "a-token-of-my-own"}}}\n')
     settings = InstallSettings.model_validate({"config": str(path), "user": "seeded"})
     wanted = [*openclaw.account(settings, ()), openclaw.first_config(settings, path.read_text())]
-    remote = Remote(machine.config, machine.alias)
+    remote = machine.remote()
     converge(remote, wanted, talk)
     there = "/home/seeded/.openclaw/openclaw.json"
     assert machine.ssh(f"cat {there}; stat -c '%a %U' {there}") == f"{path.read_text()}600 seeded\n"
@@ -241,7 +241,7 @@ def test_seed(machine: Machine, talk: Talk, tmp_path: Path) -> None:
 def test_customize_without_the_user(machine: Machine, talk: Talk) -> None:
     """Customizing a host on which nothing is installed yet says what to do first."""
     with pytest.raises(Refused, match="run `inv install` first"):
-        customize(machine.config, machine.alias, Customize(), talk, user="nobody-yet")
+        customize(machine.remote(), Customize(), talk, user="nobody-yet")
 
 
 def test_unknown_system(machine: Machine, talk: Talk) -> None:
@@ -250,7 +250,7 @@ def test_unknown_system(machine: Machine, talk: Talk) -> None:
     machine.ssh(f"cp -a /usr/lib/os-release /root/os-release; printf '{fedora}' >/usr/lib/os-release")
     try:
         with pytest.raises(Refused, match=r"the guest runs Fedora Linux 41; expected Debian 12 or Ubuntu 22.04"):
-            install(machine.config, machine.alias, SETTINGS, talk)
+            install(machine.remote(), SETTINGS, talk)
     finally:
         machine.ssh("mv /root/os-release /usr/lib/os-release")
 

@@ -190,7 +190,7 @@ def test_dead_kept_connection(machine: Machine, remote: Remote) -> None:
 
 def test_connection_given_up(machine: Machine) -> None:
     """If what should be sent can't be put together, the connection that was begun meanwhile is ended."""
-    remote = Remote(machine.config, machine.alias)
+    remote = machine.remote()
     with pytest.raises(CommandFailed), remote.connecting():
         raise CommandFailed("nothing to send")
     assert remote.run("echo fresh").text == "fresh\n"

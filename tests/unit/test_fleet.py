@@ -58,6 +58,22 @@ def test_one_failure_stops_that_host_alone(hosts: list[Host], capsys: pytest.Cap
     assert "bee error: no honey\nbee   hint: plant flowers" in capsys.readouterr().err
 
 
+def test_what_comes_first_is_done_for_all_before_any_verb(hosts: list[Host], capsys: pytest.CaptureFixture[str]) -> None:
+    """`first` is called in the hosts' order before the first verb, and a host where it fails gets no verb, but its error."""
+    done: list[str] = []
+
+    def first(host: Host) -> None:
+        done.append(f"first {host.name}")
+        if host.name == "bee":
+            raise Refused("no honey")
+
+    outcomes = fleet.run(hosts, lambda host, _: done.append(host.name), first=first)
+    assert done[:3] == ["first ant", "first bee", "first cat"]
+    assert sorted(done[3:]) == ["ant", "cat"]
+    assert [outcome.error and outcome.error.message for outcome in outcomes] == [None, "no honey", None]
+    assert "bee error: no honey" in capsys.readouterr().err
+
+
 def test_a_defect_is_not_swallowed(hosts: list[Host]) -> None:
     """What is not a SwarmError is a defect of ours, and comes out of the thread as it is."""
     with pytest.raises(ZeroDivisionError):

@@ -1,0 +1,23 @@
+"""The way from a host file to an SSH target."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from swarm import inventory
+from swarm.paths import ROOT
+from swarm.vm import access
+
+if TYPE_CHECKING:
+    from tests.conftest import Dirs
+
+
+def test_only_a_way_that_cannot_be_recorded_is_sheltered(dirs: Dirs) -> None:
+    """What stays on this machine, in its private hypervisor or inside another SSH connection is sheltered; libvirt over TLS is not."""
+    text = (ROOT / "hosts/demo.yaml").read_text(encoding="utf-8")
+    found = {}
+    for uri in ("embedded", "qemu:///system", "qemu+ssh://root@box/system", "qemu+tls://box/system"):
+        own = text.replace("uri: embedded", f"uri: {uri}").replace("source: share", "source: /srv/share")
+        (dirs.hosts / "demo.yaml").write_text(own, encoding="utf-8")
+        found[uri] = access.target(inventory.load("demo")).sheltered
+    assert list(found.values()) == [True, True, True, False]
