@@ -14,6 +14,11 @@ from swarm.process import begin
 
 begin()
 
+if sys.argv[1:2] in (["install"], ["customize"]):
+    from swarm import early
+
+    early.connect(sys.argv[2:])
+
 from swarm.cli import main  # noqa: E402 - begin() makes this one quicker
 
 main()

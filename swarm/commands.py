@@ -307,12 +307,12 @@ def doctor(words: str, *, as_json: bool) -> int:
 
 def _configure(words: str, verb: Callable[[Host, Remote, Talk], Plan], *, as_json: bool) -> int:
     """Run a verb that works over SSH. The connections begin before it, which has modules to load: so the one goes on during the other."""
-    from swarm.remote import Remote
+    from swarm import early
 
     remotes: dict[str, Remote] = {}
 
     def reach(host: Host) -> None:
-        remotes[host.name] = Remote(_config(host), host.name)
+        remotes[host.name] = early.remote(_config(host), host.name)
         remotes[host.name].connect()
 
     outcomes = fleet.run(fleet.chosen(words), lambda host, talk: verb(host, remotes[host.name], talk), first=reach, quiet=as_json)

@@ -27,7 +27,7 @@ LAYERS = (
     ("commands", {"commands", "quality"}),
     ("verbs", {"agentmon", "backup", "doctor", "fleet", "guest", "litellm", "restore", "timers", "vm"}),
     ("core", {"inventory", "plan", "templates"}),
-    ("ports", {"dial", "embedded", "hypervisor", "images", "remote", "ssh", "store"}),
+    ("ports", {"dial", "early", "embedded", "hypervisor", "images", "remote", "ssh", "store"}),
     ("base", {"cli", "completion", "console", "errors", "paths", "process", "quoting"}),
 )
 RELOCK = ".venv/bin/uv pip compile --group dev pyproject.toml -q -o requirements.lock"  # its options are in [tool.uv.pip]

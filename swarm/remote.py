@@ -85,10 +85,14 @@ class Remote:
         try:
             yield
         except BaseException:
-            if self._waiting is not None:
-                self._waiting.kill()
-                self._waiting = None
+            self.give_up()
             raise
+
+    def give_up(self) -> None:
+        """End a connection that was begun and not used; one that is kept from earlier stays."""
+        if self._waiting is not None:
+            self._waiting.kill()
+            self._waiting = None
 
     def run(self, script: str, on_line: Callable[[str], None] | None = None, deadline: Deadline | None = None) -> Outcome:
         """Run `script` with sh and return its outcome. Each line is given to `on_line` as it arrives.
@@ -103,7 +107,7 @@ class Remote:
 
         What the host does goes by while the caller does something else.
         """
-        reused = self._socket.exists()
+        reused = self.control_path.exists()
         self.connect()
         session, self._waiting = self._waiting, None
         assert session is not None  # noqa: S101 - connect() has just set it
@@ -135,10 +139,8 @@ class Remote:
 
     def close(self) -> None:
         """End the kept connection, if there is one."""
-        if self._waiting is not None:
-            self._waiting.kill()
-            self._waiting = None
-        if self._socket.exists():
+        self.give_up()
+        if self.control_path.exists():
             subprocess.run([*self._ssh(), "-O", "exit", "--", self.alias], check=False, capture_output=True, timeout=10)
 
     def options(self) -> list[str]:
@@ -151,7 +153,7 @@ class Remote:
             "ServerAliveCountMax": "3",
             "ControlMaster": "auto",
             "ControlPersist": str(_PERSIST),
-            "ControlPath": str(self._socket).replace("%", "%%"),
+            "ControlPath": str(self.control_path).replace("%", "%%"),
             "LogLevel": "ERROR",
             "ForwardAgent": "no",
             "RequestTTY": "no",
@@ -169,7 +171,8 @@ class Remote:
         return [*self._ssh(), "--", self.alias, f"exec sh -c {quote(shell)}"]
 
     @cached_property
-    def _socket(self) -> Path:
+    def control_path(self) -> Path:
+        """The kept connection's socket: another one as soon as the configuration or a pinned host key is another."""
         seal = hashlib.sha256(f"{self.config}\0{self.alias}\0{self._root}\0".encode())
         if self.config.is_file():
             text = self.config.read_text(encoding="utf-8")
