@@ -188,8 +188,8 @@ def write_config(target: Target) -> Path:
     if target.identity:
         lines += [f"    IdentityFile {_word(target.identity)}", "    IdentitiesOnly yes"]
     if target.sheltered:
-        # Against who keeps what was sent until there are quantum computers, OpenSSH before 9.9 has only Streamlined NTRU Prime, which takes
-        # both sides 80 ms of work. Here nobody can. Where both know ML-KEM, which is cheap, they use that.
+        # Against those who record what is sent until there are quantum computers, OpenSSH before 9.9 has only Streamlined NTRU Prime, which
+        # is 80 ms of work for each connection. Here nobody can record. Where both ends know ML-KEM, which is cheap, they use that.
         lines.append("    KexAlgorithms -sntrup761*")
     if target.jump:  # not ProxyJump, which would read this file, and not the person's own, where the way there is described
         lines.append(f"    ProxyCommand {quote(_jump(target.jump)).replace('%', '%%')} -W [%h]:%p")
