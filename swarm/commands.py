@@ -151,7 +151,7 @@ def verify(words: str, *, junit: str, as_json: bool) -> int:
     found = [(each.host.name, promise) for each in outcomes for promise in each.result or ()]
     if as_json:
         screen().json([{"host": name, **asdict(promise)} for name, promise in found])
-    else:
+    elif found:
         screen().table(("host", "", "promise", "found"), [(name, *promise.row) for name, promise in found])
         for each in outcomes:
             if each.result is not None:
@@ -328,7 +328,8 @@ def _config(host: Host) -> Path:
     if not host.known_hosts.exists():
         raise Unreachable(
             f"{host.name} has no pinned host key, so it cannot be told from another machine",
-            f"./inv provision --host {host.name} makes the VM, or pins the key of one that is there",
+            f"./inv provision --host {host.name} makes the VM, or pins the key of one that is there; "
+            f"for a machine that swarm did not make, put {host.name} and its ssh_host_ed25519_key.pub as one line into {host.known_hosts}",
         )
     port.write_config(access.target(host))
     return port.part_path(host.name)

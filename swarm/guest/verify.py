@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Expected", "Promise", "count", "verify"]
 
 Result = Literal["kept", "broken", "skipped"]
+_LONGEST = 200  # characters of a detail; a table needs lines that people still read
 SIGNS: dict[Result, str] = {"kept": "✓", "broken": "✗", "skipped": "–"}
 
 
@@ -126,4 +127,6 @@ def _promise(case: ET.Element) -> Promise:
 
 def _detail(message: str) -> str:
     first = message.strip().splitlines()[0] if message.strip() else ""
-    return first.removeprefix("AssertionError: ").removeprefix("Skipped: ")[:160]
+    for prefix in ("AssertionError: ", "assert ", "Skipped: "):
+        first = first.removeprefix(prefix)
+    return first[:_LONGEST]

@@ -8,6 +8,7 @@ FILE is JSON with the fields of `Expected`; what it leaves out is not known, and
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from testinfra.host import Host
+
+_LONGEST = 100  # characters of what was found that still fit into a table
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Say what was found and what should be, in words that make sense beside a promise."""
+    if op == "==":
+        return [f"found {_words(left)}, expected {_words(right)}"]
+    if op == "in":
+        return [f"expected {_words(left)}, found {_words(right)}"]
+    return None
+
+
+def _words(value: object) -> str:
+    parts = sorted(map(str, value)) if isinstance(value, set) else list(map(str, value)) if isinstance(value, list) else [str(value)]
+    text = ", ".join(part.strip() for part in parts if part.strip())
+    return (f"{text[:_LONGEST]} …" if len(text) > _LONGEST else text) or "nothing"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,7 +66,8 @@ class Guest:
     def out(self, command: str) -> str:
         """Run shell as root and return what it prints; fail with its own words if it fails."""
         done = self.host.run(command)
-        assert done.rc == 0, f"{command}: {(done.stderr or done.stdout).strip()[-300:]}"
+        said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.rc}").splitlines()[-1]
+        assert done.rc == 0, f"{re.sub(r'^(ba)?sh: (line )?[0-9]+: ', '', said)} (asked by: {command})"
         return str(done.stdout).strip()
 
     def as_user(self, command: str) -> str:
