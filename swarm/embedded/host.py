@@ -20,13 +20,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or __package__:
-    from swarm.embedded import gate
+    from swarm.embedded import gate, pulse
 else:  # this file runs on its own, and its folder is all that it can import from
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     import gate
+    import pulse
 
 READY_WITHIN = 30.0  # seconds; 0.3 on a quiet machine
 
@@ -222,7 +224,8 @@ def serve(state: Path, uid: int, gid: int) -> int:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     _mount_sysfs(state)
     run("ip", "link", "set", "lo", "up")
-    pasta = _way_out(state)
+    way_out = [_way_out(state)]
+    Thread(target=_end_the_silent, args=(way_out,), daemon=True).start()
     # Some pasta (Debian 12's) answers data with a segment without any flag. Connection tracking cannot match it to a guest, so
     # it would be delivered here, and our own stack would reset the guest's connection.
     run("iptables", "-A", "INPUT", "-i", UPLINK, "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP")
@@ -240,10 +243,21 @@ def serve(state: Path, uid: int, gid: int) -> int:
         ended, _ = os.wait()
         if ended == daemon.pid:
             return 1
-        if ended == pasta:
+        if ended == way_out[0]:
             # Guests must not be cut off for good because their translator died. Not at once: it may die again.
             time.sleep(1)
-            pasta = _way_out(state)
+            way_out[0] = _way_out(state)
+
+
+def _end_the_silent(way_out: list[int | None]) -> None:
+    """End pasta, whose process number is the one in `way_out`, whenever it does not answer any more; serve() then starts another."""
+    while True:
+        pulse.wait_for_silence(UPLINK, OUTSIDE)
+        if way_out[0]:
+            sys.stderr.write("pasta does not answer any more, so it is ended and started again\n")
+            sys.stderr.flush()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(way_out[0], signal.SIGKILL)
 
 
 def start(state: Path, uid: int, gid: int) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm.embedded import Embedded
+from swarm.embedded import Embedded, host
 from swarm.embedded.client import as_root
 from swarm.errors import Unfit
 from swarm.hypervisor.connection import Libvirt
@@ -124,8 +124,9 @@ def translator(first: int) -> int | None:
     return None
 
 
-def test_the_way_out_is_opened_again(own: Embedded) -> None:
-    """When the process that connects guests to the world dies, another one takes its place, with the same addresses."""
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_the_way_out_is_opened_again(own: Embedded, how: signal.Signals) -> None:
+    """When the process that connects guests to the world dies or hangs, another one takes its place, with the same addresses."""
     own.start()
     first = first_process(own)
     look = ["nsenter", f"--target={first}", "--net", "ip", "-brief", "address", "show", "dev", "uplink"]
@@ -136,13 +137,30 @@ def test_the_way_out_is_opened_again(own: Embedded) -> None:
     before, old = address(), translator(first)
     assert before == ["169.254.53.2/24"]
     assert old is not None
-    os.kill(old, signal.SIGKILL)
-    limit = time.monotonic() + LIMIT
+    os.kill(old, how)
+    limit = time.monotonic() + 3 * LIMIT  # that it hangs is known after 8 s of silence
     while translator(first) in {old, None} or address() != before:
         assert time.monotonic() < limit, own.log_tail("pasta.log", 5)
         time.sleep(0.05)
     assert own.running
     assert own.no_way_out is None
+
+
+def test_a_translator_that_hangs_gives_no_answer(own: Embedded) -> None:
+    """Whether the way out still works is asked by ARP: a living translator answers, a stopped one does not, and no card is neither."""
+    own.start()
+    first = first_process(own)
+    code = f"import pulse; print([pulse.answers(card, {host.OUTSIDE!r}, 1) for card in ({host.UPLINK!r}, 'nothing')])"
+
+    def ask() -> str:
+        argv = ["nsenter", f"--target={first}", "--net", sys.executable, "-c", code]
+        return subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT / "swarm" / "embedded").stdout.strip()
+
+    assert ask() == "[True, None]"
+    pasta = translator(first)
+    assert pasta is not None
+    os.kill(pasta, signal.SIGSTOP)
+    assert ask() == "[False, None]"
 
 
 def test_a_start_that_was_killed_is_no_obstacle(own: Embedded) -> None:
