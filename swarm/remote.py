@@ -145,7 +145,15 @@ class Remote:
 
     def options(self) -> list[str]:
         """Return the options with which every ssh to this host shares one connection, trusts only the pinned key and asks nothing."""
-        options = {
+        return [part for key, value in self._settings().items() for part in ("-o", f"{key}={value}")]
+
+    def own_config(self) -> str:
+        """Return an SSH configuration that holds these options too, for programs that can be given nothing else."""
+        lines = "".join(f'    {key} "{value}"\n' for key, value in self._settings().items())
+        return f"Host {self.alias}\n{lines}\n{self.config.read_text(encoding='utf-8')}"  # of two values, ssh takes the first
+
+    def _settings(self) -> dict[str, str]:
+        return {
             "BatchMode": "yes",
             "StrictHostKeyChecking": "yes",  # stated here again, so that no configuration can weaken it
             "ConnectTimeout": str(_CONNECT),
@@ -158,7 +166,6 @@ class Remote:
             "ForwardAgent": "no",
             "RequestTTY": "no",
         }
-        return [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
 
     def _ssh(self) -> list[str]:
         return ["ssh", "-F", str(self.config), *self.options()]
@@ -173,7 +180,7 @@ class Remote:
     @cached_property
     def control_path(self) -> Path:
         """The kept connection's socket: another one as soon as the configuration or a pinned host key is another."""
-        seal = hashlib.sha256(f"{self.config}\0{self.alias}\0{self._root}\0".encode())
+        seal = hashlib.sha256(f"{self.config}\0{self.alias}\0".encode())
         if self.config.is_file():
             text = self.config.read_text(encoding="utf-8")
             seal.update(text.encode())

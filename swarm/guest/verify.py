@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 from swarm.errors import CommandFailed
 from swarm.paths import ROOT
-from swarm.remote import Remote, quote
+from swarm.remote import Remote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,13 +70,13 @@ def verify(config: Path, alias: str, expected: Expected, talk: Talk, *, junit: P
     remote = Remote(config, alias, root=False)
     root = remote.check("id -u", "looking up who we are").strip() == "0"
     with tempfile.TemporaryDirectory(prefix="swarm-verify-") as folder, talk.step("verify", silent=True) as meter:
-        expect, report = Path(folder) / "expect.json", Path(folder) / "report.xml"
+        expect, report, own = (Path(folder) / name for name in ("expect.json", "report.xml", "ssh_config"))
         expect.write_text(json.dumps(asdict(expected)), encoding="utf-8")
+        own.write_text(remote.own_config(), encoding="utf-8")  # testinfra has an option for ssh's options, but forgets them
         command = [sys.executable, "-m", "pytest", str(ROOT / "tests" / "guest"), f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml")]
         command += [
             f"--hosts=ssh://{alias}",
-            f"--ssh-config={config}",
-            f"--ssh-extra-args={quote(*remote.options())}",
+            f"--ssh-config={own}",
             *([] if root else ["--sudo"]),
         ]
         command += [

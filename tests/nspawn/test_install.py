@@ -254,6 +254,15 @@ def test_unknown_system(machine: Machine, talk: Talk) -> None:
         machine.ssh("mv /root/os-release /usr/lib/os-release")
 
 
+def test_verify_logs_in_once(machine: Machine, talk: Talk) -> None:
+    """However many promises there are, all are tested over one connection."""
+    count = "journalctl -q -t sshd -g 'Accepted publickey' -o cat | wc -l"
+    before = int(machine.ssh(count))
+    verify(machine.config, machine.alias, Expected(), talk)
+    machine.remote().close()
+    assert int(machine.ssh(count)) - before <= 2  # the question's own login is one of them
+
+
 def test_broken_promise(machine: Machine, talk: Talk) -> None:
     """On a host that was not made so, the promises are shown as broken, each with what was found."""
     promises = {promise.text: promise for promise in verify(machine.config, machine.alias, Expected(swappiness=77), talk)}
