@@ -243,6 +243,12 @@ def _reasons() -> tuple[tuple[str, type[Unreachable], str, str | None], ...]:
             "it may still be starting",
         ),
         (
+            r"gate: .*: no answer at ",
+            NoAnswer,
+            "the VM does not run, and neither does the hypervisor that it lives in",
+            "./inv start --host {alias}",
+        ),
+        (
             "timed out|No route to host|Network is unreachable|Could not resolve hostname|Name or service not known",
             NoAnswer,
             "no answer: {said}",

@@ -17,6 +17,7 @@ import pytest
 from swarm import ssh
 from swarm.embedded import Embedded, gate
 from swarm.paths import ROOT
+from swarm.remote import NoAnswer, Remote
 from tests.embedded import first_process
 from tests.sshd import USER, Sshd, login_key
 
@@ -154,3 +155,12 @@ def test_both_reach_a_guest_inside(embedded: Embedded, first: int, dirs: Dirs, t
     with pytest.raises(ssh.PortClosed, match="refused"):
         ssh.connect(target, 10)
     assert Path(f"/proc/{first}").exists()
+
+
+def test_a_stopped_vm_is_called_stopped(dirs: Dirs, tmp_path: Path) -> None:
+    """Where no embedded hypervisor runs, no VM does: the error says so, and how to start it."""
+    target = ssh.Target("zap", "192.168.122.9", dirs.hosts / "zap.known_hosts", embedded=Embedded(tmp_path))
+    ssh.write_config(target)
+    with pytest.raises(NoAnswer, match="zap: the VM does not run, and neither does the hypervisor that it lives in") as caught:
+        Remote(ssh.part_path("zap"), "zap").run("true")
+    assert caught.value.hint == "./inv start --host zap"
