@@ -188,9 +188,20 @@ class Remote:
                 seal.update(Path(name).read_bytes() if Path(name).is_file() else b"")
         return _control_dir() / seal.hexdigest()[:20]
 
+    def _words_of_the_dialer(self) -> str:
+        """Why no connection can be made: while ssh keeps connections, it sends what its ProxyCommand says nowhere, so it is asked anew."""
+        alone = ["ssh", "-F", str(self.config), "-o", "ControlPath=none", "-o", "ControlMaster=no", "-o", "ControlPersist=no"]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            command = [*alone, *self.options(), "--", self.alias, "true"]
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_CONNECT)
+            return done.stderr.decode("utf-8", "replace")
+        return ""
+
     def _explain(self, ended: _EndedError) -> Unreachable | CommandFailed:
         """Turn what ssh said into the error that fits."""
         said, alias = ended.said, self.alias
+        if "proxy dialer did not pass back a connection" in said:
+            said = self._words_of_the_dialer() or said
         last = said.strip().splitlines()[-1] if said.strip() else f"ssh ended with exit code {ended.code}"
         if ended.late:
             message = f"{alias}: the time for this work ({ended.late:.0f} s) is up"

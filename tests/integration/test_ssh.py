@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from swarm import ssh
+from swarm.remote import Remote
 from tests.sshd import USER, Sshd, login_key
 
 if TYPE_CHECKING:
@@ -232,6 +233,9 @@ def test_ssh_says_why_nobody_answers(server: Sshd, keys: Path, dirs: Dirs) -> No
     target = ssh.Target("zap", "127.0.0.1", known_hosts, USER, keys, port=port)
     done = subprocess.run(ssh.argv(target, ["true"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.splitlines()[0]) == (255, f"127.0.0.1:{port}: Connection refused")
+    # Whoever keeps connections hears nothing of it from ssh, and finds out all the same.
+    with pytest.raises(ssh.PortClosed, match="zap: connection refused: the machine answers, but its SSH server does not"):
+        Remote(ssh.part_path("zap"), "zap").run("true")
 
 
 def test_the_banner_is_the_servers_name(target: ssh.Target) -> None:
