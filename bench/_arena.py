@@ -41,7 +41,9 @@ _LIMIT = 900.0  # seconds for one provisioning; emulated, on a busy machine, a b
 
 def run(argv: Sequence[str], env: dict[str, str] | None = None) -> str:
     """Run a program to its end and return what it wrote to stdout. Raise CommandFailed with its last words if it fails."""
-    done = subprocess.run(list(argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=env)
+    done = subprocess.run(
+        list(argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=env
+    )
     if done.returncode:
         words = "\n  ".join((done.stdout + done.stderr).strip().splitlines()[-12:])
         raise CommandFailed(f"{argv[0]} ended with exit code {done.returncode}:\n  {words}")
@@ -50,7 +52,13 @@ def run(argv: Sequence[str], env: dict[str, str] | None = None) -> str:
 
 def need_packages(programs: dict[str, str], talk: Talk) -> None:
     """Install, with apt-get, the packages of those programs that are not there. Given {program or path: package}."""
-    missing = sorted({package for program, package in programs.items() if not (shutil.which(program) or Path(program).exists())})
+    missing = sorted(
+        {
+            package
+            for program, package in programs.items()
+            if not (shutil.which(program) or Path(program).exists())
+        }
+    )
     if not missing:
         return
     words = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
@@ -72,7 +80,9 @@ class Arena:
             (self.folder / name).mkdir()
         own = {"SWARM_HOSTS": str(self.folder / "hosts"), "SWARM_STATE": str(self.folder / "state")}
         os.environ.update(own)
-        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without compiled modules every start of Python would be slow
+        os.environ.pop(
+            "PYTHONDONTWRITEBYTECODE", None
+        )  # without compiled modules every start of Python would be slow
         # A home of their own: virt-install keeps caches, and virt-lightning looks for keys.
         self.environment = {
             **os.environ,
@@ -145,12 +155,20 @@ class Arena:
             network.activate()
         start = time.monotonic()
         with self.talk.step("uploading the image") as meter, image.path.open("rb") as source:
-            pool.upload(Path(self.base).name, source, image.size, "qcow2", lambda done: meter.advance(done, image.size))
+            pool.upload(
+                Path(self.base).name,
+                source,
+                image.size,
+                "qcow2",
+                lambda done: meter.advance(done, image.size),
+            )
         return time.monotonic() - start
 
     def inside(self, argv: Sequence[str]) -> list[str]:
         """Return `argv` as a command that runs, as root, in the hypervisor's namespaces, where qemu:///system is the private one."""
-        process = next((path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if self._is_first(path)), None)
+        process = next(
+            (path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if self._is_first(path)), None
+        )
         if process is None:
             raise Unfit("the private hypervisor is gone", f"{self.hypervisor.state}/host.log may say why")
         return as_root(["nsenter", "--target", process, "--mount", "--net", "--pid", "--", *argv])
@@ -162,7 +180,9 @@ class Arena:
             return False
         return "serve" in words and str(self.hypervisor.state) in words
 
-    def wait_for_login(self, address: str, host_key: Callable[[], str | None] | None, alive: Callable[[], None]) -> str:
+    def wait_for_login(
+        self, address: str, host_key: Callable[[], str | None] | None, alive: Callable[[], None]
+    ) -> str:
         """Return when a command run over SSH as root at `address` succeeds: what Secure Boot's state is, in the guest's own words.
 
         `host_key` returns the key that is expected as "type key" (None: not known yet), and any other ends the run. Only a
@@ -182,7 +202,7 @@ class Arena:
         raise Unreachable(f"no login at {address} within {_LIMIT:.0f} s; the last try: {last}")
 
     def _ask(self, address: str, expected: str | None) -> str:
-        with self.hypervisor.connect(address, ssh.PORT, 2.0) as made:
+        with self.hypervisor.connect(address, 22, 2.0) as made:
             transport = paramiko.Transport(made)
             try:
                 transport.start_client(timeout=60)
@@ -214,8 +234,17 @@ class Arena:
             f"{size} GiB",
         ]
         has += ["UEFI with Secure Boot" if loader is not None and loader.get("secure") == "yes" else "BIOS"]
-        parts = {"TPM": "tpm", "virtiofs": "filesystem", "watchdog": "watchdog", "rng": "rng", "agent channel": "channel"}
-        has += [f"{'' if tree.find(f'./devices/{tag}') is not None else 'no '}{name}" for name, tag in parts.items()]
+        parts = {
+            "TPM": "tpm",
+            "virtiofs": "filesystem",
+            "watchdog": "watchdog",
+            "rng": "rng",
+            "agent channel": "channel",
+        }
+        has += [
+            f"{'' if tree.find(f'./devices/{tag}') is not None else 'no '}{name}"
+            for name, tag in parts.items()
+        ]
         return used, ", ".join(has)
 
     def remove(self, domain: str) -> None:
@@ -224,11 +253,16 @@ class Arena:
             raw = self.connection.raw.lookupByName(domain)
         except libvirt.libvirtError:
             return
-        disks = [source.get("file", "") for source in ET.fromstring(raw.XMLDesc(0)).findall("./devices/disk/source")]
+        disks = [
+            source.get("file", "")
+            for source in ET.fromstring(raw.XMLDesc(0)).findall("./devices/disk/source")
+        ]
         if raw.isActive():
             raw.destroy()
         if domain in self.connection.raw.listDefinedDomains():
-            raw.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_TPM", 0))
+            raw.undefineFlags(
+                libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_TPM", 0)
+            )
         for disk in disks:
             run(self.inside(["rm", "-f", disk]))
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from bench._arena import HOST, Arena, need_packages, run
-from swarm import ssh
+from swarm import access, ssh
 from swarm.embedded.client import as_root
 from swarm.hypervisor.network import Network
 from swarm.paths import ROOT
-from swarm.vm import access, seed
+from swarm.vm import seed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +100,9 @@ class VirtInstall:
         vm = host.vm.model_copy(update={"domain": self.domain, "hostname": self.domain, "mac": self._mac})
         named = host.model_copy(update={"name": self.domain, "vm": vm})
         self._seed.mkdir()
-        files = seed.seed_files(named, str(uuid.uuid4()), self._key, access.authorized_keys(host), has_agent=True)
+        files = seed.seed_files(
+            named, str(uuid.uuid4()), self._key, access.authorized_keys(host), has_agent=True
+        )
         for name, text in files.items():
             (self._seed / name).write_text(text, encoding="utf-8")
         Network(self._arena.connection, host.hypervisor.network).reserve(self._mac, self.address, self.domain)
@@ -113,9 +115,12 @@ class VirtInstall:
         assert share is not None  # noqa: S101 - demo has one
         features = ("enrolled-keys", "secure-boot")
         firmware = ",".join(
-            f"firmware.feature{number}.name={name},firmware.feature{number}.enabled=yes" for number, name in enumerate(features)
+            f"firmware.feature{number}.name={name},firmware.feature{number}.enabled=yes"
+            for number, name in enumerate(features)
         )
-        files = ",".join(f"{name}={self._seed / name}" for name in ("user-data", "meta-data", "network-config"))
+        files = ",".join(
+            f"{name}={self._seed / name}" for name in ("user-data", "meta-data", "network-config")
+        )
         options = {
             "--connect": "qemu:///system",
             "--name": self.domain,
@@ -170,13 +175,23 @@ class VirtLightning:
         """Install it, put a copy of the image that starts from a BIOS where it looks, and have it make its network and pool."""
         arena, talk = self._arena, self._arena.talk
         boot = Path("/usr/lib/grub/i386-pc/boot.img")
-        need_packages({"genisoimage": "genisoimage", str(boot): "grub-pc-bin", "grub-mkimage": "grub-common"}, talk)
+        need_packages(
+            {"genisoimage": "genisoimage", str(boot): "grub-pc-bin", "grub-mkimage": "grub-common"}, talk
+        )
         with talk.step("installing virt-lightning into a folder of its own"):
             run([sys.executable, "-m", "venv", str(self._venv)])
-            pip = [str(self._venv / "bin/pip"), "--disable-pip-version-check", "install", "--quiet", "--require-hashes"]
+            pip = [
+                str(self._venv / "bin/pip"),
+                "--disable-pip-version-check",
+                "install",
+                "--quiet",
+                "--require-hashes",
+            ]
             lock = (ROOT / "bench/virt-lightning.lock").read_text(encoding="utf-8")
             first = self._venv / "setuptools.lock"  # what builds its libvirt module, checked like the rest
-            first.write_text(lock[lock.index("\nsetuptools==") : lock.index("\nvirt-lightning==")], encoding="utf-8")
+            first.write_text(
+                lock[lock.index("\nsetuptools==") : lock.index("\nvirt-lightning==")], encoding="utf-8"
+            )
             run([*pip, "--requirement", str(first)])
             run([*pip, "--no-build-isolation", "--requirement", str(ROOT / "bench/virt-lightning.lock")])
         images = arena.folder / "virt-lightning" / "pool" / "upstream"
@@ -186,7 +201,9 @@ class VirtLightning:
         self._made_home = not self._home.exists()
         run(as_root(["mkdir", "-p", str(self._home)]))
         run(arena.inside(["mount", "--bind", str(arena.folder / "virt-lightning"), str(self._home)]))
-        self._config.write_text(f"[main]\nlibvirt_uri = qemu:///system\nssh_key_file = {arena.key}.pub\n", encoding="utf-8")
+        self._config.write_text(
+            f"[main]\nlibvirt_uri = qemu:///system\nssh_key_file = {arena.key}.pub\n", encoding="utf-8"
+        )
         vm = arena.host.vm
         # The image takes its seed from a NoCloud disk only, so that is what it is told to make.
         text = f"""\
@@ -233,8 +250,29 @@ def bios_copy(image: Path, boot: Path, target: Path) -> None:
     """
     raw, core = target.with_suffix(".raw"), target.with_suffix(".core")
     run(["qemu-img", "convert", "-O", "raw", str(image), str(raw)])
-    modules = ["biosdisk", "part_gpt", "ext2", "normal", "configfile", "search", "search_label", "linux", "boot"]
-    run(["grub-mkimage", "--format", "i386-pc", "--prefix", "(hd0,gpt2)/boot/grub", "--output", str(core), *modules])
+    modules = [
+        "biosdisk",
+        "part_gpt",
+        "ext2",
+        "normal",
+        "configfile",
+        "search",
+        "search_label",
+        "linux",
+        "boot",
+    ]
+    run(
+        [
+            "grub-mkimage",
+            "--format",
+            "i386-pc",
+            "--prefix",
+            "(hd0,gpt2)/boot/grub",
+            "--output",
+            str(core),
+            *modules,
+        ]
+    )
     first, rest = bytearray(boot.read_bytes()), bytearray(core.read_bytes())
     start = 34
     struct.pack_into("<Q", first, 0x5C, start)  # GRUB_BOOT_MACHINE_KERNEL_SECTOR

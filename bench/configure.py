@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.ours import COMMANDS, FILES, LINES, OWNER, SYSCTLS
 from swarm import ssh
-from swarm.remote import Remote
+from swarm.ssh.remote import Remote
 
 if TYPE_CHECKING:
     from tests.nspawn.machine import Machine, World
@@ -71,7 +71,11 @@ def write_peers(folder: Path) -> None:
         for path, (line, match) in LINES.items()
     ]
     tasks += [
-        {"shell": sysctl.format(key=key, value=value), "register": "done", "changed_when": "'changed' in done.stdout"}
+        {
+            "shell": sysctl.format(key=key, value=value),
+            "register": "done",
+            "changed_when": "'changed' in done.stdout",
+        }
         for key, value in SYSCTLS.items()
     ]
     tasks += [
@@ -79,10 +83,22 @@ def write_peers(folder: Path) -> None:
         {"user": {"name": "bench", "shell": "/bin/bash", "groups": ["benchers"], "append": True}},
     ]
     tasks += [{"shell": {"cmd": script, "creates": path}} for path, script in COMMANDS.items()]
-    (folder / "play.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "vars": {"owner": OWNER}, "tasks": tasks}]))
-    lines = ["from pyinfra import host", "from pyinfra.facts.files import File", "from pyinfra.operations import files, server"]
-    lines += [f"files.template(src={str(folder / (Path(path).name + '.pyinfra.j2'))!r}, dest={path!r}, mode='644')" for path in FILES]
-    lines += [f"files.line(path={path!r}, line={match + '.*'!r}, replace={line!r})" for path, (line, match) in LINES.items()]
+    (folder / "play.yml").write_text(
+        json.dumps([{"hosts": "all", "gather_facts": False, "vars": {"owner": OWNER}, "tasks": tasks}])
+    )
+    lines = [
+        "from pyinfra import host",
+        "from pyinfra.facts.files import File",
+        "from pyinfra.operations import files, server",
+    ]
+    lines += [
+        f"files.template(src={str(folder / (Path(path).name + '.pyinfra.j2'))!r}, dest={path!r}, mode='644')"
+        for path in FILES
+    ]
+    lines += [
+        f"files.line(path={path!r}, line={match + '.*'!r}, replace={line!r})"
+        for path, (line, match) in LINES.items()
+    ]
     lines += [
         f"server.sysctl(key={key!r}, value={value!r}, persist=True, persist_file='/etc/sysctl.d/99-bench-{key}.conf')"
         for key, value in SYSCTLS.items()
@@ -91,7 +107,10 @@ def write_peers(folder: Path) -> None:
         "server.group(group='benchers', system=True)",
         "server.user(user='bench', home='/home/bench', shell='/bin/bash', groups=['benchers'], append=True)",
     ]
-    lines += [f"if not host.get_fact(File, path={path!r}):\n    server.shell(commands=[{script!r}])" for path, script in COMMANDS.items()]
+    lines += [
+        f"if not host.get_fact(File, path={path!r}):\n    server.shell(commands=[{script!r}])"
+        for path, script in COMMANDS.items()
+    ]
     for path, text in FILES.items():
         (folder / f"{Path(path).name}.pyinfra.j2").write_text(text.replace("{{ owner }}", OWNER))
     (folder / "deploy.py").write_text("\n".join(lines) + "\n")
@@ -100,8 +119,16 @@ def write_peers(folder: Path) -> None:
 def environment(folder: Path) -> Path:
     """Make an environment with both peers, from the package index that pip uses, and return its folder of programs."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    subprocess.run([folder / "bin" / "pip", "install", "-q", "ansible-core", "pyinfra"], check=True, stderr=subprocess.DEVNULL)
-    subprocess.run([folder / "bin" / "python", "-m", "compileall", "-q", folder / "lib"], check=False, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [folder / "bin" / "pip", "install", "-q", "ansible-core", "pyinfra"],
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
+    subprocess.run(
+        [folder / "bin" / "python", "-m", "compileall", "-q", folder / "lib"],
+        check=False,
+        stdout=subprocess.DEVNULL,
+    )
     return folder / "bin"
 
 
@@ -139,7 +166,9 @@ async def relay(pairs: list[tuple[int, str]]) -> None:
         far_reader, far_writer = await asyncio.open_connection(address, 22)
         await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer), return_exceptions=True)
 
-    servers = [await asyncio.start_server(partial(serve, address), "10.77.0.1", port) for port, address in pairs]
+    servers = [
+        await asyncio.start_server(partial(serve, address), "10.77.0.1", port) for port, address in pairs
+    ]
     print("up", flush=True)
     await asyncio.gather(*(server.serve_forever() for server in servers))
 
@@ -156,7 +185,9 @@ def write_config(world: World, machines: list[Machine], path: Path, *, far: bool
             # ansible and pyinfra look keys up by different names; all of them are pinned.
             for name in (machine.alias, machine.ip, f"[10.77.0.1]:{2200 + machine.number}", "10.77.0.1"):
                 file.write(f"{name} {key}\n")
-            ssh.write_config(ssh.Target(machine.alias, address, pins, "root", world.key, port=port, near=True))
+            ssh.write_config(
+                ssh.Target(machine.alias, address, pins, "root", world.key, port=port, near=True)
+            )
             entries.append(
                 f"Host {machine.alias}\n  HostName {address}\n  Port {port}\n  User root\n  HostKeyAlias {machine.alias}\n"
                 f"  IdentityFile {world.key}\n  IdentitiesOnly yes\n  StrictHostKeyChecking yes\n  UserKnownHostsFile {pins}\n"
@@ -194,27 +225,65 @@ class Bench:
         """The same as swarm makes it for its own hosts."""
         return self.config(far=far).with_suffix(".state") / "ssh" / "config"
 
-    def command(self, tool: str, names: list[str], *, far: bool, again: bool) -> tuple[list[str], dict[str, str]]:
+    def command(
+        self, tool: str, names: list[str], *, far: bool, again: bool
+    ) -> tuple[list[str], dict[str, str]]:
         """The command line and the environment of one run."""
         config = self.config(far=far)
-        variables = {"HOME": str(self.folder), "ANSIBLE_SSH_ARGS": f"-F {config} -o ControlMaster=auto -o ControlPersist=60s"}
+        variables = {
+            "HOME": str(self.folder),
+            "ANSIBLE_SSH_ARGS": f"-F {config} -o ControlMaster=auto -o ControlPersist=60s",
+        }
         if tool == "ansible-core":
             inventory = self.folder / "hosts.ini"
             inventory.write_text("\n".join(names) + "\n")
-            return [str(self.programs / "ansible-playbook"), "-i", str(inventory), "-f", "8", str(self.folder / "play.yml")], variables
+            return [
+                str(self.programs / "ansible-playbook"),
+                "-i",
+                str(inventory),
+                "-f",
+                "8",
+                str(self.folder / "play.yml"),
+            ], variables
         if tool == "pyinfra":
             known = self.world.folder / "bench.known_hosts"
             inventory = self.folder / "inventory.py"
             hosts = [
-                (name, {"ssh_config_file": str(config), "ssh_known_hosts_file": str(known), "ssh_strict_host_key_checking": "yes"})
+                (
+                    name,
+                    {
+                        "ssh_config_file": str(config),
+                        "ssh_known_hosts_file": str(known),
+                        "ssh_strict_host_key_checking": "yes",
+                    },
+                )
                 for name in names
             ]
             inventory.write_text(f"hosts = {hosts!r}\n")
-            return [str(self.programs / "pyinfra"), "-y", str(inventory), str(self.folder / "deploy.py")], variables
+            return [
+                str(self.programs / "pyinfra"),
+                "-y",
+                str(inventory),
+                str(self.folder / "deploy.py"),
+            ], variables
         if tool == "swarm":
-            return [sys.executable, str(Path(__file__).with_name("ours.py")), str(self.own_config(far=far)), *names], {}
+            return [
+                sys.executable,
+                str(Path(__file__).with_name("ours.py")),
+                str(self.own_config(far=far)),
+                *names,
+            ], {}
         # The floor: nothing but a connection to each host, all at once; again: the connections that swarm has kept.
-        own = [["ssh", "-F", str(self.own_config(far=far)), *Remote(self.own_config(far=far), name).options(), name] for name in names]
+        own = [
+            [
+                "ssh",
+                "-F",
+                str(self.own_config(far=far)),
+                *Remote(self.own_config(far=far), name).options(),
+                name,
+            ]
+            for name in names
+        ]
         calls = own if again else [["ssh", "-F", str(config), name] for name in names]
         return ["sh", "-c", "".join(f"{join(words)} true & " for words in calls) + "wait"], {}
 
@@ -226,7 +295,12 @@ class Bench:
         command, variables = self.command(tool, names, far=far, again=again)
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         done = subprocess.run(
-            self.world.inside(*command), check=False, capture_output=True, text=True, env={**ENVIRONMENT, **variables}, cwd=self.folder
+            self.world.inside(*command),
+            check=False,
+            capture_output=True,
+            text=True,
+            env={**ENVIRONMENT, **variables},
+            cwd=self.folder,
         )
         seconds, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode:
@@ -264,7 +338,9 @@ def main() -> None:
     with World() as world, tempfile.TemporaryDirectory(prefix="swarm-bench-") as folder:
         bench = Bench(world, 1 if options.quick else options.hosts, Path(folder))
         pairs = [f"{2200 + machine.number}={machine.ip}" for machine in bench.machines]
-        relaying = subprocess.Popen(world.inside(sys.executable, __file__, "--relay", *pairs), stdout=subprocess.PIPE)
+        relaying = subprocess.Popen(
+            world.inside(sys.executable, __file__, "--relay", *pairs), stdout=subprocess.PIPE
+        )
         assert relaying.stdout is not None  # noqa: S101 - a pipe, as asked for above
         relaying.stdout.readline()
         try:
@@ -293,7 +369,10 @@ class Case:
     @property
     def name(self) -> str:
         """A line of the table."""
-        words = [f"{self.count} host{'s' if self.count > 1 else ''}", "first run" if self.first else "unchanged"]
+        words = [
+            f"{self.count} host{'s' if self.count > 1 else ''}",
+            "first run" if self.first else "unchanged",
+        ]
         return ", ".join(words + ["20 ms"] * self.far + ["again"] * self.again)
 
 
@@ -303,7 +382,13 @@ def measure(bench: Bench, rounds: int, *, quick: bool) -> dict[Key, list[Took]]:
     # An "again" comes right after its like, before ansible's own connections (60 s) or ours (120 s) are given up.
     cases = [Case(1, first=True), Case(1), Case(1, again=True)]
     if not quick:
-        cases += [Case(1, far=True), Case(1, far=True, again=True), Case(many, first=True), Case(many), Case(many, again=True)]
+        cases += [
+            Case(1, far=True),
+            Case(1, far=True, again=True),
+            Case(many, first=True),
+            Case(many),
+            Case(many, again=True),
+        ]
         cases += [Case(many, far=True), Case(many, far=True, again=True)]
     times: dict[Key, list[Took]] = {}
     for number in range(rounds):
@@ -318,7 +403,11 @@ def measure(bench: Bench, rounds: int, *, quick: bool) -> dict[Key, list[Took]]:
                 times.setdefault((tool, case.name), []).append(took)
                 if tool != "ssh true":
                     states[tool] = bench.each(STATE, case.count)
-                print(f"round {number + 1}: {case.name}: {tool}: {took.seconds:.2f} s", file=sys.stderr, flush=True)
+                print(
+                    f"round {number + 1}: {case.name}: {tool}: {took.seconds:.2f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
             compare(states)
     return times
 
@@ -338,12 +427,20 @@ def report(bench: Bench, times: dict[Key, list[Took]]) -> None:
     cpu = {key: statistics.median(took.cpu for took in values) for key, values in times.items()}
     print(f"{'':32}" + "".join(f"{tool:>14}" for tool in TOOLS))
     for case in cases:
-        print(f"{case:32}" + "".join(f"{median[tool, case]:12.2f} s" if (tool, case) in median else f"{'–':>14}" for tool in TOOLS))
+        print(
+            f"{case:32}"
+            + "".join(
+                f"{median[tool, case]:12.2f} s" if (tool, case) in median else f"{'–':>14}" for tool in TOOLS
+            )
+        )
     print("\nswarm's part of the others' time:")
     for case in cases:
         ratios = [median["swarm", case] / median[tool, case] for tool in TOOLS[:2]]
         goals = GOALS.get(case.removesuffix(", again"), (None, None))
-        parts = [f"{ratio:.3f} × {tool}{verdict(ratio, goal)}" for ratio, tool, goal in zip(ratios, TOOLS, goals, strict=False)]
+        parts = [
+            f"{ratio:.3f} × {tool}{verdict(ratio, goal)}"
+            for ratio, tool, goal in zip(ratios, TOOLS, goals, strict=False)
+        ]
         print(f"{case:32}{', '.join(parts)}")
     many = len(bench.machines)
     for suffix in ("", ", again", ", 20 ms", ", 20 ms, again"):
@@ -352,7 +449,9 @@ def report(bench: Bench, times: dict[Key, list[Took]]) -> None:
             ratio, floor = (median[tool, case] / median[tool, one] for tool in ("swarm", "ssh true"))
             own = cpu["swarm", case] / cpu["swarm", one]
             bare = f"ssh true alone: {floor:.2f} ×"
-            print(f"{case}: {ratio:.2f} × one host{verdict(ratio, 1.5)}; {bare}; CPU of swarm itself, without the targets': {own:.2f} ×")
+            print(
+                f"{case}: {ratio:.2f} × one host{verdict(ratio, 1.5)}; {bare}; CPU of swarm itself, without the targets': {own:.2f} ×"
+            )
 
 
 GOALS = {"1 host, unchanged": (0.07, 0.2), "1 host, unchanged, 20 ms": (0.035, 0.15)}

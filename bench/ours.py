@@ -11,22 +11,23 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from swarm.process import begin, leave
+from swarm.front.process import begin, leave
 
 begin()
 
-from swarm.remote import Remote  # noqa: E402 - begin() makes this one quicker
+from swarm.ssh.remote import Remote  # noqa: E402 - begin() makes this one quicker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from swarm.guest.probe import Step
+    from swarm.guest.engine.probe import Step
 
 __all__ = ["COMMANDS", "FILES", "LINES", "OWNER", "SYSCTLS", "converge_all", "our_steps"]
 
 SYSCTLS = {"net.ipv4.ip_default_ttl": "65", "net.ipv4.tcp_fin_timeout": "59"}
 FILES = {
-    f"/etc/bench/{name}.conf": f"# {name} of {{{{ owner }}}}\n" + "".join(f"key{i} = {name} {i}\n" for i in range(40))
+    f"/etc/bench/{name}.conf": f"# {name} of {{{{ owner }}}}\n"
+    + "".join(f"key{i} = {name} {i}\n" for i in range(40))
     for name in ("one", "two", "three", "four")
 }
 LINES = {"/etc/bench.list": ("colour = blue", r"^colour\b"), "/etc/bench.other": ("size = 3", r"^size\b")}
@@ -38,11 +39,14 @@ def our_steps() -> list[Step]:
     """The twelve steps as swarm states them."""
     from jinja2 import Environment, StrictUndefined
 
-    from swarm.guest import steps
+    from swarm.guest.kinds import basic as steps
 
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701 - not HTML
     return [
-        *(steps.file(path, environment.from_string(text).render(owner=OWNER)) for path, text in FILES.items()),
+        *(
+            steps.file(path, environment.from_string(text).render(owner=OWNER))
+            for path, text in FILES.items()
+        ),
         *(steps.line(path, line, match) for path, (line, match) in LINES.items()),
         *(steps.sysctl(key, value) for key, value in SYSCTLS.items()),
         steps.group("benchers"),
@@ -61,8 +65,8 @@ def converge_all(config: Path, names: list[str]) -> None:
 
     from swarm.console import Screen, Talk
     from swarm.errors import SwarmError
-    from swarm.guest.engine import converge
-    from swarm.guest.probe import observe
+    from swarm.guest.engine.converge import converge
+    from swarm.guest.engine.probe import observe
 
     wanted = our_steps()
     asked = [observe(remote, wanted) for remote in remotes]

@@ -58,17 +58,23 @@ def lap(contender: Contender, arena: Arena, number: int) -> Lap:
 
     def alive() -> None:
         if code := process.poll():
-            words = "\n  ".join(output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-8:])
+            words = "\n  ".join(
+                output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-8:]
+            )
             raise VerificationFailed(f"{contender.name} ended with exit code {code}:\n  {words}")
 
     with arena.alone(), output.open("wb") as log:
         start = time.monotonic()
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=arena.environment)
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=arena.environment
+        )
         try:
             expected = contender.host_key if contender.knows_key else None
             # A program that logs in by itself is taken at its word, and the word is checked afterwards: a second login at the same
             # moment would cost an emulated guest seconds that the others do not pay.
-            secure_boot = "" if contender.says_login else arena.wait_for_login(contender.address, expected, alive)
+            secure_boot = (
+                "" if contender.says_login else arena.wait_for_login(contender.address, expected, alive)
+            )
             while contender.says_login and contender.says_login not in output.read_bytes():
                 alive()
                 time.sleep(0.02)
@@ -104,10 +110,20 @@ def lists(arena: Arena) -> dict[str, list[float]]:
     plain = [str(Path(sys.executable).parent / "invoke"), "--list"]
     times: dict[str, list[float]] = {"./inv --list": [], "invoke --list, no tasks": []}
     for number in range(_LISTS + 1):
-        for name, argv, folder in (("./inv --list", [str(ROOT / "inv"), "--list"], ROOT), ("invoke --list, no tasks", plain, empty)):
+        for name, argv, folder in (
+            ("./inv --list", [str(ROOT / "inv"), "--list"], ROOT),
+            ("invoke --list, no tasks", plain, empty),
+        ):
             start = time.monotonic()
             # Invoke with no tasks ends with an error, as it should; what counts is how long it takes to say so.
-            subprocess.run(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+            subprocess.run(
+                argv,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=False,
+            )
             if number:  # the first warms up
                 times[name].append(time.monotonic() - start)
     return times
@@ -116,14 +132,30 @@ def lists(arena: Arena) -> dict[str, list[float]]:
 def main() -> int:
     """Measure what the command line asks for, and print it. Return 0 if nothing broke, whoever won."""
     parser = argparse.ArgumentParser(prog="./inv bench --", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds; in each, every contender makes one VM (default: 3)")
-    parser.add_argument("--only", action="append", choices=[*CONTENDERS, LIST], help="measure only this; may be given several times")
-    parser.add_argument("--json", action="store_true", help="write everything that was measured to stdout, as JSON")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=3,
+        metavar="N",
+        help="rounds; in each, every contender makes one VM (default: 3)",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=[*CONTENDERS, LIST],
+        help="measure only this; may be given several times",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="write everything that was measured to stdout, as JSON"
+    )
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
     talk, code = Talk(screen()), 0
-    result: dict[str, Any] = {"machine": {"cpus": os.cpu_count(), "load at start": os.getloadavg()[0]}, "laps": []}
+    result: dict[str, Any] = {
+        "machine": {"cpus": os.cpu_count(), "load at start": os.getloadavg()[0]},
+        "laps": [],
+    }
     try:
         measure(result, options.only or [*CONTENDERS, LIST], options.rounds, talk)
     except SwarmError as error:
@@ -143,7 +175,9 @@ def main() -> int:
 def measure(result: dict[str, Any], chosen: Sequence[str], rounds: int, talk: Talk) -> None:
     """Put everything that is measured into `result`, as plain data, as soon as it is known. Times are in seconds."""
     arena = Arena(talk)
-    kinds = {kind.name: kind for kind in (_contenders.Ours, _contenders.VirtInstall, _contenders.VirtLightning)}
+    kinds = {
+        kind.name: kind for kind in (_contenders.Ours, _contenders.VirtInstall, _contenders.VirtLightning)
+    }
     contenders: list[Any] = [kind(arena) for name, kind in kinds.items() if name in chosen]
     try:
         if contenders:
@@ -188,9 +222,13 @@ def show(result: dict[str, Any], talk: Talk) -> None:
         print(f"second, unchanged run: {middle:.2f} s{_verdict(middle, _AGAIN_GOAL, ' s')}")
     for name, times in result.get("list", {}).items():
         middle = statistics.median(times)
-        print(f"{name}: {middle:.3f} s{_verdict(middle, _LIST_GOAL, ' s') if name.startswith('./inv') else ''}")
+        print(
+            f"{name}: {middle:.3f} s{_verdict(middle, _LIST_GOAL, ' s') if name.startswith('./inv') else ''}"
+        )
     machine = result["machine"]
-    print(f"{machine['cpus']} CPUs; load {machine['load at start']:.1f} before, {machine['load at end']:.1f} after")
+    print(
+        f"{machine['cpus']} CPUs; load {machine['load at start']:.1f} before, {machine['load at end']:.1f} after"
+    )
 
 
 def _show_laps(result: dict[str, Any], talk: Talk) -> None:

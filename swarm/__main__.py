@@ -10,15 +10,15 @@ if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - pathlib costs 10 ms
 
-from swarm.process import begin
+from swarm.front.process import begin
 
 begin()
 
 if sys.argv[1:2] in (["install"], ["customize"]):
-    from swarm import early
+    from swarm.ssh import early
 
     early.connect(sys.argv[2:])
 
-from swarm.cli import main  # noqa: E402 - begin() makes this one quicker
+from swarm.front.program import main  # noqa: E402 - begin() makes this one quicker
 
 main()

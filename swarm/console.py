@@ -12,10 +12,11 @@ import json
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from threading import RLock
 from typing import TYPE_CHECKING, Any
+
+from swarm.text import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,25 +24,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-__all__ = ["Deadline", "Meter", "Screen", "Talk", "amount", "escape", "screen", "seconds"]
+__all__ = ["Meter", "Screen", "Talk", "escape", "screen"]
 
 
 _WIDEST = 10_000  # columns
-
-
-def seconds(value: float) -> str:
-    """Return a duration given in seconds as people read it: '0.4 s', '12 s', '2 min 05 s'."""
-    if value < 9.95:  # noqa: PLR2004 - below ten seconds the tenths are of interest; from here on they round to ten
-        return f"{value:.1f} s"
-    whole = round(value)
-    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"  # noqa: PLR2004 - seconds of a minute
-
-
-def amount(count: int) -> str:
-    """Return a number of bytes as people read it: '824.1 MB'."""
-    from rich.filesize import decimal
-
-    return decimal(count)
 
 
 def escape(text: str) -> str:
@@ -49,34 +35,6 @@ def escape(text: str) -> str:
     from rich import markup
 
     return markup.escape(text)
-
-
-@dataclass(frozen=True)
-class Deadline:
-    """One point in time that a whole piece of work must meet, however many waits it has. Given in seconds from now."""
-
-    limit: float
-    start: float = field(default_factory=time.monotonic)
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self.start
-
-    @property
-    def remaining(self) -> float:
-        """Seconds left, never below zero."""
-        return max(0.0, self.limit - self.elapsed)
-
-    @property
-    def expired(self) -> bool:
-        """Whether no time is left."""
-        return self.remaining <= 0
-
-    def pause(self, interval: float) -> bool:
-        """Sleep for `interval` seconds or what is left, whichever is shorter. Return whether time is left after it."""
-        time.sleep(min(interval, self.remaining))
-        return not self.expired
 
 
 class Meter:
@@ -123,7 +81,15 @@ class Screen:
 
     @cached_property
     def _progress(self) -> Progress:
-        from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TransferSpeedColumn,
+        )
         from rich.table import Table
 
         class Sized(TextColumn):
@@ -131,7 +97,11 @@ class Screen:
 
             def __init__(self) -> None:
                 super().__init__("")
-                self.columns = (BarColumn(bar_width=24), DownloadColumn(binary_units=True), TransferSpeedColumn())
+                self.columns = (
+                    BarColumn(bar_width=24),
+                    DownloadColumn(binary_units=True),
+                    TransferSpeedColumn(),
+                )
 
             def render(self, task: Any) -> Any:  # noqa: ANN401 - rich's own types
                 if not task.fields.get("sized"):
@@ -173,7 +143,10 @@ class Screen:
     def error(self, error: Exception, prefix: str = "") -> None:
         """Show a failure: its sentence and its hint."""
         message, hint = getattr(error, "message", str(error)), getattr(error, "hint", None)
-        self.line(f"{prefix}[red bold]error:[/] {escape(message)}" + (f"\n{prefix}  [yellow]hint:[/] {escape(hint)}" if hint else ""))
+        self.line(
+            f"{prefix}[red bold]error:[/] {escape(message)}"
+            + (f"\n{prefix}  [yellow]hint:[/] {escape(hint)}" if hint else "")
+        )
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Write a table to stdout; cells are plain text."""
@@ -227,7 +200,9 @@ class Talk:
                 task = progress.add_task(self.prefix + escape(text), total=None, note="", sized=False)
 
                 def update(**fields: Any) -> None:
-                    shown: dict[str, Any] = {key: escape(value) if key == "note" else value for key, value in fields.items()}
+                    shown: dict[str, Any] = {
+                        key: escape(value) if key == "note" else value for key, value in fields.items()
+                    }
                     progress.update(task, **shown)
 
                 try:

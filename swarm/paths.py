@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["ROOT", "cache_dir", "hosts_dir", "private_dir", "state_dir"]
+__all__ = ["ROOT", "cache_dir", "hosts_dir", "state_dir"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,10 +30,3 @@ def cache_dir() -> Path:
     given = os.environ.get("SWARM_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(given) if given else Path(base) / "swarm"
-
-
-def private_dir(path: Path) -> Path:
-    """Make a folder (and its parents) that only its owner can enter, and return it."""
-    path.mkdir(parents=True, exist_ok=True)
-    path.chmod(0o700)
-    return path

@@ -35,7 +35,9 @@ class Change:
 
     def line(self) -> str:
         """Return the change as one line for people."""
-        arrow = f"{self.before} → {self.after}" if self.before and self.after else self.after or self.before or ""
+        arrow = (
+            f"{self.before} → {self.after}" if self.before and self.after else self.after or self.before or ""
+        )
         text = f"{SIGNS[self.action]} {self.subject}" + (f": {arrow}" if arrow else "")
         text += f" ({self.note})" if self.note else ""
         return text if self.certain else f"{text} (maybe)"

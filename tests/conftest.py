@@ -52,7 +52,11 @@ class Dirs:
     def make(cls, base: Path, patch: pytest.MonkeyPatch) -> Dirs:
         """Make the folders, empty, below `base`, and let swarm use them."""
         dirs = cls(base / "hosts", base / "state", base / "cache")
-        for name, path in (("SWARM_HOSTS", dirs.hosts), ("SWARM_STATE", dirs.state), ("SWARM_CACHE", dirs.cache)):
+        for name, path in (
+            ("SWARM_HOSTS", dirs.hosts),
+            ("SWARM_STATE", dirs.state),
+            ("SWARM_CACHE", dirs.cache),
+        ):
             path.mkdir(parents=True)
             patch.setenv(name, str(path))
         return dirs
@@ -86,9 +90,7 @@ def small_project() -> Callable[[Path, str], list[str]]:
     """Give a function that makes a project with swarm's command line and the given tasks.py, and returns the command for it."""
 
     def make(folder: Path, tasks: str) -> list[str]:
-        (folder / "swarm").mkdir()
-        for name in ("__init__", "__main__", "cli", "completion", "console", "errors", "paths", "process"):
-            shutil.copy2(ROOT / "swarm" / f"{name}.py", folder / "swarm")
+        shutil.copytree(ROOT / "swarm", folder / "swarm", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(ROOT / "completion", folder / "completion")
         shutil.copy2(ROOT / "pyproject.toml", folder)
         (folder / "tasks.py").write_text(tasks, encoding="utf-8")

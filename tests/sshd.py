@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from swarm import ssh
+from swarm.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,10 +60,16 @@ def _unpacked() -> Path | None:
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir()
             fetched = subprocess.run(
-                ["apt-get", "download", "openssh-server", "libwrap0"], cwd=fresh, check=False, capture_output=True, text=True
+                ["apt-get", "download", "openssh-server", "libwrap0"],
+                cwd=fresh,
+                check=False,
+                capture_output=True,
+                text=True,
             )
             if fetched.returncode:
-                pytest.skip(f"this machine has no sshd, and its package cannot be fetched: {fetched.stderr.strip()[-200:]}")
+                pytest.skip(
+                    f"this machine has no sshd, and its package cannot be fetched: {fetched.stderr.strip()[-200:]}"
+                )
             for package in fresh.glob("*.deb"):
                 subprocess.run(["dpkg-deb", "-x", package.name, "."], cwd=fresh, check=True)
             fresh.rename(place)
@@ -72,7 +79,7 @@ def _unpacked() -> Path | None:
 def login_key(path: Path) -> str:
     """Write a new private key, readable by its owner alone, and return the public one."""
     private, public = ssh.keypair("test")
-    ssh.write_atomically(path, private, 0o600)
+    write_atomically(path, private, 0o600)
     return public
 
 
@@ -82,7 +89,9 @@ class Sshd:
     `within` is the process in whose network it listens, if that is another one than ours.
     """
 
-    def __init__(self, folder: Path, authorized: Sequence[str], host_key: str | None = None, within: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, authorized: Sequence[str], host_key: str | None = None, within: int | None = None
+    ) -> None:
         self.folder = folder
         self.private, self.public = ssh.keypair("host") if host_key is None else (host_key, "")
         self.run = folder / "run"
@@ -104,7 +113,9 @@ class Sshd:
             assert time.monotonic() < limit, f"{words!r} is not in sshd's log:\n{self.log()[-3000:]}"
             time.sleep(0.01)
 
-    def target(self, known_hosts: Path, identity: Path | None, name: str = "zap", port: int | None = None) -> ssh.Target:
+    def target(
+        self, known_hosts: Path, identity: Path | None, name: str = "zap", port: int | None = None
+    ) -> ssh.Target:
         """Return how swarm reaches it, with its key pinned if it is not pinned yet."""
         if not known_hosts.exists():
             ssh.pin(known_hosts, [name], self.public)
@@ -116,10 +127,28 @@ class Sshd:
             self.port = free.getsockname()[1]
         unpacked = _unpacked()
         self._write("config", self._config(unpacked), 0o600)
-        program = [str((unpacked or Path("/")) / "usr/sbin/sshd"), "-D", "-f", str(self.folder / "config"), "-E", str(self.folder / "log")]
+        program = [
+            str((unpacked or Path("/")) / "usr/sbin/sshd"),
+            "-D",
+            "-f",
+            str(self.folder / "config"),
+            "-E",
+            str(self.folder / "log"),
+        ]
         if os.geteuid() == 0:
             self._accounts()
-            wrap = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _INSIDE, "sh", str(self.folder), str(unpacked or "")]
+            wrap = [
+                "unshare",
+                "--mount",
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                _INSIDE,
+                "sh",
+                str(self.folder),
+                str(unpacked or ""),
+            ]
             enter = ["nsenter", f"--net=/proc/{self.within}/ns/net"] if self.within else []
             program = [*enter, *wrap, *program]
         libraries = f"{unpacked}/lib/x86_64-linux-gnu:{unpacked}/usr/lib/x86_64-linux-gnu"
@@ -153,7 +182,9 @@ class Sshd:
             "PidFile none",
             "MaxStartups 200",
             "LogLevel DEBUG1",
-            *(["PerSourcePenalties no"] if newer else []),  # OpenSSH 9.8: refused logins would shut the tests out
+            *(
+                ["PerSourcePenalties no"] if newer else []
+            ),  # OpenSSH 9.8: refused logins would shut the tests out
         ]
         return "\n".join(lines) + "\n"
 

@@ -14,7 +14,8 @@ from urllib.parse import quote
 from swarm.embedded import gate
 from swarm.embedded.host import NO_WAY_OUT
 from swarm.errors import HypervisorError, Unfit
-from swarm.paths import ROOT, private_dir, state_dir
+from swarm.files import private_dir
+from swarm.paths import ROOT, state_dir
 
 if TYPE_CHECKING:
     import socket
@@ -69,7 +70,10 @@ class Embedded:
         if self.running:
             return False
         if len(os.fsencode(self._socket)) > _SOCKET_PATH_LIMIT:
-            raise Unfit(f"the path {self._socket} is too long for a Unix socket", "set SWARM_STATE to a folder with a shorter path")
+            raise Unfit(
+                f"the path {self._socket} is too long for a Unix socket",
+                "set SWARM_STATE to a folder with a shorter path",
+            )
         private_dir(self.state.parent)
         argv = [
             sys.executable,
@@ -103,7 +107,9 @@ class Embedded:
                     fcntl.flock(alive, fcntl.LOCK_SH | fcntl.LOCK_NB)
                     return True
                 if time.monotonic() > limit:
-                    raise HypervisorError("the embedded hypervisor does not stop", f"{self.state}/host.log may say why")
+                    raise HypervisorError(
+                        "the embedded hypervisor does not stop", f"{self.state}/host.log may say why"
+                    )
                 time.sleep(0.01)
 
     def use(self) -> IO[str]:

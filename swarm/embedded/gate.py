@@ -66,7 +66,9 @@ def _answer(client: socket.socket, stop: Callable[[], None]) -> None:
                     inner.setblocking(True)  # noqa: FBT003 - the standard library's signature
                     socket.send_fds(client, [b'{"ok": true}'], [inner.fileno()])
             except OSError as error:
-                client.sendall(json.dumps({"errno": error.errno, "error": error.strerror or "timed out"}).encode())
+                client.sendall(
+                    json.dumps({"errno": error.errno, "error": error.strerror or "timed out"}).encode()
+                )
 
 
 def ask(path: Path | str, request: dict[str, Any], limit: float = _PATIENCE) -> list[int]:
@@ -96,7 +98,9 @@ def connect(path: Path | str, host: str, port: int, limit: float) -> socket.sock
     """Return a TCP connection to `host`:`port` inside, made within `limit` seconds. Raise Closed or OSError."""
     (descriptor,) = ask(path, {"connect": [host, port, limit]}, limit + _PATIENCE)
     made = socket.socket(fileno=descriptor)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # paramiko sets none, and stalls 40 ms at a time without
+    made.setsockopt(
+        socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+    )  # paramiko sets none, and stalls 40 ms at a time without
     return made
 
 

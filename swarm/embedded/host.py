@@ -141,7 +141,21 @@ def _hide_kvm(state: Path) -> None:
     new = state / "dev"
     new.mkdir(exist_ok=True)
     run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(new))
-    names = ("null", "zero", "full", "random", "urandom", "tty", "net", "ptmx", "fd", "stdin", "stdout", "stderr", "vhost-net")
+    names = (
+        "null",
+        "zero",
+        "full",
+        "random",
+        "urandom",
+        "tty",
+        "net",
+        "ptmx",
+        "fd",
+        "stdin",
+        "stdout",
+        "stderr",
+        "vhost-net",
+    )
     run("cp", "-a", *(f"/dev/{name}" for name in names if os.path.lexists(f"/dev/{name}")), str(new))
     for name in ("pts", "shm"):
         (new / name).mkdir()
@@ -169,7 +183,17 @@ def init(state: Path, uid: int, gid: int) -> int:
     (state / "resolv.guests").write_text(f"nameserver {RESOLVER}\n", encoding="utf-8")
     run("mount", "--bind", str(state / "resolv.guests"), os.path.realpath(used))
     nsenter = shutil.which("nsenter") or "/usr/bin/nsenter"
-    argv = [nsenter, f"--net={NETWORK}", sys.executable, "-I", __file__, "serve", str(state), str(uid), str(gid)]
+    argv = [
+        nsenter,
+        f"--net={NETWORK}",
+        sys.executable,
+        "-I",
+        __file__,
+        "serve",
+        str(state),
+        str(uid),
+        str(gid),
+    ]
     os.execv(nsenter, argv)  # noqa: S606 - no shell is what is wanted: each argument stays what it is
 
 
@@ -186,7 +210,17 @@ def _way_out(state: Path) -> int | None:
     # pasta reads the machine's resolv.conf, over which ours is mounted here.
     # As "nobody" it could not enter a network namespace that root made; it drops every other right by itself.
     there = 'mount --bind "$1" "$2"; shift 2; exec "$@"'
-    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", there, "sh", str(state / "resolv.machine")]
+    argv = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-ec",
+        there,
+        "sh",
+        str(state / "resolv.machine"),
+    ]
     argv += [os.path.realpath("/etc/resolv.conf"), "nsenter", f"--net={MACHINE}"]
     argv += [
         pasta,
@@ -211,7 +245,9 @@ def _way_out(state: Path) -> int | None:
     argv += ["--no-map-gw", "--dns-forward", RESOLVER]
     argv += ["--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none"]
     with (state / "pasta.log").open("wb") as log:
-        failed = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode
+        failed = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+        ).returncode
     if failed:
         (state / NO_WAY_OUT).write_bytes((state / "pasta.log").read_bytes() or b"pasta gave no reason\n")
         return None
@@ -230,7 +266,8 @@ def serve(state: Path, uid: int, gid: int) -> int:
     # it would be delivered here, and our own stack would reset the guest's connection.
     run("iptables", "-A", "INPUT", "-i", UPLINK, "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP")
     daemon = subprocess.Popen(
-        [shutil.which("libvirtd") or "/usr/sbin/libvirtd", "-p", "/run/libvirt/libvirtd.pid"], stdin=subprocess.DEVNULL
+        [shutil.which("libvirtd") or "/usr/sbin/libvirtd", "-p", "/run/libvirt/libvirtd.pid"],
+        stdin=subprocess.DEVNULL,
     )
     listening = Path("/run/libvirt/libvirt-sock")
     while not listening.exists():
@@ -291,7 +328,9 @@ def _launch(state: Path, uid: int, gid: int, alive: int, limit: float) -> int:
     with (state / "host.log").open("wb") as log:
         argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
         argv += [sys.executable, "-I", __file__, "init", str(state), str(uid), str(gid)]
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=[alive])
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=[alive]
+        )
     while time.monotonic() < limit and process.poll() is None:
         with contextlib.suppress(gate.Closed):
             gate.ask(state / "run/gate.sock", {"ping": True})

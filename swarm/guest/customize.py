@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from swarm.errors import Refused
-from swarm.guest.engine import converge
-from swarm.guest.packages import packages
-from swarm.guest.probe import Step
-from swarm.guest.services import linger, mount
-from swarm.guest.steps import command, file, sysctl
+from swarm.guest.engine.converge import converge
+from swarm.guest.engine.probe import Step
+from swarm.guest.kinds.basic import command, file, sysctl
+from swarm.guest.kinds.packages import packages
+from swarm.guest.kinds.services import linger, mount
 from swarm.inventory.inside import CommandItem, FileItem, PackageItem, SysctlItem
 from swarm.paths import ROOT
-from swarm.remote import Remote, quote
+from swarm.ssh.remote import Remote
+from swarm.text import quote
 
 if TYPE_CHECKING:
-    from swarm.console import Deadline, Talk
+    from swarm.console import Talk
+    from swarm.deadline import Deadline
     from swarm.inventory.inside import Customize, Share
     from swarm.plan import Plan
 
@@ -47,7 +49,9 @@ def steps(settings: Customize, share: Share | None, user: str) -> list[Step]:
         f"user {user}",
         f'if recall "$users_table" {quote(f"{user}:")}; then echo there; else echo absent; fi',
         "there",
-        refuse=lambda fact: f"the guest has no user {user} yet; run `inv install` first" if fact == "absent" else None,
+        refuse=lambda fact: (
+            f"the guest has no user {user} yet; run `inv install` first" if fact == "absent" else None
+        ),
         known={"users": (user,)},
     )
     found = [
@@ -64,14 +68,29 @@ def steps(settings: Customize, share: Share | None, user: str) -> list[Step]:
     before = (found[-1].subject,) if names else ()
     for item in settings.customize:
         if isinstance(item, FileItem):
-            found.append(file(item.file, _content(item), mode=item.mode, owner=item.owner, group=item.group, after=before))
+            found.append(
+                file(
+                    item.file,
+                    _content(item),
+                    mode=item.mode,
+                    owner=item.owner,
+                    group=item.group,
+                    after=before,
+                )
+            )
         elif isinstance(item, SysctlItem):
             found.append(sysctl(item.sysctl, str(item.value)))
-    before = tuple(step.subject for step in found if step.subject.startswith(("packages", "file ", "sysctl ")))
+    before = tuple(
+        step.subject for step in found if step.subject.startswith(("packages", "file ", "sysctl "))
+    )
     for item in settings.customize:
         if isinstance(item, CommandItem):
             guard = item.unless if item.unless is not None else f"test -e {quote(item.creates or '')}"
-            found.append(command(_first_line(item.command), item.command, unless=guard, after=before, as_name=item.user))
+            found.append(
+                command(
+                    _first_line(item.command), item.command, unless=guard, after=before, as_name=item.user
+                )
+            )
             before = (found[-1].subject,)
     return found
 
@@ -97,7 +116,9 @@ def _content(item: FileItem) -> str:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"customize: {item.file}: its source {path} can't be read: {getattr(error, 'strerror', 'not UTF-8 text')}") from None
+        raise Refused(
+            f"customize: {item.file}: its source {path} can't be read: {getattr(error, 'strerror', 'not UTF-8 text')}"
+        ) from None
     if "\0" in text:
         raise Refused(f"customize: {item.file}: its source {path} is not a text file")
     return text

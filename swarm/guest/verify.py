@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 from swarm.errors import CommandFailed
 from swarm.paths import ROOT
-from swarm.remote import Remote
+from swarm.ssh.remote import Remote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,9 @@ class Promise:
         return SIGNS[self.result], self.text, self.detail
 
 
-def verify(config: Path, alias: str, expected: Expected, talk: Talk, *, junit: Path | None = None) -> list[Promise]:
+def verify(
+    config: Path, alias: str, expected: Expected, talk: Talk, *, junit: Path | None = None
+) -> list[Promise]:
     """Test every promise on the host that `ssh -F config alias` reaches, and return each with its result; a broken one is no error.
 
     With `junit`, also write the report in JUnit's XML. Raise Unreachable if the host does not answer, CommandFailed if the suite
@@ -69,11 +71,24 @@ def verify(config: Path, alias: str, expected: Expected, talk: Talk, *, junit: P
     # Who logs in? This also says clearly, before the suite starts, if nobody can.
     remote = Remote(config, alias, root=False)
     root = remote.check("id -u", "looking up who we are").strip() == "0"
-    with tempfile.TemporaryDirectory(prefix="swarm-verify-") as folder, talk.step("verify", silent=True) as meter:
+    with (
+        tempfile.TemporaryDirectory(prefix="swarm-verify-") as folder,
+        talk.step("verify", silent=True) as meter,
+    ):
         expect, report, own = (Path(folder) / name for name in ("expect.json", "report.xml", "ssh_config"))
         expect.write_text(json.dumps(asdict(expected)), encoding="utf-8")
-        own.write_text(remote.own_config(), encoding="utf-8")  # testinfra has an option for ssh's options, but forgets them
-        command = [sys.executable, "-m", "pytest", str(ROOT / "tests" / "guest"), f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml")]
+        own.write_text(
+            remote.own_config(), encoding="utf-8"
+        )  # testinfra has an option for ssh's options, but forgets them
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            str(ROOT / "tests" / "guest"),
+            f"--rootdir={ROOT}",
+            "-c",
+            str(ROOT / "pyproject.toml"),
+        ]
         command += [
             f"--hosts=ssh://{alias}",
             f"--ssh-config={own}",
@@ -91,13 +106,18 @@ def verify(config: Path, alias: str, expected: Expected, talk: Talk, *, junit: P
             "-v",
         ]
         lines = []
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        with subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
             assert process.stdout is not None  # noqa: S101 - a pipe, as asked for above
             for line in process.stdout:
                 lines.append(line.rstrip())
                 meter.note(line.strip()[:100])
         if process.returncode > 1 or not report.is_file():  # 1: some test failed; more: pytest itself did
-            raise CommandFailed(f"{alias}: the suite could not run (pytest's exit code {process.returncode})", "\n".join(lines[-8:]))
+            raise CommandFailed(
+                f"{alias}: the suite could not run (pytest's exit code {process.returncode})",
+                "\n".join(lines[-8:]),
+            )
         if junit:
             junit.write_bytes(report.read_bytes())
         return read_report(report.read_text(encoding="utf-8"))
@@ -106,7 +126,11 @@ def verify(config: Path, alias: str, expected: Expected, talk: Talk, *, junit: P
 def count(promises: Sequence[Promise]) -> str:
     """Return in a few words how many promises are kept, broken and skipped."""
     numbers = Counter(promise.result for promise in promises)
-    parts = [f"{numbers[result]} {result}" for result in ("kept", "broken", "skipped") if numbers[result] or result == "kept"]
+    parts = [
+        f"{numbers[result]} {result}"
+        for result in ("kept", "broken", "skipped")
+        if numbers[result] or result == "kept"
+    ]
     return f"{len(promises)} promises: {', '.join(parts)}"
 
 
@@ -121,7 +145,9 @@ def _promise(case: ET.Element) -> Promise:
     for tag, result in (("failure", "broken"), ("error", "broken"), ("skipped", "skipped")):
         found = case.find(tag)
         if found is not None:
-            return Promise(text, "broken" if result == "broken" else "skipped", _detail(found.get("message", "")))
+            return Promise(
+                text, "broken" if result == "broken" else "skipped", _detail(found.get("message", ""))
+            )
     return Promise(text, "kept", "")
 
 

@@ -92,7 +92,11 @@ _REMEDIES = (
         "the hypervisor's SSH host key is not known, or another one",
         "log in once by hand with ssh, check the key, and try again",
     ),
-    (r"Could not resolve hostname (?P<what>\S+?):", "there is no machine called {what}", "check hypervisor.uri in the host file"),
+    (
+        r"Could not resolve hostname (?P<what>\S+?):",
+        "there is no machine called {what}",
+        "check hypervisor.uri in the host file",
+    ),
 )
 
 
@@ -115,9 +119,12 @@ def translated(doing: str) -> Iterator[None]:
         text = str(error.get_error_message() or error)
         for pattern, meaning, hint in _REMEDIES:
             if match := re.search(pattern, text, re.IGNORECASE | re.DOTALL):
-                raise HypervisorError(f"{doing} failed: {meaning.format(**match.groupdict())}", hint) from error
+                raise HypervisorError(
+                    f"{doing} failed: {meaning.format(**match.groupdict())}", hint
+                ) from error
         raise HypervisorError(
-            f"{doing} failed: {' '.join(text.split())}", "this is libvirt's own message; `./inv doctor` may know more"
+            f"{doing} failed: {' '.join(text.split())}",
+            "this is libvirt's own message; `./inv doctor` may know more",
         ) from error
 
 

@@ -69,8 +69,16 @@ class Domain:
     @property
     def state(self) -> str:
         """One word: running, paused, shutting-down, crashed, suspended or stopped."""
-        words = {libvirt.VIR_DOMAIN_RUNNING: "running", libvirt.VIR_DOMAIN_PAUSED: "paused", libvirt.VIR_DOMAIN_SHUTDOWN: "shutting-down"}
-        words |= {libvirt.VIR_DOMAIN_CRASHED: "crashed", libvirt.VIR_DOMAIN_PMSUSPENDED: "suspended", libvirt.VIR_DOMAIN_BLOCKED: "running"}
+        words = {
+            libvirt.VIR_DOMAIN_RUNNING: "running",
+            libvirt.VIR_DOMAIN_PAUSED: "paused",
+            libvirt.VIR_DOMAIN_SHUTDOWN: "shutting-down",
+        }
+        words |= {
+            libvirt.VIR_DOMAIN_CRASHED: "crashed",
+            libvirt.VIR_DOMAIN_PMSUSPENDED: "suspended",
+            libvirt.VIR_DOMAIN_BLOCKED: "running",
+        }
         return words.get(self._raw.state()[0], "stopped")
 
     @property
@@ -123,7 +131,10 @@ class Domain:
             if time.monotonic() >= end:
                 return False
             if time.monotonic() >= again:
-                for flag in (libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT, libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN):
+                for flag in (
+                    libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT,
+                    libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN,
+                ):
                     with contextlib.suppress(libvirt.libvirtError):
                         self._raw.shutdownFlags(flag)
                         break
@@ -145,7 +156,9 @@ class Domain:
         """Remove the definition with all that belongs to it: NVRAM, TPM state, saved memory, snapshot and checkpoint metadata."""
         flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
         flags |= libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-        flags |= getattr(libvirt, "VIR_DOMAIN_UNDEFINE_TPM", 0)  # libvirt 8.9 and newer; older ones remove it unasked
+        flags |= getattr(
+            libvirt, "VIR_DOMAIN_UNDEFINE_TPM", 0
+        )  # libvirt 8.9 and newer; older ones remove it unasked
         with translated(f"removing the VM {self.name}"):
             try:
                 self._raw.undefineFlags(flags)
@@ -222,7 +235,9 @@ class Trial:
         xml = f"<domain type='{kind}'><name>swarm-trial</name><memory unit='MiB'>16</memory>{system}</domain>"
         with cls._lock:
             try:
-                raw = connection.raw.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY)
+                raw = connection.raw.createXML(
+                    xml, libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY
+                )
                 raw.destroy()
             except libvirt.libvirtError:
                 return False

@@ -46,7 +46,11 @@ class Network:
         if not self.active:
             return []
         with translated(f"reading the leases of the network {self.name}"):
-            return [(lease["ipaddr"], lease["mac"].lower()) for lease in self._raw.DHCPLeases() if lease.get("mac")]
+            return [
+                (lease["ipaddr"], lease["mac"].lower())
+                for lease in self._raw.DHCPLeases()
+                if lease.get("mac")
+            ]
 
     def define(self, xml: str) -> None:
         """Define the network from `xml`."""
@@ -77,7 +81,11 @@ class Network:
             current = self._hosts(view).get(mac)
             if current != (ip, name):
                 # libvirt refuses both a second ADD of a MAC and a MODIFY of an unknown one.
-                command = libvirt.VIR_NETWORK_UPDATE_COMMAND_MODIFY if current else libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
+                command = (
+                    libvirt.VIR_NETWORK_UPDATE_COMMAND_MODIFY
+                    if current
+                    else libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
+                )
                 self._update(command, entry, flag)
 
     def release(self, mac: str) -> bool:
@@ -85,7 +93,11 @@ class Network:
         gone = False
         for view, flag in self._views():
             if current := self._hosts(view).get(mac):
-                self._update(libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE, f"<host mac={quoteattr(mac)} ip={quoteattr(current[0])}/>", flag)
+                self._update(
+                    libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE,
+                    f"<host mac={quoteattr(mac)} ip={quoteattr(current[0])}/>",
+                    flag,
+                )
                 gone = True
         return gone
 
@@ -96,13 +108,20 @@ class Network:
     def _views(self) -> list[tuple[int, int]]:
         """The XML views that exist, each with the flag that changes it."""
         raw = self._need()
-        views = [(libvirt.VIR_NETWORK_XML_INACTIVE, libvirt.VIR_NETWORK_UPDATE_AFFECT_CONFIG)] if raw.isPersistent() else []
+        views = (
+            [(libvirt.VIR_NETWORK_XML_INACTIVE, libvirt.VIR_NETWORK_UPDATE_AFFECT_CONFIG)]
+            if raw.isPersistent()
+            else []
+        )
         return [*views, (0, libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE)] if raw.isActive() else views
 
     def _hosts(self, view: int) -> dict[str, tuple[str, str]]:
         with translated(f"reading the network {self.name}"):
             tree = ET.fromstring(self._need().XMLDesc(view))
-        return {host.get("mac", "").lower(): (host.get("ip", ""), host.get("name", "")) for host in tree.findall(_HOSTS)}
+        return {
+            host.get("mac", "").lower(): (host.get("ip", ""), host.get("name", ""))
+            for host in tree.findall(_HOSTS)
+        }
 
     def _need(self) -> Any:  # noqa: ANN401 - libvirt's objects have no types
         if self._raw is None:

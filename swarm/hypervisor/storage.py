@@ -70,7 +70,10 @@ class Pool:
         import xml.etree.ElementTree as ET
 
         with translated(f"listing the pool {self.name}"):
-            bases = {raw.name(): ET.fromstring(raw.XMLDesc(0)).findtext("./backingStore/path") for raw in self.raw.listAllVolumes()}
+            bases = {
+                raw.name(): ET.fromstring(raw.XMLDesc(0)).findtext("./backingStore/path")
+                for raw in self.raw.listAllVolumes()
+            }
         return {name: base for name, base in bases.items() if base}
 
     def find(self, name: str) -> Volume | None:
@@ -98,7 +101,14 @@ class Pool:
         with translated(f"growing the disk {name}"):
             self._lookup(name).resize(capacity)
 
-    def upload(self, name: str, source: BinaryIO, size: int, kind: str, progress: Callable[[int], None] = lambda _: None) -> Volume:
+    def upload(
+        self,
+        name: str,
+        source: BinaryIO,
+        size: int,
+        kind: str,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> Volume:
         """Put `size` bytes of `source` into a new volume of format `kind`; a failure leaves no volume behind.
 
         `progress` is told how many bytes are through. After a kill -9 a short volume can stay: `physical` tells.
@@ -163,10 +173,18 @@ def make_pool(connection: Libvirt, folder: PurePosixPath) -> Pool:
     """Define, build and start a directory pool for `folder`, named after it."""
     with translated(f"making a storage pool for {folder}"):
         taken = {raw.name() for raw in connection.raw.listAllStoragePools()}
-        name = next(name for name in (folder.name, *(f"{folder.name}-{n}" for n in range(2, 100))) if name not in taken)
+        name = next(
+            name
+            for name in (folder.name, *(f"{folder.name}-{n}" for n in range(2, 100)))
+            if name not in taken
+        )
         # 0711: QEMU's user must get at files whose names it is told, and nobody else needs a list of them.
-        target = f"<target><path>{escape(str(folder))}</path><permissions><mode>0711</mode></permissions></target>"
-        raw = connection.raw.storagePoolDefineXML(f"<pool type='dir'><name>{escape(name)}</name>{target}</pool>")
+        target = (
+            f"<target><path>{escape(str(folder))}</path><permissions><mode>0711</mode></permissions></target>"
+        )
+        raw = connection.raw.storagePoolDefineXML(
+            f"<pool type='dir'><name>{escape(name)}</name>{target}</pool>"
+        )
         raw.build()
     pool = Pool(raw)
     pool.activate()
@@ -176,12 +194,16 @@ def make_pool(connection: Libvirt, folder: PurePosixPath) -> Pool:
 def _volume_xml(name: str, capacity: int, kind: str, backing: str = "") -> str:
     """A new volume that takes no space before something is written to it."""
     size = f"<capacity>{capacity}</capacity><allocation>0</allocation>"
-    return f"<volume><name>{escape(name)}</name>{size}<target><format type='{kind}'/></target>{backing}</volume>"
+    return (
+        f"<volume><name>{escape(name)}</name>{size}<target><format type='{kind}'/></target>{backing}</volume>"
+    )
 
 
 def _check_sent(name: str, sent: int, size: int) -> None:
     if sent != size:
-        raise HypervisorError(f"uploading {name} ended early: {sent} of {size} bytes were there to be sent", "try again")
+        raise HypervisorError(
+            f"uploading {name} ended early: {sent} of {size} bytes were there to be sent", "try again"
+        )
 
 
 def _send(stream: Any, data: bytes) -> None:  # noqa: ANN401 - libvirt's objects have no types
@@ -193,4 +215,6 @@ def _send(stream: Any, data: bytes) -> None:  # noqa: ANN401 - libvirt's objects
 def _volume(raw: Any) -> Volume:  # noqa: ANN401 - libvirt's objects have no types
     _, capacity, allocation = raw.info()
     physical = raw.infoFlags(libvirt.VIR_STORAGE_VOL_GET_PHYSICAL)[2]
-    return Volume(name=raw.name(), path=raw.path(), capacity=capacity, allocation=allocation, physical=physical)
+    return Volume(
+        name=raw.name(), path=raw.path(), capacity=capacity, allocation=allocation, physical=physical
+    )

@@ -38,7 +38,9 @@ def ensure(name: str, talk: Talk) -> Image:
         if wanted.kind == "published":
             from swarm.images import download
 
-            return adopt(download.fetch(wanted, folder() / f".{file_name}.part", talk), file_name, wanted.name)
+            return adopt(
+                download.fetch(wanted, folder() / f".{file_name}.part", talk), file_name, wanted.name
+            )
         from swarm.images import build
 
         own = recipe.this_machine()

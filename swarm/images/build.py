@@ -60,8 +60,12 @@ def build(what: Recipe, folder: Path, talk: Talk) -> Path:
     """
     _check(folder)
     target = folder / f".{what.file_name}.new"
-    argv = as_root([sys.executable, "-B", "-m", "swarm.images.builder", str(target), f"{os.geteuid()}:{os.getegid()}"])
-    if argv[0] == "sudo" and subprocess.run(["sudo", "--validate"], check=False).returncode:  # it may ask: not amid a progress display
+    argv = as_root(
+        [sys.executable, "-B", "-m", "swarm.images.builder", str(target), f"{os.geteuid()}:{os.getegid()}"]
+    )
+    if (
+        argv[0] == "sudo" and subprocess.run(["sudo", "--validate"], check=False).returncode
+    ):  # it may ask: not amid a progress display
         raise Unfit("building an image needs root, and sudo refused", _NO_ROOT)
     with talk.step(f"building image {what.name}") as meter:
         # The builder stops when its stdin ends, so it does not outlive this process.
@@ -77,13 +81,17 @@ def build(what: Recipe, folder: Path, talk: Talk) -> Path:
         if "error" in end:
             raise ImageError(end["error"], end["hint"])
         if "done" not in end:
-            raise ImageError(f"building {what.name} was broken off{end['said']}", "run the same command again")
+            raise ImageError(
+                f"building {what.name} was broken off{end['said']}", "run the same command again"
+            )
     return target
 
 
 def _check(folder: Path) -> None:
     places = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # a person's PATH often lacks the last two
-    missing = sorted({package for program, package in PROGRAMS.items() if not shutil.which(program, path=places)})
+    missing = sorted(
+        {package for program, package in PROGRAMS.items() if not shutil.which(program, path=places)}
+    )
     if missing:
         raise Unfit(f"building an image needs {', '.join(missing)}", f"apt-get install {' '.join(missing)}")
     if (free := shutil.disk_usage(folder).free) < SPACE:

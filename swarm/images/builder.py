@@ -60,7 +60,13 @@ class Builder:
         """Run a program, passing on what it says line by line. Raise ImageError with its last lines if it fails."""
         last: deque[str] = deque(maxlen=_LINES)
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        env = {**os.environ, "TMPDIR": str(self.work), "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "PATH": path}
+        env = {
+            **os.environ,
+            "TMPDIR": str(self.work),
+            "LC_ALL": "C.UTF-8",
+            "DEBIAN_FRONTEND": "noninteractive",
+            "PATH": path,
+        }
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         with subprocess.Popen(argv, **pipes, text=True, errors="replace", env=env) as process:  # type: ignore[call-overload]
             for line in process.stdout:
@@ -69,7 +75,9 @@ class Builder:
                     _send(line=text[:_WIDTH])
         if process.returncode:
             said = "".join(f"\n    {line}" for line in last)
-            raise ImageError(f"{argv[0]} failed with status {process.returncode}; it said last:{said}", _remedy(said))
+            raise ImageError(
+                f"{argv[0]} failed with status {process.returncode}; it said last:{said}", _remedy(said)
+            )
 
     def build(self, what: recipe.Recipe) -> None:
         """Make the qcow2 file in `work`."""
@@ -84,16 +92,29 @@ class Builder:
 
     def bootstrap(self, what: recipe.Recipe, apt: sources.Sources, root: Path) -> list[str]:
         """Return the command that installs the packages into the folder `root`."""
-        argv = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory", f"--include={','.join(what.packages)}"]
+        argv = [
+            "mmdebstrap",
+            "--mode=root",
+            "--variant=minbase",
+            "--format=directory",
+            f"--include={','.join(what.packages)}",
+        ]
         argv += [f"--aptopt={option}" for option in apt.build_options]
         # Only while the image is built; the guest's later packages come whole. Firmware drives hardware that a VM does not have.
-        argv += [f"--dpkgopt=path-exclude={path}/*" for path in ("/usr/share/man", "/usr/share/locale", "/usr/share/doc")]
+        argv += [
+            f"--dpkgopt=path-exclude={path}/*"
+            for path in ("/usr/share/man", "/usr/share/locale", "/usr/share/doc")
+        ]
         argv += [f"--dpkgopt=path-exclude={path}/*" for path in ("/lib/firmware", "/usr/lib/firmware")]
         argv += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
         argv += [f'--setup-hook=cp -a {shlex.quote(str(self.stage()))}/. "$1"/']
         # Updates of shim and GRUB shall also reach EFI/BOOT, from where the image boots.
         preseed = shlex.quote("grub-efi-amd64 grub2/force_efi_extra_removable boolean true")
-        argv += [f'--essential-hook=echo {preseed} | chroot "$1" debconf-set-selections', what.suite, str(root)]
+        argv += [
+            f'--essential-hook=echo {preseed} | chroot "$1" debconf-set-selections',
+            what.suite,
+            str(root),
+        ]
         for name, text in (("machine.list", apt.lines), ("machine.sources", apt.stanzas)):
             if text:
                 (self.work / name).write_text(text)
@@ -121,7 +142,9 @@ class Builder:
         for options in ("etc/apt/apt.conf.d/99mmdebstrap", "etc/dpkg/dpkg.cfg.d/99mmdebstrap"):
             (root / options).unlink(missing_ok=True)
         if apt.guest_options:
-            (root / "etc/apt/apt.conf.d/90machine").write_text("".join(f"{option};\n" for option in apt.guest_options))
+            (root / "etc/apt/apt.conf.d/90machine").write_text(
+                "".join(f"{option};\n" for option in apt.guest_options)
+            )
         # Every guest makes its own host keys (cloud-init does it) and machine id; an empty file, unlike none, spares it
         # systemd's presets at the first boot. mmdebstrap has copied this machine's name.
         for key in (root / "etc/ssh").glob("ssh_host_*"):
@@ -237,7 +260,10 @@ def _explain(error: SwarmError | OSError) -> dict[str, str | None]:
 
 
 def _remedy(said: str) -> str:
-    return next((hint for words, hint in _HINTS.items() if words in said), "the lines above tell where; often a second try helps")
+    return next(
+        (hint for words, hint in _HINTS.items() if words in said),
+        "the lines above tell where; often a second try helps",
+    )
 
 
 def _send(**report: object) -> None:

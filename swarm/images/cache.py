@@ -154,7 +154,10 @@ def _inspect(path: Path, name: str) -> int:
     """The virtual size of a qcow2 file. A backing or data file would make QEMU open other files of the hypervisor: refused."""
     with path.open("rb") as file:
         if file.read(4) != b"QFI\xfb":
-            raise ImageError(f"image {name} is not a qcow2 file", "its publisher has changed the format; please report this")
+            raise ImageError(
+                f"image {name} is not a qcow2 file",
+                "its publisher has changed the format; please report this",
+            )
     try:
         done = subprocess.run(
             ["qemu-img", "info", "-f", "qcow2", "--output=json", str(path)],
@@ -164,10 +167,17 @@ def _inspect(path: Path, name: str) -> int:
             stdin=subprocess.DEVNULL,
         )
     except FileNotFoundError:
-        raise Unfit("qemu-img is needed to check images, and is not installed", "apt-get install qemu-utils") from None
+        raise Unfit(
+            "qemu-img is needed to check images, and is not installed", "apt-get install qemu-utils"
+        ) from None
     if done.returncode:
-        raise ImageError(f"image {name} is damaged: {done.stderr.strip().splitlines()[-1]}", "run the same command again")
+        raise ImageError(
+            f"image {name} is damaged: {done.stderr.strip().splitlines()[-1]}", "run the same command again"
+        )
     about: dict[str, Any] = json.loads(done.stdout)
     if "backing-filename" in about or about.get("format-specific", {}).get("data", {}).get("data-file"):
-        raise ImageError(f"image {name} refers to another file, which swarm does not trust", "only self-contained qcow2 images can be used")
+        raise ImageError(
+            f"image {name} refers to another file, which swarm does not trust",
+            "only self-contained qcow2 images can be used",
+        )
     return int(about["virtual-size"])

@@ -60,7 +60,11 @@ def entries() -> list[Entry]:
     except SwarmError:
         return list(_PUBLISHED)
     about = f"built here from the packages of {own.distribution.capitalize()} {own.version}"
-    return [*_PUBLISHED, Entry(BUILT, "built", about), Entry(own.name, "built", f"the same as {BUILT}, by its full name")]
+    return [
+        *_PUBLISHED,
+        Entry(BUILT, "built", about),
+        Entry(own.name, "built", f"the same as {BUILT}, by its full name"),
+    ]
 
 
 def entry(name: str) -> Entry:
@@ -72,5 +76,6 @@ def entry(name: str) -> Entry:
         recipe.this_machine()  # says why not
     near = get_close_matches(name, known, n=1, cutoff=0.4)
     raise ImageError(
-        f"there is no image {name!r} in the catalogue", f"did you mean {near[0]}?" if near else f"known images: {', '.join(known)}"
+        f"there is no image {name!r} in the catalogue",
+        f"did you mean {near[0]}?" if near else f"known images: {', '.join(known)}",
     )

@@ -29,7 +29,10 @@ def expected(text: str, file_name: str, algorithm: str) -> str:
             "the publisher may have renamed the image; a newer swarm may know",
         )
     if len(found) > 1:
-        raise ImageError(f"the publisher's checksum file names {len(found)} different checksums of {file_name}", "try again later")
+        raise ImageError(
+            f"the publisher's checksum file names {len(found)} different checksums of {file_name}",
+            "try again later",
+        )
     return found.pop()
 
 

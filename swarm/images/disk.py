@@ -50,12 +50,50 @@ def assemble(root: Path, recipe: Recipe, work: Path, target: Path, run: Callable
     run(["sh", "-c", 'exec sfdisk --quiet "$1" <"$2"', "sfdisk", str(disk), str(table)])
     run(["mkfs.vfat", "-F", "32", "-n", LABEL_ESP, "-C", str(fat), str(_ESP_SIZE // 1024)])
     run(["mcopy", "-s", "-i", str(fat), str(esp / "EFI"), "::"])
-    run(["dd", f"if={fat}", f"of={disk}", "bs=1M", f"seek={_ESP_START // _MIB}", "conv=notrunc", "status=none"])
+    run(
+        [
+            "dd",
+            f"if={fat}",
+            f"of={disk}",
+            "bs=1M",
+            f"seek={_ESP_START // _MIB}",
+            "conv=notrunc",
+            "status=none",
+        ]
+    )
     blocks = (DISK_SIZE - _ROOT_START - _TAIL) // 1024
-    run(["mkfs.ext4", "-q", "-L", LABEL_ROOT, "-d", str(root), "-E", f"offset={_ROOT_START}", str(disk), f"{blocks}k"])
+    run(
+        [
+            "mkfs.ext4",
+            "-q",
+            "-L",
+            LABEL_ROOT,
+            "-d",
+            str(root),
+            "-E",
+            f"offset={_ROOT_START}",
+            str(disk),
+            f"{blocks}k",
+        ]
+    )
     # Compressed: 0.25 instead of 0.8 GB to store here and in each pool and to send to a hypervisor; it costs three seconds here
     # and nothing that could be measured when the VM boots. Unordered writes let the threads compress side by side.
-    run(["qemu-img", "convert", "-O", "qcow2", "-c", "-o", "compression_type=zstd", "-W", "-m", "8", str(disk), str(target)])
+    run(
+        [
+            "qemu-img",
+            "convert",
+            "-O",
+            "qcow2",
+            "-c",
+            "-o",
+            "compression_type=zstd",
+            "-W",
+            "-m",
+            "8",
+            str(disk),
+            str(target),
+        ]
+    )
 
 
 def _esp(root: Path, recipe: Recipe, esp: Path) -> Path:

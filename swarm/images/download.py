@@ -93,7 +93,9 @@ def fetch(entry: Entry, part: Path, talk: Talk, patience: Patience | None = None
 
 
 class _Download:
-    def __init__(self, entry: Entry, part: Path, talk: Talk, session: requests.Session, patience: Patience) -> None:
+    def __init__(
+        self, entry: Entry, part: Path, talk: Talk, session: requests.Session, patience: Patience
+    ) -> None:
         self.entry, self.part, self.talk, self.session, self.patience = entry, part, talk, session, patience
         self.claims = part.with_name(f"{part.name}.json")
         self.answered = False
@@ -131,9 +133,12 @@ class _Download:
                 size = self._size()
                 if failures >= (self.patience.tries if self.answered else self.patience.first_tries):
                     raise ImageError(
-                        f"image {self.entry.name} cannot be downloaded: {problem}", _AGAIN if self.answered else _OFFLINE
+                        f"image {self.entry.name} cannot be downloaded: {problem}",
+                        _AGAIN if self.answered else _OFFLINE,
                     ) from None
-                wait = min(self.patience.longest, max(problem.wait, self.patience.pause * 2 ** (failures - 1)))
+                wait = min(
+                    self.patience.longest, max(problem.wait, self.patience.pause * 2 ** (failures - 1))
+                )
                 meter.note(f"{problem}; trying again in {wait:.0f} s")
                 time.sleep(wait)
 
@@ -145,23 +150,34 @@ class _Download:
                 raise self._refusal(answer)
             if urlsplit(address).scheme == "https" and urlsplit(answer.url).scheme != "https":
                 raise ImageError(
-                    f"{urlsplit(address).hostname} leads to an unencrypted checksum file, which would prove nothing", "try again later"
+                    f"{urlsplit(address).hostname} leads to an unencrypted checksum file, which would prove nothing",
+                    "try again later",
                 )
             text = b""
             while (block := self._read(answer)) and len(text) < _CHECKSUMS_LIMIT:
                 text += block
-        return checksums.expected(text.decode(errors="replace"), self.entry.url.rsplit("/", 1)[1], self.entry.algorithm)
+        return checksums.expected(
+            text.decode(errors="replace"), self.entry.url.rsplit("/", 1)[1], self.entry.algorithm
+        )
 
     def _bytes(self, checksum: str, meter: Meter) -> None:
         """One connection: add to the partial file what it brings. Raise _Again if bytes are missing after it."""
         claim, size = self._claim(), self._size()
         if claim and size == claim.total:
             return
-        resume = {"Range": f"bytes={size}-", "If-Range": claim.validator} if claim and claim.validator and size else {}
+        resume = (
+            {"Range": f"bytes={size}-", "If-Range": claim.validator}
+            if claim and claim.validator and size
+            else {}
+        )
         with self._get(self.entry.url, resume) as answer:
             if claim and resume and answer.status_code == _PARTIAL:
                 start, total = _content_range(answer)
-                if start != size or claim.total not in {None, total} or _validator(answer) not in {"", claim.validator}:
+                if (
+                    start != size
+                    or claim.total not in {None, total}
+                    or _validator(answer) not in {"", claim.validator}
+                ):
                     self._discard()
                     raise _Again("the server sent another part of the file than it was asked for")
                 self.talk.say(f"going on with image {self.entry.name} at {size / _MIB:.0f} MiB")
@@ -183,7 +199,9 @@ class _Download:
     def _append(self, answer: requests.Response, size: int, total: int | None, meter: Meter) -> None:
         free = shutil.disk_usage(self.part.parent).free
         if total is not None and total - size > free:
-            raise self._no_space(f"needs {(total - size) / _MIB:.1f} MiB more, and {self.part.parent} has {free / _MIB:.1f} MiB free")
+            raise self._no_space(
+                f"needs {(total - size) / _MIB:.1f} MiB more, and {self.part.parent} has {free / _MIB:.1f} MiB free"
+            )
         try:
             with self.part.open("ab") as file:
                 while block := self._read(answer):
@@ -203,7 +221,9 @@ class _Download:
         """Ask for an address. Raise _Again for what may pass and ImageError for what will not."""
         host = urlsplit(address).hostname
         try:
-            answer = self.session.get(address, headers=headers, stream=True, timeout=(self.patience.connect, self.patience.silence))
+            answer = self.session.get(
+                address, headers=headers, stream=True, timeout=(self.patience.connect, self.patience.silence)
+            )
         except requests.exceptions.SSLError as error:
             raise ImageError(
                 f"{host} cannot prove who it is: {_reason(error)}",
@@ -213,7 +233,9 @@ class _Download:
             raise _Again(f"{host} does not answer") from None
         except requests.ConnectionError as error:
             raise _Again(
-                f"the name {host} cannot be resolved" if _is_dns(error) else f"{host} cannot be reached: {_reason(error)}"
+                f"the name {host} cannot be resolved"
+                if _is_dns(error)
+                else f"{host} cannot be reached: {_reason(error)}"
             ) from None
         except requests.RequestException as error:
             raise ImageError(f"{address} cannot be fetched: {error}") from None
@@ -237,7 +259,9 @@ class _Download:
         status, host = answer.status_code, urlsplit(answer.url).hostname
         if status in _PASSING:
             asked = answer.headers.get("Retry-After", "")
-            return _Again(f"{host} answers {status} {answer.reason}", float(asked) if asked.isdecimal() else 0)
+            return _Again(
+                f"{host} answers {status} {answer.reason}", float(asked) if asked.isdecimal() else 0
+            )
         hint = (
             "the publisher may have moved the image; a newer swarm may know"
             if status in {404, 410}
@@ -246,7 +270,10 @@ class _Download:
         return ImageError(f"{answer.url} cannot be fetched: {host} answers {status} {answer.reason}", hint)
 
     def _no_space(self, what: str) -> ImageError:
-        return ImageError(f"image {self.entry.name} {what}", "make room, or move the cache with SWARM_CACHE; what came so far is kept")
+        return ImageError(
+            f"image {self.entry.name} {what}",
+            "make room, or move the cache with SWARM_CACHE; what came so far is kept",
+        )
 
     def _size(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0

@@ -69,12 +69,16 @@ class Recipe:
     @property
     def packages(self) -> tuple[str, ...]:
         """The packages asked for, without what they depend on."""
-        return tuple(" ".join((_SYSTEM, _PEOPLE, _NETWORK, _SWARM, _SECURE_BOOT, _OF[self.distribution])).split())
+        return tuple(
+            " ".join((_SYSTEM, _PEOPLE, _NETWORK, _SWARM, _SECURE_BOOT, _OF[self.distribution])).split()
+        )
 
     @cached_property
     def identity(self) -> str:
         """16 hexadecimal digits that change when anything of the recipe does."""
-        digest = hashlib.sha256(repr((_GENERATION, self, self.packages, UNUSED_UNITS, LABEL_ROOT, LABEL_ESP)).encode())
+        digest = hashlib.sha256(
+            repr((_GENERATION, self, self.packages, UNUSED_UNITS, LABEL_ROOT, LABEL_ESP)).encode()
+        )
         for path in sorted(path for path in FOLDER.rglob("*") if path.is_file()):
             executable = bool(path.stat().st_mode & stat.S_IXUSR)
             digest.update(repr((str(path.relative_to(FOLDER)), executable, path.read_bytes())).encode())
@@ -99,9 +103,15 @@ def this_machine() -> Recipe:
         release = {}
     distribution, version, suite = (release.get(key, "") for key in ("ID", "VERSION_ID", "VERSION_CODENAME"))
     hint = "name a published image in the host file, like ubuntu-24.04; `inv images` lists them"
-    if not suite or not re.fullmatch(r"[0-9.]+", version) or _numbers(version) < _numbers(_SINCE.get(distribution, "999")):
+    if (
+        not suite
+        or not re.fullmatch(r"[0-9.]+", version)
+        or _numbers(version) < _numbers(_SINCE.get(distribution, "999"))
+    ):
         known = " and ".join(f"{name.capitalize()} since {since}" for name, since in _SINCE.items())
-        raise Unfit(f"images can be built on {known}, and this is {release.get('PRETTY_NAME') or 'neither'}", hint)
+        raise Unfit(
+            f"images can be built on {known}, and this is {release.get('PRETTY_NAME') or 'neither'}", hint
+        )
     if platform.machine() != "x86_64":
         raise Unfit(f"images can be built for x86_64 only, and this machine is {platform.machine()}", hint)
     return Recipe(distribution, version, suite)

@@ -42,7 +42,13 @@ def of_this_machine(distribution: str, suite: str, work: Path) -> Sources:
         lists = work / "lists"
         (lists / "partial").mkdir(parents=True, exist_ok=True)
         option = ["-o", f"Dir::State::Lists={lists}"]
-        done = subprocess.run(["apt-get", *option, "-qq", "update"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            ["apt-get", *option, "-qq", "update"],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
         entries = _entries(_ORIGINS[distribution], suite, option)
         if not entries:
             said = next((f": {line[3:]}" for line in done.stderr.splitlines() if line.startswith("E: ")), "")
@@ -79,7 +85,9 @@ def _read(entries: list[tuple[Path, int]]) -> Sources:
             stanzas.append(_stanza(text, number))
         else:
             lines.append(text.splitlines()[number - 1])
-    named = re.findall(r"(?im)^signed-by:[ \t]*(.+)$", "\n".join(stanzas)) + re.findall(r"(?i)signed-by=([^\s\]]+)", "\n".join(lines))
+    named = re.findall(r"(?im)^signed-by:[ \t]*(.+)$", "\n".join(stanzas)) + re.findall(
+        r"(?i)signed-by=([^\s\]]+)", "\n".join(lines)
+    )
     keys = (key for value in named for key in re.split(r"[\s,]+", value) if key.startswith("/"))
     build, guest = _options()
     return Sources(
@@ -99,7 +107,18 @@ def _stanza(text: str, number: int) -> str:
 
 def _options() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Apt's options that reaching the sources depends on: all of them for the build; for the guest, what is neither secret nor local."""
-    done = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    wanted = re.compile(r'Acquire::(https?::Proxy(::\S+)?|https::(\S+::)?CAInfo|Check-Valid-Until|Check-Date) ".+"', re.IGNORECASE)
+    done = subprocess.run(
+        ["apt-config", "dump", "Acquire"],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    wanted = re.compile(
+        r'Acquire::(https?::Proxy(::\S+)?|https::(\S+::)?CAInfo|Check-Valid-Until|Check-Date) ".+"',
+        re.IGNORECASE,
+    )
     build = tuple(line.rstrip(";") for line in done.stdout.splitlines() if wanted.match(line))
-    return build, tuple(line for line in build if not re.search(r"@|localhost|127\.0\.0\.1|\[::1\]|CAInfo", line))
+    return build, tuple(
+        line for line in build if not re.search(r"@|localhost|127\.0\.0\.1|\[::1\]|CAInfo", line)
+    )

@@ -61,7 +61,11 @@ def cross_check(hosts: Iterable[Host], concerning: Collection[str] | None = None
                 found.append(
                     (
                         _document(host.name),
-                        Problem(("vm", key), f"{value} is taken already, by {there}", f"give {host.name} one of its own"),
+                        Problem(
+                            ("vm", key),
+                            f"{value} is taken already, by {there}",
+                            f"give {host.name} one of its own",
+                        ),
                     )
                 )
     if found:
@@ -86,7 +90,9 @@ class NetworkFacts:
     def holders(self, ip: IPv4Address) -> dict[str, str]:
         """Return the MACs (in lower case) that `ip` belongs to, each with "reserved for" or "leased to"."""
         held = {self.leases[ip].lower(): "leased to"} if ip in self.leases else {}
-        return held | {mac.lower(): "reserved for" for mac, reserved in self.reservations.items() if reserved == ip}
+        return held | {
+            mac.lower(): "reserved for" for mac, reserved in self.reservations.items() if reserved == ip
+        }
 
     def free(self) -> IPv4Address | None:
         """Return the lowest address that nobody holds, or None."""
@@ -116,7 +122,8 @@ def check_network(host: Host, network: NetworkFacts) -> None:
         return
     free = network.free()
     raise InventoryError(
-        f"{locate(host.name, 'vm', 'ip')} vm.ip: {ip} {problem}", f"{free} is free" if free else "the network has no free address"
+        f"{locate(host.name, 'vm', 'ip')} vm.ip: {ip} {problem}",
+        f"{free} is free" if free else "the network has no free address",
     )
 
 

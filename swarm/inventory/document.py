@@ -35,13 +35,25 @@ _NULL = {"", "~", "null", "Null", "NULL"}
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INT = re.compile(r"[-+]?[0-9]{1,300}|0o[0-7]{1,300}|0x[0-9a-fA-F]{1,300}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_INVISIBLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # the same, 5.1: what may not stand in YAML
+_INVISIBLE = re.compile(
+    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)  # the same, 5.1: what may not stand in YAML
 
 # What ruamel.yaml says → (what a person should read, hint, whether the line is the one where the unfinished thing begins).
 _SAYINGS: tuple[tuple[str, str, str | None, bool], ...] = (
-    ("while scanning a quoted scalar: found unexpected", "the quote that opens here is never closed", "close it on the same line", True),
+    (
+        "while scanning a quoted scalar: found unexpected",
+        "the quote that opens here is never closed",
+        "close it on the same line",
+        True,
+    ),
     ("found character '\\t'", "a tab where YAML wants spaces", "indent with spaces", False),
-    ("found character", "a value cannot begin with this character outside quotes", "put the value into quotes", False),
+    (
+        "found character",
+        "a value cannot begin with this character outside quotes",
+        "put the value into quotes",
+        False,
+    ),
     (
         "mapping values are not allowed here",
         "a ':' where none can be",
@@ -54,7 +66,12 @@ _SAYINGS: tuple[tuple[str, str, str | None, bool], ...] = (
         "put a text that begins with [ into quotes",
         True,
     ),
-    ("while parsing a flow mapping", "the '{' that opens here is never closed", "put a text that begins with { into quotes", True),
+    (
+        "while parsing a flow mapping",
+        "the '{' that opens here is never closed",
+        "put a text that begins with { into quotes",
+        True,
+    ),
     (
         "expected <block end>",
         "this does not fit what stands before it",
@@ -113,7 +130,8 @@ def _text(path: Path) -> str:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise InventoryError(
-                f"{short(path)}: expected a file, found {'a folder' if path.is_dir() else 'something else'}", "move it elsewhere"
+                f"{short(path)}: expected a file, found {'a folder' if path.is_dir() else 'something else'}",
+                "move it elsewhere",
             )
         with path.open("rb") as file:
             data = file.read(LIMIT + 1)
@@ -127,10 +145,15 @@ def _text(path: Path) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise InventoryError(f"{short(path)}:{line}: not text in UTF-8", "save the file in the encoding UTF-8") from None
+        raise InventoryError(
+            f"{short(path)}:{line}: not text in UTF-8", "save the file in the encoding UTF-8"
+        ) from None
     if match := _INVISIBLE.search(text):
         line = text.count("\n", 0, match.start()) + 1
-        raise InventoryError(f"{short(path)}:{line}: the invisible character U+{ord(match[0]):04X} cannot stand in YAML", "delete it")
+        raise InventoryError(
+            f"{short(path)}:{line}: the invisible character U+{ord(match[0]):04X} cannot stand in YAML",
+            "delete it",
+        )
     return text
 
 
@@ -154,17 +177,31 @@ class _Reader:
                 kind = type(event).__name__
                 if kind == "DocumentStartEvent":
                     if self.lines:
-                        raise self.wrong(event, "a second YAML document begins here, and a host file holds one", "remove the line ---")
+                        raise self.wrong(
+                            event,
+                            "a second YAML document begins here, and a host file holds one",
+                            "remove the line ---",
+                        )
                     self.lines[()] = event.start_mark.line + 1
                 elif kind not in {"StreamStartEvent", "StreamEndEvent", "DocumentEndEvent"}:
                     self.lines[()] = event.start_mark.line + 1
                     values = self.node(event, events, ())
         except MarkedYAMLError as error:
             raise self.explain(error) from None
-        except (YAMLError, ValueError, ArithmeticError, LookupError, AssertionError, AttributeError, TypeError):
+        except (
+            YAMLError,
+            ValueError,
+            ArithmeticError,
+            LookupError,
+            AssertionError,
+            AttributeError,
+            TypeError,
+        ):
             # ruamel.yaml lets some of Python's own errors through, like OverflowError for "\UFFFFFFFF".
             line = max(self.lines.values(), default=1)  # of the last thing that could be read
-            raise InventoryError(f"{short(self.path)}:{line}: not readable as YAML", "look at this line and the next") from None
+            raise InventoryError(
+                f"{short(self.path)}:{line}: not readable as YAML", "look at this line and the next"
+            ) from None
         return Document(self.path, values, self.lines, self.plain)
 
     def node(self, event: Event, events: Iterator[Event], where: Where) -> Any:  # noqa: ANN401 - a YAML value is anything
@@ -188,7 +225,9 @@ class _Reader:
             here = (*where, key)
             if key in mapping:
                 raise self.wrong(
-                    event, f"{'.'.join(map(str, here))}: this key stands in line {self.lines[here]} already", "remove one of the two"
+                    event,
+                    f"{'.'.join(map(str, here))}: this key stands in line {self.lines[here]} already",
+                    "remove one of the two",
                 )
             self.lines[here] = event.start_mark.line + 1
             mapping[key] = self.node(next(events), events, here)
@@ -212,7 +251,9 @@ class _Reader:
             )
         if event.tag is not None:
             raise self.wrong(
-                event, "a tag that begins with !, which host files do not have", "remove it, or put a text that begins with ! into quotes"
+                event,
+                "a tag that begins with !, which host files do not have",
+                "remove it, or put a text that begins with ! into quotes",
             )
 
     def scalar(self, event: Event, where: Where) -> str | float | bool | None:
@@ -222,7 +263,9 @@ class _Reader:
             try:
                 text.encode()
             except UnicodeEncodeError:
-                raise self.wrong(event, "an escape that stands for half a character", "write the character itself") from None
+                raise self.wrong(
+                    event, "an escape that stands for half a character", "write the character itself"
+                ) from None
             return text
         self.plain[where] = text
         if text in _NULL:

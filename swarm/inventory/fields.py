@@ -45,9 +45,29 @@ _MAC = re.compile(r"52:54:00(:[0-9a-f]{2}){3}")
 _SIZE = re.compile(r"([1-9][0-9]{0,6}) ?([GgTt])(iB)?")
 # A qcow2 file with clusters of 64 KiB holds 4 Mi first-level entries (QCOW_MAX_L1_SIZE in QEMU's block/qcow2.h), each for 512 MiB.
 _QCOW2_LIMIT = 2048 * 1024 * GIB
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,35}")  # 36 bytes: the tag's field in the VIRTIO specification, 5.11.4
-_TARGET = re.compile(r"(/[^\s/\\]+)+")  # fstab splits at white space and reads \ as the start of an octal number
-_OWN = {"/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var"}  # noqa: S108 - no file is made there
+_TAG = re.compile(
+    r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,35}"
+)  # 36 bytes: the tag's field in the VIRTIO specification, 5.11.4
+_TARGET = re.compile(
+    r"(/[^\s/\\]+)+"
+)  # fstab splits at white space and reads \ as the start of an octal number
+_OWN = {
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/home",
+    "/lib",
+    "/lib64",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/var",
+}  # noqa: S108 - no file is made there
 # Each type of public key and how many parts its data has: RFC 4253 (6.6), 5656 (3.1), 8709 (4), OpenSSH's PROTOCOL.u2f.
 _KEY_PARTS = {
     "ssh-ed25519": 2,
@@ -73,19 +93,25 @@ def _printable(value: str) -> str:
 
 def _name(value: str) -> str:
     if not NAME.fullmatch(value):
-        raise wrong("expected at most 32 lower-case letters, digits, hyphens and _, and not the word 'all', which means every host")
+        raise wrong(
+            "expected at most 32 lower-case letters, digits, hyphens and _, and not the word 'all', which means every host"
+        )
     return value
 
 
 def _domain(value: str) -> str:
     """Libvirt refuses a slash and a line break in a domain's name; swtpm_setup splits its arguments at commas."""
     if not value or value != value.strip() or value in {".", ".."}:
-        raise wrong("expected a domain name other than '.' and '..' that neither begins nor ends with a space")
+        raise wrong(
+            "expected a domain name other than '.' and '..' that neither begins nor ends with a space"
+        )
     for bad, who in (("/", "libvirt"), (",", "swtpm")):
         if bad in value:
             raise wrong(f"{who} refuses a domain name with {bad!r} in it")
     if not value.isprintable():
-        raise wrong("libvirt refuses a domain name with line breaks, tabs or other invisible characters in it")
+        raise wrong(
+            "libvirt refuses a domain name with line breaks, tabs or other invisible characters in it"
+        )
     if len(value.encode()) > 200:  # noqa: PLR2004 - a file name holds 255 bytes, and libvirt appends "_VARS.fd", ".xml.new" and the like
         raise wrong("expected a domain name of at most 200 bytes, since libvirt names files after it")
     return value
@@ -105,7 +131,10 @@ def _label(value: str) -> str:
 
 def _network(value: str) -> str:
     if not value or value != value.strip() or "/" in value or not value.isprintable():
-        raise wrong("expected the name of a libvirt network, without '/' and invisible characters", "virsh net-list --all shows them")
+        raise wrong(
+            "expected the name of a libvirt network, without '/' and invisible characters",
+            "virsh net-list --all shows them",
+        )
     return value
 
 
@@ -147,7 +176,9 @@ def _size(value: object) -> object:
             raise wrong("expected at most 2048T, the most that a qcow2 file holds")
         return number
     hint = None
-    if isinstance(value, (int, str)) and (match := re.fullmatch(r"([1-9][0-9]{0,15}) ?([GgTt]?)[Bb]?", str(value))):
+    if isinstance(value, (int, str)) and (
+        match := re.fullmatch(r"([1-9][0-9]{0,15}) ?([GgTt]?)[Bb]?", str(value))
+    ):
         number = int(match[1])
         # A bare number that large was meant as bytes, which other tools take.
         hint = f"did you mean {size(number) if number >= GIB else match[1] + (match[2].upper() or 'G')}?"
@@ -164,7 +195,9 @@ def _absolute(value: PurePosixPath) -> PurePosixPath:
     _printable(str(value))
     if not value.is_absolute() or ".." in value.parts:
         raise wrong("expected an absolute path without '..'")
-    return PurePosixPath("/", *value.parts[1:])  # POSIX leaves open what // at the start means, so pathlib keeps it
+    return PurePosixPath(
+        "/", *value.parts[1:]
+    )  # POSIX leaves open what // at the start means, so pathlib keeps it
 
 
 def _disk(value: PurePosixPath) -> PurePosixPath:
@@ -173,7 +206,8 @@ def _disk(value: PurePosixPath) -> PurePosixPath:
         raise wrong("expected a file name that ends in .qcow2, since the disk is a qcow2 overlay")
     if len(value.parts) < 3:  # noqa: PLR2004 - the root, a folder and the file
         raise wrong(
-            "expected a file in a folder of its own, which becomes a libvirt pool, not in /", "like /var/lib/libvirt/images/zap.qcow2"
+            "expected a file in a folder of its own, which becomes a libvirt pool, not in /",
+            "like /var/lib/libvirt/images/zap.qcow2",
         )
     return value
 
@@ -184,7 +218,9 @@ def _target(value: PurePosixPath) -> PurePosixPath:
     if text == "/" or text in _OWN or text.startswith(("/proc/", "/sys/", "/dev/")):
         raise wrong(f"a share mounted at {text} would hide the guest's own files", "like /mnt/swarm")
     if not _TARGET.fullmatch(text):
-        raise wrong("expected a path without spaces and backslashes, which the guest's fstab gives a meaning of their own")
+        raise wrong(
+            "expected a path without spaces and backslashes, which the guest's fstab gives a meaning of their own"
+        )
     return value
 
 
@@ -193,13 +229,17 @@ def _folder(value: Path) -> Path:
     try:
         value = value.expanduser()
     except RuntimeError:
-        raise wrong(f"there is no user {value.parts[0].removeprefix('~')!r} whose home {value.parts[0]} could be") from None
+        raise wrong(
+            f"there is no user {value.parts[0].removeprefix('~')!r} whose home {value.parts[0]} could be"
+        ) from None
     return value if value.is_absolute() else ROOT / value
 
 
 def _tag(value: str) -> str:
     if not _TAG.fullmatch(value):
-        raise wrong("expected at most 36 letters, digits, dots, hyphens and _, beginning with a letter, a digit or _")
+        raise wrong(
+            "expected at most 36 letters, digits, dots, hyphens and _, beginning with a letter, a digit or _"
+        )
     return value
 
 
@@ -212,7 +252,10 @@ def _ssh_key(value: str) -> str:
         )
     parts = value.split(maxsplit=2)
     if not value.isprintable() or len(parts) < 2 or parts[0] not in _KEY_PARTS:  # noqa: PLR2004 - type and key
-        raise wrong("expected one SSH public key, like 'ssh-ed25519 AAAA… name'", f"known types: {', '.join(_KEY_PARTS)}")
+        raise wrong(
+            "expected one SSH public key, like 'ssh-ed25519 AAAA… name'",
+            f"known types: {', '.join(_KEY_PARTS)}",
+        )
     try:
         blob = base64.b64decode(parts[1], validate=True)
     except ValueError:
@@ -244,11 +287,19 @@ Label = Annotated[str, AfterValidator(_label), as_text(_LABEL.pattern)]
 Domain = Annotated[str, AfterValidator(_domain), as_text(r"[^\s/,]([^/,]*[^\s/,])?", maxLength=200)]
 Hostname = Annotated[str, AfterValidator(_hostname), as_text(_HOSTNAME.pattern)]
 Mac = Annotated[str, AfterValidator(_mac), as_text(_MAC.pattern.replace("a-f", "A-Fa-f"))]
-Address = Annotated[ipaddress.IPv4Address, BeforeValidator(_address), WithJsonSchema({"type": "string", "format": "ipv4"})]
-Memory = Annotated[int, AfterValidator(_memory), WithJsonSchema({"type": "integer", "minimum": 512, "maximum": 4 << 20})]
-DiskSize = Annotated[int, BeforeValidator(_size), PlainSerializer(size, when_used="json"), as_text(_SIZE.pattern)]
+Address = Annotated[
+    ipaddress.IPv4Address, BeforeValidator(_address), WithJsonSchema({"type": "string", "format": "ipv4"})
+]
+Memory = Annotated[
+    int, AfterValidator(_memory), WithJsonSchema({"type": "integer", "minimum": 512, "maximum": 4 << 20})
+]
+DiskSize = Annotated[
+    int, BeforeValidator(_size), PlainSerializer(size, when_used="json"), as_text(_SIZE.pattern)
+]
 DiskPath = Annotated[PurePosixPath, AfterValidator(_disk), as_text(r"/.+/[^/]+\.qcow2")]
 MountPoint = Annotated[PurePosixPath, AfterValidator(_target), as_text(_TARGET.pattern)]
 Folder = Annotated[Path, AfterValidator(_folder), as_text(r".+")]
 Tag = Annotated[str, AfterValidator(_tag), as_text(_TAG.pattern)]
-SshKey = Annotated[str, AfterValidator(_ssh_key), as_text(rf"\s*({'|'.join(_KEY_PARTS).replace('.', '[.]')})\s.*")]
+SshKey = Annotated[
+    str, AfterValidator(_ssh_key), as_text(rf"\s*({'|'.join(_KEY_PARTS).replace('.', '[.]')})\s.*")
+]

@@ -48,7 +48,9 @@ def _validate(name: str, document: Document) -> Host | list[Problem]:
     """Return the host, or what is wrong with it."""
     values = document.values
     if "name" in values:
-        return [Problem(("name",), "unknown key, since the file's name is the host's name", "remove the line")]
+        return [
+            Problem(("name",), "unknown key, since the file's name is the host's name", "remove the line")
+        ]
     try:
         # As JSON, since only there a strict pydantic takes text for an address or a path, and still no text for a number.
         host = Host.model_validate_json(json.dumps({**values, "name": name}), strict=True)
@@ -97,13 +99,17 @@ def _near(name: str) -> str:
 def _misnamed(name: str) -> InventoryError:
     rule = "at most 32 lower-case letters, digits, - and _, and not the word all"
     if name in names():
-        return InventoryError(f"{short(file_of(name))}: {name!r} cannot be a host's name", f"rename the file: {rule}")
+        return InventoryError(
+            f"{short(file_of(name))}: {name!r} cannot be a host's name", f"rename the file: {rule}"
+        )
     return InventoryError(f"there can be no host {name!r}, since a name has {rule}", _near(name))
 
 
 def _unknown(name: str) -> InventoryError:
     path = file_of(name)
     if path.is_symlink():
-        return InventoryError(f"{short(path)} is a link to a file that does not exist", f"it points at {path.readlink()}")
+        return InventoryError(
+            f"{short(path)} is a link to a file that does not exist", f"it points at {path.readlink()}"
+        )
     hint = f"rename {name}.yml to {name}.yaml" if path.with_suffix(".yml").is_file() else _near(name)
     return InventoryError(f"there is no host {name!r}, since {short(path)} does not exist", hint)

@@ -10,7 +10,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 
 from swarm.inventory.fields import SshKey
 
-__all__ = ["CommandItem", "Customize", "FileItem", "InstallSettings", "Item", "PackageItem", "Share", "Source", "SysctlItem"]
+__all__ = [
+    "CommandItem",
+    "Customize",
+    "FileItem",
+    "InstallSettings",
+    "Item",
+    "PackageItem",
+    "Share",
+    "Source",
+    "SysctlItem",
+]
 
 # OpenClaw's own "engines": Node >=24.16.0 <25 || >=26.1.0.
 _NODE = re.compile(r"(?P<major>\d+)(\.x|\.(?P<minor>\d+)\.\d+)?")
@@ -22,7 +32,9 @@ def _node(value: str) -> str:
     if not match:
         raise ValueError("expected a Node release line like 24.x, or a whole version like 24.21.0")
     major, minor = int(match["major"]), match["minor"]
-    if (major not in {24, 26} and major < 27) or (minor is not None and int(minor) < _LOWEST_MINOR.get(major, 0)):  # noqa: PLR2004 - see above
+    if (major not in {24, 26} and major < 27) or (
+        minor is not None and int(minor) < _LOWEST_MINOR.get(major, 0)
+    ):  # noqa: PLR2004 - see above
         raise ValueError("OpenClaw needs Node 24 from 24.16 on, or 26.1 and later; expected for example 24.x")
     return value
 
@@ -40,7 +52,12 @@ def _mode(value: str) -> str:
 
 
 def _absolute(value: str) -> str:
-    if not value.startswith("/") or ".." in value.split("/") or value.endswith("/") or not value.isprintable():
+    if (
+        not value.startswith("/")
+        or ".." in value.split("/")
+        or value.endswith("/")
+        or not value.isprintable()
+    ):
         raise ValueError("expected the absolute path of a file, without '..'")
     return value
 
@@ -53,7 +70,9 @@ Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$")]
 class Section(BaseModel):
     """A part of a host file: frozen, and without keys that nobody knows. Errors never repeat the values."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", field_title_generator=lambda name, _: name, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", field_title_generator=lambda name, _: name, hide_input_in_errors=True
+    )
 
 
 class Source(Section):
@@ -70,7 +89,8 @@ class InstallSettings(Section):
     """`openclaw:` of a host file: what `inv install` makes."""
 
     install_mode: Literal["release", "development"] = Field(
-        default="release", description="'release' installs the npm package, 'development' builds a git checkout."
+        default="release",
+        description="'release' installs the npm package, 'development' builds a git checkout.",
     )
     version: Annotated[str, Field(pattern=r"^\d[0-9A-Za-z.+-]*$")] | None = Field(
         default=None, description="The exact OpenClaw version; it goes before channel."
@@ -80,11 +100,16 @@ class InstallSettings(Section):
         description="The npm dist-tag that is resolved once, shown, and recorded in the guest; `--upgrade` resolves it anew.",
     )
     user: Account = Field(default="openclaw", description="The account that OpenClaw runs as.")
-    port: Annotated[int, Field(ge=1024, le=65535)] = Field(default=18789, description="The gateway's port, on loopback only.")
-    ssh_keys: tuple[SshKey, ...] = Field(
-        default=(), description="Public keys that may log in as root and openclaw; with none, swarm makes a key of its own."
+    port: Annotated[int, Field(ge=1024, le=65535)] = Field(
+        default=18789, description="The gateway's port, on loopback only."
     )
-    config: Path | None = Field(default=None, description="An openclaw.json on this computer that a guest without one starts from.")
+    ssh_keys: tuple[SshKey, ...] = Field(
+        default=(),
+        description="Public keys that may log in as root and openclaw; with none, swarm makes a key of its own.",
+    )
+    config: Path | None = Field(
+        default=None, description="An openclaw.json on this computer that a guest without one starts from."
+    )
     ca_certificates: tuple[Path, ...] = Field(
         default=(),
         description="PEM files on this computer with authorities that the guest is to trust; 'machine' stands for those added here.",
@@ -92,14 +117,23 @@ class InstallSettings(Section):
     nodejs_version: Annotated[str, AfterValidator(_node)] = Field(
         default="24.x", description="A Node release line like 24.x, or one version of it."
     )
-    nodejs_source: Literal["nodesource", "npm", "distribution"] = Field(default="nodesource", description="Where Node comes from.")
-    docker_source: Literal["docker.com", "distribution"] = Field(default="docker.com", description="Where Docker comes from.")
+    nodejs_source: Literal["nodesource", "npm", "distribution"] = Field(
+        default="nodesource", description="Where Node comes from."
+    )
+    docker_source: Literal["docker.com", "distribution"] = Field(
+        default="docker.com", description="Where Docker comes from."
+    )
     tailscale_enabled: bool = Field(default=False, description="Install Tailscale and join its network.")
     tailscale_authkey_env: Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")] = Field(
         default="TAILSCALE_AUTHKEY", description="The environment variable that holds the auth key."
     )
-    tailscale_authkey_file: Path | None = Field(default=None, description="A file that holds the auth key; it goes before the variable.")
-    repo_url: str = Field(default="https://github.com/openclaw/openclaw.git", description="For install_mode development: what is cloned.")
+    tailscale_authkey_file: Path | None = Field(
+        default=None, description="A file that holds the auth key; it goes before the variable."
+    )
+    repo_url: str = Field(
+        default="https://github.com/openclaw/openclaw.git",
+        description="For install_mode development: what is cloned.",
+    )
     repo_branch: Word = Field(default="main", description="For install_mode development: which branch.")
     sources: dict[Literal["nodesource", "docker", "tailscale"], Source] = Field(
         default={}, description="Mirrors of the vendors' apt repositories."
@@ -162,7 +196,9 @@ class CommandItem(Section):
     @model_validator(mode="after")
     def _one_guard(self) -> CommandItem:
         if (self.unless is None) == (self.creates is None):
-            raise ValueError("command: expected either unless (shell that succeeds when there is nothing to do) or creates (a path)")
+            raise ValueError(
+                "command: expected either unless (shell that succeeds when there is nothing to do) or creates (a path)"
+            )
         return self
 
 
@@ -180,7 +216,9 @@ Item = Annotated[
     | Annotated[PackageItem, Tag("package")]
     | Annotated[CommandItem, Tag("command")],
     Discriminator(
-        _kind, custom_error_type="item", custom_error_message="expected an item with one of the keys file, sysctl, package or command"
+        _kind,
+        custom_error_type="item",
+        custom_error_message="expected an item with one of the keys file, sysctl, package or command",
     ),
 ]
 
@@ -195,8 +233,12 @@ class Share(Section):
 class Customize(Section):
     """`guest:` of a host file: what `inv customize` sets."""
 
-    swappiness: Annotated[int, Field(ge=0, le=200)] = Field(default=10, description="vm.swappiness, 0 to 200.")
+    swappiness: Annotated[int, Field(ge=0, le=200)] = Field(
+        default=10, description="vm.swappiness, 0 to 200."
+    )
     timezone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$")] = Field(
         default="Etc/UTC", description="A name of the time zone database, like Europe/Berlin."
     )
-    customize: tuple[Item, ...] = Field(default=(), description="Files, sysctls, packages and commands of your own.")
+    customize: tuple[Item, ...] = Field(
+        default=(), description="Files, sysctls, packages and commands of your own."
+    )

@@ -55,9 +55,12 @@ class Hypervisor(Section):
         examples=["qemu:///system", "qemu+ssh://root@box/system", addresses.EMBEDDED],
     )
     network: NetworkName = Field(
-        default="default", description="The libvirt network that the VM is plugged into; it must hand out addresses by DHCP."
+        default="default",
+        description="The libvirt network that the VM is plugged into; it must hand out addresses by DHCP.",
     )
-    acceleration: Literal["auto", "kvm", "emulation"] = Field(default="auto", description="'auto' takes KVM where it truly works.")
+    acceleration: Literal["auto", "kvm", "emulation"] = Field(
+        default="auto", description="'auto' takes KVM where it truly works."
+    )
 
     @property
     def far(self) -> bool:
@@ -79,10 +82,14 @@ class Virtiofs(Section):
 class Vm(Section):
     """The virtual machine."""
 
-    domain: Domain = Field(description="The libvirt domain's name; spaces and brackets are fine.", examples=["zap [claw]"])
+    domain: Domain = Field(
+        description="The libvirt domain's name; spaces and brackets are fine.", examples=["zap [claw]"]
+    )
     hostname: Hostname = Field(description="The guest's host name.", examples=["zap"])
     image: Label = Field(
-        default="ubuntu-24.04", description="A name of the image catalogue; `inv images` lists them.", examples=["ubuntu-24.04", "built"]
+        default="ubuntu-24.04",
+        description="A name of the image catalogue; `inv images` lists them.",
+        examples=["ubuntu-24.04", "built"],
     )
     memory_mib: Memory = Field(description="Memory in MiB.", examples=[3072])
     # More than 255 need an IOMMU with extended interrupt mode, which swarm's domains do not have (libvirt's qemu_validate.c).
@@ -92,10 +99,16 @@ class Vm(Section):
         examples=["/var/lib/libvirt/images/zap.qcow2"],
     )
     disk_size: DiskSize = Field(
-        description="The root disk's size with its unit: 60G. It may grow later, never shrink.", examples=["60G", "1T"]
+        description="The root disk's size with its unit: 60G. It may grow later, never shrink.",
+        examples=["60G", "1T"],
     )
-    mac: Mac = Field(description="The network card's address, beginning with 52:54:00.", examples=["52:54:00:01:00:71"])
-    ip: Address = Field(description="The address that libvirt's DHCP server reserves for the VM.", examples=["192.168.122.182"])
+    mac: Mac = Field(
+        description="The network card's address, beginning with 52:54:00.", examples=["52:54:00:01:00:71"]
+    )
+    ip: Address = Field(
+        description="The address that libvirt's DHCP server reserves for the VM.",
+        examples=["192.168.122.182"],
+    )
     virtiofs: Virtiofs | None = Field(default=None, description="A shared folder; leave it out for none.")
     autostart: bool = Field(default=True, description="Start the VM with its hypervisor.")
 
@@ -107,7 +120,9 @@ class Host(Section):
     hypervisor: Hypervisor = Field(default=Hypervisor(), description="Where the VM lives.")
     vm: Vm
     guest: Customize = Field(default=Customize(), description="Settings inside the guest: `inv customize`.")
-    openclaw: InstallSettings = Field(default=InstallSettings(), description="OpenClaw and what it needs in the guest: `inv install`.")
+    openclaw: InstallSettings = Field(
+        default=InstallSettings(), description="OpenClaw and what it needs in the guest: `inv install`."
+    )
 
     @property
     def known_hosts(self) -> Path:

@@ -37,7 +37,16 @@ _WANTED = {
     "model": "a section with keys of its own",
     "tuple": "a list",
 }
-_WORDS = {"true": "true", "false": "false", "yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+_WORDS = {
+    "true": "true",
+    "false": "false",
+    "yes": "true",
+    "on": "true",
+    "y": "true",
+    "no": "false",
+    "off": "false",
+    "n": "false",
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,11 @@ class Problem:
         """The field as people write it: vm.ip, openclaw.ssh_keys[2] (counted from 1)."""
         text = ""
         for part in self.where:
-            text += f"[{part + 1}]" if isinstance(part, int) else f".{part if part.isprintable() and len(part) < WORD else _brief(part)}"
+            text += (
+                f"[{part + 1}]"
+                if isinstance(part, int)
+                else f".{part if part.isprintable() and len(part) < WORD else _brief(part)}"
+            )
         return text[1:]
 
     def at(self, document: Document) -> str:
@@ -67,7 +80,10 @@ def failure(found: Sequence[tuple[Document, Problem]]) -> InventoryError:
         document, problem = found[0]
         return InventoryError(problem.at(document), problem.hint)
     found = sorted(found, key=lambda one: (str(one[0].path), one[0].line(one[1].where)))
-    lines = [f"\n  {problem.at(document)}{f' ({problem.hint})' if problem.hint else ''}" for document, problem in found[:MOST]]
+    lines = [
+        f"\n  {problem.at(document)}{f' ({problem.hint})' if problem.hint else ''}"
+        for document, problem in found[:MOST]
+    ]
     more = f"\n  and {len(found) - MOST} more" if len(found) > MOST else ""
     return InventoryError(
         f"{len(found)} problems in {' and '.join(dict.fromkeys(short(document.path) for document, _ in found))}:{''.join(lines)}{more}"
@@ -89,7 +105,11 @@ def problems(document: Document, errors: Sequence[ErrorDetails]) -> list[Problem
         elif error["type"] != "missing":
             found.append(_wrong(document, error))
     guesses = {guess[:length] for guess in meant.values() if guess for length in range(1, len(guess) + 1)}
-    found += [_missing(error["loc"]) for error in errors if error["type"] == "missing" and error["loc"] not in guesses]
+    found += [
+        _missing(error["loc"])
+        for error in errors
+        if error["type"] == "missing" and error["loc"] not in guesses
+    ]
     return found
 
 
@@ -97,7 +117,9 @@ def _missing(where: Where) -> Problem:
     if _keys(where):
         return Problem(where, "this section is missing", "hosts/demo.yaml is a short example")
     examples = _model(where[:-1]).model_fields[str(where[-1])].examples or ()
-    return Problem(where, "this key is missing", next((f"like {where[-1]}: {example}" for example in examples), None))
+    return Problem(
+        where, "this key is missing", next((f"like {where[-1]}: {example}" for example in examples), None)
+    )
 
 
 def _wrong(document: Document, error: ErrorDetails) -> Problem:
@@ -107,12 +129,18 @@ def _wrong(document: Document, error: ErrorDetails) -> Problem:
     if kind == "literal_error":
         choices = re.findall(r"'([^']+)'", ctx["expected"])
         near = get_close_matches(str(value).lower(), choices, n=1)
-        return Problem(where, f"expected {_either(choices)}, found {_found(value)}", f"did you mean {near[0]}?" if near else None)
+        return Problem(
+            where,
+            f"expected {_either(choices)}, found {_found(value)}",
+            f"did you mean {near[0]}?" if near else None,
+        )
     if kind in {"greater_than_equal", "less_than_equal"}:
         bound = f"at least {ctx['ge']}" if "ge" in ctx else f"at most {ctx['le']}"
         return Problem(where, f"expected {bound}, found {_found(value)}")
     wanted = _WANTED.get(kind.split("_")[0])
-    if not wanted:  # no type of ours gives another error; should one ever, pydantic's words are better than none
+    if (
+        not wanted
+    ):  # no type of ours gives another error; should one ever, pydantic's words are better than none
         return Problem(where, error["msg"][0].lower() + error["msg"][1:])
     # A private key in the wrong place must not be repeated on the screen.
     shown = "" if "ssh_keys" in where else f", found {_found(value)}"
@@ -132,7 +160,11 @@ def _remedy(wanted: str, value: object, plain: str | None) -> str | None:
         case "a whole number", float() if value.is_integer():
             hint = f"write {int(value)}"
         case "true or false", str() if value.lower() in _WORDS:
-            hint = f"write {_WORDS[value.lower()]}, without quotes" if plain is None else f"write {_WORDS[value.lower()]}"
+            hint = (
+                f"write {_WORDS[value.lower()]}, without quotes"
+                if plain is None
+                else f"write {_WORDS[value.lower()]}"
+            )
         case "a section with keys of its own", None:
             hint = "indent its keys below it, or remove the line"
         case "a list", str():
@@ -168,7 +200,9 @@ def _unknown(where: Where, guess: Where | None) -> Problem:
         return Problem(where, "unknown key", f"known here: {', '.join(keys)}")
     if guess[:-1] == where[:-1]:
         return Problem(where, "unknown key", f"did you mean {guess[-1]}?")
-    return Problem(where, "unknown key", f"did you mean {guess[-1]} in the section {'.'.join(map(str, guess[:-1]))}?")
+    return Problem(
+        where, "unknown key", f"did you mean {guess[-1]} in the section {'.'.join(map(str, guess[:-1]))}?"
+    )
 
 
 def _meant(where: Where) -> Where | None:
@@ -177,7 +211,9 @@ def _meant(where: Where) -> Where | None:
     Known are keys in the wrong section, and the names with a prefix that Ansible's host_vars had: openclaw_install_mode,
     vm_virtiofs_tag.
     """
-    word = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(where[-1])).lower()).strip("_")
+    word = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(where[-1])).lower()).strip(
+        "_"
+    )
     leaves = _leaves()
     spellings = {"_".join(path[start:]): path for path in leaves for start in range(len(path))}
     here = [path[-1] for path in leaves if path[:-1] == where[:-1]]

@@ -18,7 +18,11 @@ def json_schema() -> dict[str, Any]:
     schema = Host.model_json_schema()
     del schema["properties"]["name"]  # the file's name says it
     schema["required"].remove("name")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema | {"title": "A host file of swarm"}
+    return (
+        {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+        | schema
+        | {"title": "A host file of swarm"}
+    )
 
 
 def schema_text() -> str:

@@ -36,7 +36,10 @@ def check(uri: str) -> Wrong | None:
     driver, _, transport = parts.scheme.partition("+")
     if "://" not in uri or driver not in {"qemu", "test"}:
         near = get_close_matches(uri, [EMBEDDED, "qemu:///system", "qemu:///session"], n=1, cutoff=0.7)
-        return "expected 'embedded' or libvirt's address of a QEMU hypervisor", f"did you mean {near[0]}?" if near else _LIKE
+        return (
+            "expected 'embedded' or libvirt's address of a QEMU hypervisor",
+            f"did you mean {near[0]}?" if near else _LIKE,
+        )
     return _check_place(driver, transport, parts.path, parts.hostname, parts.username) or _check_trust(
         transport, parts.password, parts.query
     )
@@ -53,14 +56,26 @@ def _check_place(driver: str, transport: str, path: str, host: str | None, user:
             f"libvirt knows no transport {transport!r}",
             "known are ssh, libssh, libssh2, tls and unix",
         ),
-        (path not in {"/system", "/session"}, f"expected an address that ends in /system or /session, found {path!r}", _LIKE),
-        (goes_far and not host, f"the transport {transport} needs a machine to go to", f"like qemu+{transport}://root@box{path}"),
+        (
+            path not in {"/system", "/session"},
+            f"expected an address that ends in /system or /session, found {path!r}",
+            _LIKE,
+        ),
+        (
+            goes_far and not host,
+            f"the transport {transport} needs a machine to go to",
+            f"like qemu+{transport}://root@box{path}",
+        ),
         (
             transport == "unix" and bool(host),
             "a unix socket is on this machine, so the address cannot name another",
             f"remove {host}, or use ssh",
         ),
-        (f"{host}".startswith("-") or f"{user}".startswith("-"), "ssh would take a name that begins with a hyphen for an option", None),
+        (
+            f"{host}".startswith("-") or f"{user}".startswith("-"),
+            "ssh would take a name that begins with a hyphen for an option",
+            None,
+        ),
     )
     return next(((message, hint) for broken, message, hint in rules if broken), None)
 
@@ -72,7 +87,10 @@ def _check_trust(transport: str, password: str | None, query: str) -> Wrong | No
         return "a password does not belong in a host file", "log in with an SSH key"
     for key, values in parse_qs(query, keep_blank_values=True).items():
         if key in _TRUST and not set(values) <= set(_TRUST[key]):
-            return f"{key} would switch off the check that the other side is who it should be", f"remove {key}"
+            return (
+                f"{key} would switch off the check that the other side is who it should be",
+                f"remove {key}",
+            )
     return None
 
 

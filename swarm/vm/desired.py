@@ -47,7 +47,13 @@ class Note:
 
     def to_xml(self, *, namespace: bool = False) -> str:
         """Return the note as the XML element that libvirt keeps; with its `namespace` where it is part of a definition."""
-        words = {"form": FORM, "host": self.host, "kind": self.kind, "host-key": self.host_key, "image": self.image}
+        words = {
+            "form": FORM,
+            "host": self.host,
+            "kind": self.kind,
+            "host-key": self.host_key,
+            "image": self.image,
+        }
         attributes = " ".join(f"{name}={quoteattr(value)}" for name, value in words.items())
         tag = f"swarm:state xmlns:swarm={quoteattr(NAMESPACE)}" if namespace else "state"
         return f"<{tag} {attributes} spec={quoteattr(json.dumps(self.spec))} have={quoteattr(json.dumps(self.have))}/>"
@@ -57,7 +63,10 @@ class Note:
         """Return the note that `to_xml` wrote; without hashes, if another version of swarm made them in another way."""
         state = ET.fromstring(xml)
         host, kind, host_key, image = (state.get(name, "") for name in ("host", "kind", "host-key", "image"))
-        spec, have = (json.loads(state.get(name) or "{}") if state.get("form") == FORM else {} for name in ("spec", "have"))
+        spec, have = (
+            json.loads(state.get(name) or "{}") if state.get("form") == FORM else {}
+            for name in ("spec", "have")
+        )
         return cls(host, kind, host_key, image, spec, have)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from swarm.console import amount
 from swarm.errors import Refused
 from swarm.inventory import check_disk, check_network, locate, size
 from swarm.plan import Change
+from swarm.text import amount
 from swarm.vm import desired, shape
 from swarm.vm.desired import Note
 
@@ -44,7 +44,10 @@ def refuse(host: Host, observed: Observed) -> None:
         check_network(host, observed.network)
     if observed.domain is None:
         if owner := observed.others.get(vm.mac):
-            raise Refused(f"{_at(host, 'mac')}: {vm.mac} is the address of the domain {owner!r} already", "give this host one of its own")
+            raise Refused(
+                f"{_at(host, 'mac')}: {vm.mac} is the address of the domain {owner!r} already",
+                "give this host one of its own",
+            )
         if observed.disk and observed.disk.physical > _UNTOUCHED:
             held = amount(observed.disk.physical)
             raise Refused(
@@ -79,7 +82,11 @@ def pending(domain: DomainFacts) -> list[str]:
     if domain.live_note is None or domain.note is None or not (domain.live_note.spec and domain.note.spec):
         return []
     stored, live = domain.note.spec, domain.live_note.spec
-    return [_label(name) for name in dict.fromkeys((*stored, *live)) if stored.get(name) != live.get(name) and "disk[vdb]" not in name]
+    return [
+        _label(name)
+        for name in dict.fromkeys((*stored, *live))
+        if stored.get(name) != live.get(name) and "disk[vdb]" not in name
+    ]
 
 
 def _anew(host: Host, observed: Observed) -> Iterator[Change]:
@@ -95,12 +102,20 @@ def _anew(host: Host, observed: Observed) -> Iterator[Change]:
     yield Change("create", "seed", after="host key, users and network for the first boot", key="seed")
     kind = "KVM" if observed.kind == "kvm" else "emulation"
     yield Change(
-        "create", "domain", after=f"{vm.domain}: {vm.memory_mib} MiB, {vm.vcpus} vCPUs, Secure Boot, TPM 2.0, {kind}", key="domain"
+        "create",
+        "domain",
+        after=f"{vm.domain}: {vm.memory_mib} MiB, {vm.vcpus} vCPUs, Secure Boot, TPM 2.0, {kind}",
+        key="domain",
     )
     if vm.autostart:
         yield Change("update", "autostart", "off", "on", key="autostart")
     yield Change("run", "start", key="start")
-    yield Change("run", "first boot", after="wait until the guest is ready, then eject and delete the seed", key="first_boot")
+    yield Change(
+        "run",
+        "first boot",
+        after="wait until the guest is ready, then eject and delete the seed",
+        key="first_boot",
+    )
 
 
 def _network(host: Host, observed: Observed) -> Iterator[Change]:
@@ -112,7 +127,11 @@ def _network(host: Host, observed: Observed) -> Iterator[Change]:
     if not observed.reserved:
         old = observed.network.reservations.get(host.vm.mac) if observed.network else None
         yield Change(
-            "update" if old else "create", "reservation", str(old) if old else None, f"{host.vm.ip} for {host.vm.mac}", key="reservation"
+            "update" if old else "create",
+            "reservation",
+            str(old) if old else None,
+            f"{host.vm.ip} for {host.vm.mac}",
+            key="reservation",
         )
 
 
@@ -120,23 +139,34 @@ def _upkeep(host: Host, observed: Observed, domain: DomainFacts, *, restart: boo
     yield from _network(host, observed)
     note = domain.note or Note(host.name, domain.kind, observed.pinned or "", host.vm.image)
     if not observed.pinned and note.host_key:
-        yield Change("create", "host key", after="pinned again, as the domain's metadata has it", key="host_key")
+        yield Change(
+            "create", "host key", after="pinned again, as the domain's metadata has it", key="host_key"
+        )
     if observed.disk and observed.disk.capacity < host.vm.disk_size:
         text = "the guest grows its file system at its next start"
-        yield Change("update", "disk", size(observed.disk.capacity), size(host.vm.disk_size), note=text, key="grow")
+        yield Change(
+            "update", "disk", size(observed.disk.capacity), size(host.vm.disk_size), note=text, key="grow"
+        )
     running = domain.state != "stopped"
     wanted = desired.domain_xml(host, observed.kind, domain.seed)
     defined = list(_definition(wanted, domain.xml, note, later=running and not restart))
     yield from defined
     if domain.autostart != host.vm.autostart:
         words = {True: "on", False: "off"}
-        yield Change("update", "autostart", words[domain.autostart], words[host.vm.autostart], key="autostart")
+        yield Change(
+            "update", "autostart", words[domain.autostart], words[host.vm.autostart], key="autostart"
+        )
     if running and restart and (pending(domain) or any(change.subject != "metadata" for change in defined)):
         yield Change("run", "restart", after=", ".join(pending(domain)) or None, key="restart")
     if not running or domain.state == "paused":
         yield Change("run", "start", key="start")
     if domain.seed:
-        yield Change("run", "first boot", after="wait until the guest is ready, then eject and delete the seed", key="first_boot")
+        yield Change(
+            "run",
+            "first boot",
+            after="wait until the guest is ready, then eject and delete the seed",
+            key="first_boot",
+        )
     elif observed.seed:
         yield Change("delete", "seed", before="left by a broken run", key="drop_seed")
     elif not running:
@@ -146,15 +176,29 @@ def _upkeep(host: Host, observed: Observed, domain: DomainFacts, *, restart: boo
 def _definition(wanted: str, actual: str, note: Note, *, later: bool) -> Iterator[Change]:
     """The parts of the stored definition that are not as wanted; with `later`, a running VM has them at its next start only."""
     if not note.have:  # a run was killed between defining and noting, somebody took the note out, or another version of swarm wrote it
-        yield Change("update", "metadata", after="defined anew, since what swarm noted of its definition is missing", key="domain")
+        yield Change(
+            "update",
+            "metadata",
+            after="defined anew, since what swarm noted of its definition is missing",
+            key="domain",
+        )
         return
     ours, theirs = shape.differences(wanted, actual, note.spec, note.have)
     for difference in ours:
         when = _LATER if later and difference.part != "title" else None
-        yield Change("update", _label(difference.part), difference.is_now, difference.wanted, note=when, key="domain")
+        yield Change(
+            "update", _label(difference.part), difference.is_now, difference.wanted, note=when, key="domain"
+        )
     for difference in theirs:
         before, after = difference.is_now or "removed", difference.wanted or "as swarm defined it"
-        yield Change("update", _label(difference.part), before, after, note="changed outside swarm; put back", key="domain")
+        yield Change(
+            "update",
+            _label(difference.part),
+            before,
+            after,
+            note="changed outside swarm; put back",
+            key="domain",
+        )
 
 
 def _at(host: Host, field: str) -> str:
@@ -164,6 +208,12 @@ def _at(host: Host, field: str) -> str:
 
 def _label(part: str) -> str:
     """A part's name as people say it: devices/filesystem[swarm] → share swarm."""
-    words = {"vcpu": "vCPUs", "devices/filesystem": "share", "devices/interface": "network card", "devices/disk": "drive", "os": "firmware"}
+    words = {
+        "vcpu": "vCPUs",
+        "devices/filesystem": "share",
+        "devices/interface": "network card",
+        "devices/disk": "drive",
+        "os": "firmware",
+    }
     stem, bracket, key = part.partition("[")
     return f"{words.get(stem, stem.removeprefix('devices/'))}{' ' if bracket else ''}{key.rstrip(']')}"

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from swarm.console import amount
 from swarm.embedded import Embedded
 from swarm.embedded.host import usable_kvm
 from swarm.errors import SwarmError
@@ -21,6 +20,7 @@ from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.network import Network
 from swarm.inventory import EMBEDDED, Host
 from swarm.paths import cache_dir, state_dir
+from swarm.text import amount
 from swarm.vm import fitness
 from swarm.vm.observe import acceleration, network_facts, share_problem
 
@@ -50,7 +50,9 @@ _PROGRAMS = (
     ("ssh", "openssh-client", "log into VMs"),
 )
 _VIRTIOFSD = ("/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd")
-_FIRMWARE = Path("/usr/share/qemu/firmware")  # where firmware packages describe themselves, QEMU's docs/interop/firmware.json
+_FIRMWARE = Path(
+    "/usr/share/qemu/firmware"
+)  # where firmware packages describe themselves, QEMU's docs/interop/firmware.json
 _QEMU_USERS = ("libvirt-qemu", "qemu")
 
 
@@ -76,7 +78,8 @@ def examine(hosts: list[Host]) -> list[Finding]:
     if any(host.hypervisor.uri == EMBEDDED for host in hosts):
         checks.append(_embedded)
     checks += [
-        _hypervisor(uri, [host for host in hosts if host.hypervisor.uri == uri]) for uri in sorted({host.hypervisor.uri for host in hosts})
+        _hypervisor(uri, [host for host in hosts if host.hypervisor.uri == uri])
+        for uri in sorted({host.hypervisor.uri for host in hosts})
     ]
     return [finding for check in checks for finding in check()]
 
@@ -96,7 +99,11 @@ def _kvm() -> Iterator[Finding]:
             "switch virtualization on in the firmware, or nested virtualization on the machine that hosts this one",
         )
     elif not Path("/dev/kvm").exists():
-        yield Finding("warning", "no KVM: /dev/kvm does not exist", "load the module: sudo modprobe kvm_intel (or kvm_amd)")
+        yield Finding(
+            "warning",
+            "no KVM: /dev/kvm does not exist",
+            "load the module: sudo modprobe kvm_intel (or kvm_amd)",
+        )
     elif not os.access("/dev/kvm", os.R_OK | os.W_OK):
         yield Finding(
             "warning",
@@ -113,9 +120,17 @@ def _kvm() -> Iterator[Finding]:
 
 def _programs() -> Iterator[Finding]:
     search = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-    lacking = [(program, package, purpose) for program, package, purpose in _PROGRAMS if not shutil.which(program, path=search)]
+    lacking = [
+        (program, package, purpose)
+        for program, package, purpose in _PROGRAMS
+        if not shutil.which(program, path=search)
+    ]
     for program, package, purpose in lacking:
-        yield Finding("failure", f"{program} is missing, which is needed to {purpose}", f"sudo apt-get install {package}")
+        yield Finding(
+            "failure",
+            f"{program} is missing, which is needed to {purpose}",
+            f"sudo apt-get install {package}",
+        )
     if not lacking:
         yield Finding("ok", f"all {len(_PROGRAMS)} programs are there")
 
@@ -140,7 +155,9 @@ def _firmware() -> Iterator[Finding]:
             yield Finding("ok", f"UEFI firmware with Secure Boot and enrolled keys: {path}")
             return
     yield Finding(
-        "failure", f"no UEFI firmware with Secure Boot and enrolled keys is described in {_FIRMWARE}", "sudo apt-get install ovmf"
+        "failure",
+        f"no UEFI firmware with Secure Boot and enrolled keys is described in {_FIRMWARE}",
+        "sudo apt-get install ovmf",
     )
 
 
@@ -160,12 +177,23 @@ def _space() -> Iterator[Finding]:
 
 def _embedded() -> Iterator[Finding]:
     if os.geteuid() != 0 and not shutil.which("sudo"):
-        yield Finding("failure", "the embedded hypervisor needs root to start, and there is no sudo", "run swarm as root, or install sudo")
+        yield Finding(
+            "failure",
+            "the embedded hypervisor needs root to start, and there is no sudo",
+            "run swarm as root, or install sudo",
+        )
     if os.geteuid() == 0:
-        tried = subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "true"], capture_output=True, text=True, check=False)
+        tried = subprocess.run(
+            ["unshare", "--mount", "--net", "--pid", "--fork", "true"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if tried.returncode:
             yield Finding(
-                "failure", f"this kernel gives no namespaces: {tried.stderr.strip()}", "inside a container, it must be privileged"
+                "failure",
+                f"this kernel gives no namespaces: {tried.stderr.strip()}",
+                "inside a container, it must be privileged",
             )
     embedded = Embedded()
     if reason := embedded.no_way_out:
@@ -175,7 +203,8 @@ def _embedded() -> Iterator[Finding]:
             "install the package passt; ./inv stop and start the VMs then",
         )
     yield Finding(
-        "ok", f"embedded hypervisor: {'running' if embedded.running else 'not running, starts when it is needed'} ({embedded.state})"
+        "ok",
+        f"embedded hypervisor: {'running' if embedded.running else 'not running, starts when it is needed'} ({embedded.state})",
     )
 
 
@@ -196,7 +225,9 @@ def _hypervisor(uri: str, hosts: list[Host]) -> Callable[[], Iterator[Finding]]:
                     yield from _share(host, connection)
                     yield from _searchable(host, connection)
         except SwarmError as error:
-            yield Finding("failure", f"{uri} ({', '.join(host.name for host in hosts)}): {error.message}", error.hint)
+            yield Finding(
+                "failure", f"{uri} ({', '.join(host.name for host in hosts)}): {error.message}", error.hint
+            )
 
     return look
 
@@ -222,7 +253,9 @@ def _network(host: Host, connection: Libvirt) -> Iterator[Finding]:
                 )
     if host.vm.ip not in facts.subnet:
         yield Finding(
-            "failure", f"{host.name}: {host.vm.ip} is outside the network {network.name}, {facts.subnet}", "correct vm.ip in the host file"
+            "failure",
+            f"{host.name}: {host.vm.ip} is outside the network {network.name}, {facts.subnet}",
+            "correct vm.ip in the host file",
         )
     elif (owner := facts.leases.get(host.vm.ip)) and owner != host.vm.mac:
         yield Finding(
@@ -236,7 +269,13 @@ def _share(host: Host, connection: Libvirt | None) -> Iterator[Finding]:
     share = host.vm.virtiofs
     if share is None:
         return
-    problem = share_problem(host, connection) if connection else None if share.source.is_dir() else f"{share.source} is not a folder"
+    problem = (
+        share_problem(host, connection)
+        if connection
+        else None
+        if share.source.is_dir()
+        else f"{share.source} is not a folder"
+    )
     if problem:
         yield Finding("failure", f"{host.name}: the share {problem}", f"mkdir -p {share.source}")
 

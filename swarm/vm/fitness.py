@@ -15,10 +15,30 @@ __all__ = ["check", "has_agent", "missing"]
 
 # What the domain needs, where libvirt's domain capabilities say so, and the remedy.
 _NEEDS = (
-    ("./os/enum[@name='firmware']/value", "efi", "UEFI firmware", "install the package ovmf on the hypervisor"),
-    ("./os/loader/enum[@name='secure']/value", "yes", "UEFI firmware with Secure Boot", "install the package ovmf on the hypervisor"),
-    ("./devices/filesystem/enum[@name='driverType']/value", "virtiofs", "virtiofs", "QEMU 5 or newer is needed on the hypervisor"),
-    ("./devices/tpm/enum[@name='model']/value", "tpm-crb", "a TPM model", "install the packages swtpm and swtpm-tools on the hypervisor"),
+    (
+        "./os/enum[@name='firmware']/value",
+        "efi",
+        "UEFI firmware",
+        "install the package ovmf on the hypervisor",
+    ),
+    (
+        "./os/loader/enum[@name='secure']/value",
+        "yes",
+        "UEFI firmware with Secure Boot",
+        "install the package ovmf on the hypervisor",
+    ),
+    (
+        "./devices/filesystem/enum[@name='driverType']/value",
+        "virtiofs",
+        "virtiofs",
+        "QEMU 5 or newer is needed on the hypervisor",
+    ),
+    (
+        "./devices/tpm/enum[@name='model']/value",
+        "tpm-crb",
+        "a TPM model",
+        "install the packages swtpm and swtpm-tools on the hypervisor",
+    ),
     (
         "./devices/tpm/enum[@name='backendModel']/value",
         "emulator",
@@ -33,7 +53,11 @@ def missing(connection: Libvirt, kind: str) -> list[tuple[str, str]]:
     if not connection.domain_kinds() & {kind}:
         return [(f"QEMU for x86_64 ({kind})", "install the package qemu-system-x86 on the hypervisor")]
     tree = ET.fromstring(connection.domain_capabilities(kind))
-    return [(what, remedy) for path, value, what, remedy in _NEEDS if value not in {entry.text for entry in tree.findall(path)}]
+    return [
+        (what, remedy)
+        for path, value, what, remedy in _NEEDS
+        if value not in {entry.text for entry in tree.findall(path)}
+    ]
 
 
 def check(connection: Libvirt, kind: str) -> None:

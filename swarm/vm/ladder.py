@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from swarm import ssh
 from swarm.errors import SwarmError, Unreachable, VerificationFailed
+from swarm.text import quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fabric import Connection
 
-    from swarm.console import Deadline, Meter, Talk
+    from swarm.console import Meter, Talk
+    from swarm.deadline import Deadline
 
 __all__ = ["Climb", "Rung", "climb"]
 
@@ -42,7 +44,11 @@ class Climb:
     """One wait. Given the guest's address, what asks the hypervisor for the domain's state, and what reads the console's end."""
 
     def __init__(
-        self, target: ssh.Target, state: Callable[[], str], console: Callable[[], list[str]], share: tuple[str, str] | None
+        self,
+        target: ssh.Target,
+        state: Callable[[], str],
+        console: Callable[[], list[str]],
+        share: tuple[str, str] | None,
     ) -> None:
         self.target = target
         self.state = state
@@ -93,7 +99,9 @@ class Climb:
 
     def cloud_init(self, meter: Meter) -> bool:
         """cloud-init is through, without errors. Raise VerificationFailed with its own words otherwise."""
-        answer = self._ask("cat /run/cloud-init/result.json 2>/dev/null || { echo; cat /run/cloud-init/status.json 2>/dev/null; }")
+        answer = self._ask(
+            "cat /run/cloud-init/result.json 2>/dev/null || { echo; cat /run/cloud-init/status.json 2>/dev/null; }"
+        )
         if answer is None:
             return False
         head, _, rest = answer.partition("\n")
@@ -111,7 +119,10 @@ class Climb:
         """The shared folder is mounted."""
         assert self.share is not None  # noqa: S101 - the rung is on the ladder only with a share
         meter.note(f"waiting for {self.share[1]}")
-        return self._ask(ssh.quote(["findmnt", "--noheadings", "--output", "FSTYPE", "--mountpoint", self.share[1]])) == "virtiofs\n"
+        return (
+            self._ask(quote("findmnt", "--noheadings", "--output", "FSTYPE", "--mountpoint", self.share[1]))
+            == "virtiofs\n"
+        )
 
     def rungs(self) -> list[tuple[str, Callable[[Meter], bool]]]:
         """Return the ladder."""
@@ -180,13 +191,16 @@ def _give_up_or_wait(way: Climb, name: str, begun: float, deadline: Deadline) ->
             "share mounted": f"./inv ssh --host {way.target.name} -- journalctl -b -u '*.mount'",
         }
         raise Unreachable(
-            f"{way.target.name}: {name!r} was not reached within {deadline.limit:.0f} s", hints.get(name, hints["SSH port open"])
+            f"{way.target.name}: {name!r} was not reached within {deadline.limit:.0f} s",
+            hints.get(name, hints["SSH port open"]),
         )
 
 
 def _with_console(way: Climb, message: str) -> str:
     lines = way.console()[-_TAIL:]
-    return message + ("\n  the console's last lines:" + "".join(f"\n    {line}" for line in lines) if lines else "")
+    return message + (
+        "\n  the console's last lines:" + "".join(f"\n    {line}" for line in lines) if lines else ""
+    )
 
 
 def _json(text: str) -> dict[str, Any]:

@@ -115,10 +115,18 @@ def acceleration(host: Host, connection: Libvirt) -> str:
 def network_facts(name: str, xml: str, leases: list[tuple[str, str]]) -> NetworkFacts:
     """Return a libvirt network's XML and leases as facts. Raise HypervisorError for a network without IPv4 and DHCP."""
     tree = ET.fromstring(xml)
-    ip = next((entry for entry in tree.findall("ip") if entry.get("family", "ipv4") == "ipv4" and entry.find("dhcp") is not None), None)
+    ip = next(
+        (
+            entry
+            for entry in tree.findall("ip")
+            if entry.get("family", "ipv4") == "ipv4" and entry.find("dhcp") is not None
+        ),
+        None,
+    )
     if ip is None:
         raise HypervisorError(
-            f"the libvirt network {name!r} hands out no IPv4 addresses by DHCP", "name another one under hypervisor.network"
+            f"the libvirt network {name!r} hands out no IPv4 addresses by DHCP",
+            "name another one under hypervisor.network",
         )
     gateway = ipaddress.IPv4Address(ip.get("address", ""))
     subnet = ipaddress.IPv4Network(f"{gateway}/{ip.get('netmask') or ip.get('prefix')}", strict=False)
@@ -127,7 +135,10 @@ def network_facts(name: str, xml: str, leases: list[tuple[str, str]]) -> Network
         name=name,
         subnet=subnet,
         gateway=gateway,
-        dynamic_range=(ipaddress.IPv4Address(span.get("start", "")), ipaddress.IPv4Address(span.get("end", "")))
+        dynamic_range=(
+            ipaddress.IPv4Address(span.get("start", "")),
+            ipaddress.IPv4Address(span.get("end", "")),
+        )
         if span is not None
         else None,
         reservations={

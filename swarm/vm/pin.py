@@ -43,8 +43,13 @@ def pin(host: Host, talk: Talk, *, yes: bool = False) -> bool:
             talk.done(f"{host.name}: this key is pinned, nothing to do")
             return False
         talk.say(f"~ host key: {fingerprint(old) if old else 'none'} → {fingerprint(key)}")
-        if not yes and not talk.ask(f"Did you change the host key of {host.name}? From now on only the new one is trusted."):
-            raise Refused("nothing was pinned", "answer y, or give --yes, if you know why the key changed; if not, find out who did it")
+        if not yes and not talk.ask(
+            f"Did you change the host key of {host.name}? From now on only the new one is trusted."
+        ):
+            raise Refused(
+                "nothing was pinned",
+                "answer y, or give --yes, if you know why the key changed; if not, find out who did it",
+            )
         if made:
             # Only the stored one: the running machine's note says which changes wait for its next start.
             domain.write_note(replace(made, host_key=key).to_xml())
@@ -65,10 +70,13 @@ def fingerprint(key: str) -> str:
 def _present(host: Host, domain: Domain) -> str:
     """The guest's public host key, as `ssh-ed25519 BASE64`."""
     if not domain.active:
-        raise HypervisorError(f"{host.name} is stopped, so nobody can tell its host key", f"./inv start --host {host.name}")
+        raise HypervisorError(
+            f"{host.name} is stopped, so nobody can tell its host key", f"./inv start --host {host.name}"
+        )
     if domain.agent("guest-ping") is None:
         raise HypervisorError(
-            f"the guest agent of {host.name} does not answer", "the guest may be starting; its package is called qemu-guest-agent"
+            f"the guest agent of {host.name} does not answer",
+            "the guest may be starting; its package is called qemu-guest-agent",
         )
     handle = domain.agent("guest-file-open", path=_FILE, mode="r")
     if handle is None:
@@ -76,7 +84,12 @@ def _present(host: Host, domain: Domain) -> str:
     read = domain.agent("guest-file-read", handle=handle, count=_LONGEST) or {}
     domain.agent("guest-file-close", handle=handle)
     text = base64.b64decode(read.get("buf-b64", "")).decode("utf-8", "replace")
-    match = re.match(r"(ssh-ed25519 [A-Za-z0-9+/]{68})(\s|$)", text)  # 51 bytes: the type's name and the 32 of the key, with their lengths
+    match = re.match(
+        r"(ssh-ed25519 [A-Za-z0-9+/]{68})(\s|$)", text
+    )  # 51 bytes: the type's name and the 32 of the key, with their lengths
     if not match:
-        raise Refused(f"{host.name}: {_FILE} does not hold an ed25519 public key", "make it again in the guest: ssh-keygen -A")
+        raise Refused(
+            f"{host.name}: {_FILE} does not hold an ed25519 public key",
+            "make it again in the guest: ssh-keygen -A",
+        )
     return match[1]

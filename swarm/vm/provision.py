@@ -10,17 +10,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from swarm import images, ssh
-from swarm.console import Deadline, Talk, amount, seconds
+from swarm import access, images, ssh
+from swarm.console import Talk
+from swarm.deadline import Deadline
 from swarm.errors import HypervisorError, InventoryError, VerificationFailed
+from swarm.files import private_dir
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.domain import Domain
 from swarm.hypervisor.network import Network
 from swarm.hypervisor.storage import Pool, Volume, find_pool, make_pool
 from swarm.inventory import EMBEDDED, Host, locate, size
-from swarm.paths import private_dir, state_dir
+from swarm.paths import state_dir
 from swarm.plan import Plan
-from swarm.vm import access, desired, fitness, shape
+from swarm.text import amount, seconds
+from swarm.vm import desired, fitness, shape
 from swarm.vm import seed as seeds
 from swarm.vm.desired import Note
 from swarm.vm.difference import changes, pending, refuse
@@ -63,13 +66,17 @@ def make_plan(host: Host, connection: Libvirt, *, restart: bool = False) -> tupl
     if keys & {"domain", "start"} and (problem := share_problem(host, connection)):
         share = host.vm.virtiofs
         hint = f"make the folder (mkdir -p {share.source}), or leave vm.virtiofs out" if share else None
-        raise InventoryError(f"{locate(host.name, 'vm', 'virtiofs', 'source')} vm.virtiofs.source: {problem}", hint)
+        raise InventoryError(
+            f"{locate(host.name, 'vm', 'virtiofs', 'source')} vm.virtiofs.source: {problem}", hint
+        )
     if observed.domain is None:
         fitness.check(connection, observed.kind)
     return plan, observed
 
 
-def provision(host: Host, talk: Talk, *, plan_only: bool = False, restart: bool = False, limit: float = TIMEOUT) -> Plan:
+def provision(
+    host: Host, talk: Talk, *, plan_only: bool = False, restart: bool = False, limit: float = TIMEOUT
+) -> Plan:
     """Bring the VM of `host` to what its file says, and return what was (or, with `plan_only`, would be) changed.
 
     `limit` is in seconds, for all waiting together. A second call changes nothing and says so.
@@ -100,15 +107,25 @@ def provision(host: Host, talk: Talk, *, plan_only: bool = False, restart: bool 
                 "run the same command again; if it stays, it is a defect of swarm",
             )
     ssh.write_config(access.target(host))
-    talk.done(f"{host.name} is ready at {host.vm.ip} ({seconds(time.monotonic() - start)}): ./inv ssh --host {host.name}")
+    talk.done(
+        f"{host.name} is ready at {host.vm.ip} ({seconds(time.monotonic() - start)}): ./inv ssh --host {host.name}"
+    )
     return plan
 
 
 class _Work:
     """One run's state while changes are applied: what was made so far."""
 
-    def __init__(self, host: Host, connection: Libvirt, talk: Talk, observed: Observed, deadline: Deadline) -> None:
-        self.host, self.connection, self.talk, self.observed, self.deadline = host, connection, talk, observed, deadline
+    def __init__(
+        self, host: Host, connection: Libvirt, talk: Talk, observed: Observed, deadline: Deadline
+    ) -> None:
+        self.host, self.connection, self.talk, self.observed, self.deadline = (
+            host,
+            connection,
+            talk,
+            observed,
+            deadline,
+        )
         self._key: tuple[str, str] | None = None
 
     def apply(self, key: str) -> None:
@@ -146,7 +163,8 @@ class _Work:
         domain = Domain.find_by_uuid(self.connection, desired.domain_uuid(self.host))
         if domain is None:
             raise HypervisorError(
-                f"the domain {self.host.vm.domain!r} is gone", "somebody removed it meanwhile; run the same command again"
+                f"the domain {self.host.vm.domain!r} is gone",
+                "somebody removed it meanwhile; run the same command again",
             )
         return domain
 
@@ -215,7 +233,11 @@ class _Work:
     def _seed(self) -> None:
         assert self._key is not None  # noqa: S101 - "host_key" comes before "seed" in every plan that has it
         files = seeds.seed_files(
-            self.host, str(uuid.uuid4()), self._key, access.authorized_keys(self.host), has_agent=fitness.has_agent(self.host.vm.image)
+            self.host,
+            str(uuid.uuid4()),
+            self._key,
+            access.authorized_keys(self.host),
+            has_agent=fitness.has_agent(self.host.vm.image),
         )
         data = seeds.iso(files)
         pool, name = self.pool, desired.seed_volume(self.host)
@@ -230,7 +252,9 @@ class _Work:
         image, pinned = self.host.vm.image, ssh.pinned(self.host.known_hosts) or ""
         note = observed.note if observed and observed.note else Note(self.host.name, kind, pinned, image)
         # The note goes in with the definition, so that a domain without one is never ours.
-        definition = xml.replace("</title>", f"</title>\n  <metadata>{note.to_xml(namespace=True)}</metadata>", 1)
+        definition = xml.replace(
+            "</title>", f"</title>\n  <metadata>{note.to_xml(namespace=True)}</metadata>", 1
+        )
         self._remember(Domain.define(self.connection, definition), note, xml)
 
     @staticmethod
@@ -261,7 +285,12 @@ class _Work:
         with self.talk.step("seed ejected and deleted"):
             domain.detach(seeds.device_xml(seed), "vdb", _EJECT)
             note = domain.note()
-            self._remember(domain, Note.from_xml(note or ""), desired.domain_xml(self.host, self.observed.kind, None), live=True)
+            self._remember(
+                domain,
+                Note.from_xml(note or ""),
+                desired.domain_xml(self.host, self.observed.kind, None),
+                live=True,
+            )
             self._drop_seed()
 
     def _drop_seed(self) -> None:
@@ -273,7 +302,9 @@ class _Work:
     def _volume(self, name: str) -> Volume:
         volume = self.pool.find(name)
         if volume is None:
-            raise HypervisorError(f"{name} is gone from the pool", "somebody removed it meanwhile; run the same command again")
+            raise HypervisorError(
+                f"{name} is gone from the pool", "somebody removed it meanwhile; run the same command again"
+            )
         return volume
 
 
@@ -287,7 +318,9 @@ def wait(host: Host, connection: Libvirt, domain: Domain, deadline: Deadline, ta
         except HypervisorError:
             return []
 
-    way = Climb(access.target(host), lambda: domain.state, console, (share.tag, str(share.target)) if share else None)
+    way = Climb(
+        access.target(host), lambda: domain.state, console, (share.tag, str(share.target)) if share else None
+    )
     return climb(way, deadline, talk)
 
 
@@ -295,7 +328,9 @@ def clean(raw: bytes) -> list[str]:
     """Return a serial log's lines without a terminal's control sequences, and without empty ones."""
     import re
 
-    text = re.sub(r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>c78DEHM])", "", raw.decode(errors="replace")).replace("\r", "\n")
+    text = re.sub(
+        r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>c78DEHM])", "", raw.decode(errors="replace")
+    ).replace("\r", "\n")
     printable = ("".join(sign for sign in line if sign.isprintable()).strip() for line in text.split("\n"))
     return [line for line in printable if line]
 
@@ -304,5 +339,7 @@ def console_log(host: Host, connection: Libvirt, last: int | None = None) -> lis
     """Return the serial console's lines since the VM's start, at most its `last` bytes of them."""
     pool = find_pool(connection, host.vm.disk_path.parent)
     if pool is None:
-        raise HypervisorError(f"{host.name} has no console log yet", f"./inv provision --host {host.name} makes the VM")
+        raise HypervisorError(
+            f"{host.name} has no console log yet", f"./inv provision --host {host.name} makes the VM"
+        )
     return clean(pool.read(desired.console_volume(host), last))

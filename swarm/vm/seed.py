@@ -19,7 +19,9 @@ __all__ = ["device_xml", "iso", "seed_files"]
 _LABEL = "CIDATA"  # cloud-init's NoCloud looks for a file system of this name
 
 
-def seed_files(host: Host, instance: str, host_key: tuple[str, str], authorized_keys: Sequence[str], *, has_agent: bool) -> dict[str, str]:
+def seed_files(
+    host: Host, instance: str, host_key: tuple[str, str], authorized_keys: Sequence[str], *, has_agent: bool
+) -> dict[str, str]:
     """Return the seed's files by name.
 
     `instance` makes cloud-init treat this as a new machine, `host_key` is (private, public), and `has_agent` says whether
@@ -33,7 +35,9 @@ def seed_files(host: Host, instance: str, host_key: tuple[str, str], authorized_
         "authorized_keys": list(authorized_keys),
         "has_agent": has_agent,
     }
-    return {name: render(f"seed/{name}.j2", **values) for name in ("meta-data", "user-data", "network-config")}
+    return {
+        name: render(f"seed/{name}.j2", **values) for name in ("meta-data", "user-data", "network-config")
+    }
 
 
 def iso(files: dict[str, str]) -> bytes:

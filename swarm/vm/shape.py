@@ -51,7 +51,9 @@ def parts(xml: str) -> dict[str, ET.Element]:
     found: dict[str, ET.Element] = {}
     for child in ET.fromstring(xml):
         if child.tag == "devices":
-            for device in sorted(child, key=lambda device: repr(_ordered(device))):  # two that look alike are told apart by their content
+            for device in sorted(
+                child, key=lambda device: repr(_ordered(device))
+            ):  # two that look alike are told apart by their content
                 name = f"devices/{device.tag}{_key(device)}"
                 while name in found:
                     name += "'"
@@ -65,10 +67,15 @@ def parts(xml: str) -> dict[str, ET.Element]:
 
 def hashes(xml: str) -> dict[str, str]:
     """Return a short hash of each part, the same for every order of elements and attributes."""
-    return {name: hashlib.sha256(repr(_ordered(part)).encode()).hexdigest()[:12] for name, part in parts(xml).items()}
+    return {
+        name: hashlib.sha256(repr(_ordered(part)).encode()).hexdigest()[:12]
+        for name, part in parts(xml).items()
+    }
 
 
-def differences(wanted_xml: str, actual_xml: str, spec: dict[str, str], have: dict[str, str]) -> tuple[list[Difference], list[Difference]]:
+def differences(
+    wanted_xml: str, actual_xml: str, spec: dict[str, str], have: dict[str, str]
+) -> tuple[list[Difference], list[Difference]]:
     """Return what the host file changed, and what somebody else changed.
 
     `spec` and `have` are the hashes noted when swarm last defined the domain: of the XML it asked for, and of the XML that
@@ -78,7 +85,11 @@ def differences(wanted_xml: str, actual_xml: str, spec: dict[str, str], have: di
     spec_now, have_now = hashes(wanted_xml), hashes(actual_xml)
     ours = [name for name in (*spec_now, *spec) if spec_now.get(name) != spec.get(name)]
     ours = list(dict.fromkeys(ours))
-    theirs = [name for name in dict.fromkeys((*have_now, *have)) if have_now.get(name) != have.get(name) and name not in ours]
+    theirs = [
+        name
+        for name in dict.fromkeys((*have_now, *have))
+        if have_now.get(name) != have.get(name) and name not in ours
+    ]
     return (
         [Difference(name, *_words(actual.get(name), wanted.get(name))) for name in ours],
         [Difference(name, *_words(actual.get(name), wanted.get(name))) for name in theirs],
@@ -97,7 +108,12 @@ def _key(device: ET.Element) -> str:
 
 def _ordered(element: ET.Element) -> tuple[object, ...]:
     attributes, text = _normal(element)
-    return (element.tag, tuple(sorted(attributes.items())), text, tuple(sorted(map(_ordered, element), key=repr)))
+    return (
+        element.tag,
+        tuple(sorted(attributes.items())),
+        text,
+        tuple(sorted(map(_ordered, element), key=repr)),
+    )
 
 
 def _normal(element: ET.Element) -> tuple[dict[str, str], str]:
@@ -122,13 +138,18 @@ def _leaves(element: ET.Element, prefix: str = "") -> Leaves:
 
 def _words(actual: ET.Element | None, wanted: ET.Element | None) -> tuple[str | None, str | None]:
     """What differs between two forms of a part: only the leaves that we state and that are not so; else the whole."""
-    is_now, should = _leaves(actual) if actual is not None else {}, _leaves(wanted) if wanted is not None else {}
+    is_now, should = (
+        _leaves(actual) if actual is not None else {},
+        _leaves(wanted) if wanted is not None else {},
+    )
     off = [name for name, value in should.items() if is_now.get(name) != value] if actual is not None else []
     if wanted is not None and actual is not None and not off:  # something was added that we do not state
         off = [name for name in is_now if name not in should and not name.startswith(_FILLED_IN)]
     if off:
         return _text(is_now, off), _text(should, off)
-    return _text(is_now, list(is_now)) if actual is not None else None, _text(should, list(should)) if wanted is not None else None
+    return _text(is_now, list(is_now)) if actual is not None else None, _text(
+        should, list(should)
+    ) if wanted is not None else None
 
 
 def _text(leaves: Leaves, names: list[str]) -> str:

@@ -7,12 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from swarm import images
-from swarm.console import amount
 from swarm.embedded import Embedded
 from swarm.errors import ImageError, SwarmError
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.storage import find_pool
 from swarm.inventory import EMBEDDED, Host
+from swarm.text import amount
 from swarm.vm.desired import BASE_PREFIX
 
 if TYPE_CHECKING:
@@ -56,12 +56,20 @@ class Survey:
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Return the survey as a table: where, image, size, users."""
         listed = [(CATALOGUE, entry.name, "", entry.about) for entry in self.catalogue]
-        return [*listed, *((item.where, item.name, amount(item.size), ", ".join(item.users) or "nobody") for item in self.items)]
+        return [
+            *listed,
+            *(
+                (item.where, item.name, amount(item.size), ", ".join(item.users) or "nobody")
+                for item in self.items
+            ),
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Return the survey as plain data."""
         return {
-            "catalogue": [{"name": entry.name, "kind": entry.kind, "about": entry.about} for entry in self.catalogue],
+            "catalogue": [
+                {"name": entry.name, "kind": entry.kind, "about": entry.about} for entry in self.catalogue
+            ],
             "images": [item.to_json() for item in self.items],
         }
 
@@ -71,7 +79,10 @@ def survey(hosts: list[Host], talk: Talk) -> Survey:
 
     An embedded hypervisor that ran before is started for the look; one that does not answer is named and left out.
     """
-    items = [Item(CACHE, image.path.name, image.size, _wanted(image, hosts), partial(images.remove, image)) for image in images.cached()]
+    items = [
+        Item(CACHE, image.path.name, image.size, _wanted(image, hosts), partial(images.remove, image))
+        for image in images.cached()
+    ]
     places = {(host.hypervisor.uri, host.vm.disk_path.parent) for host in hosts}
     for uri in sorted({uri for uri, _ in places}):
         if uri == EMBEDDED and not Embedded().exists:
@@ -107,7 +118,15 @@ def _pools(uri: str, folders: list[Any]) -> list[Item]:
             for volume in pool.volumes():
                 if volume.name.startswith(BASE_PREFIX):
                     users = tuple(sorted(name for name, base in backing.items() if base == volume.path))
-                    items.append(Item(f"{uri} {folder}", volume.name, volume.physical, users, _deleter(uri, folder, volume.name)))
+                    items.append(
+                        Item(
+                            f"{uri} {folder}",
+                            volume.name,
+                            volume.physical,
+                            users,
+                            _deleter(uri, folder, volume.name),
+                        )
+                    )
     return items
 
 

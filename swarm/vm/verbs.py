@@ -6,8 +6,9 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from swarm import ssh
-from swarm.console import Deadline, Talk, amount
+from swarm import access, ssh
+from swarm.console import Talk
+from swarm.deadline import Deadline
 from swarm.embedded import Embedded
 from swarm.errors import HypervisorError, Refused, SwarmError
 from swarm.hypervisor.connection import Libvirt
@@ -16,7 +17,8 @@ from swarm.hypervisor.network import Network
 from swarm.hypervisor.storage import find_pool
 from swarm.inventory import EMBEDDED, Host
 from swarm.plan import Change, Plan
-from swarm.vm import access, desired
+from swarm.text import amount
+from swarm.vm import desired
 from swarm.vm.difference import changes, pending, refuse
 from swarm.vm.observe import observe
 from swarm.vm.provision import SHUTDOWN, TIMEOUT, busy, console_log, wait
@@ -40,7 +42,14 @@ class Status:
 
     def to_json(self) -> dict[str, Any]:
         """Return the status as plain data."""
-        return {"host": self.host, "vm": self.vm, "acceleration": self.acceleration, "ip": self.ip, "ssh": self.ssh, "drift": self.drift}
+        return {
+            "host": self.host,
+            "vm": self.vm,
+            "acceleration": self.acceleration,
+            "ip": self.ip,
+            "ssh": self.ssh,
+            "drift": self.drift,
+        }
 
 
 def asleep(host: Host) -> bool:
@@ -105,7 +114,9 @@ def destroy(host: Host, talk: Talk, *, plan_only: bool = False, yes: bool = Fals
             for change in plan:
                 talk.say(change.line())
             if not plan_only:
-                if not yes and not talk.ask(f"Delete all this? The disk of {host.name} cannot be brought back."):
+                if not yes and not talk.ask(
+                    f"Delete all this? The disk of {host.name} cannot be brought back."
+                ):
                     raise Refused(f"{host.name} was not destroyed", "answer y, or give --yes")
                 _remove(host, connection, domain)
                 left, _ = _destruction(host, connection)
@@ -134,7 +145,9 @@ def screenshot(host: Host, path: Path) -> tuple[int, int]:
     with Libvirt(host.hypervisor.uri) as connection:
         domain = need(host, connection)
         if not domain.active:
-            raise HypervisorError(f"{host.name} is stopped and has no screen", f"./inv start --host {host.name}")
+            raise HypervisorError(
+                f"{host.name} is stopped and has no screen", f"./inv start --host {host.name}"
+            )
         with Image.open(io.BytesIO(domain.screenshot())) as picture:
             picture.save(path, "PNG")
             return picture.size
@@ -158,7 +171,9 @@ def status(host: Host) -> Status:
             drift = error.message
         state = observed.domain.state
         kind = "KVM" if observed.kind == "kvm" else "emulation"
-        return Status(host.name, state, kind, str(host.vm.ip), _ssh_word(host) if state == "running" else "", drift)
+        return Status(
+            host.name, state, kind, str(host.vm.ip), _ssh_word(host) if state == "running" else "", drift
+        )
 
 
 def _ssh_word(host: Host) -> str:
@@ -189,9 +204,15 @@ def _destruction(host: Host, connection: Libvirt) -> tuple[Plan, Domain | None]:
         found.append(Change("delete", "domain", f"{domain.name}, with NVRAM and TPM state", key="domain"))
     if pool := find_pool(connection, host.vm.disk_path.parent):
         pool.activate()
-        wanted = {host.vm.disk_path.name: "disk", desired.seed_volume(host): "seed", desired.console_volume(host): "console log"}
+        wanted = {
+            host.vm.disk_path.name: "disk",
+            desired.seed_volume(host): "seed",
+            desired.console_volume(host): "console log",
+        }
         found += [
-            Change("delete", wanted[volume.name], f"{volume.path}, {amount(volume.physical)}", key=volume.name)
+            Change(
+                "delete", wanted[volume.name], f"{volume.path}, {amount(volume.physical)}", key=volume.name
+            )
             for volume in pool.volumes()
             if volume.name in wanted
         ]
@@ -202,7 +223,11 @@ def _destruction(host: Host, connection: Libvirt) -> tuple[Plan, Domain | None]:
 
 
 def _pins(host: Host) -> list[Change]:
-    return [Change("delete", "pinned host key", str(host.known_hosts), key="pin")] if host.known_hosts.exists() else []
+    return (
+        [Change("delete", "pinned host key", str(host.known_hosts), key="pin")]
+        if host.known_hosts.exists()
+        else []
+    )
 
 
 def _remove(host: Host, connection: Libvirt, domain: Domain | None) -> None:

@@ -34,7 +34,13 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
 
 
 def _words(value: object) -> str:
-    parts = sorted(map(str, value)) if isinstance(value, set) else list(map(str, value)) if isinstance(value, list) else [str(value)]
+    parts = (
+        sorted(map(str, value))
+        if isinstance(value, set)
+        else list(map(str, value))
+        if isinstance(value, list)
+        else [str(value)]
+    )
     text = ", ".join(part.strip() for part in parts if part.strip())
     return (f"{text[:_LONGEST]} …" if len(text) > _LONGEST else text) or "nothing"
 
@@ -76,7 +82,7 @@ class Guest:
 
 
 def _quote(text: str) -> str:
-    from swarm.remote import quote
+    from swarm.text import quote
 
     return quote(text)
 

@@ -45,7 +45,11 @@ def test_published_ports_are_closed(guest: Guest) -> None:
     assert forward[0] == "-A FORWARD -j DOCKER-USER"
     # What Docker adds behind the drop is never reached.
     before = chain[: chain.index("-A DOCKER-USER -j DROP")]
-    assert [rule for rule in before if "-i docker0" not in rule and "-i br-+" not in rule and "RELATED,ESTABLISHED" not in rule] == []
+    assert [
+        rule
+        for rule in before
+        if "-i docker0" not in rule and "-i br-+" not in rule and "RELATED,ESTABLISHED" not in rule
+    ] == []
 
 
 def test_fail2ban(guest: Guest) -> None:
@@ -68,11 +72,18 @@ def test_fail2ban_bans(guest: Guest) -> None:
 
 def test_listening_ports(guest: Guest, expected: Expected) -> None:
     """Nothing but SSH listens to the world."""
-    allowed = {("tcp", "22"), *(("udp", port) for port in DHCP), *([("udp", "41641")] if expected.tailscale else [])}
+    allowed = {
+        ("tcp", "22"),
+        *(("udp", port) for port in DHCP),
+        *([("udp", "41641")] if expected.tailscale else []),
+    }
     found = set()
     for line in guest.out("ss -Hltnu").splitlines():
         words = line.split()
         address, _, port = words[4].rpartition(":")
-        if not address.strip("[]").split("%")[0].startswith("127.") and address not in {"[::1]", "[::ffff:127.0.0.1]"}:
+        if not address.strip("[]").split("%")[0].startswith("127.") and address not in {
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+        }:
             found.add((words[0], port))
     assert found - allowed == set()

@@ -54,13 +54,19 @@ def test_pnpm(guest: Guest) -> None:
 def test_openclaw_version(guest: Guest, expected: Expected) -> None:
     """OpenClaw starts, and has the version that was asked for or recorded."""
     shown = guest.as_user("openclaw --version")
-    wanted = expected.openclaw_version or guest.host.run("sed -n 's/^version //p' /var/lib/swarm/openclaw-release").stdout.strip()
+    wanted = (
+        expected.openclaw_version
+        or guest.host.run("sed -n 's/^version //p' /var/lib/swarm/openclaw-release").stdout.strip()
+    )
     assert wanted in shown if wanted else re.search(r"\d+\.\d+", shown)
 
 
 def test_state_folder(guest: Guest) -> None:
     """Only the OpenClaw user can enter the folder with its secrets."""
-    assert guest.out(f"stat -c '%a %U' $(getent passwd {guest.user} | cut -d: -f6)/.openclaw") == f"700 {guest.user}"
+    assert (
+        guest.out(f"stat -c '%a %U' $(getent passwd {guest.user} | cut -d: -f6)/.openclaw")
+        == f"700 {guest.user}"
+    )
 
 
 def test_gateway_unit(guest: Guest) -> None:

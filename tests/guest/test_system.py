@@ -23,7 +23,9 @@ def test_swappiness_persisted(guest: Guest, expected: Expected) -> None:
     if expected.swappiness is None:
         pytest.skip("the host file does not say")
     # systemd-sysctl reads the files in this order, and the last one to name a key wins.
-    last = guest.out("/usr/lib/systemd/systemd-sysctl --cat-config | grep -E '^ *vm[./]swappiness *=' | tail -n1")
+    last = guest.out(
+        "/usr/lib/systemd/systemd-sysctl --cat-config | grep -E '^ *vm[./]swappiness *=' | tail -n1"
+    )
     assert last.rpartition("=")[2].strip() == str(expected.swappiness)
 
 
@@ -41,7 +43,10 @@ def test_authorities(guest: Guest, expected: Expected) -> None:
     bundle = guest.out("cat /etc/ssl/certs/ca-certificates.crt")
     assert [pem for pem in expected.authorities if pem.strip() not in bundle] == []
     main = guest.as_user("systemctl --user show -p MainPID --value openclaw-gateway.service")
-    assert "NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt" in guest.out(f"tr '\\0' '\\n' </proc/{main}/environ").splitlines()
+    assert (
+        "NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt"
+        in guest.out(f"tr '\\0' '\\n' </proc/{main}/environ").splitlines()
+    )
 
 
 def test_linger(guest: Guest) -> None:
@@ -71,7 +76,11 @@ def test_sudo_is_scoped(guest: Guest) -> None:
     granted = [line.split("NOPASSWD:")[1] for line in rules.splitlines() if "NOPASSWD:" in line]
     commands = [word.strip() for line in granted for word in line.split(",")]
     assert commands
-    assert [word for word in commands if "openclaw-gateway.service" not in word and word != "/usr/bin/tailscale status"] == []
+    assert [
+        word
+        for word in commands
+        if "openclaw-gateway.service" not in word and word != "/usr/bin/tailscale status"
+    ] == []
     assert "(ALL" not in rules
 
 

@@ -21,7 +21,9 @@ _PROGRAMS = ("unshare", "nsenter", "ip", "libvirtd", "dnsmasq", "qemu-system-x86
 @pytest.fixture(scope="session")
 def able() -> None:
     """Skip where the embedded hypervisor cannot run."""
-    lacking = [name for name in _PROGRAMS if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")]
+    lacking = [
+        name for name in _PROGRAMS if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    ]
     lacking += [] if os.geteuid() == 0 else ["root"]
     if lacking:
         pytest.skip(f"the embedded hypervisor needs {', '.join(lacking)}")

@@ -130,7 +130,9 @@ def test_other_tag_same_file(server: Publisher, part: Path, talk: Talk) -> None:
         pytest.param(Answer(status=429), id="429"),
     ],
 )
-@pytest.mark.parametrize("first", [Answer(stop_after=100_000), Answer(length=False, stop_after=100_000), Answer(stop_after=0)])
+@pytest.mark.parametrize(
+    "first", [Answer(stop_after=100_000), Answer(length=False, stop_after=100_000), Answer(stop_after=0)]
+)
 def test_bad_servers(server: Publisher, part: Path, talk: Talk, first: Answer, answer: Answer) -> None:
     """Whatever a server does wrong after a first break, the file that comes out is right."""
     server.answers += [first, answer]
@@ -158,7 +160,12 @@ def test_any_breaks(tmp_path_factory: pytest.TempPathFactory, answers: list[Answ
         server.tag = tag
         server.answers += answers
         part = tmp_path_factory.mktemp("any") / "part"
-        assert fetch(server.entry(), part, Talk(Screen(), quiet=True), Patience(silence=2, tries=20, pause=0)).read_bytes() == CONTENT
+        assert (
+            fetch(
+                server.entry(), part, Talk(Screen(), quiet=True), Patience(silence=2, tries=20, pause=0)
+            ).read_bytes()
+            == CONTENT
+        )
 
 
 def test_damaged(server: Publisher, part: Path, talk: Talk) -> None:
@@ -183,7 +190,9 @@ def test_damaged_without_length(server: Publisher, part: Path, talk: Talk) -> No
 def test_final_answers(server: Publisher, part: Path, talk: Talk, status: int) -> None:
     """An answer that will not change is reported at once, with the address and a hint."""
     server.answers.append(Answer(status=status))
-    with pytest.raises(ImageError, match=rf"image\.qcow2 cannot be fetched: 127\.0\.0\.1 answers {status}") as caught:
+    with pytest.raises(
+        ImageError, match=rf"image\.qcow2 cannot be fetched: 127\.0\.0\.1 answers {status}"
+    ) as caught:
         fetch(server.entry(), part, talk, QUICK)
     assert caught.value.hint
     assert len(server.asked) == 1
@@ -249,4 +258,7 @@ def test_checksum_is_the_whole_files(server: Publisher, part: Path, talk: Talk) 
     part.write_bytes(b"x" * 100_000)
     with pytest.raises(ImageError, match="arrived damaged"):
         fetch(server.entry(), part, talk, QUICK)
-    assert hashlib.sha256(fetch(server.entry(), part, talk, QUICK).read_bytes()).digest() == hashlib.sha256(CONTENT).digest()
+    assert (
+        hashlib.sha256(fetch(server.entry(), part, talk, QUICK).read_bytes()).digest()
+        == hashlib.sha256(CONTENT).digest()
+    )

@@ -53,7 +53,9 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A real qcow2 image of half a megabyte."""
     folder = tmp_path_factory.mktemp("content")
     (folder / "raw").write_bytes(random.Random(3).randbytes(512 << 10))  # noqa: S311 - not for secrets
-    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", folder / "raw", folder / "qcow2"], check=True)
+    subprocess.run(
+        ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", folder / "raw", folder / "qcow2"], check=True
+    )
     return (folder / "qcow2").read_bytes()
 
 
@@ -101,7 +103,11 @@ def test_ensure(server: Publisher, folder: Path, talk: Talk, content: bytes) -> 
     assert images.ensure("image", talk) == images.find("image") == first
     assert images.cached() == [first]
     assert len(server.asked) == 1
-    assert sorted(path.name for path in folder.iterdir()) == [".image.qcow2.lock", "image.qcow2", "image.qcow2.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".image.qcow2.lock",
+        "image.qcow2",
+        "image.qcow2.json",
+    ]
 
 
 def test_remove(server: Publisher, folder: Path, talk: Talk) -> None:
@@ -170,7 +176,11 @@ def test_killed_often(server: Publisher, folder: Path, talk: Talk, content: byte
         found = images.find("image")
         assert found is None or found.path.read_bytes() == content
     assert images.ensure("image", talk).path.read_bytes() == content
-    assert {path.name for path in folder.iterdir()} <= {".image.qcow2.lock", "image.qcow2", "image.qcow2.json"}
+    assert {path.name for path in folder.iterdir()} <= {
+        ".image.qcow2.lock",
+        "image.qcow2",
+        "image.qcow2.json",
+    }
 
 
 def test_interrupted(server: Publisher, folder: Path) -> None:
@@ -199,13 +209,18 @@ def test_disk_full(server: Publisher, folder: Path, talk: Talk, content: bytes) 
 @pytest.fixture
 def secure(tmp_path: Path) -> tuple[ssl.SSLContext, Path]:
     """A TLS server's side, and the certificate to trust it by."""
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    key, name = (
+        ec.generate_private_key(ec.SECP256R1()),
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")]),
+    )
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(1), now + timedelta(1))
     alternative = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
     certificate = builder.add_extension(alternative, critical=False).sign(key, hashes.SHA256())
     pem = serialization.Encoding.PEM
-    both = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()) + certificate.public_bytes(pem)
+    both = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ) + certificate.public_bytes(pem)
     file = tmp_path / "server.pem"
     file.write_bytes(both)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -213,16 +228,24 @@ def secure(tmp_path: Path) -> tuple[ssl.SSLContext, Path]:
     return context, file
 
 
-def test_unknown_certificate(secure: tuple[ssl.SSLContext, Path], tmp_path: Path, talk: Talk, content: bytes) -> None:
+def test_unknown_certificate(
+    secure: tuple[ssl.SSLContext, Path], tmp_path: Path, talk: Talk, content: bytes
+) -> None:
     """A server with a certificate that nobody vouches for is not believed."""
     with Publisher(content, secure[0]).running() as server:
-        with pytest.raises(ImageError, match=r"127\.0\.0\.1 cannot prove who it is: .*self.signed certificate"):
+        with pytest.raises(
+            ImageError, match=r"127\.0\.0\.1 cannot prove who it is: .*self.signed certificate"
+        ):
             download.fetch(server.entry(), tmp_path / "part", talk)
         assert server.asked == []
 
 
 def test_downgrade(
-    secure: tuple[ssl.SSLContext, Path], tmp_path: Path, talk: Talk, server: Publisher, monkeypatch: pytest.MonkeyPatch
+    secure: tuple[ssl.SSLContext, Path],
+    tmp_path: Path,
+    talk: Talk,
+    server: Publisher,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A checksum file that comes unencrypted, by way of a redirection, is not believed."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(secure[1]))

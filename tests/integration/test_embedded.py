@@ -87,7 +87,11 @@ def test_two_commands_at_once_start_one(own: Embedded) -> None:
     starters = [subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     assert sorted(starter.communicate()[0] for starter in starters) == ["False\n", "False\n", "True\n"]
     assert own.running
-    daemons = [process for process in inside(first_process(own)) if Path(f"/proc/{process}/comm").read_text() == "libvirtd\n"]
+    daemons = [
+        process
+        for process in inside(first_process(own))
+        if Path(f"/proc/{process}/comm").read_text() == "libvirtd\n"
+    ]
     assert len(daemons) == 1
 
 
@@ -154,7 +158,9 @@ def test_a_translator_that_hangs_gives_no_answer(own: Embedded) -> None:
 
     def ask() -> str:
         argv = ["nsenter", f"--target={first}", "--net", sys.executable, "-c", code]
-        return subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT / "swarm" / "embedded").stdout.strip()
+        return subprocess.run(
+            argv, capture_output=True, text=True, check=True, cwd=ROOT / "swarm" / "embedded"
+        ).stdout.strip()
 
     assert ask() == "[True, None]"
     pasta = translator(first)
@@ -192,14 +198,28 @@ def machine() -> dict[str, str]:
     """What of this machine a hypervisor would change, if it were not kept apart."""
 
     def told(*argv: str) -> str:
-        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout if shutil.which(argv[0]) else ""
+        return (
+            subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+            if shutil.which(argv[0])
+            else ""
+        )
 
     def interesting(text: str) -> str:
         return "\n".join(
-            line for line in text.splitlines() if re.search(r"virbr|vnet|192\.168\.122|169\.254\.53|LIBVIRT|swarm-[^/]*/e", line)
+            line
+            for line in text.splitlines()
+            if re.search(r"virbr|vnet|192\.168\.122|169\.254\.53|LIBVIRT|swarm-[^/]*/e", line)
         )
 
-    folders = ("/etc/libvirt", "/run/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt", "/run/dbus", "/dev/kvm")
+    folders = (
+        "/etc/libvirt",
+        "/run/libvirt",
+        "/var/lib/libvirt",
+        "/var/log/libvirt",
+        "/var/cache/libvirt",
+        "/run/dbus",
+        "/dev/kvm",
+    )
     return {
         "files": told("find", *folders, "-printf", "%p %s %m %u %T@\n"),
         "addresses": interesting(told("ip", "-o", "address")),
@@ -221,7 +241,10 @@ def test_the_machine_is_as_it_was(own: Embedded) -> None:
         network.define(desired.network_xml("default"))
         network.activate()
         rules = subprocess.run(
-            ["nsenter", f"--net=/proc/{first_process(own)}/ns/net", "iptables-save"], capture_output=True, text=True, check=True
+            ["nsenter", f"--net=/proc/{first_process(own)}/ns/net", "iptables-save"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert "LIBVIRT" in rules.stdout  # inside, there is something that could have been outside
         during = machine()
@@ -238,7 +261,10 @@ def test_nobody_else_may_ask(own: Embedded) -> None:
 
     def refusals() -> list[bool]:
         argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", code]
-        tried = [subprocess.run([*argv, str(path)], capture_output=True, text=True, check=False, cwd="/") for path in sockets]
+        tried = [
+            subprocess.run([*argv, str(path)], capture_output=True, text=True, check=False, cwd="/")
+            for path in sockets
+        ]
         return [attempt.returncode == 1 and "PermissionError" in attempt.stderr for attempt in tried]
 
     assert own.state.parent.stat().st_mode & 0o777 == 0o700

@@ -17,7 +17,7 @@ import pytest
 from swarm import ssh
 from swarm.embedded import Embedded, gate
 from swarm.paths import ROOT
-from swarm.remote import NoAnswer, Remote
+from swarm.ssh.remote import NoAnswer, Remote
 from tests.embedded import first_process
 from tests.sshd import USER, Sshd, login_key
 
@@ -72,7 +72,9 @@ def test_a_connection_made_inside_is_used_outside(embedded: Embedded, echo: int)
 def test_many_at_once(embedded: Embedded, echo: int) -> None:
     """Connections do not wait for each other, and each is its own."""
     made = [embedded.connect("127.0.0.1", echo) for _ in range(3)]
-    with embedded.connect("127.0.0.1", echo) as quick:  # open, though the echo server is busy with the first one
+    with embedded.connect(
+        "127.0.0.1", echo
+    ) as quick:  # open, though the echo server is busy with the first one
         assert quick.getpeername() == ("127.0.0.1", echo)
     for each in made:
         each.close()
@@ -88,7 +90,9 @@ def test_many_at_once(embedded: Embedded, echo: int) -> None:
     ],
     ids=["refused", "unreachable", "no such name", "no such port"],
 )
-def test_what_fails_inside_fails_alike_outside(embedded: Embedded, host: str, port: int, limit: float, error: type[OSError]) -> None:
+def test_what_fails_inside_fails_alike_outside(
+    embedded: Embedded, host: str, port: int, limit: float, error: type[OSError]
+) -> None:
     """The error is the one that a connection made here would have met, and the gate goes on."""
     with pytest.raises(error) as caught:
         embedded.connect(host, port, limit)
@@ -105,14 +109,20 @@ def test_a_connection_has_its_limit(embedded: Embedded, first: int) -> None:
     try:
         for words in (("address", "add", "198.51.100.1/24", "dev", "hole"), ("link", "set", "hole", "up")):
             subprocess.run([*inside, "ip", *words], check=True)
-        subprocess.run([*inside, "ip", "neighbour", "add", "198.51.100.9", "lladdr", "52:54:00:00:00:01", "dev", "hole"], check=True)
+        subprocess.run(
+            [*inside, "ip", "neighbour", "add", "198.51.100.9", "lladdr", "52:54:00:00:00:01", "dev", "hole"],
+            check=True,
+        )
         with pytest.raises(TimeoutError):
             embedded.connect("198.51.100.9", 22, 0.2)
     finally:
         subprocess.run([*inside, "ip", "link", "delete", "hole"], check=True)
 
 
-@pytest.mark.parametrize("words", [b"", b"nonsense", b"{}", b'{"connect": 1}', b'{"connect": [1, 2, 3]}', b"\xff" * 5000, b"[" * 4000])
+@pytest.mark.parametrize(
+    "words",
+    [b"", b"nonsense", b"{}", b'{"connect": 1}', b'{"connect": [1, 2, 3]}', b"\xff" * 5000, b"[" * 4000],
+)
 def test_nonsense_is_no_harm(embedded: Embedded, words: bytes) -> None:
     """Whatever is said at the gate, it goes on answering."""
     with socket.socket(socket.AF_UNIX) as client:
@@ -128,9 +138,13 @@ def test_nonsense_is_no_harm(embedded: Embedded, words: bytes) -> None:
 def test_as_a_program_it_says_what_is_wrong(embedded: Embedded) -> None:
     """OpenSSH's user sees one sentence and no traceback."""
     argv = [sys.executable, "-I", "-S", str(ROOT / "swarm/embedded/gate.py")]
-    done = subprocess.run([*argv, str(embedded.door), "127.0.0.1", "1"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*argv, str(embedded.door), "127.0.0.1", "1"], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (1, "gate: 127.0.0.1:1: Connection refused\n")
-    done = subprocess.run([*argv, "/no/such/gate", "127.0.0.1", "1"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*argv, "/no/such/gate", "127.0.0.1", "1"], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (1, "gate: 127.0.0.1:1: no answer at /no/such/gate\n")
 
 
@@ -140,7 +154,9 @@ def test_both_reach_a_guest_inside(embedded: Embedded, first: int, dirs: Dirs, t
     with Sshd(tmp_path / "sshd", [login_key(identity)], within=first) as server:
         known_hosts = dirs.hosts / "zap.known_hosts"
         ssh.pin(known_hosts, ["zap"], server.public)
-        target = ssh.Target("zap", "127.0.0.1", known_hosts, USER, identity, embedded=embedded, port=server.port)
+        target = ssh.Target(
+            "zap", "127.0.0.1", known_hosts, USER, identity, embedded=embedded, port=server.port
+        )
         assert ssh.read_banner(target, 10).startswith("SSH-2.0-")
         with ssh.connect(target, 30) as connection:
             assert connection.run("id -un", hide=True, in_stream=False).stdout.strip() == USER
@@ -161,6 +177,8 @@ def test_a_stopped_vm_is_called_stopped(dirs: Dirs, tmp_path: Path) -> None:
     """Where no embedded hypervisor runs, no VM does: the error says so, and how to start it."""
     target = ssh.Target("zap", "192.168.122.9", dirs.hosts / "zap.known_hosts", embedded=Embedded(tmp_path))
     ssh.write_config(target)
-    with pytest.raises(NoAnswer, match="zap: the VM does not run, and neither does the hypervisor that it lives in") as caught:
+    with pytest.raises(
+        NoAnswer, match="zap: the VM does not run, and neither does the hypervisor that it lives in"
+    ) as caught:
         Remote(ssh.part_path("zap"), "zap").run("true")
     assert caught.value.hint == "./inv start --host zap"

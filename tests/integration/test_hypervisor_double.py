@@ -65,16 +65,29 @@ def plan(connection: Libvirt, host: Host) -> list[str]:
 
 def test_what_is_defined_is_found(connection: Libvirt, zap: Host) -> None:
     """A domain is found by name and by UUID; what is not there is None, and not an error."""
-    assert (Domain.find(connection, "zap [claw]"), Domain.find_by_uuid(connection, desired.domain_uuid(zap)), Domain.all(connection)) == (
+    assert (
+        Domain.find(connection, "zap [claw]"),
+        Domain.find_by_uuid(connection, desired.domain_uuid(zap)),
+        Domain.all(connection),
+    ) == (
         None,
         None,
         [],
     )
     made = define(connection, zap)
     assert (made.name, made.uuid) == ("zap [claw]", desired.domain_uuid(zap))
-    for found in (Domain.find(connection, "zap [claw]"), Domain.find_by_uuid(connection, made.uuid), *Domain.all(connection)):
+    for found in (
+        Domain.find(connection, "zap [claw]"),
+        Domain.find_by_uuid(connection, made.uuid),
+        *Domain.all(connection),
+    ):
         assert found
-        assert (found.name, found.uuid, found.state, found.autostart) == (made.name, made.uuid, "stopped", True)
+        assert (found.name, found.uuid, found.state, found.autostart) == (
+            made.name,
+            made.uuid,
+            "stopped",
+            True,
+        )
 
 
 def test_what_was_defined_is_not_changed_again(connection: Libvirt, zap: Host) -> None:
@@ -97,7 +110,9 @@ def test_the_note_survives_in_libvirt(connection: Libvirt, zap: Host) -> None:
 
 def test_a_domain_of_somebody_else_has_no_note(connection: Libvirt, zap: Host) -> None:
     """No note is an answer, and not an error; such a domain of that name is a namesake."""
-    other = desired.domain_xml(zap, "qemu", None).replace(desired.domain_uuid(zap), "11111111-2222-3333-4444-555555555555")
+    other = desired.domain_xml(zap, "qemu", None).replace(
+        desired.domain_uuid(zap), "11111111-2222-3333-4444-555555555555"
+    )
     assert Domain.define(connection, other).note() is None
     seen = observe(zap, connection)
     assert (seen.domain, seen.namesake) == (None, "11111111-2222-3333-4444-555555555555")
@@ -108,15 +123,29 @@ BACK = "(changed outside swarm; put back)"
 CONFIG = libvirt.VIR_DOMAIN_AFFECT_CONFIG
 TITLE = libvirt.VIR_DOMAIN_METADATA_TITLE
 EDITS: list[tuple[str, Callable[[libvirt.virDomain], object], list[str]]] = [
-    ("virsh setvcpus --config", lambda raw: raw.setVcpusFlags(1, CONFIG), [f"~ vCPUs: current 1 → no current {BACK}"]),
-    ("virsh setmem --config", lambda raw: raw.setMemoryFlags(524288, CONFIG), [f"~ currentMemory: 512 MiB → as swarm defined it {BACK}"]),
+    (
+        "virsh setvcpus --config",
+        lambda raw: raw.setVcpusFlags(1, CONFIG),
+        [f"~ vCPUs: current 1 → no current {BACK}"],
+    ),
+    (
+        "virsh setmem --config",
+        lambda raw: raw.setMemoryFlags(524288, CONFIG),
+        [f"~ currentMemory: 512 MiB → as swarm defined it {BACK}"],
+    ),
     ("virsh autostart --disable", lambda raw: raw.setAutostart(0), ["~ autostart: off → on"]),
-    ("virsh desc", lambda raw: raw.setMetadata(TITLE, "mine", None, None, CONFIG), [f"~ title: mine → swarm: zap {BACK}"]),
+    (
+        "virsh desc",
+        lambda raw: raw.setMetadata(TITLE, "mine", None, None, CONFIG),
+        [f"~ title: mine → swarm: zap {BACK}"],
+    ),
 ]
 
 
 @pytest.mark.parametrize(("edit", "lines"), [edit[1:] for edit in EDITS], ids=[edit[0] for edit in EDITS])
-def test_what_virsh_changes_is_drift(connection: Libvirt, zap: Host, edit: Callable[[libvirt.virDomain], object], lines: list[str]) -> None:
+def test_what_virsh_changes_is_drift(
+    connection: Libvirt, zap: Host, edit: Callable[[libvirt.virDomain], object], lines: list[str]
+) -> None:
     """Each change that somebody makes with virsh is found, named, and gone once the domain is defined again."""
     define(connection, zap)
     edit(connection.raw.lookupByName("zap [claw]"))
@@ -129,16 +158,26 @@ def test_what_virsh_changes_is_drift(connection: Libvirt, zap: Host, edit: Calla
     ("old", "new", "line"),
     [
         ("<vcpu placement='static'>2</vcpu>", "<vcpu placement='static'>4</vcpu>", "~ vCPUs: 4 → 2"),
-        ("bus='virtio'/>\n      <boot order='1'/>", "bus='virtio'/>\n      <boot order='3'/>", "~ drive vda: boot order 3 → boot order 1"),
+        (
+            "bus='virtio'/>\n      <boot order='1'/>",
+            "bus='virtio'/>\n      <boot order='3'/>",
+            "~ drive vda: boot order 3 → boot order 1",
+        ),
         (
             "<feature enabled='yes' name='enrolled-keys'/>",
             "<feature enabled='no' name='enrolled-keys'/>",
             "~ firmware: firmware feature enrolled-keys enabled no → firmware feature enrolled-keys enabled yes",
         ),
-        ("<memballoon model='virtio'/>", "<memballoon model='none'/>", "~ memballoon none: model none → as swarm defined it"),
+        (
+            "<memballoon model='virtio'/>",
+            "<memballoon model='none'/>",
+            "~ memballoon none: model none → as swarm defined it",
+        ),
     ],
 )
-def test_what_virsh_edit_changes_is_drift(connection: Libvirt, zap: Host, old: str, new: str, line: str) -> None:
+def test_what_virsh_edit_changes_is_drift(
+    connection: Libvirt, zap: Host, old: str, new: str, line: str
+) -> None:
     """A definition that somebody edited by hand is told by the leaf that differs."""
     text = define(connection, zap).xml()
     assert text.count(old) == 1, text
@@ -159,7 +198,9 @@ def test_a_lost_note_is_one_line(connection: Libvirt, zap: Host) -> None:
     """`virsh define` of a file without metadata drops the note: one line says that it is made anew."""
     define(connection, zap)
     connection.raw.defineXML(desired.domain_xml(zap, "qemu", None))
-    assert plan(connection, zap) == ["~ metadata: defined anew, since what swarm noted of its definition is missing"]
+    assert plan(connection, zap) == [
+        "~ metadata: defined anew, since what swarm noted of its definition is missing"
+    ]
 
 
 def test_states_are_words(connection: Libvirt, zap: Host) -> None:
@@ -191,7 +232,9 @@ def test_a_guest_that_does_not_power_off_is_not_forced(connection: Libvirt, zap:
 def test_a_name_that_is_taken_is_a_sentence(connection: Libvirt, zap: Host) -> None:
     """Libvirt's refusal of a second domain of that name reaches people as a sentence."""
     define(connection, zap)
-    other = desired.domain_xml(zap, "qemu", None).replace(desired.domain_uuid(zap), "11111111-2222-3333-4444-555555555555")
+    other = desired.domain_xml(zap, "qemu", None).replace(
+        desired.domain_uuid(zap), "11111111-2222-3333-4444-555555555555"
+    )
     with pytest.raises(HypervisorError, match=r"defining the VM failed: .*already exists") as caught:
         Domain.define(connection, other)
     assert caught.value.hint
@@ -242,7 +285,9 @@ def test_why_it_must_be_the_right_command(network: Network) -> None:
     raw.update(add, section, -1, entry, live)
     with pytest.raises(libvirt.libvirtError) as second:
         raw.update(add, section, -1, entry, live)
-    assert {unknown.value.get_error_code(), second.value.get_error_code()} == {libvirt.VIR_ERR_OPERATION_INVALID}
+    assert {unknown.value.get_error_code(), second.value.get_error_code()} == {
+        libvirt.VIR_ERR_OPERATION_INVALID
+    }
 
 
 def test_an_address_that_is_taken_is_a_sentence(network: Network) -> None:

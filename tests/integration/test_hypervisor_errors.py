@@ -12,10 +12,22 @@ from swarm.hypervisor.connection import Libvirt, translated
 
 # libvirt's own words, as its sources have them, and what people are told instead.
 WORDS = [
-    ("operation failed: Unable to find any firmware to satisfy 'efi'", "there is no UEFI firmware with Secure Boot", "ovmf"),
+    (
+        "operation failed: Unable to find any firmware to satisfy 'efi'",
+        "there is no UEFI firmware with Secure Boot",
+        "ovmf",
+    ),
     ("operation failed: Unable to find a satisfying virtiofsd", "there is no virtiofsd", "virtiofsd"),
-    ("internal error: Unable to find 'swtpm_setup' binary in $PATH: No such file or directory", "there is no software TPM", "swtpm-tools"),
-    ("cannot write data to file '/pool/x': No space left on device", "the hypervisor's disk is full", "--prune"),
+    (
+        "internal error: Unable to find 'swtpm_setup' binary in $PATH: No such file or directory",
+        "there is no software TPM",
+        "swtpm-tools",
+    ),
+    (
+        "cannot write data to file '/pool/x': No space left on device",
+        "the hypervisor's disk is full",
+        "--prune",
+    ),
     (
         "unsupported configuration: the virtiofs export directory '/no/share' does not exist",
         "the share /no/share does not exist",
@@ -26,7 +38,11 @@ WORDS = [
         "QEMU's user cannot reach /root/x.qcow2",
         "chmod o+x",
     ),
-    ("Cannot access storage file '/pool/x.qcow2': No such file or directory", "/pool/x.qcow2 does not exist", "provision"),
+    (
+        "Cannot access storage file '/pool/x.qcow2': No such file or directory",
+        "/pool/x.qcow2 does not exist",
+        "provision",
+    ),
     (
         "Cannot access backing file '/root/b' of storage file '/pool/x' (as uid:64055, gid:64055): Permission denied",
         "QEMU's user cannot reach /root/b",
@@ -47,7 +63,11 @@ WORDS = [
         "libvirt does not let you in",
         "group libvirt",
     ),
-    ("Failed to connect socket to '/var/run/libvirt/libvirt-sock': Permission denied", "libvirt does not let you in", "group libvirt"),
+    (
+        "Failed to connect socket to '/var/run/libvirt/libvirt-sock': Permission denied",
+        "libvirt does not let you in",
+        "group libvirt",
+    ),
     (
         "Failed to connect socket to '/var/run/libvirt/libvirt-sock': No such file or directory",
         "no libvirt daemon runs on this machine",
@@ -81,13 +101,25 @@ def test_libvirts_words_become_a_sentence_and_a_remedy(words: str, meaning: str,
 def test_words_that_nobody_expected_are_told_as_they_are() -> None:
     """An unknown failure is libvirt's own message on one line."""
     error = libvirt.libvirtError("x() failed")
-    error.err = (libvirt.VIR_ERR_INTERNAL_ERROR, 0, "internal error:\n  odd   thing {braces}", 2, None, None, None, -1, -1)
+    error.err = (
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        0,
+        "internal error:\n  odd   thing {braces}",
+        2,
+        None,
+        None,
+        None,
+        -1,
+        -1,
+    )
     with pytest.raises(HypervisorError) as caught, translated("starting the VM"):
         raise error
     assert caught.value.message == "starting the VM failed: internal error: odd thing {braces}"
 
 
-@pytest.mark.parametrize("uri", ["test:///no/such/file.xml", "qemu+unix:///system?socket=/no/such/libvirt-sock"])
+@pytest.mark.parametrize(
+    "uri", ["test:///no/such/file.xml", "qemu+unix:///system?socket=/no/such/libvirt-sock"]
+)
 def test_a_hypervisor_that_cannot_be_reached_is_unfit(uri: str) -> None:
     """Connecting in vain is told with the address that was tried."""
     with pytest.raises(Unfit, match=re.escape(f"connecting to {uri} failed")):

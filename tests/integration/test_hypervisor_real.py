@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm.console import Deadline, Screen, Talk
+from swarm.console import Screen, Talk
+from swarm.deadline import Deadline
 from swarm.errors import HypervisorError
 from swarm.hypervisor.domain import Domain
 from swarm.hypervisor.network import Network
@@ -117,7 +118,11 @@ class Breaking(io.BytesIO):
         return super().read(size)
 
 
-@pytest.mark.parametrize("error", [OSError("disk torn out"), KeyboardInterrupt(), HypervisorError("no")], ids=["error", "Ctrl-C", "ours"])
+@pytest.mark.parametrize(
+    "error",
+    [OSError("disk torn out"), KeyboardInterrupt(), HypervisorError("no")],
+    ids=["error", "Ctrl-C", "ours"],
+)
 def test_an_upload_that_breaks_leaves_nothing(pool: Pool, error: BaseException) -> None:
     """Whatever ends an upload, Ctrl-C too, no volume stays, and the next try works."""
     with pytest.raises(type(error)):
@@ -197,7 +202,9 @@ def test_a_reservation_is_live_and_configured(libvirt: Libvirt, network: Network
     assert Network(libvirt, "default").reserved(MAC, "192.168.122.182", "zap")
     raw = libvirt.raw.networkLookupByName("default")
     entry = f"<host mac='{MAC}' ip='192.168.122.182'/>"
-    raw.update(2, 4, -1, entry, 1)  # delete, a DHCP host, in the running network only: as `virsh net-update --live` does
+    raw.update(
+        2, 4, -1, entry, 1
+    )  # delete, a DHCP host, in the running network only: as `virsh net-update --live` does
     assert not network.reserved(MAC, "192.168.122.182", "zap")
     network.reserve(MAC, "192.168.122.183", "zap")
     assert network.reserved(MAC, "192.168.122.183", "zap")
@@ -247,7 +254,9 @@ def work(libvirt: Libvirt, zap: Host, pool: Pool, network: Network, base_volume:
 REST = ["▸ start", "▸ first boot: wait until the guest is ready, then eject and delete the seed"]
 
 
-def test_the_reference_vm_is_defined_and_stays_so(libvirt: Libvirt, zap: Host, work: _Work, pool: Pool) -> None:
+def test_the_reference_vm_is_defined_and_stays_so(
+    libvirt: Libvirt, zap: Host, work: _Work, pool: Pool
+) -> None:
     """Libvirt takes zap's own host file, checked against its schema; a second look finds only the start left to do."""
     for key in ("reservation", "host_key", "seed", "domain", "autostart"):
         work.apply(key)
@@ -255,7 +264,11 @@ def test_the_reference_vm_is_defined_and_stays_so(libvirt: Libvirt, zap: Host, w
     assert [change.line() for change in plan] == REST
     assert seen.domain
     assert seen.domain.note
-    assert (seen.domain.note.host_key, seen.domain.note.image, seen.domain.kind) == (seen.pinned, zap.vm.image, seen.kind)
+    assert (seen.domain.note.host_key, seen.domain.note.image, seen.domain.kind) == (
+        seen.pinned,
+        zap.vm.image,
+        seen.kind,
+    )
     assert (seen.reserved, seen.domain.autostart, seen.domain.disk) == (True, True, str(zap.vm.disk_path))
     assert seen.domain.seed == str(FOLDER / "swarm-zap-seed.iso")
     assert b"CIDATA" in pool.read("swarm-zap-seed.iso")
@@ -272,7 +285,10 @@ def test_the_reference_vm_is_defined_and_stays_so(libvirt: Libvirt, zap: Host, w
         "- seed: left by a broken run",
     ]
     work.apply("drop_seed")
-    assert [change.line() for change in changes(zap, observe(zap, libvirt))] == ["▸ start", "▸ boot: wait until the guest is ready"]
+    assert [change.line() for change in changes(zap, observe(zap, libvirt))] == [
+        "▸ start",
+        "▸ boot: wait until the guest is ready",
+    ]
 
 
 def test_a_changed_host_file_changes_the_definition(libvirt: Libvirt, zap: Host, work: _Work) -> None:
@@ -280,7 +296,10 @@ def test_a_changed_host_file_changes_the_definition(libvirt: Libvirt, zap: Host,
     for key in ("reservation", "host_key", "seed", "domain", "autostart"):
         work.apply(key)
     more = samples.variant(zap, memory_mib=4096)
-    assert [change.line() for change in changes(more, observe(more, libvirt))] == ["~ memory: 3072 MiB → 4096 MiB", *REST]
+    assert [change.line() for change in changes(more, observe(more, libvirt))] == [
+        "~ memory: 3072 MiB → 4096 MiB",
+        *REST,
+    ]
     before = shape.parts(Domain.find(libvirt, zap.vm.domain).xml())  # type: ignore[union-attr]
     _Work(more, libvirt, Talk(Screen(), quiet=True), observe(more, libvirt), Deadline(60)).apply("domain")
     assert [change.line() for change in changes(more, observe(more, libvirt))] == REST
@@ -312,7 +331,9 @@ def test_a_vm_without_its_disk_does_not_start(libvirt: Libvirt, zap: Host, work:
     pool.delete(zap.vm.disk_path.name)
     domain = Domain.find(libvirt, zap.vm.domain)
     assert domain
-    with pytest.raises(HypervisorError, match=rf"starting the VM .* failed: {zap.vm.disk_path} does not exist"):
+    with pytest.raises(
+        HypervisorError, match=rf"starting the VM .* failed: {zap.vm.disk_path} does not exist"
+    ):
         domain.start()
     assert domain.state == "stopped"
 

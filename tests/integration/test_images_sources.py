@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(not shutil.which("apt-get"), reason="images are built on Debian and Ubuntu only")
+pytestmark = pytest.mark.skipif(
+    not shutil.which("apt-get"), reason="images are built on Debian and Ubuntu only"
+)
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -33,7 +35,14 @@ class Machine:
 
     def __init__(self, base: Path, address: str) -> None:
         self.base, self.address = base, address
-        for folder in ("etc/sources.list.d", "lists/partial", "none", "cache/archives/partial", "www", "work"):
+        for folder in (
+            "etc/sources.list.d",
+            "lists/partial",
+            "none",
+            "cache/archives/partial",
+            "www",
+            "work",
+        ):
             (base / folder).mkdir(parents=True)
         (base / "status").touch()
         self.configure()
@@ -42,7 +51,9 @@ class Machine:
         """Write apt's configuration; nothing of the real machine's is used."""
         places = f'Dir::Etc "{self.base}/etc"; Dir::State::Lists "{self.base}/lists"; Dir::Cache "{self.base}/cache"; '
         places += f'Dir::State::status "{self.base}/status"; Dir::Etc::Parts "{self.base}/none"; Dir::Etc::Main "/dev/null"; '
-        (self.base / "apt.conf").write_text(f'{places}\nAPT::Sandbox::User "root";\nAcquire::http::Proxy::127.0.0.1 "DIRECT";\n{more}')
+        (self.base / "apt.conf").write_text(
+            f'{places}\nAPT::Sandbox::User "root";\nAcquire::http::Proxy::127.0.0.1 "DIRECT";\n{more}'
+        )
 
     def repository(self, name: str, origin: str, codename: str, suite: str = "") -> None:
         """Publish a repository with one package."""
@@ -93,7 +104,9 @@ def test_stanzas(machine: Machine) -> None:
         "Types: deb\nURIs: AT/security/\nSuites: bookworm-security\nComponents: main\nTrusted: yes\n"
         "Signed-By: /usr/share/keyrings/some.gpg\n",
     )
-    machine.source("newer.sources", "Types: deb\nURIs: AT/debian/\nSuites: trixie\nComponents: main\nTrusted: yes\n")
+    machine.source(
+        "newer.sources", "Types: deb\nURIs: AT/debian/\nSuites: trixie\nComponents: main\nTrusted: yes\n"
+    )
     found = machine.read()
     assert found.stanzas == (
         f"Types: deb\nURIs: {machine.address}/debian/\nSuites: bookworm bookworm-updates\nComponents: main\nTrusted: yes\n\n"
@@ -119,9 +132,7 @@ def test_options(machine: Machine) -> None:
     """What reaching the sources hangs on goes along, but the guest gets nothing that is secret or only valid on this machine."""
     machine.repository("debian", "Debian", "bookworm")
     machine.source("debian.list", "deb [trusted=yes] AT/debian/ bookworm main\n")
-    proxies = (
-        'Acquire::https::Proxy "http://me:secret@proxy:3128"; Acquire::http::Proxy "http://proxy:3128"; Acquire::Check-Valid-Until "false";'
-    )
+    proxies = 'Acquire::https::Proxy "http://me:secret@proxy:3128"; Acquire::http::Proxy "http://proxy:3128"; Acquire::Check-Valid-Until "false";'
     machine.configure(f'{proxies} APT::Install-Recommends "false";')
     found = machine.read()
     assert set(found.build_options) == {
@@ -130,14 +141,20 @@ def test_options(machine: Machine) -> None:
         'Acquire::http::Proxy "http://proxy:3128"',
         'Acquire::Check-Valid-Until "false"',
     }
-    assert found.guest_options == ('Acquire::http::Proxy "http://proxy:3128"', 'Acquire::Check-Valid-Until "false"')
+    assert found.guest_options == (
+        'Acquire::http::Proxy "http://proxy:3128"',
+        'Acquire::Check-Valid-Until "false"',
+    )
 
 
 def test_password(machine: Machine) -> None:
     """A password in a source is not written into an image, where every user of the guest could read it; nor is it shown."""
     machine.repository("debian", "Debian", "bookworm")
     machine.source(
-        "debian.list", "deb [trusted=yes] AT/debian/ bookworm main\n".replace("AT", machine.address.replace("//", "//me:secret@"))
+        "debian.list",
+        "deb [trusted=yes] AT/debian/ bookworm main\n".replace(
+            "AT", machine.address.replace("//", "//me:secret@")
+        ),
     )
     with pytest.raises(ImageError, match="holds a password") as caught:
         machine.read()
@@ -155,7 +172,9 @@ def test_local_only(machine: Machine) -> None:
 def test_out_of_reach(machine: Machine) -> None:
     """If the package lists are missing and can't be fetched, apt's own words are in the error."""
     machine.source("debian.list", "deb [trusted=yes] AT/nothing/ bookworm main\n")
-    with pytest.raises(Unfit, match=r"no apt source for debian bookworm that a guest could use: .*/nothing") as caught:
+    with pytest.raises(
+        Unfit, match=r"no apt source for debian bookworm that a guest could use: .*/nothing"
+    ) as caught:
         machine.read()
     assert "apt-get update" in str(caught.value.hint)
 

@@ -85,7 +85,9 @@ class Clone:
         """Make a copy that ./inv takes for one set up where it is, which is quicker than setting another one up."""
         shutil.copytree(self.root, folder, symlinks=True)
         state = folder / ".venv" / ".setup"
-        state.write_text(state.read_text(encoding="utf-8").replace(str(self.root), str(folder.resolve())), encoding="utf-8")
+        state.write_text(
+            state.read_text(encoding="utf-8").replace(str(self.root), str(folder.resolve())), encoding="utf-8"
+        )
         return Clone(folder, self.wheels)
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -105,16 +107,32 @@ class Clone:
         argv = [str(self.root / "inv"), *words]
         environment, pipe = self.environment(more), subprocess.PIPE
         return subprocess.Popen(
-            argv, env=environment, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+            argv,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            start_new_session=True,
         )
 
     def run(
-        self, *words: str, more: Mapping[str, str] | None = None, cwd: Path | None = None, program: Path | None = None
+        self,
+        *words: str,
+        more: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        program: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run ./inv, or the link to it called `program`."""
         argv = [str(program or self.root / "inv"), *words]
         return subprocess.run(
-            argv, cwd=cwd, env=self.environment(more), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            argv,
+            cwd=cwd,
+            env=self.environment(more),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     def wait_for(self, text: str, process: subprocess.Popen[str]) -> None:
@@ -222,7 +240,14 @@ def test_it_can_be_called_through_symbolic_links(clone: Clone, tmp_path: Path) -
 def test_it_can_be_read_by_a_shell(clone: Clone) -> None:
     """`sh inv` works, also when another inv stands in PATH."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(["sh", "inv"], cwd=clone.root, env=clone.environment({"PATH": path}), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["sh", "inv"],
+        cwd=clone.root,
+        env=clone.environment({"PATH": path}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert json.loads(done.stdout)["prefix"] == str(clone.root / ".venv")
 
 
@@ -248,7 +273,9 @@ def test_a_wrong_hash_stops_the_setup(clone: Clone, tmp_path: Path) -> None:
     """A package that is not the one that was locked is refused, with pip's words and a hint, and nothing is started."""
     own = clone.copy(tmp_path / "clone")
     own.lock("3.0")
-    (own.wheels / "tiny-3.0-py3-none-any.whl").write_bytes((own.wheels / "tiny-1.0-py3-none-any.whl").read_bytes())
+    (own.wheels / "tiny-3.0-py3-none-any.whl").write_bytes(
+        (own.wheels / "tiny-1.0-py3-none-any.whl").read_bytes()
+    )
     done = own.run()
     assert (done.returncode, done.stdout) == (1, "")
     assert "error: installing the Python packages failed" in done.stderr
@@ -291,11 +318,15 @@ def test_ctrl_c_stops_the_setup(tmp_path: Path, wheels: Path) -> None:
         os.killpg(process.pid, 0)
 
 
-def test_by_hand_the_packages_are_named_and_left_alone(clone: Clone, tmp_path: Path, doubles: dict[str, str]) -> None:
+def test_by_hand_the_packages_are_named_and_left_alone(
+    clone: Clone, tmp_path: Path, doubles: dict[str, str]
+) -> None:
     """With SWARM_NO_APT=1, the command is printed, with what each package is for, and the task runs."""
     own = clone.copy(tmp_path / "clone")
     later = time.time() + 60
-    os.utime(own.root / "inv", (later, later))  # a newer ./inv may name more packages, so they are looked at again
+    os.utime(
+        own.root / "inv", (later, later)
+    )  # a newer ./inv may name more packages, so they are looked at again
     done = own.run("task", more=doubles)
     assert json.loads(done.stdout)["words"] == ["task"]
     assert "to install them: apt-get install --no-install-recommends python3 " in done.stderr
@@ -306,8 +337,15 @@ def test_by_hand_the_packages_are_named_and_left_alone(clone: Clone, tmp_path: P
 def test_missing_packages_are_installed_once(clone: Clone, tmp_path: Path, doubles: dict[str, str]) -> None:
     """The packages are downloaded, then installed, without questions and without removing others; then never looked at again."""
     own = clone.copy(tmp_path / "clone")
-    first, second = own.run(more=doubles | {"SWARM_NO_APT": "0"}), own.run(more=doubles | {"SWARM_NO_APT": "0"})
-    calls = [line for line in Path(doubles["CALLS"]).read_text(encoding="utf-8").splitlines() if " update" not in line]
+    first, second = (
+        own.run(more=doubles | {"SWARM_NO_APT": "0"}),
+        own.run(more=doubles | {"SWARM_NO_APT": "0"}),
+    )
+    calls = [
+        line
+        for line in Path(doubles["CALLS"]).read_text(encoding="utf-8").splitlines()
+        if " update" not in line
+    ]
     assert first.returncode == 0, first.stderr
     assert "✓ downloading packages" in first.stderr
     assert ["--download-only" in call for call in calls] == [True, False]
@@ -343,12 +381,16 @@ def test_another_system_is_told_what_is_needed(tmp_path: Path, wheels: Path) -> 
 def test_an_old_python_is_refused(tmp_path: Path, wheels: Path) -> None:
     """A Python before 3.11 is named with its version, and a way out is shown."""
     own, old = Clone.make(tmp_path / "clone", wheels), tmp_path / "python3"
-    pretend = "import platform, sys; sys.version_info = (3, 10, 9); platform.python_version = lambda: '3.10.9'"
+    pretend = (
+        "import platform, sys; sys.version_info = (3, 10, 9); platform.python_version = lambda: '3.10.9'"
+    )
     old.write_text(f'#!/bin/sh\nexec /usr/bin/python3 -c "{pretend}\n$2"\n', encoding="utf-8")
     old.chmod(0o755)
     done = own.run(more={"SWARM_PYTHON": str(old)})
     assert done.returncode == 1
-    assert f"error: swarm needs Python 3.11 or newer, and {old} is 3.10.9\n  hint: SWARM_PYTHON=" in done.stderr
+    assert (
+        f"error: swarm needs Python 3.11 or newer, and {old} is 3.10.9\n  hint: SWARM_PYTHON=" in done.stderr
+    )
 
 
 @pytest.mark.slow
@@ -357,6 +399,8 @@ def test_the_real_project_sets_itself_up(tmp_path: Path) -> None:
     subprocess.run(["git", "clone", "-q", str(ROOT), "a clone"], cwd=tmp_path, check=True)
     given = {key: value for key, value in os.environ.items() if not key.startswith("SWARM_")}
     argv = [str(tmp_path / "a clone" / "inv"), "--list"]
-    done = subprocess.run(argv, env=given | {"SWARM_NO_APT": "1"}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        argv, env=given | {"SWARM_NO_APT": "1"}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "provision" in done.stdout

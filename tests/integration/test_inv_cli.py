@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TASKS = '''
 import json, os, sys, time
-from swarm.cli import remainder, task
+from swarm.front.program import remainder, task
 from swarm.errors import Unfit
 
 @task(help={"host": "a host's name"})
@@ -74,7 +74,9 @@ def hang(_):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, small_project: Callable[[Path, str], list[str]]) -> Path:
+def project(
+    tmp_path_factory: pytest.TempPathFactory, small_project: Callable[[Path, str], list[str]]
+) -> Path:
     """Give a project with the tasks above."""
     folder = tmp_path_factory.mktemp("project")
     small_project(folder, TASKS)
@@ -94,12 +96,18 @@ def started(project: Path) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Return an environment in which Python does what it does by itself: keep output back, and keep compiled modules."""
-    return {key: value for key, value in os.environ.items() if key not in {"PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}}
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if key not in {"PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
+    }
 
 
 def run(argv: list[str], *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder and return what it said."""
-    return subprocess.run([*argv, *words], cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [*argv, *words], cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
 
 
 def inv(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -129,7 +137,9 @@ def test_a_broken_connection_is_an_error(argv: list[str], project: Path) -> None
 def test_a_reader_that_has_gone_is_no_error(argv: list[str], project: Path) -> None:
     """`./inv TASK | head -1` says nothing on stderr."""
     pipe = subprocess.PIPE
-    with subprocess.Popen([*argv, "late"], cwd=project, env=environment(), stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+    with subprocess.Popen(
+        [*argv, "late"], cwd=project, env=environment(), stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
@@ -153,10 +163,16 @@ def test_a_mistake_in_the_program_shows_where_it_is(project: Path) -> None:
     assert done.stderr.endswith("ValueError: a mistake\n")
 
 
-@pytest.mark.parametrize(("number", "sentence"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "stopped by SIGTERM")])
-def test_a_stopped_task_clears_away(argv: list[str], project: Path, number: signal.Signals, sentence: str) -> None:
+@pytest.mark.parametrize(
+    ("number", "sentence"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "stopped by SIGTERM")]
+)
+def test_a_stopped_task_clears_away(
+    argv: list[str], project: Path, number: signal.Signals, sentence: str
+) -> None:
     """Ctrl-C and `kill` let a task clear away what it made, and say how to go on."""
-    process = subprocess.Popen([*argv, "hang"], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*argv, "hang"], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "hanging\n"
     process.send_signal(number)
@@ -181,7 +197,11 @@ def test_words_after_two_dashes_keep_their_quotes(argv: list[str], project: Path
         (["provision", "--host"], "the option --host needs a value", "./inv --help provision says which"),
         (["--lsit"], "./inv has no option --lsit", "did you mean --list?"),
         (["--help", "provison"], "there is no task 'provison'", "did you mean provision?"),
-        (["--print-completion-script", "tcsh"], "there is no completion for 'tcsh'", "there is one for bash, fish, zsh"),
+        (
+            ["--print-completion-script", "tcsh"],
+            "there is no completion for 'tcsh'",
+            "there is one for bash, fish, zsh",
+        ),
     ],
 )
 def test_a_misspelt_command_is_explained(project: Path, words: list[str], sentence: str, hint: str) -> None:
@@ -229,7 +249,12 @@ def test_output_that_goes_nowhere(project: Path, word: str) -> None:
     """What ./inv itself writes is treated alike: a reader that has gone is no error, and a full disk is one sentence."""
     argv = started(project)
     with subprocess.Popen(
-        [*argv, word], cwd=project, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*argv, word],
+        cwd=project,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -237,5 +262,13 @@ def test_output_that_goes_nowhere(project: Path, word: str) -> None:
         assert process.stderr.read() == ""
     assert process.returncode == 128 + signal.SIGPIPE
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([*argv, word], cwd=project, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [*argv, word],
+            cwd=project,
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     assert (done.returncode, done.stderr) == (1, "error: No space left on device\n")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TASKS = '''
-from swarm.cli import task
+from swarm.front.program import task
 
 @task
 def provision(_, host, yes=False, timeout=900):
@@ -36,7 +36,9 @@ for word in "${COMPREPLY[@]}"; do printf '%s\\n' "$word"; done
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, small_project: Callable[[Path, str], list[str]]) -> Path:
+def project(
+    tmp_path_factory: pytest.TempPathFactory, small_project: Callable[[Path, str], list[str]]
+) -> Path:
     """Give a project with two tasks and two hosts."""
     folder = tmp_path_factory.mktemp("a project")
     small_project(folder, TASKS)
@@ -70,7 +72,9 @@ def bash(project: Path, script: str, *words: str, cwd: Path | None = None, **mor
     """Return what bash offers for the words, of which the last is being typed."""
     argv = [shutil.which("bash") or "bash", "--norc", "-c", BASH, "bash", script, *words]
     given = environment(project) | more
-    return subprocess.run(argv, cwd=cwd or project, env=given, capture_output=True, text=True, check=True).stdout.splitlines()
+    return subprocess.run(
+        argv, cwd=cwd or project, env=given, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -93,21 +97,31 @@ def bash(project: Path, script: str, *words: str, cwd: Path | None = None, **mor
         (["./inv", "provision", "--", "--"], []),
     ],
 )
-def test_bash_offers_what_can_follow(project: Path, scripts: dict[str, str], words: list[str], offered: list[str]) -> None:
+def test_bash_offers_what_can_follow(
+    project: Path, scripts: dict[str, str], words: list[str], offered: list[str]
+) -> None:
     """The words offered are those that make sense at the cursor."""
     assert bash(project, scripts["bash"], *words) == offered
 
 
 def test_bash_completes_from_any_folder(project: Path, scripts: dict[str, str], tmp_path: Path) -> None:
     """Both `inv` and a path to ./inv are completed, in the project, below it and elsewhere."""
-    for program, cwd in (("inv", project / "hosts"), ("../inv", project / "hosts"), ("inv", tmp_path), ("~/inv", tmp_path)):
+    for program, cwd in (
+        ("inv", project / "hosts"),
+        ("../inv", project / "hosts"),
+        ("inv", tmp_path),
+        ("~/inv", tmp_path),
+    ):
         assert bash(project, scripts["bash"], program, "provision", "--host", "z", cwd=cwd) == ["zap"]
 
 
 def test_bash_heeds_another_folder_of_hosts(project: Path, scripts: dict[str, str], tmp_path: Path) -> None:
     """Hosts are looked for in SWARM_HOSTS, where it is set."""
     (tmp_path / "bee.yaml").touch()
-    assert bash(project, scripts["bash"], "./inv", "provision", "--host", "", SWARM_HOSTS=str(tmp_path)) == ["bee", "all"]
+    assert bash(project, scripts["bash"], "./inv", "provision", "--host", "", SWARM_HOSTS=str(tmp_path)) == [
+        "bee",
+        "all",
+    ]
 
 
 def test_new_tasks_are_offered_after_the_next_run(project: Path, scripts: dict[str, str]) -> None:
@@ -130,16 +144,27 @@ def test_new_tasks_are_offered_after_the_next_run(project: Path, scripts: dict[s
         ("inv provide --", ["--help", "--what"]),
     ],
 )
-def test_fish_offers_what_can_follow(project: Path, scripts: dict[str, str], line: str, offered: list[str]) -> None:
+def test_fish_offers_what_can_follow(
+    project: Path, scripts: dict[str, str], line: str, offered: list[str]
+) -> None:
     """The same in fish, where tasks carry their sentence."""
     argv = [shutil.which("fish") or "fish", "--no-config", "-c", f"{scripts['fish']}\ncomplete -C {line!r}"]
-    done = subprocess.run(argv, cwd=project, env=environment(project), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        argv, cwd=project, env=environment(project), capture_output=True, text=True, check=True
+    )
     assert sorted(done.stdout.splitlines()) == offered
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
 def test_zsh_can_read_its_script(project: Path, scripts: dict[str, str]) -> None:
     """The script for zsh defines a completion for inv."""
-    argv = [shutil.which("zsh") or "zsh", "-f", "-c", f"autoload -Uz compinit; compinit -D -u\n{scripts['zsh']}\nprint $_comps[inv]"]
-    done = subprocess.run(argv, cwd=project, env=environment(project), capture_output=True, text=True, check=True)
+    argv = [
+        shutil.which("zsh") or "zsh",
+        "-f",
+        "-c",
+        f"autoload -Uz compinit; compinit -D -u\n{scripts['zsh']}\nprint $_comps[inv]",
+    ]
+    done = subprocess.run(
+        argv, cwd=project, env=environment(project), capture_output=True, text=True, check=True
+    )
     assert (done.stdout, done.stderr) == ("_swarm_inv\n", "")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm import quality
 from swarm.errors import UsageError
 from swarm.paths import ROOT
+from tools import quality
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,38 +37,24 @@ def lock_problems(folder: Path, lock: str) -> list[str]:
     ("lock", "problem"),
     [
         (LOCK, None),
-        (LOCK.replace("ruff==0.17.2", "rough==0.17.2"), "requirements.lock: ruff of pyproject.toml is not in it"),
+        (
+            LOCK.replace("ruff==0.17.2", "rough==0.17.2"),
+            "requirements.lock: ruff of pyproject.toml is not in it",
+        ),
         (LOCK.replace("15.0.1", "14.9"), "requirements.lock: rich is 14.9, but pyproject.toml wants >=15"),
-        (LOCK.replace(f"ruamel-yaml==0.19{HASH}", "ruamel-yaml==0.19"), "requirements.lock: ruamel-yaml==0.19 has no hash"),
+        (
+            LOCK.replace(f"ruamel-yaml==0.19{HASH}", "ruamel-yaml==0.19"),
+            "requirements.lock: ruamel-yaml==0.19 has no hash",
+        ),
         (f"--index-url somewhere\n{LOCK}", "requirements.lock:1: an address or an option"),
         (LOCK + f"thing @ file:///tmp/thing.whl{HASH}\n", "requirements.lock:8: an address or an option"),
     ],
 )
-def test_the_lock_file_fits_the_project_and_holds_no_address(tmp_path: Path, lock: str, problem: str | None) -> None:
+def test_the_lock_file_fits_the_project_and_holds_no_address(
+    tmp_path: Path, lock: str, problem: str | None
+) -> None:
     """A dependency that is missing, too old or without hash is named, and so is any address."""
     found = lock_problems(tmp_path, lock)
-    assert [line.startswith(problem or "-") for line in found] == ([True] if problem else [])
-
-
-@pytest.mark.parametrize(
-    ("files", "problem"),
-    [
-        ({"vm/verbs.py": "from swarm import ssh\nfrom swarm.plan import Plan", "ssh.py": "import swarm.errors"}, None),
-        ({"errors.py": "from swarm import console", "console.py": "import json"}, None),
-        ({"ssh.py": "import json\nfrom swarm.vm.verbs import x"}, "swarm/ssh.py:2: ssh (ports) imports vm (verbs), which is above it"),
-        ({"images/a.py": "def f():\n    from swarm import inventory"}, "swarm/images/a.py:2: images (ports) imports inventory (core)"),
-        ({"odd.py": ""}, "swarm/odd.py: odd is in no layer"),
-        ({"errors.py": "import swarm.paths", "paths.py": "import swarm.errors"}, "swarm: these import each other in a circle: "),
-        ({"plan.py": "if"}, "swarm/plan.py:1: invalid syntax"),
-    ],
-)
-def test_modules_import_downwards_only(tmp_path: Path, files: dict[str, str], problem: str | None) -> None:
-    """An import that goes up or round, wherever in the file it stands, is named with its line."""
-    for name, text in files.items():
-        path = tmp_path / "swarm" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    found = list(quality._layer_problems(tmp_path / "swarm"))  # noqa: SLF001 - as above
     assert [line.startswith(problem or "-") for line in found] == ([True] if problem else [])
 
 
@@ -77,9 +63,16 @@ def test_words_for_pytest_choose_what_is_run(tmp_path: Path) -> None:
     text = '"""Two tests."""\n\ndef test_right():\n    pass\n\ndef test_wrong():\n    assert False\n'
     (tmp_path / "test_two.py").write_text(text, encoding="utf-8")
     for words, code in ((["test_two.py::test_right"], 0), (["test_two.py"], 1)):
-        program = f"from swarm import quality; quality.test(quick=True, words={['-q', *words]!r})"
+        program = f"from tools import quality; quality.test(quick=True, words={['-q', *words]!r})"
         argv = [sys.executable, "-c", program]
-        done = subprocess.run(argv, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            argv,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == code, done.stdout
         assert "1 passed" in done.stdout
 

@@ -15,7 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from swarm import ssh
-from swarm.remote import Remote
+from swarm.files import write_atomically
+from swarm.ssh.remote import Remote
+from swarm.text import quote
 from tests.sshd import USER, Sshd, login_key
 
 if TYPE_CHECKING:
@@ -48,7 +50,14 @@ def target(server: Sshd, keys: Path, dirs: Dirs) -> ssh.Target:
 
 def run(target: ssh.Target, *words: str) -> subprocess.CompletedProcess[str]:
     """Run ssh with the generated configuration."""
-    return subprocess.run(ssh.argv(target, words), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        ssh.argv(target, words),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 def test_both_accept_the_pinned_key(target: ssh.Target) -> None:
@@ -106,7 +115,9 @@ def test_both_refuse_without_a_pinned_key(server: Sshd, keys: Path, dirs: Dirs) 
     assert not known_hosts.exists()
 
 
-@pytest.mark.parametrize("text", ["zap ssh-ed25519 !!!!\n", "zap ssh-ed25519 AAAA\n", "zap unheard-of AAAA\n", "zap\n", "\0\xff\n"])
+@pytest.mark.parametrize(
+    "text", ["zap ssh-ed25519 !!!!\n", "zap ssh-ed25519 AAAA\n", "zap unheard-of AAAA\n", "zap\n", "\0\xff\n"]
+)
 def test_a_damaged_pin_is_a_sentence(server: Sshd, keys: Path, dirs: Dirs, text: str) -> None:
     """A known_hosts file that holds no key refuses like a missing one, and says where it is."""
     known_hosts = dirs.hosts / "zap.known_hosts"
@@ -144,7 +155,9 @@ def test_both_are_refused_with_the_wrong_login_key(server: Sshd, dirs: Dirs, tmp
     assert "Permission denied" in done.stderr
 
 
-def test_having_no_key_at_all_is_a_refused_login(server: Sshd, dirs: Dirs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_having_no_key_at_all_is_a_refused_login(
+    server: Sshd, dirs: Dirs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Who has neither a key nor an agent is told so at once: waiting for the guest would not help."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
@@ -158,7 +171,9 @@ def test_ones_own_keys_are_tried_where_the_host_file_names_them(
     """Without an identity, the person's own default key is what logs in; their own ssh configuration has no say."""
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh/id_ed25519").write_text(keys.read_text(), encoding="utf-8")
-    (tmp_path / ".ssh/config").write_text("Host *\n  User nobody\n  Port 1\n  ProxyCommand false\n", encoding="utf-8")
+    (tmp_path / ".ssh/config").write_text(
+        "Host *\n  User nobody\n  Port 1\n  ProxyCommand false\n", encoding="utf-8"
+    )
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     with ssh.connect(server.target(dirs.hosts / "zap.known_hosts", None), 30) as connection:
@@ -215,7 +230,9 @@ ANSWERS: list[tuple[str, Callable[[socket.socket], None]]] = [
 
 
 @pytest.mark.parametrize("answer", [answer for _, answer in ANSWERS], ids=[name for name, _ in ANSWERS])
-def test_a_port_that_speaks_no_ssh_is_not_open(server: Sshd, keys: Path, dirs: Dirs, answer: Callable[[socket.socket], None]) -> None:
+def test_a_port_that_speaks_no_ssh_is_not_open(
+    server: Sshd, keys: Path, dirs: Dirs, answer: Callable[[socket.socket], None]
+) -> None:
     """What does not say SSH within the limit is no guest that could be talked to."""
     with listener(answer) as port:
         target = server.target(dirs.hosts / "zap.known_hosts", keys, port=port)
@@ -231,10 +248,14 @@ def test_ssh_says_why_nobody_answers(server: Sshd, keys: Path, dirs: Dirs) -> No
     ssh.pin(known_hosts, ["zap"], server.public)
     port = closed_port()
     target = ssh.Target("zap", "127.0.0.1", known_hosts, USER, keys, port=port)
-    done = subprocess.run(ssh.argv(target, ["true"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ssh.argv(target, ["true"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr.splitlines()[0]) == (255, f"127.0.0.1:{port}: Connection refused")
     # Whoever keeps connections hears nothing of it from ssh, and finds out all the same.
-    with pytest.raises(ssh.PortClosed, match="zap: connection refused: the machine answers, but its SSH server does not"):
+    with pytest.raises(
+        ssh.PortClosed, match="zap: connection refused: the machine answers, but its SSH server does not"
+    ):
         Remote(ssh.part_path("zap"), "zap").run("true")
 
 
@@ -249,14 +270,16 @@ ODD_NAMES = ["two  spaces, 100%h", "quo\"te apo'strophe", "back\\slash #hash $do
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_odd_paths_work_everywhere(server: Sshd, keys: Path, base: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_odd_paths_work_everywhere(
+    server: Sshd, keys: Path, base: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """State, pinned key and login key may lie in folders whose names mean something to ssh_config, to a shell or to glob."""
     folder = base / "odd" / name
     for part, variable in (("state", "SWARM_STATE"), ("hosts", "SWARM_HOSTS")):
         (folder / part).mkdir(parents=True, exist_ok=True)
         monkeypatch.setenv(variable, str(folder / part))
     identity = folder / "my key"
-    ssh.write_atomically(identity, keys.read_text(), 0o600)
+    write_atomically(identity, keys.read_text(), 0o600)
     target = server.target(folder / "hosts" / "zap.known_hosts", identity)
     done = run(target, "echo", "arrived")
     assert (done.stdout, done.returncode) == ("arrived\n", 0), done.stderr
@@ -269,7 +292,11 @@ def test_hosts_share_one_configuration(target: ssh.Target, server: Sshd, keys: P
     ssh.write_config(server.target(dirs.hosts / "bee.known_hosts", keys, name="bee"))
     for name in ("zap", "bee"):
         done = subprocess.run(
-            ["ssh", "-F", config, name, "echo", name], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+            ["ssh", "-F", config, name, "echo", name],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert done.stdout == f"{name}\n"
     before = {path: path.stat().st_mtime_ns for path in config.parent.rglob("*") if path.is_file()}
@@ -278,13 +305,19 @@ def test_hosts_share_one_configuration(target: ssh.Target, server: Sshd, keys: P
 
 
 @pytest.mark.parametrize("near", [True, False])
-def test_the_costly_key_exchange_is_for_the_network_only(server: Sshd, keys: Path, dirs: Dirs, *, near: bool) -> None:
+def test_the_costly_key_exchange_is_for_the_network_only(
+    server: Sshd, keys: Path, dirs: Dirs, *, near: bool
+) -> None:
     """A guest of this machine costs no post-quantum exchange of the slow kind; on the way over a network OpenSSH's own default stays."""
     target = replace(server.target(dirs.hosts / "zap.known_hosts", keys), near=near)
     words = ["ssh", "-v", "-F", str(ssh.write_config(target)), "zap", "true"]
     done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
-    asked = subprocess.run(["ssh", "-F", "/dev/null", "-G", "zap"], capture_output=True, text=True, check=True).stdout
-    default = next(line.split()[1].split(",") for line in asked.splitlines() if line.startswith("kexalgorithms "))
+    asked = subprocess.run(
+        ["ssh", "-F", "/dev/null", "-G", "zap"], capture_output=True, text=True, check=True
+    ).stdout
+    default = next(
+        line.split()[1].split(",") for line in asked.splitlines() if line.startswith("kexalgorithms ")
+    )
     expected = next(name for name in default if not (near and name.startswith("sntrup")))
     assert f"kex: algorithm: {expected}\n" in done.stderr
 
@@ -295,11 +328,21 @@ class Master:
     def __init__(self, target: ssh.Target, folder: Path) -> None:
         self.target = target
         self.socket = folder / "master"
-        subprocess.run([*self._with(ssh.argv(target)[:-1], "-M", "-N", "-f"), target.name], check=True, stdin=subprocess.DEVNULL)
+        subprocess.run(
+            [*self._with(ssh.argv(target)[:-1], "-M", "-N", "-f"), target.name],
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
 
     def run(self, words: Sequence[str], stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run `words` as ./inv ssh does."""
-        return subprocess.run(self._with(ssh.argv(self.target, words)), input=stdin, capture_output=True, check=False, timeout=60)
+        return subprocess.run(
+            self._with(ssh.argv(self.target, words)),
+            input=stdin,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
 
     def close(self) -> None:
         """End the connection."""
@@ -319,7 +362,10 @@ def master(server: Sshd, keys: Path, base: Path) -> Iterator[Master]:
     made.close()
 
 
-words = st.text(st.characters(codec="utf-8", exclude_characters="\0") | st.sampled_from("'\"$`\\ \n*~#;&|<>()!-="), max_size=20)
+words = st.text(
+    st.characters(codec="utf-8", exclude_characters="\0") | st.sampled_from("'\"$`\\ \n*~#;&|<>()!-="),
+    max_size=20,
+)
 
 
 @settings(max_examples=10, deadline=None)
@@ -335,7 +381,7 @@ def test_several_words_arrive_exactly_as_they_are(master: Master, given_words: l
 @given(st.lists(words, min_size=1, max_size=30))
 def test_quote_makes_one_command_of_words(master: Master, given_words: list[str]) -> None:
     """What `quote` returns is one shell command in which each word stays one word."""
-    done = master.run([ssh.quote(["printf", "%s\\0", *given_words])])
+    done = master.run([quote("printf", "%s\\0", *given_words)])
     assert done.stdout.decode().split("\0") == [*given_words, ""]
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from swarm import ssh
+from swarm.files import write_atomically
 from swarm.paths import ROOT
-from swarm.remote import Remote
+from swarm.ssh.remote import Remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,9 @@ def mode(path: Path) -> int:
 
 def test_two_processes_make_one_key(dirs: Dirs) -> None:
     """Two commands that start at once on a fresh machine log in with the same key, and it is private."""
-    processes = [python("from swarm import ssh; path = ssh.own_key(); print(path.read_text())") for _ in range(2)]
+    processes = [
+        python("from swarm import ssh; path = ssh.own_key(); print(path.read_text())") for _ in range(2)
+    ]
     first, second = (process.communicate()[0] for process in processes)
     assert "PRIVATE KEY" in first
     assert first == second
@@ -67,12 +70,11 @@ def test_a_key_that_is_there_stays(dirs: Dirs) -> None:
 _WRITER = """
 import sys
 from pathlib import Path
-from swarm import ssh
-from swarm.remote import Remote
+from swarm.files import write_atomically
 print("ready", flush=True)
 while True:
     for sign in "ab":
-        ssh.write_atomically(Path(sys.argv[1]), sign * 300_000, mode=0o600)
+        write_atomically(Path(sys.argv[1]), sign * 300_000, mode=0o600)
 """
 
 
@@ -96,6 +98,7 @@ def test_a_reader_never_sees_half_a_file(writer: tuple[subprocess.Popen[str], Pa
     process, path = writer
     seen: set[str] = set()
     while len(seen) < 2:
+        assert process.poll() is None
         with path.open(encoding="utf-8") as file:
             text = file.read()
             assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == 0o600
@@ -117,8 +120,10 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old", encoding="utf-8")
     with pytest.raises(UnicodeEncodeError):
-        ssh.write_atomically(path, "new \ud800")
-    assert [(entry.name, entry.read_text(encoding="utf-8")) for entry in tmp_path.iterdir()] == [("file", "old")]
+        write_atomically(path, "new \ud800")
+    assert [(entry.name, entry.read_text(encoding="utf-8")) for entry in tmp_path.iterdir()] == [
+        ("file", "old")
+    ]
 
 
 @pytest.mark.parametrize("wanted", [0o600, 0o644, 0o640])
@@ -129,7 +134,7 @@ def test_the_mode_is_the_one_asked_for(tmp_path: Path, wanted: int) -> None:
     path.chmod(0o666)
     before = os.umask(0)
     try:
-        ssh.write_atomically(path, "x", mode=wanted)
+        write_atomically(path, "x", mode=wanted)
     finally:
         os.umask(before)
     assert mode(path) == wanted
@@ -153,7 +158,7 @@ def test_no_moment_is_wider_than_the_end(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         for _ in range(10):
-            ssh.write_atomically(path, "x" * 100_000, mode=0o600)
+            write_atomically(path, "x" * 100_000, mode=0o600)
     finally:
         os.umask(before)
         done.set()
@@ -212,5 +217,7 @@ def test_a_pin_names_the_guest_and_its_key(tmp_path: Path) -> None:
     public = ssh.keypair("comment here")[1]
     ssh.pin(path, ["zap", "192.168.122.9"], public)
     assert ssh.pinned(path) == " ".join(public.split()[:2])
-    told = subprocess.run(["ssh-keygen", "-F", "192.168.122.9", "-f", path], check=True, capture_output=True, text=True).stdout
+    told = subprocess.run(
+        ["ssh-keygen", "-F", "192.168.122.9", "-f", path], check=True, capture_output=True, text=True
+    ).stdout
     assert public.split()[1] in told

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm import ssh
-from swarm.vm import access
+from swarm import access, ssh
 from tests import samples
 from tests.sshd import USER, Sshd, login_key
 
@@ -36,12 +35,17 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sshd, Ss
     """A hypervisor and a guest that let the same key in."""
     identity = tmp_path_factory.mktemp("key") / "id"
     public = login_key(identity)
-    with Sshd(tmp_path_factory.mktemp("box"), [public]) as box, Sshd(tmp_path_factory.mktemp("guest"), [public]) as guest:
+    with (
+        Sshd(tmp_path_factory.mktemp("box"), [public]) as box,
+        Sshd(tmp_path_factory.mktemp("guest"), [public]) as guest,
+    ):
         yield box, guest, identity
 
 
 @pytest.fixture
-def jump(servers: tuple[Sshd, Sshd, Path], dirs: Dirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Jump:
+def jump(
+    servers: tuple[Sshd, Sshd, Path], dirs: Dirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Jump:
     """The guest as swarm sees it.
 
     `ssh` without -F means the person's own configuration, which a test must not touch: a script of that name puts the
@@ -50,17 +54,29 @@ def jump(servers: tuple[Sshd, Sshd, Path], dirs: Dirs, tmp_path: Path, monkeypat
     hypervisor, guest, identity = servers
     known_hosts, real = tmp_path / "known_hosts", shutil.which("ssh")
     config = tmp_path / "config"
-    config.write_text(f"Host *\n  UserKnownHostsFile {known_hosts}\n  IdentityFile {identity}\n  IdentitiesOnly yes\n", encoding="utf-8")
+    config.write_text(
+        f"Host *\n  UserKnownHostsFile {known_hosts}\n  IdentityFile {identity}\n  IdentitiesOnly yes\n",
+        encoding="utf-8",
+    )
     script = tmp_path / "bin" / "ssh"
     script.parent.mkdir()
     script.write_text(
-        f'#!/bin/sh\nfor word; do [ "$word" = -F ] && exec {real} "$@"; done\nexec {real} -F {config} "$@"\n', encoding="utf-8"
+        f'#!/bin/sh\nfor word; do [ "$word" = -F ] && exec {real} "$@"; done\nexec {real} -F {config} "$@"\n',
+        encoding="utf-8",
     )
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(script.parent), prepend=":")
     pinned = dirs.hosts / "zap.known_hosts"
     ssh.pin(pinned, ["zap"], guest.public)
-    target = ssh.Target("zap", "127.0.0.1", pinned, USER, identity, jump=f"ssh://{USER}@127.0.0.1:{hypervisor.port}", port=guest.port)
+    target = ssh.Target(
+        "zap",
+        "127.0.0.1",
+        pinned,
+        USER,
+        identity,
+        jump=f"ssh://{USER}@127.0.0.1:{hypervisor.port}",
+        port=guest.port,
+    )
     return Jump(target, hypervisor, guest, known_hosts)
 
 
@@ -75,7 +91,13 @@ def test_both_go_through_the_hypervisor(jump: Jump) -> None:
     assert ssh.read_banner(jump.target, 10).startswith("SSH-2.0-")
     with ssh.connect(jump.target, 30) as connection:
         assert connection.run("id -un", hide=True, in_stream=False).stdout.strip() == USER
-    done = subprocess.run(ssh.argv(jump.target, ["id", "-un"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ssh.argv(jump.target, ["id", "-un"]),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.stdout.strip(), done.returncode) == (USER, 0), done.stderr
     assert "direct-tcpip" in jump.hypervisor.log()
 
@@ -87,7 +109,9 @@ def test_an_unknown_hypervisor_is_not_trusted(jump: Jump) -> None:
         ssh.read_banner(jump.target, 10)
     with pytest.raises(ssh.PortClosed):
         ssh.connect(jump.target, 10)
-    done = subprocess.run(ssh.argv(jump.target, ["id"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ssh.argv(jump.target, ["id"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 255
     assert "userauth-request" not in jump.hypervisor.log()[before:]
     assert not jump.hypervisors.exists()
@@ -99,7 +123,9 @@ def test_another_guest_behind_a_trusted_hypervisor_is_refused(jump: Jump) -> Non
     ssh.pin(jump.target.known_hosts, ["zap"], ssh.keypair("other")[1])
     with pytest.raises(ssh.KeyRefused):
         ssh.connect(jump.target, 30)
-    done = subprocess.run(ssh.argv(jump.target, ["id"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ssh.argv(jump.target, ["id"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     assert "Host key verification failed" in done.stderr
 
 

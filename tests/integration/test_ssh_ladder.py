@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from swarm import ssh
-from swarm.console import Deadline, Meter, Screen, Talk
+from swarm.console import Meter, Screen, Talk
+from swarm.deadline import Deadline
 from swarm.errors import Unreachable, VerificationFailed
 from swarm.vm.ladder import Climb, climb
 from tests.sshd import Sshd, login_key
@@ -39,14 +40,21 @@ def way(guest: tuple[Sshd, Path], dirs: Dirs) -> Iterator[Climb]:
     told.mkdir(exist_ok=True)
     for path in told.iterdir():
         path.unlink()
-    made = Climb(server.target(dirs.hosts / "zap.known_hosts", identity), lambda: "running", lambda: ["the console"], None)
+    made = Climb(
+        server.target(dirs.hosts / "zap.known_hosts", identity),
+        lambda: "running",
+        lambda: ["the console"],
+        None,
+    )
     yield made
     made.close()
 
 
 def tell(server: Sshd, name: str, data: object) -> None:
     """Let cloud-init write one of its files."""
-    (server.run / "cloud-init" / name).write_text(data if isinstance(data, str) else json.dumps(data), encoding="utf-8")
+    (server.run / "cloud-init" / name).write_text(
+        data if isinstance(data, str) else json.dumps(data), encoding="utf-8"
+    )
 
 
 def quiet() -> Talk:
@@ -65,7 +73,9 @@ def test_a_guest_that_is_ready_is_climbed_to_the_top(guest: tuple[Sshd, Path], w
 def test_cloud_inits_own_error_is_the_error(guest: tuple[Sshd, Path], way: Climb) -> None:
     """If cloud-init failed, nobody waits for it: its first words are what is told."""
     tell(guest[0], "result.json", {"v1": {"errors": ["('scripts', ProcessExecutionError)", "more"]}})
-    with pytest.raises(VerificationFailed, match=r"cloud-init in zap reports: \('scripts', ProcessExecutionError\)") as caught:
+    with pytest.raises(
+        VerificationFailed, match=r"cloud-init in zap reports: \('scripts', ProcessExecutionError\)"
+    ) as caught:
         climb(way, Deadline(3600), quiet())
     assert caught.value.hint == "./inv ssh --host zap -- cloud-init status --long"
     assert "the console" in caught.value.message

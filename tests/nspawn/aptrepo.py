@@ -37,7 +37,9 @@ class AptRepo:
             self._gpg("--quick-gen-key", f"{name} <{name}@example.invalid>", "ed25519", "sign", "never")
             listing = self._gpg("--with-colons", "--list-keys", f"{name}@example.invalid").splitlines()
             self.fingerprints[name] = next(line.split(":")[9] for line in listing if line.startswith("fpr"))
-            (self.folder / f"{name}.asc").write_text(self._gpg("--armor", "--export", f"{name}@example.invalid"))
+            (self.folder / f"{name}.asc").write_text(
+                self._gpg("--armor", "--export", f"{name}@example.invalid")
+            )
         self.publish("right")
         inside = [
             "nsenter",
@@ -49,7 +51,9 @@ class AptRepo:
             "--bind",
             "127.0.0.1",
         ]
-        self._server = subprocess.Popen(inside, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._server = subprocess.Popen(
+            inside, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         self._machine.ssh(f"until curl -fsS -o /dev/null {self.url}/right.asc; do sleep 0.2; done")
         return self
 
@@ -82,20 +86,42 @@ class AptRepo:
         for deb in sorted(self.folder.glob("*.deb")):
             data = deb.read_bytes()
             control = run("dpkg-deb", "--field", deb).rstrip()
-            entries.append(f"{control}\nFilename: {deb.name}\nSize: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n")
+            entries.append(
+                f"{control}\nFilename: {deb.name}\nSize: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n"
+            )
         dist = self.folder / "dists" / suite
         lists = dist / component / "binary-amd64"
         lists.mkdir(parents=True, exist_ok=True)
         (lists / "Packages").write_text("\n".join(entries))
         (lists / "Packages.gz").write_bytes(gzip.compress((lists / "Packages").read_bytes()))
         sums = [
-            f" {hashlib.sha256(path.read_bytes()).hexdigest()} {path.stat().st_size} {path.relative_to(dist)}" for path in lists.iterdir()
+            f" {hashlib.sha256(path.read_bytes()).hexdigest()} {path.stat().st_size} {path.relative_to(dist)}"
+            for path in lists.iterdir()
         ]
         release = f"Origin: Tests\nLabel: Tests\nSuite: {suite}\nCodename: {suite}\nDate: {formatdate(usegmt=True)}\n"
         release += f"Architectures: amd64\nComponents: {component}\nSHA256:\n" + "\n".join(sums) + "\n"
         (dist / "Release").write_text(release)
         (dist / "InRelease").unlink(missing_ok=True)
-        self._gpg("--local-user", f"{signer}@example.invalid", "--clearsign", "--output", dist / "InRelease", dist / "Release")
+        self._gpg(
+            "--local-user",
+            f"{signer}@example.invalid",
+            "--clearsign",
+            "--output",
+            dist / "InRelease",
+            dist / "Release",
+        )
 
     def _gpg(self, *words: str | Path) -> str:
-        return run("gpg", "--homedir", self._keys, "--batch", "--yes", "--quiet", "--pinentry-mode", "loopback", "--passphrase", "", *words)
+        return run(
+            "gpg",
+            "--homedir",
+            self._keys,
+            "--batch",
+            "--yes",
+            "--quiet",
+            "--pinentry-mode",
+            "loopback",
+            "--passphrase",
+            "",
+            *words,
+        )

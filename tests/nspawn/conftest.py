@@ -13,7 +13,7 @@ from tests.nspawn.machine import Machine, World, missing
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from swarm.remote import Remote
+    from swarm.ssh.remote import Remote
 
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
-from swarm.remote import Remote
+from swarm.ssh.remote import Remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,12 +74,28 @@ def _build(tree: Path, release: str) -> None:
     fresh.chmod(0o755)
     # With this computer's own package sources where they are of that release, else with those that mmdebstrap takes for it.
     own = platform.freedesktop_os_release().get("VERSION_CODENAME") == release
-    sources = (list(Path("/etc/apt/sources.list.d").glob("debian*.sources")) or [Path("/etc/apt/sources.list")]) if own else []
+    sources = (
+        (list(Path("/etc/apt/sources.list.d").glob("debian*.sources")) or [Path("/etc/apt/sources.list")])
+        if own
+        else []
+    )
     skip = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale")]
     include = "--include=" + ",".join(_PACKAGES)
-    run("nice", "mmdebstrap", "--mode=root", "--variant=important", include, *skip, release, fresh / "root", *sources)
+    run(
+        "nice",
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=important",
+        include,
+        *skip,
+        release,
+        fresh / "root",
+        *sources,
+    )
     root = fresh / "root"
-    for name in Path("/usr/local/share/ca-certificates").glob("*.crt"):  # a registry behind this computer's own authority
+    for name in Path("/usr/local/share/ca-certificates").glob(
+        "*.crt"
+    ):  # a registry behind this computer's own authority
         shutil.copy(name, root / "usr/local/share/ca-certificates")
     for name in Path("/etc/apt/apt.conf.d").glob("*registry*"):
         shutil.copy(name, root / "etc/apt/apt.conf.d")
@@ -123,7 +139,9 @@ class World:
         """The private key that every machine lets in."""
         return self.folder / "key"
 
-    def machine(self, tree: Path | None = None, *, internet: bool = False, binds: tuple[str, ...] = ()) -> Machine:
+    def machine(
+        self, tree: Path | None = None, *, internet: bool = False, binds: tuple[str, ...] = ()
+    ) -> Machine:
         """Boot one more machine from a copy of `tree` (default: the bare system) and return it when it answers.
 
         `binds` are files of this computer that it has too, such as a device.
@@ -141,7 +159,9 @@ class World:
 class Machine:
     """One booted system."""
 
-    def __init__(self, world: World, number: int, tree: Path, *, internet: bool, binds: tuple[str, ...]) -> None:
+    def __init__(
+        self, world: World, number: int, tree: Path, *, internet: bool, binds: tuple[str, ...]
+    ) -> None:
         self.world, self.number, self.internet, self.binds = world, number, internet, binds
         self.alias = f"guest{number}"
         self.ip = f"10.77.0.{10 + number}"
@@ -155,7 +175,9 @@ class Machine:
     @cached_property
     def config(self) -> Path:
         """The SSH configuration that reaches this machine from anywhere on this computer, and trusts only its own key."""
-        return self._write_config("config", f"  ProxyCommand nsenter --net=/run/netns/{self.world.name} socat - TCP:{self.ip}:22\n")
+        return self._write_config(
+            "config", f"  ProxyCommand nsenter --net=/run/netns/{self.world.name} socat - TCP:{self.ip}:22\n"
+        )
 
     @cached_property
     def config_inside(self) -> Path:
@@ -197,7 +219,21 @@ class Machine:
         """Start the machine and wait until its SSH server answers."""
         world, near = self.world.name, self.netns
         run("ip", "netns", "add", near)
-        run("ip", "-n", world, "link", "add", self.link, "type", "veth", "peer", "name", "host0", "netns", near)
+        run(
+            "ip",
+            "-n",
+            world,
+            "link",
+            "add",
+            self.link,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "host0",
+            "netns",
+            near,
+        )
         run("ip", "-n", world, "link", "set", self.link, "master", "br0", "up")
         run("ip", "-n", near, "link", "set", "lo", "up")
         run("ip", "-n", near, "addr", "add", f"{self.ip}/24", "dev", "host0")
@@ -205,29 +241,62 @@ class Machine:
         if self.internet:
             # A gate to the package registries, by this computer's own sockets. As root, for it must enter the namespace.
             quiet = ("--quiet", "--no-map-gw", "-t", "none", "-u", "none", "-T", "none", "-U", "none")
-            run("pasta", "--runas", "0", "--config-net", "--netns", f"/run/netns/{near}", "-P", self._pasta_pid, *quiet)
+            run(
+                "pasta",
+                "--runas",
+                "0",
+                "--config-net",
+                "--netns",
+                f"/run/netns/{near}",
+                "-P",
+                self._pasta_pid,
+                *quiet,
+            )
         self._start()
 
     def _start(self) -> None:
-        command = ["systemd-nspawn", "-q", "--register=no", "--keep-unit", "--boot", "--console=pipe", "--capability=all", "--timezone=off"]
+        command = [
+            "systemd-nspawn",
+            "-q",
+            "--register=no",
+            "--keep-unit",
+            "--boot",
+            "--console=pipe",
+            "--capability=all",
+            "--timezone=off",
+        ]
         # The clock is this computer's: a guest with a time zone of its own would set it.
         command += ["--drop-capability=CAP_SYS_TIME"]
-        command += [f"--network-namespace-path=/run/netns/{self.netns}", "-D", str(self.root), "--system-call-filter=add_key keyctl bpf"]
+        command += [
+            f"--network-namespace-path=/run/netns/{self.netns}",
+            "-D",
+            str(self.root),
+            "--system-call-filter=add_key keyctl bpf",
+        ]
         command += [f"--bind={path}" for path in self.binds]
         with (self.world.folder / f"{self.alias}.log").open("ab") as log:
             # SYSTEMD_NSPAWN_API_VFS_WRITABLE: /proc/sys can be written, so that sysctls are real.
             env = {**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1"}
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True
+            )
         self.wait()
         # Where this computer has cgroups of version 1, nspawn mounts them read-only; Docker needs to write there.
-        self.ssh("for folder in /sys/fs/cgroup/*; do mount -o remount,bind,rw $folder 2>/dev/null; done; true")
+        self.ssh(
+            "for folder in /sys/fs/cgroup/*; do mount -o remount,bind,rw $folder 2>/dev/null; done; true"
+        )
 
     def wait(self, limit: float = 60) -> None:
         """Wait until sshd answers and the system is up."""
         end = time.monotonic() + limit
         probe = "systemctl is-system-running --wait"
         while True:
-            done = subprocess.run(["ssh", "-F", str(self.config), self.alias, probe], check=False, capture_output=True, text=True)
+            done = subprocess.run(
+                ["ssh", "-F", str(self.config), self.alias, probe],
+                check=False,
+                capture_output=True,
+                text=True,
+            )
             if done.stdout.strip() in {"running", "degraded"}:
                 return
             assert time.monotonic() < end, f"{self.alias} did not come up: {done.stdout} {done.stderr}"
@@ -249,13 +318,17 @@ class Machine:
 
     def reboot(self) -> None:
         """Reboot the machine as `reboot` does, and wait until it is back."""
-        subprocess.run(["ssh", "-F", str(self.config), self.alias, "systemctl reboot"], check=False, capture_output=True)
+        subprocess.run(
+            ["ssh", "-F", str(self.config), self.alias, "systemctl reboot"], check=False, capture_output=True
+        )
         self.after_reboot()
 
     def after_reboot(self) -> None:
         """Wait until the machine, which is going down for a reboot, is back. With --keep-unit, nspawn leaves the second start to us."""
         assert self._process is not None
-        assert self._process.wait(60) == 133, "the machine did not reboot"  # what nspawn ends with when its guest wants to reboot
+        assert self._process.wait(60) == 133, (
+            "the machine did not reboot"
+        )  # what nspawn ends with when its guest wants to reboot
         self._start()
 
     def cable(self, *, plugged: bool) -> None:

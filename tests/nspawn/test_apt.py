@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from swarm.errors import CommandFailed, Refused, VerificationFailed
-from swarm.guest.engine import converge
-from swarm.guest.packages import Repository, apt_repository, packages
-from swarm.guest.software import docker, node, tailscale
-from swarm.guest.steps import user
+from swarm.guest.engine.converge import converge
+from swarm.guest.install.software import docker, node, tailscale
+from swarm.guest.kinds.basic import user
+from swarm.guest.kinds.packages import Repository, apt_repository, packages
 from swarm.inventory.inside import InstallSettings, Source
 from tests.nspawn.aptrepo import AptRepo
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from swarm.console import Talk
     from swarm.plan import Plan
-    from swarm.remote import Remote
+    from swarm.ssh.remote import Remote
     from tests.nspawn.machine import Machine
 
 pytestmark = pytest.mark.slow
@@ -41,12 +41,22 @@ def repo(machine: Machine) -> Iterator[AptRepo]:
     with AptRepo(machine) as made:
         yield made
     names = "/etc/apt/sources.list.d/{vendor,nodesource,docker,tailscale}.sources /etc/apt/keyrings/* /etc/apt/preferences.d/*"
-    machine.ssh(f"bash -c 'rm -f {names}'; rm -f /var/lib/apt/lists/127.0.0.1*; dpkg --purge tool other 2>/dev/null || true")
+    machine.ssh(
+        f"bash -c 'rm -f {names}'; rm -f /var/lib/apt/lists/127.0.0.1*; dpkg --purge tool other 2>/dev/null || true"
+    )
 
 
 def vendor(repo: AptRepo) -> Repository:
     """The repository as a host would know it."""
-    return Repository("vendor", repo.url, "{codename}", "main", f"{repo.url}/right.asc", repo.fingerprints["right"], ("tool",))
+    return Repository(
+        "vendor",
+        repo.url,
+        "{codename}",
+        "main",
+        f"{repo.url}/right.asc",
+        repo.fingerprints["right"],
+        ("tool",),
+    )
 
 
 def tool(version: str) -> dict[str, str]:
@@ -80,7 +90,12 @@ def test_wrong_key(machine: Machine, repo: AptRepo, remote: Remote, talk: Talk) 
         converge(remote, [user("early", home="/home/early"), apt_repository(wrong)], talk)
     assert repo.fingerprints["right"] in str(caught.value)
     assert repo.fingerprints["wrong"] in str(caught.value)
-    assert machine.ssh("ls /etc/apt/keyrings /etc/apt/sources.list.d; getent passwd early || true").find("vendor") == -1
+    assert (
+        machine.ssh("ls /etc/apt/keyrings /etc/apt/sources.list.d; getent passwd early || true").find(
+            "vendor"
+        )
+        == -1
+    )
     assert machine.ssh("getent passwd early || echo none") == "none\n"
 
 
@@ -106,7 +121,10 @@ def test_signed_by_another(machine: Machine, repo: AptRepo, remote: Remote, talk
     repo.publish("wrong")
     with pytest.raises(CommandFailed, match="apt repository vendor failed"):
         converge(remote, [apt_repository(vendor(repo))], talk)
-    assert machine.ssh("ls /etc/apt/sources.list.d /etc/apt/keyrings /etc/apt/preferences.d").find("vendor") == -1
+    assert (
+        machine.ssh("ls /etc/apt/sources.list.d /etc/apt/keyrings /etc/apt/preferences.d").find("vendor")
+        == -1
+    )
     repo.publish("right")
     assert subjects(converge(remote, [apt_repository(vendor(repo))], talk)) == ["apt repository vendor"]
 
@@ -122,7 +140,11 @@ def test_upgrade(machine: Machine, repo: AptRepo, remote: Remote, talk: Talk) ->
     repo.package("tool", "2.0", tool("2.0"))
     repo.publish("right")
     assert not converge(remote, [source, plain], talk)
-    converge(remote, [source, packages("tool", ("tool",), after=after, from_repository=True, at_least={"tool": "2.0"})], talk)
+    converge(
+        remote,
+        [source, packages("tool", ("tool",), after=after, from_repository=True, at_least={"tool": "2.0"})],
+        talk,
+    )
     assert machine.ssh("swarm-tool") == "2.0\n"
     repo.package("tool", "3.0", tool("3.0"))
     repo.publish("right")
@@ -144,7 +166,9 @@ def test_unknown_package(machine: Machine, remote: Remote, talk: Talk) -> None:
     """A package that no source has is refused before anything is changed, by its name."""
     machine.ssh("touch /var/lib/apt/lists/partial")
     with pytest.raises(Refused, match="have no package no-such-thing"):
-        converge(remote, [user("early", home="/home/early"), packages("more", ("bash", "no-such-thing"))], talk)
+        converge(
+            remote, [user("early", home="/home/early"), packages("more", ("bash", "no-such-thing"))], talk
+        )
     assert machine.ssh("getent passwd early || echo none") == "none\n"
 
 
@@ -157,14 +181,25 @@ def test_too_old_in_the_distribution(remote: Remote, talk: Talk) -> None:
 def source(repo: AptRepo) -> Source:
     """A vendor's repository, at the test's address."""
     return Source(
-        uri=repo.url, suite="{codename}", components="main", key_url=f"{repo.url}/right.asc", fingerprint=repo.fingerprints["right"]
+        uri=repo.url,
+        suite="{codename}",
+        components="main",
+        key_url=f"{repo.url}/right.asc",
+        fingerprint=repo.fingerprints["right"],
     )
 
 
 def test_docker_com(machine: Machine, repo: AptRepo, remote: Remote, talk: Talk) -> None:
     """Docker comes with all its parts from the vendor's repository, or a mirror of it, and the user may use it."""
     unit = {"/lib/systemd/system/docker.service": SERVICE}
-    names = ("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin", "apparmor")
+    names = (
+        "docker-ce",
+        "docker-ce-cli",
+        "containerd.io",
+        "docker-buildx-plugin",
+        "docker-compose-plugin",
+        "apparmor",
+    )
     for name in names:
         repo.package(name, "28.0", unit if name == "docker-ce" else {f"/usr/share/{name}": "x\n"})
     repo.publish("right")
@@ -181,7 +216,9 @@ def test_docker_com(machine: Machine, repo: AptRepo, remote: Remote, talk: Talk)
 def test_nodesource(machine: Machine, repo: AptRepo, remote: Remote, talk: Talk) -> None:
     """Node comes from the vendor's repository, in its own numbering; one that is too old there for OpenClaw is refused once it is known."""
     settings = InstallSettings(nodejs_source="nodesource", sources={"nodesource": source(repo)})
-    wanted = [step for step in node(settings, (), upgrade=False) if not step.subject.startswith("npm")]  # npm's registry is not in reach
+    wanted = [
+        step for step in node(settings, (), upgrade=False) if not step.subject.startswith("npm")
+    ]  # npm's registry is not in reach
     repo.package("nodejs", "24.15.0-1nodesource1", {"/usr/bin/node": "#!/bin/sh\necho v24.15.0\n"})
     repo.publish("right")
     with pytest.raises(VerificationFailed, match=r"nodejs"):
@@ -197,7 +234,11 @@ def test_nodesource(machine: Machine, repo: AptRepo, remote: Remote, talk: Talk)
 
 def test_tailscale(machine: Machine, repo: AptRepo, remote: Remote, talk: Talk) -> None:
     """Tailscale joins with its auth key; the key is on no command line, and without one the work is refused at once."""
-    repo.package("tailscale", "1.9", {"/usr/bin/tailscale": FAKE_TAILSCALE, "/lib/systemd/system/tailscaled.service": SERVICE})
+    repo.package(
+        "tailscale",
+        "1.9",
+        {"/usr/bin/tailscale": FAKE_TAILSCALE, "/lib/systemd/system/tailscaled.service": SERVICE},
+    )
     repo.publish("right")
     settings = InstallSettings(tailscale_enabled=True, sources={"tailscale": source(repo)})
     with pytest.raises(Refused, match="environment variable TAILSCALE_AUTHKEY holds no auth key"):

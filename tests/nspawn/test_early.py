@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm import early, ssh
+from swarm import ssh
+from swarm.ssh import early
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from swarm.remote import Remote
+    from swarm.ssh.remote import Remote
     from tests.conftest import Dirs
     from tests.nspawn.machine import Machine
 
@@ -39,8 +40,12 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Remote]]:
         remote.close()
 
 
-@pytest.mark.parametrize("words", [["--plan", "--host", "{}"], ["--host={},gone"], ["--host", "gone,{}", "--json"]])
-def test_a_host_of_the_command_line_is_connected_to(part: Path, machine: Machine, begun: dict[str, Remote], words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [["--plan", "--host", "{}"], ["--host={},gone"], ["--host", "gone,{}", "--json"]]
+)
+def test_a_host_of_the_command_line_is_connected_to(
+    part: Path, machine: Machine, begun: dict[str, Remote], words: list[str]
+) -> None:
     """However --host is written, the hosts that were reached before are connected to, and the verb then uses that connection."""
     early.connect([word.format(machine.alias) for word in words])
     assert list(begun) == [machine.alias]
@@ -51,8 +56,12 @@ def test_a_host_of_the_command_line_is_connected_to(part: Path, machine: Machine
     remote.close()
 
 
-@pytest.mark.parametrize("words", [["--host", "{}", "--help"], ["--host"], ["--host", "../hosts/{}"], ["{}"], ["--host", "all"]])
-def test_nobody_is_connected_to_without_need(part: Path, machine: Machine, begun: dict[str, Remote], words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [["--host", "{}", "--help"], ["--host"], ["--host", "../hosts/{}"], ["{}"], ["--host", "all"]]
+)
+def test_nobody_is_connected_to_without_need(
+    part: Path, machine: Machine, begun: dict[str, Remote], words: list[str]
+) -> None:
     """Help needs no connection, and what is no list of names leads nowhere."""
     assert part.is_file()
     early.connect([word.format(machine.alias) for word in words])
@@ -60,11 +69,15 @@ def test_nobody_is_connected_to_without_need(part: Path, machine: Machine, begun
 
 
 @pytest.mark.parametrize("what", ["address", "pin"])
-def test_a_connection_to_what_was_there_before_is_not_used(part: Path, machine: Machine, begun: dict[str, Remote], what: str) -> None:
+def test_a_connection_to_what_was_there_before_is_not_used(
+    part: Path, machine: Machine, begun: dict[str, Remote], what: str
+) -> None:
     """If the host file now leads elsewhere, or another key is pinned, what was begun is given up."""
     pins = part.with_name("pins")
     pins.write_text((machine.world.folder / f"{machine.alias}.known_hosts").read_text(), encoding="utf-8")
-    text = part.read_text(encoding="utf-8").replace(str(machine.world.folder / f"{machine.alias}.known_hosts"), str(pins))
+    text = part.read_text(encoding="utf-8").replace(
+        str(machine.world.folder / f"{machine.alias}.known_hosts"), str(pins)
+    )
     part.write_text(text, encoding="utf-8")
     early.connect(["--host", machine.alias])
     given_up = begun[machine.alias]

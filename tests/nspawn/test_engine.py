@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm.console import Deadline
+from swarm.deadline import Deadline
 from swarm.errors import CommandFailed, Refused, VerificationFailed
-from swarm.guest import steps
-from swarm.guest.engine import converge
-from swarm.guest.probe import Step
-from swarm.guest.services import linger, mount, unit
-from swarm.remote import ConnectionLost, Remote
+from swarm.guest.kinds import basic as steps
+from swarm.guest.engine.converge import converge
+from swarm.guest.engine.probe import Step
+from swarm.guest.kinds.services import linger, mount, unit
+from swarm.ssh.remote import ConnectionLost, Remote
 
 if TYPE_CHECKING:
     from swarm.console import Talk
@@ -60,7 +60,11 @@ def everything() -> list[Step]:
         steps.file("/etc/systemd/system/marked.service", UNIT),
         unit("marked.service", config=("/etc/systemd/system/marked.service",), reacts_to=marked),
         steps.user_file("zed", "/home/zed/.config/systemd/user/own.service", UNIT, after=zed),
-        unit("own.service", user="zed", after=("linger for zed", "file /home/zed/.config/systemd/user/own.service")),
+        unit(
+            "own.service",
+            user="zed",
+            after=("linger for zed", "file /home/zed/.config/systemd/user/own.service"),
+        ),
         *mount("tmpfs", "/mnt/with blank", "tmpfs", "size=64k,nofail"),
         steps.command("echo of a quote", 'echo "it\'s" >/tmp/quoted', unless='grep -q "it\'s" /tmp/quoted'),
     ]
@@ -78,7 +82,10 @@ def test_every_kind(machine: Machine, remote: Remote, talk: Talk) -> None:
     assert len(converge(remote, wanted, talk).changes) == len(wanted)
     assert not converge(remote, wanted, talk)
     assert machine.ssh("cat /etc/nasty/deep/file") == NASTY
-    assert machine.ssh("stat -c '%a %U %G' /etc/nasty/deep/file /home/zed/.config/deep/file") == "640 root makers\n644 zed zed\n"
+    assert (
+        machine.ssh("stat -c '%a %U %G' /etc/nasty/deep/file /home/zed/.config/deep/file")
+        == "640 root makers\n644 zed zed\n"
+    )
     assert machine.ssh("cat /etc/list") == "colour = blue\n# BEGIN swarm own\na = 1\nb = 2\n# END swarm own\n"
     assert machine.ssh("true; ls /tmp").find("injected") == -1
     machine.reboot()
@@ -103,17 +110,26 @@ def test_plan_changes_nothing(machine: Machine, remote: Remote, talk: Talk) -> N
 
 def test_drift(machine: Machine, remote: Remote, talk: Talk) -> None:
     """What somebody changed by hand is put right, and only that."""
-    wanted = [steps.file("/etc/drift/a", "a\n"), steps.file("/etc/drift/b", "b\n"), steps.sysctl("net.ipv4.tcp_fin_timeout", "59")]
+    wanted = [
+        steps.file("/etc/drift/a", "a\n"),
+        steps.file("/etc/drift/b", "b\n"),
+        steps.sysctl("net.ipv4.tcp_fin_timeout", "59"),
+    ]
     converge(remote, wanted, talk)
     machine.ssh("chmod 666 /etc/drift/b; echo 61 >/proc/sys/net/ipv4/tcp_fin_timeout")
-    assert subjects(converge(remote, wanted, talk)) == ["file /etc/drift/b", "sysctl net.ipv4.tcp_fin_timeout"]
+    assert subjects(converge(remote, wanted, talk)) == [
+        "file /etc/drift/b",
+        "sysctl net.ipv4.tcp_fin_timeout",
+    ]
     assert machine.ssh("stat -c %a /etc/drift/b; cat /proc/sys/net/ipv4/tcp_fin_timeout") == "644\n59\n"
 
 
 def test_a_link_in_the_way(machine: Machine, remote: Remote, talk: Talk) -> None:
     """A link that a user put in place of a file of its own does not let root write, or show, what it points to."""
     machine.login("mallory")
-    machine.ssh("echo precious >/root/precious; ln -sf /root/precious /home/mallory/file; ln -sfn /root /home/mallory/folder")
+    machine.ssh(
+        "echo precious >/root/precious; ln -sf /root/precious /home/mallory/file; ln -sfn /root /home/mallory/folder"
+    )
     plan = converge(remote, [steps.user_file("mallory", "/home/mallory/file", "mine\n")], talk)
     assert "precious" not in str(plan.changes[0].detail)
     with pytest.raises(CommandFailed, match="Permission denied"):
@@ -124,8 +140,14 @@ def test_a_link_in_the_way(machine: Machine, remote: Remote, talk: Talk) -> None
 def test_failure_and_continue(machine: Machine, remote: Remote, talk: Talk) -> None:
     """A failing step stops the host, names itself and shows its last words; the next run goes on with it."""
     machine.ssh("rm -f /tmp/one /tmp/two /tmp/three /tmp/mended")
-    wanted = [make("one", "true"), make("two", "echo first words; echo last words >&2; test -e /tmp/mended"), make("three", "true")]
-    with pytest.raises(CommandFailed, match=r"two failed:\n    first words\n    last words\n  hint: ") as caught:
+    wanted = [
+        make("one", "true"),
+        make("two", "echo first words; echo last words >&2; test -e /tmp/mended"),
+        make("three", "true"),
+    ]
+    with pytest.raises(
+        CommandFailed, match=r"two failed:\n    first words\n    last words\n  hint: "
+    ) as caught:
         converge(remote, wanted, talk)
     assert "run the same command again" in (caught.value.hint or "")
     assert machine.ssh("cd /tmp; ls one two three 2>/dev/null || true") == "one\n"
@@ -135,8 +157,15 @@ def test_failure_and_continue(machine: Machine, remote: Remote, talk: Talk) -> N
 
 def test_no_effect(remote: Remote, talk: Talk) -> None:
     """A change that ran without an error and changed nothing is a failure."""
-    with pytest.raises(VerificationFailed, match="idle: the change ran without an error but had no effect: wanted there, found absent"):
-        converge(remote, [Step("idle", "echo absent", "there", lambda fact: "true" if fact == "absent" else None)], talk)
+    with pytest.raises(
+        VerificationFailed,
+        match="idle: the change ran without an error but had no effect: wanted there, found absent",
+    ):
+        converge(
+            remote,
+            [Step("idle", "echo absent", "there", lambda fact: "true" if fact == "absent" else None)],
+            talk,
+        )
 
 
 def test_steps_are_apart(machine: Machine, remote: Remote, talk: Talk) -> None:
@@ -261,7 +290,10 @@ def test_a_missed_restart(machine: Machine, remote: Remote, talk: Talk) -> None:
     converge(remote, wanted(newer)[:1], talk)  # as if the run had ended here
     assert subjects(converge(remote, wanted(newer), talk)) == ["unit stale.service"]
     assert machine.ssh("systemctl show -p ExecStart stale.service").find("1000000") > 0
-    assert machine.ssh("tr '\\0' ' ' </proc/$(systemctl show -p MainPID --value stale.service)/cmdline") == "/bin/sleep 1000000 "
+    assert (
+        machine.ssh("tr '\\0' ' ' </proc/$(systemctl show -p MainPID --value stale.service)/cmdline")
+        == "/bin/sleep 1000000 "
+    )
 
 
 def test_a_service_that_dies(remote: Remote, talk: Talk) -> None:

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm.console import Deadline, Screen, Talk
+from swarm.console import Screen, Talk
+from swarm.deadline import Deadline
 from swarm.errors import Refused
-from swarm.guest import openclaw
 from swarm.guest.customize import customize
-from swarm.guest.engine import converge
-from swarm.guest.install import install
-from swarm.guest.steps import user
+from swarm.guest.engine.converge import converge
+from swarm.guest.install import openclaw
+from swarm.guest.install.steps import install
+from swarm.guest.kinds.basic import user
 from swarm.guest.verify import Expected, verify
 from swarm.inventory.inside import Customize, InstallSettings
-from swarm.remote import Remote
+from swarm.ssh.remote import Remote
 from tests.nspawn.machine import base_tree
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ OWN = Customize.model_validate(
             {"file": "/etc/motd", "content": "it's mine: $HOME\n", "mode": "0644"},
             {"sysctl": "net.core.somaxconn", "value": 2048},
             {"package": "tree"},
-            {"command": 'tree --version >/var/lib/tree-version\necho "it\'s done"', "creates": "/var/lib/tree-version"},
+            {
+                "command": 'tree --version >/var/lib/tree-version\necho "it\'s done"',
+                "creates": "/var/lib/tree-version",
+            },
             {"command": "touch ~/mine", "unless": "test -e ~/mine", "user": "openclaw"},
         ],
     }
@@ -105,7 +109,9 @@ def test_wrong_release_on_a_bare_system(bare: Machine, talk: Talk, trips: list[s
     assert len(trips) == 1
 
 
-def test_pinned_release_that_does_not_exist(bare: Machine, talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pinned_release_that_does_not_exist(
+    bare: Machine, talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without an npm here, such a version is refused as soon as there is one to ask; nothing of OpenClaw is installed."""
     monkeypatch.setattr(openclaw, "_unknown_here", lambda _: False)
     wrong = SETTINGS.model_copy(update={"version": "1.2.3-nope"})
@@ -146,9 +152,13 @@ def test_only_ssh_from_outside(host: Machine) -> None:
     host.ssh(f"tar -chf - {files} 2>/dev/null | docker import - web")
     host.ssh("docker run -d --rm --name web -p 8088:8088 web /usr/bin/python3 -m http.server 8088")
     try:
-        host.ssh("until curl -fsS -o /dev/null -m 2 http://127.0.0.1:8088; do sleep 0.2; done")  # it is published
+        host.ssh(
+            "until curl -fsS -o /dev/null -m 2 http://127.0.0.1:8088; do sleep 0.2; done"
+        )  # it is published
         for port, wanted in ((22, True), (18789, False), (8088, False)):
-            knock = host.world.inside("socat", "-u", "OPEN:/dev/null", f"TCP:{host.ip}:{port},connect-timeout=2")
+            knock = host.world.inside(
+                "socat", "-u", "OPEN:/dev/null", f"TCP:{host.ip}:{port},connect-timeout=2"
+            )
             assert (subprocess.run(knock, check=False, capture_output=True).returncode == 0) is wanted, port
     finally:
         host.ssh("docker stop -t 1 web; docker image rm -f web")
@@ -157,7 +167,9 @@ def test_only_ssh_from_outside(host: Machine) -> None:
 def test_reboot(host: Machine, talk: Talk) -> None:
     """After a reboot everything is up again by itself, and there is nothing to do."""
     host.reboot()
-    host.ssh("i=0; until curl -fsS -o /dev/null -m 5 http://127.0.0.1:18789/readyz; do i=$((i+1)); [ $i -lt 120 ] || exit 1; sleep 1; done")
+    host.ssh(
+        "i=0; until curl -fsS -o /dev/null -m 5 http://127.0.0.1:18789/readyz; do i=$((i+1)); [ $i -lt 120 ] || exit 1; sleep 1; done"
+    )
     assert not install(host.remote(), SETTINGS, talk)
     assert not customize(host.remote(), OWN, talk)
 
@@ -165,7 +177,9 @@ def test_reboot(host: Machine, talk: Talk) -> None:
 def test_drift(host: Machine, talk: Talk) -> None:
     """What was changed by hand is put right: a firewall that was opened, a service that was stopped, a unit of an old version."""
     unit = "/home/openclaw/.config/systemd/user/openclaw-gateway.service"
-    host.ssh(f"iptables -F DOCKER-USER; systemctl stop fail2ban; sed -i s,/dist/index.js,/old/index.js, {unit}")
+    host.ssh(
+        f"iptables -F DOCKER-USER; systemctl stop fail2ban; sed -i s,/dist/index.js,/old/index.js, {unit}"
+    )
     plan = install(host.remote(), SETTINGS, talk, deadline=Deadline(600))
     assert subjects(plan)[:3] == ["firewall", "unit fail2ban.service", "gateway unit"]
     assert not install(host.remote(), SETTINGS, talk)
@@ -189,7 +203,9 @@ def test_pin(host: Machine, talk: Talk) -> None:
 def test_checkout(host: Machine, talk: Talk) -> None:
     """install_mode development clones the branch, builds it, and puts it in the user's PATH; a new commit is built by the next run."""
     source = "/srv/source"
-    package = json.dumps({"name": "openclaw", "version": "0.0.1", "scripts": {"build": "cp openclaw.src openclaw.mjs"}})
+    package = json.dumps(
+        {"name": "openclaw", "version": "0.0.1", "scripts": {"build": "cp openclaw.src openclaw.mjs"}}
+    )
     commit = "git add -A && git -c user.name=t -c user.email=t@example.invalid commit -qm one"
     remote = host.remote()
     dev = user("dev", home="/home/dev")
@@ -199,13 +215,20 @@ def test_checkout(host: Machine, talk: Talk) -> None:
         f"echo 'console.log(\"one\")' >openclaw.src; pnpm install --silent; {commit}; chown -R dev {source}"
     )
     settings = SETTINGS.model_copy(
-        update={"user": "dev", "install_mode": "development", "repo_url": f"file://{source}", "repo_branch": "trunk"}
+        update={
+            "user": "dev",
+            "install_mode": "development",
+            "repo_url": f"file://{source}",
+            "repo_branch": "trunk",
+        }
     )
     wanted = [dev, *openclaw.software(settings, (dev.subject,), upgrade=False)]
     converge(remote, wanted, talk)
     assert not converge(remote, wanted, talk)
     assert host.ssh("runuser -l dev -c ~dev/.local/bin/openclaw") == "one\n"
-    host.ssh(f"runuser -u dev -- sh -c 'cd ~dev/code/openclaw && echo \"console.log(2)\" >openclaw.src && {commit}'")
+    host.ssh(
+        f"runuser -u dev -- sh -c 'cd ~dev/code/openclaw && echo \"console.log(2)\" >openclaw.src && {commit}'"
+    )
     assert subjects(converge(remote, wanted, talk)) == ["command build of OpenClaw"]
     assert host.ssh("runuser -l dev -c ~dev/.local/bin/openclaw") == "2\n"
 
@@ -215,7 +238,12 @@ def test_the_next_release(world: World, talk: Talk) -> None:
     newer = world.machine(base_tree("trixie"), internet=True)
     install(newer.remote(), SETTINGS, talk, deadline=Deadline(1500))
     customize(newer.remote(), OWN, talk, deadline=Deadline(600))
-    promises = verify(newer.config, newer.alias, Expected(swappiness=10, timezone="Europe/Berlin", ssh_keys=(KEY,), buildx=True), talk)
+    promises = verify(
+        newer.config,
+        newer.alias,
+        Expected(swappiness=10, timezone="Europe/Berlin", ssh_keys=(KEY,), buildx=True),
+        talk,
+    )
     assert [promise.row for promise in promises if promise.result == "broken"] == []
     assert sum(promise.result == "kept" for promise in promises) >= 27
     assert not install(newer.remote(), SETTINGS, talk)
@@ -248,7 +276,9 @@ def test_unknown_system(machine: Machine, talk: Talk) -> None:
     fedora = 'ID=fedora\nVERSION_ID=41\nPRETTY_NAME="Fedora Linux 41"\n'
     machine.ssh(f"cp -a /usr/lib/os-release /root/os-release; printf '{fedora}' >/usr/lib/os-release")
     try:
-        with pytest.raises(Refused, match=r"the guest runs Fedora Linux 41; expected Debian 12 or Ubuntu 22.04"):
+        with pytest.raises(
+            Refused, match=r"the guest runs Fedora Linux 41; expected Debian 12 or Ubuntu 22.04"
+        ):
             install(machine.remote(), SETTINGS, talk)
     finally:
         machine.ssh("mv /root/os-release /usr/lib/os-release")
@@ -265,11 +295,18 @@ def test_verify_logs_in_once(machine: Machine, talk: Talk) -> None:
 
 def test_broken_promise(machine: Machine, talk: Talk) -> None:
     """On a host that was not made so, the promises are shown as broken, each with what was found."""
-    promises = {promise.text: promise for promise in verify(machine.config, machine.alias, Expected(swappiness=77), talk)}
+    promises = {
+        promise.text: promise
+        for promise in verify(machine.config, machine.alias, Expected(swappiness=77), talk)
+    }
     found = machine.ssh("cat /proc/sys/vm/swappiness").strip()
     swappiness, firewall, gateway = (
         promises[text]
-        for text in ("vm.swappiness is what the host file says.", "The firewall comes up at boot.", "The gateway says that it is ready.")
+        for text in (
+            "vm.swappiness is what the host file says.",
+            "The firewall comes up at boot.",
+            "The gateway says that it is ready.",
+        )
     )
     assert {swappiness.result, firewall.result, gateway.result} == {"broken"}
     assert swappiness.detail == f"found {found}, expected 77"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm.console import Deadline
+from swarm.deadline import Deadline
 from swarm.errors import CommandFailed, Unreachable, UsageError
-from swarm.remote import ConnectionLost, NoAnswer, Remote
 from swarm.ssh import KeyRefused, LoginRefused, PortClosed
+from swarm.ssh.remote import ConnectionLost, NoAnswer, Remote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,9 @@ def test_lines_arrive_as_they_are_printed(remote: Remote) -> None:
             Remote(remote.config, remote.alias).run("touch /tmp/go")
 
     # The script waits for what is done on seeing its first line; if that came late, this would hang until the deadline.
-    remote.run("rm -f /tmp/go; echo ready; until [ -e /tmp/go ]; do sleep 0.1; done; echo went", answer, Deadline(30))
+    remote.run(
+        "rm -f /tmp/go; echo ready; until [ -e /tmp/go ]; do sleep 0.1; done; echo went", answer, Deadline(30)
+    )
     assert seen == ["ready", "went"]
 
 
@@ -108,7 +110,9 @@ def test_another_host_key(machine: Machine, tmp_path: Path) -> None:
 def test_no_pinned_key(machine: Machine, tmp_path: Path) -> None:
     """A machine without a pinned key is refused, even if the configuration would accept it."""
     config = changed(machine, tmp_path, "UserKnownHostsFile .*", f"UserKnownHostsFile {tmp_path / 'none'}")
-    config.write_text(config.read_text().replace("StrictHostKeyChecking yes", "StrictHostKeyChecking accept-new"))
+    config.write_text(
+        config.read_text().replace("StrictHostKeyChecking yes", "StrictHostKeyChecking accept-new")
+    )
     with pytest.raises(KeyRefused, match="no host key is pinned"):
         Remote(config, machine.alias).run("true")
     assert not (tmp_path / "none").exists()
@@ -128,7 +132,9 @@ def test_new_pin_new_connection(machine: Machine, tmp_path: Path) -> None:
 def test_closed_port(machine: Machine, tmp_path: Path) -> None:
     """A closed port is called that."""
     config = (
-        changed(machine, tmp_path, "ProxyCommand .*", "HostName 127.0.0.1\n  Port 1").read_text().replace(f"HostName {machine.ip}\n", "")
+        changed(machine, tmp_path, "ProxyCommand .*", "HostName 127.0.0.1\n  Port 1")
+        .read_text()
+        .replace(f"HostName {machine.ip}\n", "")
     )
     (tmp_path / "config").write_text(config)
     with pytest.raises(PortClosed, match="connection refused"):
@@ -137,7 +143,9 @@ def test_closed_port(machine: Machine, tmp_path: Path) -> None:
 
 def test_unknown_name(machine: Machine, tmp_path: Path) -> None:
     """A name that leads nowhere is called no answer."""
-    config = changed(machine, tmp_path, "ProxyCommand .*", "").read_text().replace(machine.ip, "nowhere.invalid")
+    config = (
+        changed(machine, tmp_path, "ProxyCommand .*", "").read_text().replace(machine.ip, "nowhere.invalid")
+    )
     (tmp_path / "config").write_text(config)
     with pytest.raises(NoAnswer):
         Remote(tmp_path / "config", machine.alias).run("true")

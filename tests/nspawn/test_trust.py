@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm.guest.engine import converge
-from swarm.guest.trust import authorities, certificates
+from swarm.guest.engine.converge import converge
+from swarm.guest.install.trust import authorities, certificates
 from swarm.inventory.inside import InstallSettings
 from tests.nspawn.machine import Machine, World, run
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from swarm.console import Talk
-    from swarm.remote import Remote
+    from swarm.ssh.remote import Remote
 
 pytestmark = pytest.mark.slow
 
@@ -38,10 +38,23 @@ def certificate(world: World, machine: Machine, tmp_path: Path) -> Iterator[Path
     """The certificate of a server at https://10.77.0.1:8443, which nobody trusts yet."""
     assert machine in world.machines
     path, key = tmp_path / "proxy.pem", tmp_path / "proxy.key"
-    words = ("-subj", "/CN=proxy", "-addext", "subjectAltName=IP:10.77.0.1", "-days", "2", "-nodes", "-newkey", "rsa:2048")
+    words = (
+        "-subj",
+        "/CN=proxy",
+        "-addext",
+        "subjectAltName=IP:10.77.0.1",
+        "-days",
+        "2",
+        "-nodes",
+        "-newkey",
+        "rsa:2048",
+    )
     run("openssl", "req", "-x509", *words, "-keyout", key, "-out", path)
     server = subprocess.Popen(
-        world.inside(sys.executable, "-c", SERVER, path, key), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        world.inside(sys.executable, "-c", SERVER, path, key),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     assert server.stdout is not None
     assert server.stdout.readline() == b"up\n"
@@ -55,7 +68,10 @@ def certificate(world: World, machine: Machine, tmp_path: Path) -> Iterator[Path
 
 def answers(machine: Machine) -> bool:
     """Whether the guest trusts the server."""
-    return machine.ssh("curl -sS -o /dev/null -m 5 https://10.77.0.1:8443/ 2>/dev/null && echo yes || echo no") == "yes\n"
+    return (
+        machine.ssh("curl -sS -o /dev/null -m 5 https://10.77.0.1:8443/ 2>/dev/null && echo yes || echo no")
+        == "yes\n"
+    )
 
 
 def test_an_authority_comes_and_goes(certificate: Path, machine: Machine, remote: Remote, talk: Talk) -> None:
@@ -66,7 +82,10 @@ def test_an_authority_comes_and_goes(certificate: Path, machine: Machine, remote
         converge(remote, authorities(named), talk)
         assert answers(machine)
         assert not converge(remote, authorities(named), talk)
-        assert machine.ssh("tail -n1 /etc/environment") == "NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt\n"
+        assert (
+            machine.ssh("tail -n1 /etc/environment")
+            == "NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt\n"
+        )
     finally:
         converge(remote, authorities({}), talk)
     assert not answers(machine)
@@ -75,10 +94,15 @@ def test_an_authority_comes_and_goes(certificate: Path, machine: Machine, remote
 
 def test_a_set_up_that_was_cut_short(certificate: Path, machine: Machine, remote: Remote, talk: Talk) -> None:
     """A certificate that lies there, but did not get into the system's list, is put there by the next run."""
-    ((name, pem),) = certificates(InstallSettings.model_validate({"ca_certificates": [str(certificate)]})).items()
+    ((name, pem),) = certificates(
+        InstallSettings.model_validate({"ca_certificates": [str(certificate)]})
+    ).items()
     machine.ssh(f"printf %s '{pem}' >/usr/local/share/ca-certificates/{name}.crt")
     try:
-        assert next(change.subject for change in converge(remote, authorities({name: pem}), talk)) == "certificate authorities"
+        assert (
+            next(change.subject for change in converge(remote, authorities({name: pem}), talk))
+            == "certificate authorities"
+        )
         assert answers(machine)
     finally:
         converge(remote, authorities({}), talk)

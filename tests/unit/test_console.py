@@ -16,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from swarm.console import Deadline, Screen, Talk, screen, seconds
+from swarm.console import Screen, Talk, screen
+from swarm.deadline import Deadline
 from swarm.errors import SwarmError
+from swarm.text import seconds
 
 ODD = ["[red]x[/red]", "[/]", "[bold", "a\\[b]", "zap [claw]", "[link=http://x]y"]
 
@@ -96,7 +98,10 @@ def test_off_a_terminal_each_step_is_one_line_when_it_ends() -> None:
         meter.advance(5, 10)
         with talk.step("inner"):
             assert text.getvalue() == ""
-    assert [re.sub(r"[\d.]+ s$", "T", line) for line in text.getvalue().splitlines()] == ["zap ✓ inner T", "zap ✓ outer T"]
+    assert [re.sub(r"[\d.]+ s$", "T", line) for line in text.getvalue().splitlines()] == [
+        "zap ✓ inner T",
+        "zap ✓ outer T",
+    ]
 
 
 def test_a_step_that_fails_is_not_done() -> None:
@@ -182,7 +187,9 @@ def test_hosts_side_by_side_do_not_mix_their_lines() -> None:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(work, ("ant", "bee", "cat", "dog")))
         lines = re.findall(r"(ant|bee|cat|dog) ✓ step (\d+) 0\.\d s(?:\n|$)", plain(text.getvalue()))
-        assert sorted(lines) == sorted((name, str(number)) for name in ("ant", "bee", "cat", "dog") for number in range(20))
+        assert sorted(lines) == sorted(
+            (name, str(number)) for name in ("ant", "bee", "cat", "dog") for number in range(20)
+        )
 
 
 def test_data_goes_to_stdout_and_talk_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,7 +219,9 @@ def test_where_nobody_can_be_asked_the_answer_is_no(monkeypatch: pytest.MonkeyPa
     assert text.getvalue() == ""
 
 
-@pytest.mark.parametrize(("typed", "answer"), [("y", True), ("YES", True), ("", False), ("n", False), ("yeah", False)])
+@pytest.mark.parametrize(
+    ("typed", "answer"), [("y", True), ("YES", True), ("", False), ("n", False), ("yeah", False)]
+)
 def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, typed: str, answer: bool) -> None:  # noqa: FBT001 - a column of the table
     """On a terminal, y and yes mean yes, and everything else, also just Enter, means no."""
     ours, theirs = pty.openpty()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm import fleet, inventory
+from swarm import inventory
+from swarm.commands import run as fleet
 from swarm.errors import Refused, UsageError
 from swarm.paths import ROOT
 
@@ -58,7 +59,9 @@ def test_one_failure_stops_that_host_alone(hosts: list[Host], capsys: pytest.Cap
     assert "bee error: no honey\nbee   hint: plant flowers" in capsys.readouterr().err
 
 
-def test_what_comes_first_is_done_for_all_before_any_verb(hosts: list[Host], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_comes_first_is_done_for_all_before_any_verb(
+    hosts: list[Host], capsys: pytest.CaptureFixture[str]
+) -> None:
     """`first` is called in the hosts' order before the first verb, and a host where it fails gets no verb, but its error."""
     done: list[str] = []
 
@@ -86,11 +89,17 @@ def test_a_summary_is_for_several_hosts(hosts: list[Host], capsys: pytest.Captur
     assert capsys.readouterr().out == ""
     fleet.summary(fleet.run(hosts, lambda host, _: host.name * 2), str)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines] == [["host", "result"], ["ant", "antant"], ["bee", "beebee"], ["cat", "catcat"]]
+    assert [line.split()[:2] for line in lines] == [
+        ["host", "result"],
+        ["ant", "antant"],
+        ["bee", "beebee"],
+        ["cat", "catcat"],
+    ]
 
 
 @pytest.mark.parametrize(
-    ("words", "names"), [("ant", ["ant"]), ("cat,ant", ["cat", "ant"]), ("ant, ant", ["ant"]), ("all", ["ant", "bee", "cat"])]
+    ("words", "names"),
+    [("ant", ["ant"]), ("cat,ant", ["cat", "ant"]), ("ant, ant", ["ant"]), ("all", ["ant", "bee", "cat"])],
 )
 @pytest.mark.usefixtures("hosts")
 def test_hosts_are_chosen_by_name(words: str, names: list[str]) -> None:

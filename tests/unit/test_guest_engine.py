@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.errors import Refused
-from swarm.guest.engine import difference, mask, plan, unified
-from swarm.guest.probe import Step
-from swarm.remote import quote
+from swarm.guest.engine.converge import difference, mask, plan, unified
+from swarm.guest.engine.probe import Step
+from swarm.text import quote
 
 
-def step(name: str, *, after: tuple[str, ...] = (), reacts_to: tuple[str, ...] = (), secrets: tuple[str, ...] = ()) -> Step:
+def step(
+    name: str, *, after: tuple[str, ...] = (), reacts_to: tuple[str, ...] = (), secrets: tuple[str, ...] = ()
+) -> Step:
     """A step that is content with the fact 'good'."""
     return Step(
         name,
@@ -72,14 +74,20 @@ def test_mask() -> None:
 
 def test_unified() -> None:
     """A file's difference names both sides; equal contents have none."""
-    assert unified("a\n", "b\n", "/x").splitlines() == ["--- /x (now)", "+++ /x (wanted)", "@@ -1 +1 @@", "-a", "+b"]
+    assert unified("a\n", "b\n", "/x").splitlines() == [
+        "--- /x (now)",
+        "+++ /x (wanted)",
+        "@@ -1 +1 @@",
+        "-a",
+        "+b",
+    ]
     assert unified("a\n", "a\n", "/x") == ""
 
 
 @given(st.text(max_size=60))
 def test_half_a_script_runs_nothing(cut: str) -> None:
     """However little of a script arrives, nothing of it runs."""
-    from swarm.remote import _wrap
+    from swarm.ssh.remote import _wrap
 
     whole = _wrap(f"echo ran\n: {quote(cut.replace(chr(0), ''))}", "\x1emark")
     keep = len(cut) * 7 % (whole.index(b"swarm_script </dev/null"))

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.errors import CommandFailed
-from swarm.guest.probe import Step, as_user, prelude, probes, read_facts
-from swarm.remote import quote
+from swarm.guest.engine.probe import Step, as_user, prelude, probes, read_facts
+from swarm.text import quote
 
 MARK = "\x1e0123456789ab"
 PRELUDE = prelude()  # as hosts get it
@@ -24,7 +24,9 @@ def octal(data: bytes) -> str:
 
 def shell(script: str) -> bytes:
     """What a real sh prints for a script."""
-    return subprocess.run(["sh"], input=script.encode("utf-8", "surrogateescape"), capture_output=True, check=True).stdout
+    return subprocess.run(
+        ["sh"], input=script.encode("utf-8", "surrogateescape"), capture_output=True, check=True
+    ).stdout
 
 
 def ask(steps: list[Step], before: str = "") -> dict[str, str]:
@@ -40,7 +42,9 @@ def recalled(tables: str, script: str) -> str:
 @given(st.lists(st.binary(), min_size=1, max_size=4))
 def test_facts_are_exact(contents: list[bytes]) -> None:
     """A fact may hold any bytes, also some that look like the marks; only one newline at its end is not part of it."""
-    facts = ask([Step(str(index), f"printf %b {quote(octal(data))}", "") for index, data in enumerate(contents)])
+    facts = ask(
+        [Step(str(index), f"printf %b {quote(octal(data))}", "") for index, data in enumerate(contents)]
+    )
     read = [facts[str(index)].encode("utf-8", "surrogateescape") for index in range(len(contents))]
     assert read == [data.removesuffix(b"\n") for data in contents]
 
@@ -108,14 +112,17 @@ def test_as_user_hides_the_script() -> None:
 
 def test_known_units() -> None:
     """A unit's state is found under each of its names, and under no part of one."""
-    tables = "units_table='Names=a.service b.service\nActiveState=active\n\nNames=ab.service\nActiveState=failed'"
+    tables = (
+        "units_table='Names=a.service b.service\nActiveState=active\n\nNames=ab.service\nActiveState=failed'"
+    )
     assert recalled(tables, "unit_fact b.service") == "Names=a.service b.service\nActiveState=active\n"
     assert recalled(tables, "unit_fact ab.service") == "Names=ab.service\nActiveState=failed\n"
     assert recalled(tables, "unit_fact c.service") == ""
 
 
 @pytest.mark.parametrize(
-    ("name", "group", "answer"), [("zed", "makers", "yes"), ("zed", "zed", "yes"), ("ze", "makers", "no"), ("zed", "x", "no")]
+    ("name", "group", "answer"),
+    [("zed", "makers", "yes"), ("zed", "zed", "yes"), ("ze", "makers", "no"), ("zed", "x", "no")],
 )
 def test_members(name: str, group: str, answer: str) -> None:
     """A member of a group is one that the group names, or whose own group it is."""
@@ -125,7 +132,13 @@ def test_members(name: str, group: str, answer: str) -> None:
 
 @pytest.mark.parametrize(
     ("choices", "asked"),
-    [(("jq",), False), (("jq", "vim"), True), (("docker-cli|docker.io",), False), (("docker-buildx|",), False), (("x|y",), True)],
+    [
+        (("jq",), False),
+        (("jq", "vim"), True),
+        (("docker-cli|docker.io",), False),
+        (("docker-buildx|",), False),
+        (("x|y",), True),
+    ],
 )
 def test_apt_is_asked_only_if_it_must(choices: tuple[str, ...], asked: bool) -> None:  # noqa: FBT001 - a column of the table
     """apt, which is slow, is asked for candidates only if something that must be there is missing."""
@@ -137,13 +150,19 @@ def test_apt_is_asked_only_if_it_must(choices: tuple[str, ...], asked: bool) -> 
     assert said == ("lists\n" + "".join(f"candidate {name} 3\n" for name in names) if asked else "")
 
 
-@given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace"))), st.sampled_from([1, 100]))
+@given(
+    st.one_of(st.binary(max_size=60), st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace"))),
+    st.sampled_from([1, 100]),
+)
 def test_content_is_exact(content: bytes, times: int) -> None:
     """A file's content is its fact byte for byte, be it small or large, text or not."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(content * times)
         file.flush()
-        facts = ask([Step("it", f"file_fact {quote(file.name)} none; echo", "")], f"{PRELUDE}\nknown_files {quote(file.name)}\n")
+        facts = ask(
+            [Step("it", f"file_fact {quote(file.name)} none; echo", "")],
+            f"{PRELUDE}\nknown_files {quote(file.name)}\n",
+        )
     assert facts["it"].partition("\n")[2].encode("utf-8", "surrogateescape") == content * times
 
 
@@ -153,7 +172,10 @@ def test_known_files(tmp_path: object, name: str) -> None:
     path = f"{tmp_path}/{name}"
     with open(path, "w") as file:  # noqa: PTH123 - tmp_path as text, for the shell
         file.write("content\n")
-    alone = recalled("", f"file_fact {quote(path)} none; files_sum {quote(path, '/missing')}; folder_fact {quote(str(tmp_path))}")
+    alone = recalled(
+        "",
+        f"file_fact {quote(path)} none; files_sum {quote(path, '/missing')}; folder_fact {quote(str(tmp_path))}",
+    )
     known = recalled(
         "",
         f"known_files {quote('/missing', path, str(tmp_path))}\n"

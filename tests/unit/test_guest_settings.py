@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from swarm.errors import Refused
 from swarm.guest.customize import steps as customize_steps
-from swarm.guest.engine import plan
-from swarm.guest.install import steps as install_steps
-from swarm.guest.trust import certificates
+from swarm.guest.engine.converge import plan
+from swarm.guest.install.steps import steps as install_steps
+from swarm.guest.install.trust import certificates
 from swarm.guest.verify import count, read_report
 from swarm.inventory.inside import Customize, InstallSettings, Share
 
@@ -68,9 +68,11 @@ def test_wrong_customize_items(item: dict[str, Any], words: str) -> None:
 
 def test_same_file_twice() -> None:
     """The same file stated twice is refused when the steps are put together, before any host is asked."""
-    from swarm.guest.engine import _check_names
+    from swarm.guest.engine.converge import _check_names
 
-    settings = Customize.model_validate({"customize": [{"file": "/etc/x", "content": "1"}, {"file": "/etc/x", "content": "2"}]})
+    settings = Customize.model_validate(
+        {"customize": [{"file": "/etc/x", "content": "1"}, {"file": "/etc/x", "content": "2"}]}
+    )
     with pytest.raises(Refused, match="file /etc/x is stated twice"):
         _check_names(customize_steps(settings, None, "openclaw"))
 
@@ -109,13 +111,26 @@ def test_authorities(tmp_path: Path) -> None:
 
 def test_authorities_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The word machine stands for every certificate that was added to this computer, however many there are."""
-    monkeypatch.setattr("swarm.guest.trust._THIS_MACHINE", tmp_path)
+    monkeypatch.setattr("swarm.guest.install.trust._THIS_MACHINE", tmp_path)
     settings = InstallSettings.model_validate({"ca_certificates": ["machine"]})
     assert certificates(settings) == {}
     (tmp_path / "company").mkdir()
     for name in ("one", "two"):
-        run = ("openssl", "req", "-x509", "-subj", f"/CN={name}", "-nodes", "-newkey", "rsa:2048", "-keyout", str(tmp_path / "key"))
-        subprocess.run([*run, "-out", str(tmp_path / "company" / f"{name}.crt")], check=True, capture_output=True)
+        run = (
+            "openssl",
+            "req",
+            "-x509",
+            "-subj",
+            f"/CN={name}",
+            "-nodes",
+            "-newkey",
+            "rsa:2048",
+            "-keyout",
+            str(tmp_path / "key"),
+        )
+        subprocess.run(
+            [*run, "-out", str(tmp_path / "company" / f"{name}.crt")], check=True, capture_output=True
+        )
     assert len(certificates(settings)) == 2
 
 
@@ -134,7 +149,7 @@ def test_seeded_secrets_are_hidden(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tailscale", [False, True])
 def test_every_choice_fits_together(mode: str, node: str, docker: str, tailscale: bool) -> None:  # noqa: FBT001 - a column of the table
     """Whatever is chosen, every step waits only for steps that exist, and none is stated twice."""
-    from swarm.guest.engine import _check_names, _levels
+    from swarm.guest.engine.converge import _check_names, _levels
 
     settings = InstallSettings.model_validate(
         {
@@ -154,7 +169,10 @@ def test_every_choice_fits_together(mode: str, node: str, docker: str, tailscale
 def test_share() -> None:
     """A share brings its line of fstab and its mount; without one there is neither."""
     with_share = {
-        step.subject for step in customize_steps(Customize.model_validate({}), Share(tag="swarm", target="/mnt/swarm"), "openclaw")
+        step.subject
+        for step in customize_steps(
+            Customize.model_validate({}), Share(tag="swarm", target="/mnt/swarm"), "openclaw"
+        )
     }
     without = {step.subject for step in customize_steps(Customize.model_validate({}), None, "openclaw")}
     assert with_share - without == {"fstab /mnt/swarm", "mount /mnt/swarm"}
@@ -163,7 +181,12 @@ def test_share() -> None:
 def test_wrong_system() -> None:
     """An unknown system and a full disk are both named at once, before anything is changed."""
     checks = install_steps(InstallSettings.model_validate({}))[:4]
-    facts = {"system": "fedora 41 Fedora Linux 41", "architecture": "riscv64", "systemd": "no", "disk space": "no\n100"}
+    facts = {
+        "system": "fedora 41 Fedora Linux 41",
+        "architecture": "riscv64",
+        "systemd": "no",
+        "disk space": "no\n100",
+    }
     with pytest.raises(Refused) as caught:
         plan("zap", checks, facts)
     for words in ("Fedora Linux 41", "riscv64", "not started by systemd", "100 MiB free"):
@@ -182,6 +205,11 @@ def test_report() -> None:
     xml = f"<testsuites><testsuite>{xml}<testcase name='d'><error message='failed on setup'/></testcase></testsuite></testsuites>"
     found = read_report(xml)
     rows = [promise.row for promise in found]
-    assert rows == [("✓", "It holds.", ""), ("✗", "It breaks.", "found 3"), ("–", "It waits.", "no TPM"), ("✗", "d", "failed on setup")]
+    assert rows == [
+        ("✓", "It holds.", ""),
+        ("✗", "It breaks.", "found 3"),
+        ("–", "It waits.", "no TPM"),
+        ("✗", "d", "failed on setup"),
+    ]
     assert count(found) == "4 promises: 1 kept, 2 broken, 1 skipped"
     assert count([]) == "0 promises: 0 kept"

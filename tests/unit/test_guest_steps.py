@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm.guest import steps
-from swarm.guest.openclaw import RECORD, _release, _unknown_here
-from swarm.guest.packages import fingerprints, npm_global, packages
-from swarm.guest.services import firewall_rule, mount, unit
+from swarm.guest.kinds import basic as steps
+from swarm.guest.install.openclaw import RECORD, _release, _unknown_here
+from swarm.guest.kinds.packages import fingerprints, npm_global, packages
+from swarm.guest.kinds.services import firewall_rule, mount, unit
 from swarm.inventory.inside import InstallSettings
 from swarm.paths import ROOT
 
@@ -32,7 +32,9 @@ def test_block_is_idempotent(content: str, text: str) -> None:
 def test_block_is_replaced() -> None:
     """A block with another text is replaced where it stands."""
     content = "before\n# BEGIN swarm own\nold\n# END swarm own\nafter\n"
-    assert steps.with_block(content, "own", "new") == "before\n# BEGIN swarm own\nnew\n# END swarm own\nafter\n"
+    assert (
+        steps.with_block(content, "own", "new") == "before\n# BEGIN swarm own\nnew\n# END swarm own\nafter\n"
+    )
     assert steps.with_block("x\n", "own", "new", top=True) == "# BEGIN swarm own\nnew\n# END swarm own\nx\n"
 
 
@@ -73,7 +75,10 @@ def test_file(fact: str, due: bool) -> None:  # noqa: FBT001 - a column of the t
 def test_file_that_shows_no_difference() -> None:
     """Where only the mode differs, there is no difference of content to show."""
     wanted = steps.file("/etc/x", "hello\n")
-    assert wanted.diff("file 600 root root 5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03") is None
+    assert (
+        wanted.diff("file 600 root root 5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03")
+        is None
+    )
     assert "-old" in (wanted.diff("file 644 root root 0\nold") or "")
 
 
@@ -120,9 +125,16 @@ def test_npm_versions(version: str, fact: str, due: bool) -> None:  # noqa: FBT0
 
 @pytest.mark.parametrize(
     ("npm", "refused"),
-    [("echo 1.2.3", False), ("echo npm error code E404 >&2; exit 1", True), ("echo npm error network >&2; exit 1", False), (None, False)],
+    [
+        ("echo 1.2.3", False),
+        ("echo npm error code E404 >&2; exit 1", True),
+        ("echo npm error network >&2; exit 1", False),
+        (None, False),
+    ],
 )
-def test_release_that_this_computer_can_ask_for(npm: str | None, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001
+def test_release_that_this_computer_can_ask_for(
+    npm: str | None, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # noqa: FBT001
     """Where the guest has no npm, the one here is asked at npm's default registry; only its clear no is a reason to refuse."""
     for name in ("sh", "mktemp", "rm", "grep", "tail", "env"):
         (tmp_path / name).symlink_to(shutil.which(name) or "")
@@ -140,13 +152,19 @@ def test_release_that_this_computer_can_ask_for(npm: str | None, refused: bool, 
 
 @pytest.mark.parametrize(
     ("works_after", "calls", "code"),
-    [(1, ["install"], 0), (2, ["install", "uninstall", "install"], 0), (3, ["install", "uninstall", "install", "uninstall"], 1)],
+    [
+        (1, ["install"], 0),
+        (2, ["install", "uninstall", "install"], 0),
+        (3, ["install", "uninstall", "install", "uninstall"], 1),
+    ],
 )
 def test_npm_package_that_does_not_work(works_after: int, calls: list[str], code: int) -> None:
     """A package that lacks an optional part is installed once more, and taken away again if that does not help."""
     script = npm_global("thing", "latest", f"[ $installs -ge {works_after} ]", program="npm").apply("")
     stand_in = "installs=0; npm() { echo $1; [ $1 = uninstall ] || installs=$((installs + 1)); }"
-    done = subprocess.run(["sh", "-eu", "-c", f"{stand_in}\n{script}"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["sh", "-eu", "-c", f"{stand_in}\n{script}"], capture_output=True, text=True, check=False
+    )
     assert (done.stdout.split(), done.returncode) == (calls, code)
 
 
@@ -173,9 +191,18 @@ def test_release(settings: dict[str, str], fact: str, due: bool) -> None:  # noq
 @pytest.mark.parametrize(
     ("now", "verbs"),
     [
-        ("LoadState=loaded\nUnitFileState=enabled\nActiveState=active\nNeedDaemonReload=no\nLoaded=1\nFiles=1", []),
-        ("LoadState=loaded\nUnitFileState=enabled\nActiveState=active\nNeedDaemonReload=no\nLoaded=1\nFiles=2", ["restart"]),
-        ("LoadState=loaded\nUnitFileState=disabled\nActiveState=inactive\nNeedDaemonReload=no\nLoaded=1\nFiles=1", ["enable", "start"]),
+        (
+            "LoadState=loaded\nUnitFileState=enabled\nActiveState=active\nNeedDaemonReload=no\nLoaded=1\nFiles=1",
+            [],
+        ),
+        (
+            "LoadState=loaded\nUnitFileState=enabled\nActiveState=active\nNeedDaemonReload=no\nLoaded=1\nFiles=2",
+            ["restart"],
+        ),
+        (
+            "LoadState=loaded\nUnitFileState=disabled\nActiveState=inactive\nNeedDaemonReload=no\nLoaded=1\nFiles=1",
+            ["enable", "start"],
+        ),
         (
             "LoadState=not-found\nUnitFileState=\nActiveState=inactive\nNeedDaemonReload=no\nLoaded=\nFiles=2",
             ["daemon-reload", "enable", "start"],
@@ -185,7 +212,9 @@ def test_release(settings: dict[str, str], fact: str, due: bool) -> None:  # noq
 def test_unit(now: str, verbs: list[str]) -> None:
     """A unit gets just what it lacks."""
     script = unit("x.service", config=("/etc/x",)).apply(now) or ""
-    assert [verb for verb in ("daemon-reload", "enable", "start", "restart") if f"systemctl {verb}" in script] == verbs
+    assert [
+        verb for verb in ("daemon-reload", "enable", "start", "restart") if f"systemctl {verb}" in script
+    ] == verbs
 
 
 def test_firewall_rule() -> None:
@@ -208,7 +237,12 @@ def test_mount_line() -> None:
 def test_keys_outside_the_block() -> None:
     """Keys that are already there for the same account are not listed twice, and keys of others stay."""
     key = "ssh-ed25519 AAAAfirst me"
-    script = steps.authorized_keys("zed", "/home/zed", [key]).apply(f"file 600 zed zed 0\n{key}\nssh-ed25519 AAAAother you\n") or ""
+    script = (
+        steps.authorized_keys("zed", "/home/zed", [key]).apply(
+            f"file 600 zed zed 0\n{key}\nssh-ed25519 AAAAother you\n"
+        )
+        or ""
+    )
     assert script.count("AAAAfirst") == 1
     assert script.count("AAAAother") == 1
 
@@ -216,11 +250,21 @@ def test_keys_outside_the_block() -> None:
 def test_fingerprints() -> None:
     """What is no key has no fingerprint."""
     assert fingerprints(b"") == set()
-    assert fingerprints(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nnonsense\n-----END PGP PUBLIC KEY BLOCK-----\n") == set()
+    assert (
+        fingerprints(
+            b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nnonsense\n-----END PGP PUBLIC KEY BLOCK-----\n"
+        )
+        == set()
+    )
 
 
 def test_prelude_is_clean() -> None:
     """ShellCheck finds nothing in the shell functions that every script begins with."""
     program = Path(sys.executable).parent / "shellcheck"
-    done = subprocess.run([program, "-s", "sh", ROOT / "templates/guest/prelude.sh"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, "-s", "sh", ROOT / "templates/guest/prelude.sh"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.stdout == ""

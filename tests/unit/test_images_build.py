@@ -59,7 +59,9 @@ def test_no_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_programs_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Missing programs are named all at once, by the packages that bring them, before anything starts."""
-    monkeypatch.setattr("shutil.which", lambda name, **_: None if name in {"mmdebstrap", "mcopy"} else f"/bin/{name}")
+    monkeypatch.setattr(
+        "shutil.which", lambda name, **_: None if name in {"mmdebstrap", "mcopy"} else f"/bin/{name}"
+    )
     with pytest.raises(Unfit, match="needs mmdebstrap, mtools\n") as caught:
         build.build(RECIPE, tmp_path, Talk(Screen()))
     assert caught.value.hint == "apt-get install mmdebstrap mtools"
@@ -105,7 +107,11 @@ def test_builder_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: 
 def test_run_passes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What a program says is passed on line by line, from both its outputs, cut to a line's length."""
     builder.Builder(tmp_path).run(["sh", "-c", f"echo one; echo; echo two >&2; echo {'x' * 300}"])
-    assert [json.loads(line)["line"] for line in capsys.readouterr().out.splitlines()] == ["one", "two", "x" * 100]
+    assert [json.loads(line)["line"] for line in capsys.readouterr().out.splitlines()] == [
+        "one",
+        "two",
+        "x" * 100,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +165,13 @@ def start(folder: Path, script: str) -> subprocess.Popen[str]:
     """Start the half that runs as root in `folder`; `script` stands for what it starts inside, with the workspace as $work."""
     program(folder, "unshare", f'for work; do :; done; echo $$ >"{folder}/pid"; {script}')
     (folder / "cache").mkdir(exist_ok=True)
-    argv = [sys.executable, "-m", "swarm.images.builder", str(folder / "cache/image"), f"{os.geteuid()}:{os.getegid()}"]
+    argv = [
+        sys.executable,
+        "-m",
+        "swarm.images.builder",
+        str(folder / "cache/image"),
+        f"{os.geteuid()}:{os.getegid()}",
+    ]
     env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
     return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env)
 
@@ -193,12 +205,17 @@ def test_failed(tmp_path: Path) -> None:
 def test_stopped(tmp_path: Path, how: str | signal.Signals) -> None:
     """However a build is stopped, what it runs ends too; its leftovers go at once, or after kill -9 with the next build."""
     process = start(tmp_path, 'touch "$work/image.qcow2"; exec sleep 50')
-    while not (tmp_path / "pid").exists() or "sleep" not in Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/cmdline").read_text():
+    while (
+        not (tmp_path / "pid").exists()
+        or "sleep" not in Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/cmdline").read_text()
+    ):
         time.sleep(0.02)
     if isinstance(how, signal.Signals):
         process.send_signal(how)
     if how == signal.SIGKILL:
-        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)  # the real one does it when its stdin ends
+        os.kill(
+            int((tmp_path / "pid").read_text()), signal.SIGKILL
+        )  # the real one does it when its stdin ends
     process.communicate(timeout=20)
     assert process.returncode != 0
     if how == signal.SIGKILL:
@@ -212,7 +229,12 @@ def test_ends_with_its_starter(tmp_path: Path) -> None:
     """What runs in the namespaces ends at once when the process outside of them is gone, whatever it is doing."""
     code = "import time; from swarm.images import builder; builder.Builder = lambda _: time.sleep(60); "
     code += f"builder.inside(builder.Path('{tmp_path}'))"
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, cwd=ROOT, env={**os.environ, "PATH": str(tmp_path)})
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, "PATH": str(tmp_path)},
+    )
     program(tmp_path, "mount", "exit 1")
     process.communicate(timeout=20)  # closes its stdin
     assert process.returncode != 0
@@ -221,7 +243,11 @@ def test_ends_with_its_starter(tmp_path: Path) -> None:
 def test_stage(tmp_path: Path) -> None:
     """The recipe's files are staged with modes of their own, whatever the checkout's umask was."""
     stage = builder.Builder(tmp_path).stage()
-    modes = {str(path.relative_to(stage)): path.stat().st_mode & 0o777 for path in stage.rglob("*") if path.is_file()}
+    modes = {
+        str(path.relative_to(stage)): path.stat().st_mode & 0o777
+        for path in stage.rglob("*")
+        if path.is_file()
+    }
     assert modes.keys() == recipe.files().keys()
     assert modes.pop("etc/initramfs-tools/hooks/swarm") == 0o755
     assert set(modes.values()) == {0o644}
@@ -231,7 +257,12 @@ def test_bootstrap_command(tmp_path: Path) -> None:
     """Mmdebstrap gets the machine's own sources and suite, and nothing that would make it choose a mirror itself."""
     apt = Sources("deb x\n", "Types: deb\n", (), ('Acquire::http::Proxy "http://proxy"',), ())
     argv = builder.Builder(tmp_path).bootstrap(RECIPE, apt, tmp_path / "root")
-    assert argv[-4:] == ["bookworm", str(tmp_path / "root"), str(tmp_path / "machine.list"), str(tmp_path / "machine.sources")]
+    assert argv[-4:] == [
+        "bookworm",
+        str(tmp_path / "root"),
+        str(tmp_path / "machine.list"),
+        str(tmp_path / "machine.sources"),
+    ]
     assert (tmp_path / "machine.list").read_text() == "deb x\n"
     assert '--aptopt=Acquire::http::Proxy "http://proxy"' in argv
     assert not any("://" in word and "Proxy" not in word for word in argv)

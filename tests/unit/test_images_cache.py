@@ -39,7 +39,9 @@ def image(folder: Path) -> cache.Image:
 def test_adopt(image: cache.Image, folder: Path) -> None:
     """A good file gets its name, and what is said of it is true; its checksum stands beside it."""
     content = image.path.read_bytes()
-    assert image == cache.Image("one", folder / "one.qcow2", hashlib.sha256(content).hexdigest(), len(content), 1 << 20)
+    assert image == cache.Image(
+        "one", folder / "one.qcow2", hashlib.sha256(content).hexdigest(), len(content), 1 << 20
+    )
     assert sorted(path.name for path in folder.iterdir()) == ["one.qcow2", "one.qcow2.json"]
     assert cache.lookup("one.qcow2") == image
     assert cache.cached() == [image]
@@ -51,8 +53,14 @@ def test_adopt(image: cache.Image, folder: Path) -> None:
         pytest.param(lambda path: path.write_bytes(b"\0" * 4096), "is not a qcow2 file", id="raw"),
         pytest.param(lambda path: path.write_bytes(b""), "is not a qcow2 file", id="empty"),
         pytest.param(lambda path: path.write_bytes(b"QFI\xfb" + b"\xff" * 508), "is damaged", id="damaged"),
-        pytest.param(lambda path: qcow2(path, "-F", "raw", "-b", "/etc/passwd"), "refers to another file", id="backing file"),
-        pytest.param(lambda path: qcow2(path, "-o", f"data_file={path}.raw"), "refers to another file", id="data file"),
+        pytest.param(
+            lambda path: qcow2(path, "-F", "raw", "-b", "/etc/passwd"),
+            "refers to another file",
+            id="backing file",
+        ),
+        pytest.param(
+            lambda path: qcow2(path, "-o", f"data_file={path}.raw"), "refers to another file", id="data file"
+        ),
     ],
 )
 def test_not_adopted(folder: Path, make: object, message: str) -> None:

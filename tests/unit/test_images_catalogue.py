@@ -16,7 +16,12 @@ from swarm.images import catalogue, recipe
 if TYPE_CHECKING:
     from pathlib import Path
 
-DEBIAN = {"ID": "debian", "VERSION_ID": "12", "VERSION_CODENAME": "bookworm", "PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"}
+DEBIAN = {
+    "ID": "debian",
+    "VERSION_ID": "12",
+    "VERSION_CODENAME": "bookworm",
+    "PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)",
+}
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, release: dict[str, str], architecture: str = "x86_64") -> None:
@@ -36,7 +41,9 @@ def test_published() -> None:
         assert "genericcloud" not in entry.url
 
 
-@pytest.mark.parametrize(("name", "near"), [("ubuntu-24.4", "ubuntu-24.04"), ("debian12", "debian-12"), ("buit", "built")])
+@pytest.mark.parametrize(
+    ("name", "near"), [("ubuntu-24.4", "ubuntu-24.04"), ("debian12", "debian-12"), ("buit", "built")]
+)
 def test_unknown_name(name: str, near: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unknown name is refused with the nearest one as a hint."""
     machine(monkeypatch, DEBIAN)
@@ -56,20 +63,37 @@ def test_no_near_name(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_built_has_two_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """`built` is this machine's distribution, which may also be named in full."""
     machine(monkeypatch, {**DEBIAN, "ID": "ubuntu", "VERSION_ID": "24.04", "VERSION_CODENAME": "noble"})
-    assert [entry.name for entry in catalogue.entries() if entry.kind == "built"] == ["built", "built-ubuntu-24.04"]
+    assert [entry.name for entry in catalogue.entries() if entry.kind == "built"] == [
+        "built",
+        "built-ubuntu-24.04",
+    ]
 
 
 @pytest.mark.parametrize(
     ("release", "architecture", "message"),
     [
-        ({"ID": "fedora", "VERSION_ID": "42", "VERSION_CODENAME": "", "PRETTY_NAME": "Fedora 42"}, "x86_64", "this is Fedora 42"),
+        (
+            {"ID": "fedora", "VERSION_ID": "42", "VERSION_CODENAME": "", "PRETTY_NAME": "Fedora 42"},
+            "x86_64",
+            "this is Fedora 42",
+        ),
         ({}, "x86_64", "this is neither"),
-        ({**DEBIAN, "VERSION_ID": "11", "VERSION_CODENAME": "bullseye", "PRETTY_NAME": "Debian 11"}, "x86_64", "this is Debian 11"),
-        ({"ID": "debian", "PRETTY_NAME": "Debian GNU/Linux trixie/sid"}, "x86_64", "this is Debian GNU/Linux trixie/sid"),
+        (
+            {**DEBIAN, "VERSION_ID": "11", "VERSION_CODENAME": "bullseye", "PRETTY_NAME": "Debian 11"},
+            "x86_64",
+            "this is Debian 11",
+        ),
+        (
+            {"ID": "debian", "PRETTY_NAME": "Debian GNU/Linux trixie/sid"},
+            "x86_64",
+            "this is Debian GNU/Linux trixie/sid",
+        ),
         (DEBIAN, "aarch64", "this machine is aarch64"),
     ],
 )
-def test_cannot_build(monkeypatch: pytest.MonkeyPatch, release: dict[str, str], architecture: str, message: str) -> None:
+def test_cannot_build(
+    monkeypatch: pytest.MonkeyPatch, release: dict[str, str], architecture: str, message: str
+) -> None:
     """Where no image can be built, the catalogue does not offer one, and asking for it says why."""
     machine(monkeypatch, release, architecture)
     assert {entry.kind for entry in images.entries()} == {"published"}
@@ -104,13 +128,17 @@ def test_labels() -> None:
     assert f"LABEL={recipe.LABEL_ROOT} / " in fstab
     assert f"LABEL={recipe.LABEL_ESP} /boot/efi " in fstab
     for name in ("grub.cfg", "esp.cfg"):
-        assert f"search --no-floppy --label {recipe.LABEL_ROOT} --set=root" in (recipe.FOLDER / name).read_text()
+        assert (
+            f"search --no-floppy --label {recipe.LABEL_ROOT} --set=root" in (recipe.FOLDER / name).read_text()
+        )
     assert len(recipe.LABEL_ESP) <= 11
 
 
 def test_kernel_command_line() -> None:
     """The first boot and those after a kernel update have the same command line; nothing that protects is turned off."""
-    first = next(line for line in (recipe.FOLDER / "grub.cfg").read_text().splitlines() if line.startswith("linux "))
+    first = next(
+        line for line in (recipe.FOLDER / "grub.cfg").read_text().splitlines() if line.startswith("linux ")
+    )
     later = (recipe.FOLDER / "root/etc/default/grub.d/50-swarm.cfg").read_text()
     options = first.split(" ro ")[1]
     assert f'GRUB_CMDLINE_LINUX="{options}"' in later

@@ -24,7 +24,12 @@ OFFSET = 65 << 20
 def tree(tmp_path: Path) -> Path:
     """Give a small tree with what stands for the boot loaders; shim is reached as on Ubuntu, by an absolute link."""
     root = tmp_path / "root"
-    for name, text in ((f"{SHIM}.latest", "shim"), (GRUB, "grub"), ("etc/os-release", "ID=ubuntu"), ("boot/vmlinuz", "kernel")):
+    for name, text in (
+        (f"{SHIM}.latest", "shim"),
+        (GRUB, "grub"),
+        ("etc/os-release", "ID=ubuntu"),
+        ("boot/vmlinuz", "kernel"),
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     (root / "etc/alternatives").mkdir()
@@ -37,7 +42,11 @@ def output(*argv: str) -> str:
     """Run a program and return what it says."""
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     return subprocess.run(
-        argv, check=True, capture_output=True, text=True, env={**os.environ, "PATH": path, "MTOOLS_SKIP_CHECK": "1"}
+        argv,
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": path, "MTOOLS_SKIP_CHECK": "1"},
     ).stdout
 
 
@@ -45,7 +54,9 @@ def test_assemble(tree: Path, tmp_path: Path) -> None:
     """The disk has a GPT with an ESP that firmware can boot from, and a labelled root, the last partition, with the tree."""
     image, raw = tmp_path / "image.qcow2", tmp_path / "raw"
     disk.assemble(tree, recipe.Recipe("ubuntu", "24.04", "noble"), tmp_path, image, Builder(tmp_path).run)
-    assert json.loads(output("qemu-img", "info", "--output=json", str(image)))["virtual-size"] == disk.DISK_SIZE
+    assert (
+        json.loads(output("qemu-img", "info", "--output=json", str(image)))["virtual-size"] == disk.DISK_SIZE
+    )
     output("qemu-img", "convert", "-O", "raw", str(image), str(raw))
 
     table = json.loads(output("sfdisk", "--json", str(raw)))["partitiontable"]
@@ -64,7 +75,9 @@ def test_assemble(tree: Path, tmp_path: Path) -> None:
 
     root = f"{raw}?offset={OFFSET}"
     assert output("debugfs", "-R", "cat /etc/os-release", root) == "ID=ubuntu"
-    assert output("debugfs", "-R", "cat /boot/grub/grub.cfg", root) == (recipe.FOLDER / "grub.cfg").read_text()
+    assert (
+        output("debugfs", "-R", "cat /boot/grub/grub.cfg", root) == (recipe.FOLDER / "grub.cfg").read_text()
+    )
     assert f"Filesystem volume name:   {recipe.LABEL_ROOT}" in output("debugfs", "-R", "stats -h", root)
 
 
@@ -73,7 +86,13 @@ def test_no_boot_loader(tree: Path, tmp_path: Path, missing: str) -> None:
     """Without a signed boot loader there would be no Secure Boot, so there is no image either."""
     (tree / missing).unlink()
     with pytest.raises(ImageError, match="the packages of ubuntu noble brought no /usr/lib/"):
-        disk.assemble(tree, recipe.Recipe("ubuntu", "24.04", "noble"), tmp_path, tmp_path / "image", Builder(tmp_path).run)
+        disk.assemble(
+            tree,
+            recipe.Recipe("ubuntu", "24.04", "noble"),
+            tmp_path,
+            tmp_path / "image",
+            Builder(tmp_path).run,
+        )
     assert not (tmp_path / "image").exists()
 
 
@@ -82,4 +101,10 @@ def test_links_stay_inside(tree: Path, tmp_path: Path) -> None:
     (tree / SHIM).unlink()
     (tree / SHIM).symlink_to("../../../../../../../../etc/passwd")
     with pytest.raises(ImageError, match="brought no"):
-        disk.assemble(tree, recipe.Recipe("ubuntu", "24.04", "noble"), tmp_path, tmp_path / "image", Builder(tmp_path).run)
+        disk.assemble(
+            tree,
+            recipe.Recipe("ubuntu", "24.04", "noble"),
+            tmp_path,
+            tmp_path / "image",
+            Builder(tmp_path).run,
+        )

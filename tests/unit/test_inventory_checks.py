@@ -35,7 +35,13 @@ def moved(host: Host, ip: str | int) -> Host:
 
 
 def facts(
-    subnet: str = "192.168.122.0/24", gateway: str = "192.168.122.1", *, reserved: str = "", by: str = "", leased: str = "", to: str = ""
+    subnet: str = "192.168.122.0/24",
+    gateway: str = "192.168.122.1",
+    *,
+    reserved: str = "",
+    by: str = "",
+    leased: str = "",
+    to: str = "",
 ) -> NetworkFacts:
     """Return what libvirt's default network would look like with one reservation or one lease."""
     return NetworkFacts(
@@ -80,16 +86,32 @@ def test_a_free_address_is_fine(zap: Host, network: NetworkFacts) -> None:
     ("network", "problem", "hint"),
     [
         (facts("10.0.0.0/24", "10.0.0.1"), "is outside the network default, 10.0.0.0/24", "10.0.0.2 is free"),
-        (facts("192.168.122.0/25", "192.168.122.1"), "is outside the network default, 192.168.122.0/25", "192.168.122.2 is free"),
+        (
+            facts("192.168.122.0/25", "192.168.122.1"),
+            "is outside the network default, 192.168.122.0/25",
+            "192.168.122.2 is free",
+        ),
         (facts(gateway="192.168.122.182"), "is the gateway of the network default", "192.168.122.1 is free"),
-        (facts("192.168.122.182/31", "192.168.122.182"), "is the gateway of the network default", "192.168.122.183 is free"),
+        (
+            facts("192.168.122.182/31", "192.168.122.182"),
+            "is the gateway of the network default",
+            "192.168.122.183 is free",
+        ),
         (
             facts("192.168.122.176/29", "192.168.122.177", reserved="192.168.122.182", by=OTHER),
             f"is reserved for {OTHER} in the network default",
             "192.168.122.178 is free",
         ),
-        (facts(reserved="192.168.122.182", by=OTHER.upper()), f"is reserved for {OTHER} in the network default", "192.168.122.2 is free"),
-        (facts(leased="192.168.122.182", to=OTHER), f"is leased to {OTHER} in the network default", "192.168.122.2 is free"),
+        (
+            facts(reserved="192.168.122.182", by=OTHER.upper()),
+            f"is reserved for {OTHER} in the network default",
+            "192.168.122.2 is free",
+        ),
+        (
+            facts(leased="192.168.122.182", to=OTHER),
+            f"is leased to {OTHER} in the network default",
+            "192.168.122.2 is free",
+        ),
         (
             facts(reserved="192.168.122.182", by=MAC, leased="192.168.122.182", to=OTHER),
             f"is leased to {OTHER} in the network default",
@@ -107,7 +129,9 @@ def test_a_free_address_is_fine(zap: Host, network: NetworkFacts) -> None:
         ),
     ],
 )
-def test_an_address_that_cannot_be_had_is_told_with_its_line(zap: Host, network: NetworkFacts, problem: str, hint: str) -> None:
+def test_an_address_that_cannot_be_had_is_told_with_its_line(
+    zap: Host, network: NetworkFacts, problem: str, hint: str
+) -> None:
     """An address outside the network, the gateway's, or another machine's is refused at its line, and a free one is named."""
     with pytest.raises(InventoryError) as caught:
         check_network(zap, network)
@@ -146,7 +170,9 @@ def test_what_is_accepted_is_a_host_address_of_nobody_else(
     network = NetworkFacts("n", subnet, IPv4Address(base + gateway), None, reservations, leases)
 
     def fine(address: IPv4Address) -> bool:
-        holders = {mac for mac, one in reservations.items() if one == address} | {mac for one, mac in leases.items() if one == address}
+        holders = {mac for mac, one in reservations.items() if one == address} | {
+            mac for one, mac in leases.items() if one == address
+        }
         return address in set(subnet.hosts()) - {network.gateway} and holders <= {MAC}
 
     host = moved(zap, base + ip)
@@ -165,12 +191,17 @@ def test_a_disk_may_stay_and_grow(zap: Host, now: int | None) -> None:
     check_disk(zap, now)
 
 
-@pytest.mark.parametrize(("now", "shown"), [(60 * GIB + 1, "61G"), (80 * GIB, "80G"), (1024 * GIB, "1T"), (1025 * GIB, "1025G")])
+@pytest.mark.parametrize(
+    ("now", "shown"), [(60 * GIB + 1, "61G"), (80 * GIB, "80G"), (1024 * GIB, "1T"), (1025 * GIB, "1025G")]
+)
 def test_a_disk_never_shrinks(zap: Host, now: int, shown: str) -> None:
     """A disk that is larger than disk_size is refused at its line, and the size that keeps it is named."""
     with pytest.raises(InventoryError) as caught:
         check_disk(zap, now)
-    assert caught.value.message == f"hosts/zap.yaml:13: vm.disk_size: the disk is {shown} large, and cut to 60G it would lose data"
+    assert (
+        caught.value.message
+        == f"hosts/zap.yaml:13: vm.disk_size: the disk is {shown} large, and cut to 60G it would lose data"
+    )
     assert caught.value.hint == f"write {shown}, or destroy the VM and provision it anew"
 
 

@@ -30,7 +30,12 @@ ZAP = (ROOT / "hosts" / "zap.yaml").read_text(encoding="utf-8")
 def write(dirs: Dirs, name: str, **fields: str) -> Path:
     """Write a copy of zap.yaml in which each of `fields` has another value; own values where two hosts must not share."""
     number = sum(name.encode()) % 200
-    own = {"domain": name, "disk_path": f"/pool/{name}.qcow2", "mac": f"52:54:00:00:00:{number:02x}", "ip": f"192.168.122.{number + 2}"}
+    own = {
+        "domain": name,
+        "disk_path": f"/pool/{name}.qcow2",
+        "mac": f"52:54:00:00:00:{number:02x}",
+        "ip": f"192.168.122.{number + 2}",
+    }
     lines = []
     for line in ZAP.splitlines():
         key = line.partition(":")[0].strip()
@@ -69,7 +74,11 @@ def test_zap_is_the_reference_vm(monkeypatch: pytest.MonkeyPatch) -> None:
             "disk_size": 60 << 30,
             "mac": "52:54:00:01:00:71",
             "ip": IPv4Address("192.168.122.182"),
-            "virtiofs": {"source": Path("/home/ann/lab/swarm"), "tag": "swarm", "target": PurePosixPath("/mnt/swarm")},
+            "virtiofs": {
+                "source": Path("/home/ann/lab/swarm"),
+                "tag": "swarm",
+                "target": PurePosixPath("/mnt/swarm"),
+            },
             "autostart": True,
         },
         "guest": {"swappiness": 10},
@@ -120,13 +129,18 @@ def test_a_relative_share_starts_at_the_project(dirs: Dirs) -> None:
     """virtiofs.source may be relative, hold spaces, or be absolute."""
     write(dirs, "bee", source="my folder/x")
     write(dirs, "cow", source="/srv/my folder")
-    assert [host.vm.virtiofs and host.vm.virtiofs.source for host in inventory.load_all()] == [ROOT / "my folder/x", Path("/srv/my folder")]
+    assert [host.vm.virtiofs and host.vm.virtiofs.source for host in inventory.load_all()] == [
+        ROOT / "my folder/x",
+        Path("/srv/my folder"),
+    ]
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa"])
 def test_an_ssh_key_is_taken_whole_or_not_at_all(dirs: Dirs, tmp_path: Path, kind: str) -> None:
     """A key that ssh-keygen made is accepted, with or without its comment; cut short, lengthened or of another type it is not."""
-    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "ann at box", "-f", tmp_path / "key"], check=True)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "ann at box", "-f", tmp_path / "key"], check=True
+    )
     line = (tmp_path / "key.pub").read_text().strip()
     name, body, _ = line.split(maxsplit=2)
     write(dirs, "bee", ssh_keys=json.dumps([line, f"{name} {body}"]))
@@ -154,7 +168,10 @@ def test_an_unknown_host_gets_the_nearest_name(dirs: Dirs) -> None:
     """A mistyped name is answered with the name that was probably meant, or with those there are."""
     with refused() as said:
         inventory.load("bee")
-    assert said == [f"there is no host 'bee', since {dirs.hosts / 'bee.yaml'} does not exist", f"there are no host files in {dirs.hosts}"]
+    assert said == [
+        f"there is no host 'bee', since {dirs.hosts / 'bee.yaml'} does not exist",
+        f"there are no host files in {dirs.hosts}",
+    ]
     write(dirs, "bumble")
     write(dirs, "cow")
     for name, hint in (("bumbel", "did you mean bumble?"), ("quagga", "known hosts: bumble, cow")):
@@ -292,7 +309,10 @@ def test_a_chosen_host_is_checked_against_all_others(dirs: Dirs) -> None:
     assert [host.name for host in inventory.load_several(["bat", "ant", "bat"])] == ["bat", "ant"]
     with refused() as said:
         inventory.load_several(["ant", "cow"])
-    assert said[0] == f"{dirs.hosts / 'cow.yaml'}:15: vm.ip: 10.0.0.1 is taken already, by {dirs.hosts / 'dog.yaml'}:15"
+    assert (
+        said[0]
+        == f"{dirs.hosts / 'cow.yaml'}:15: vm.ip: 10.0.0.1 is taken already, by {dirs.hosts / 'dog.yaml'}:15"
+    )
     with refused():
         inventory.load_several(["ant", "eel"])
 

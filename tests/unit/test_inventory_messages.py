@@ -42,7 +42,11 @@ WHOLE: list[tuple[bytes, str, str | None]] = [
     (b"- vm\n- guest\n", "1: expected the sections hypervisor, vm, guest and openclaw", SHORT),
     (b"\n\njust a sentence\n", "3: expected the sections hypervisor, vm, guest and openclaw", SHORT),
     (b"guest: {swappiness: 1}\n", "1: vm: this section is missing", SHORT),
-    (b"vm:\n", "1: vm: expected a section with keys of its own, found nothing", "indent its keys below it, or remove the line"),
+    (
+        b"vm:\n",
+        "1: vm: expected a section with keys of its own, found nothing",
+        "indent its keys below it, or remove the line",
+    ),
     (b"vm: true\n", "1: vm: expected a section with keys of its own, found true", None),
     (b"# caf\xc3\xa9\nvm: caf\xe9\n", "2: not text in UTF-8", "save the file in the encoding UTF-8"),
     ("vm:\n".encode("utf-16"), "1: not text in UTF-8", "save the file in the encoding UTF-8"),
@@ -69,16 +73,28 @@ def complaint(path: Path, content: bytes) -> tuple[str, str | None]:
     return caught.value.message, caught.value.hint
 
 
-@pytest.mark.parametrize(("old", "new", "message", "hint"), EDITS, ids=[f"{number}: {edit[1]:.30}" for number, edit in enumerate(EDITS)])
-def test_a_wrong_line_is_told_with_its_place(dirs: Dirs, old: str, new: str, message: str, hint: str | None) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "message", "hint"),
+    EDITS,
+    ids=[f"{number}: {edit[1]:.30}" for number, edit in enumerate(EDITS)],
+)
+def test_a_wrong_line_is_told_with_its_place(
+    dirs: Dirs, old: str, new: str, message: str, hint: str | None
+) -> None:
     """One wrong thing in a right file gives one sentence with file, line, field and what was expected, and maybe a hint."""
     assert ZAP.count(old) == 1
     path = dirs.hosts / "bee.yaml"
     assert complaint(path, ZAP.replace(old, new).encode()) == (f"{path}:{message}", hint)
 
 
-@pytest.mark.parametrize(("content", "message", "hint"), WHOLE, ids=[f"{number}: {one[0][:20]!r}" for number, one in enumerate(WHOLE)])
-def test_a_file_that_is_no_host_file_is_told_so(dirs: Dirs, content: bytes, message: str, hint: str | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "message", "hint"),
+    WHOLE,
+    ids=[f"{number}: {one[0][:20]!r}" for number, one in enumerate(WHOLE)],
+)
+def test_a_file_that_is_no_host_file_is_told_so(
+    dirs: Dirs, content: bytes, message: str, hint: str | None
+) -> None:
     """A file that is empty, no YAML, no text or no mapping gives one sentence too."""
     path = dirs.hosts / "bee.yaml"
     assert complaint(path, content) == (f"{path}:{message}", hint)
@@ -105,7 +121,9 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(dirs: Dirs) -> N
 
 def test_more_than_twenty_problems_are_counted(dirs: Dirs) -> None:
     """A file with 25 unknown keys gets 20 lines and the number of the rest."""
-    message, _ = complaint(dirs.hosts / "bee.yaml", (ZAP + "".join(f"  key{number}: 1\n" for number in range(25))).encode())
+    message, _ = complaint(
+        dirs.hosts / "bee.yaml", (ZAP + "".join(f"  key{number}: 1\n" for number in range(25))).encode()
+    )
     assert message.startswith("25 problems in ")
     assert len(message.splitlines()) == 22
     assert message.endswith("\n  and 5 more")

@@ -27,20 +27,28 @@ ZAP = (ROOT / "hosts" / "zap.yaml").read_text(encoding="utf-8")
 SCHEMA = jsonschema.Draft202012Validator(inventory.json_schema(), format_checker=jsonschema.FormatChecker())
 
 # Each example writes and reads one small file in the same folder, so sharing the folder between examples is right.
-often = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+often = settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def visible(less: str = "", more: str = " ") -> st.SearchStrategy[str]:
     """Return characters that can be seen, `more`, and none of `less`."""
-    return st.characters(codec="utf-8", exclude_categories=["C", "Z"], include_characters=more, exclude_characters=less)
+    return st.characters(
+        codec="utf-8", exclude_categories=["C", "Z"], include_characters=more, exclude_characters=less
+    )
 
 
 words = st.text(visible(), min_size=1, max_size=40).map(str.strip).filter(bool)
-domains = st.text(visible("/,"), min_size=1, max_size=50).map(str.strip).filter(lambda text: text not in {"", ".", ".."})
-macs = st.from_regex(r"52:54:00(:[0-9a-fA-F]{2}){3}", fullmatch=True)
-addresses = st.sampled_from(["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "198.51.100.0/24", "8.0.0.0/8"]).flatmap(
-    lambda network: st.ip_addresses(v=4, network=network)
+domains = (
+    st.text(visible("/,"), min_size=1, max_size=50)
+    .map(str.strip)
+    .filter(lambda text: text not in {"", ".", ".."})
 )
+macs = st.from_regex(r"52:54:00(:[0-9a-fA-F]{2}){3}", fullmatch=True)
+addresses = st.sampled_from(
+    ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "198.51.100.0/24", "8.0.0.0/8"]
+).flatmap(lambda network: st.ip_addresses(v=4, network=network))
 names = st.text(visible("/\\", ""), min_size=1, max_size=20).filter(lambda text: text not in {".", ".."})
 paths = st.lists(names, min_size=2, max_size=4).map("/".join)
 
@@ -85,17 +93,25 @@ hypervisors = st.fixed_dictionaries(
     },
 )
 openclaws = st.fixed_dictionaries(
-    {}, optional={"install_mode": st.sampled_from(["release", "development"]), "ssh_keys": st.lists(ssh_keys(), max_size=3)}
+    {},
+    optional={
+        "install_mode": st.sampled_from(["release", "development"]),
+        "ssh_keys": st.lists(ssh_keys(), max_size=3),
+    },
 )
 guests = st.fixed_dictionaries({}, optional={"swappiness": st.integers(0, 200)})
-trees = st.fixed_dictionaries({"vm": vms}, optional={"hypervisor": hypervisors, "guest": guests, "openclaw": openclaws})
+trees = st.fixed_dictionaries(
+    {"vm": vms}, optional={"hypervisor": hypervisors, "guest": guests, "openclaw": openclaws}
+)
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
-slips = st.text(max_size=8) | st.sampled_from(["\n", "\t", ": ", "[", '"', "- ", "&a", "*a", "!!", "|\n", "\n---\n", "null", "{}"])
+slips = st.text(max_size=8) | st.sampled_from(
+    ["\n", "\t", ": ", "[", '"', "- ", "&a", "*a", "!!", "|\n", "\n---\n", "null", "{}"]
+)
 noise = st.text(st.sampled_from("ab1 \n\t:-[]{}&*!|>'\"#%@`?,<.~\\uU0x"), max_size=60)
 
 
@@ -112,7 +128,9 @@ def dump(tree: object) -> str:
     """Return data as YAML that another program wrote."""
     out = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False  # ruamel.yaml cannot read all that it writes between brackets, like {a: :0}
+    yaml.default_flow_style = (
+        False  # ruamel.yaml cannot read all that it writes between brackets, like {a: :0}
+    )
     yaml.dump(tree, out)
     return out.getvalue()
 
@@ -140,14 +158,18 @@ def test_any_content_gives_a_host_or_one_clear_error(file: Path, content: str | 
 
 @often
 @given(start=st.integers(0, len(ZAP)), length=st.integers(0, 40), insert=slips)
-def test_any_edit_of_a_right_file_gives_a_host_or_one_clear_error(file: Path, start: int, length: int, insert: str) -> None:
+def test_any_edit_of_a_right_file_gives_a_host_or_one_clear_error(
+    file: Path, start: int, length: int, insert: str
+) -> None:
     """Whatever a slip of the keyboard does to zap.yaml, there is no traceback."""
     survives(file, ZAP[:start] + insert + ZAP[start + length :])
 
 
 @often
 @given(tree=trees, path=st.lists(st.integers(0, 10), min_size=1, max_size=3), value=anything)
-def test_any_value_anywhere_gives_a_host_or_one_clear_error(file: Path, tree: dict[str, Any], path: list[int], value: object) -> None:
+def test_any_value_anywhere_gives_a_host_or_one_clear_error(
+    file: Path, tree: dict[str, Any], path: list[int], value: object
+) -> None:
     """A value of any type in the place of any other, at any level, gives no traceback."""
     node = tree
     for number, step in enumerate(path):
@@ -174,7 +196,9 @@ def test_a_host_survives_being_written_and_read(file: Path, tree: dict[str, Any]
 
 @often
 @given(domain=domains, mac=macs, ip=addresses)
-def test_what_the_field_allows_is_accepted_and_printed_back(file: Path, domain: str, mac: str, ip: IPv4Address) -> None:
+def test_what_the_field_allows_is_accepted_and_printed_back(
+    file: Path, domain: str, mac: str, ip: IPv4Address
+) -> None:
     """Every domain name that libvirt and swtpm take, every QEMU MAC and every unicast address comes out as it went in."""
     assume(len(domain.encode()) <= 200)
     tree = YAML(typ="safe", pure=True).load(ZAP)
@@ -190,7 +214,9 @@ def test_what_the_field_allows_is_accepted_and_printed_back(file: Path, domain: 
     bad=st.characters(categories=["Cc", "Cs", "Zl", "Zp"]) | st.sampled_from("/,"),
     after=st.text(string.printable, max_size=5),
 )
-def test_a_domain_name_with_a_forbidden_character_is_refused(file: Path, before: str, bad: str, after: str) -> None:
+def test_a_domain_name_with_a_forbidden_character_is_refused(
+    file: Path, before: str, bad: str, after: str
+) -> None:
     """A slash, a comma, a control character or half a character anywhere in a domain name is refused at its line."""
     quoted = "".join(f"\\U{ord(one):08x}" for one in before + bad + after)
     file.write_text(ZAP.replace('"zap [claw]"', f'"{quoted}"'), encoding="utf-8")

@@ -40,7 +40,9 @@ def test_the_schema_in_the_repository_is_today_s() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(HOSTS.glob("*.yaml")), ids=lambda path: path.name)
-def test_every_host_file_fits_the_schema_and_names_it(validator: jsonschema.Draft202012Validator, path: Path) -> None:
+def test_every_host_file_fits_the_schema_and_names_it(
+    validator: jsonschema.Draft202012Validator, path: Path
+) -> None:
     """The project's host files are right in an editor's eyes, which finds the schema by their first line."""
     validator.validate(read(path))
     assert path.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=schema.json\n")
@@ -79,7 +81,9 @@ def test_every_host_file_fits_the_schema_and_names_it(validator: jsonschema.Draf
         ("openclaw", "ssh_keys", ["-----BEGIN OPENSSH PRIVATE KEY-----"]),
     ],
 )
-def test_an_editor_marks_what_swarm_would_refuse(validator: jsonschema.Draft202012Validator, section: str, key: str, value: object) -> None:
+def test_an_editor_marks_what_swarm_would_refuse(
+    validator: jsonschema.Draft202012Validator, section: str, key: str, value: object
+) -> None:
     """The schema alone already refuses the common mistakes, each of which makes a right file wrong."""
     tree = read(HOSTS / "zap.yaml")
     assert validator.is_valid(tree)

@@ -20,7 +20,10 @@ from swarm.plan import SIGNS, Action, Change, Plan
         (Change("run", "start"), "▸ start"),
         (Change("update", "vCPUs", "2", "4", note="at the next start"), "~ vCPUs: 2 → 4 (at the next start)"),
         (Change("run", "reload", certain=False), "▸ reload (maybe)"),
-        (Change("update", "file", "a", "b", note="diff below", certain=False), "~ file: a → b (diff below) (maybe)"),
+        (
+            Change("update", "file", "a", "b", note="diff below", certain=False),
+            "~ file: a → b (diff below) (maybe)",
+        ),
     ],
 )
 def test_a_change_is_one_line(change: Change, line: str) -> None:
@@ -55,7 +58,9 @@ def test_a_plan_keeps_its_order() -> None:
 
 def test_a_plan_is_plain_data_for_scripts() -> None:
     """JSON has every field that a person sees, and none that only the program needs."""
-    plan = Plan("zap", (Change("update", "memory", "1 GiB", "2 GiB", note="later", key="domain", detail="long"),))
+    plan = Plan(
+        "zap", (Change("update", "memory", "1 GiB", "2 GiB", note="later", key="domain", detail="long"),)
+    )
     assert json.loads(json.dumps(plan.to_json())) == {
         "host": "zap",
         "changes": [

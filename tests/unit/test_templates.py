@@ -18,7 +18,9 @@ FOLDER = ROOT / "templates"
 
 def takes_values(path: Path) -> bool:
     """Whether a template names any value."""
-    return bool(meta.find_undeclared_variables(Environment(autoescape=True).parse(path.read_text(encoding="utf-8"))))
+    return bool(
+        meta.find_undeclared_variables(Environment(autoescape=True).parse(path.read_text(encoding="utf-8")))
+    )
 
 
 NAMES = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.j2") if takes_values(path))
@@ -27,7 +29,9 @@ NAMES = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.j2") if
 @pytest.mark.parametrize("name", NAMES)
 def test_a_value_that_was_not_given_is_an_error(name: str) -> None:
     """No template turns a missing value into nothing: a forgotten path or key must not become an empty one."""
-    with pytest.raises((UndefinedError, TypeError)):  # TypeError: what was not given cannot be written as JSON either
+    with pytest.raises(
+        (UndefinedError, TypeError)
+    ):  # TypeError: what was not given cannot be written as JSON either
         templates.render(name)
 
 

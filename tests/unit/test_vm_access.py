@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from swarm import inventory
+from swarm import access, inventory
 from swarm.paths import ROOT
-from swarm.vm import access
 
 if TYPE_CHECKING:
     from tests.conftest import Dirs

@@ -62,7 +62,9 @@ def test_any_path_arrives_as_it_is(disk: str, share: str, seed: str) -> None:
     assert one(root, "devices/disk[2]/source").get("file") == seed
     assert host.vm.virtiofs
     assert one(root, "devices/filesystem/source").get("dir") == str(host.vm.virtiofs.source)
-    assert one(root, "devices/serial/log").get("file") == str(host.vm.disk_path.parent / "swarm-zap-console.log")
+    assert one(root, "devices/serial/log").get("file") == str(
+        host.vm.disk_path.parent / "swarm-zap-console.log"
+    )
 
 
 @given(name=words)
@@ -88,15 +90,30 @@ def test_the_processor_goes_with_the_kind(kind: str, mode: str) -> None:
 def test_what_every_domain_promises() -> None:
     """Secure Boot with enrolled keys, TPM 2.0, shared memory for virtiofs, watchdog, agent, and the reference host's figures."""
     root = ET.fromstring(desired.domain_xml(ZAP, "kvm", None))
-    features = {feature.get("name"): feature.get("enabled") for feature in root.findall("os/firmware/feature")}
+    features = {
+        feature.get("name"): feature.get("enabled") for feature in root.findall("os/firmware/feature")
+    }
     assert features == {"enrolled-keys": "yes", "secure-boot": "yes"}
     assert one(root, "os").get("firmware") == "efi"
     assert one(root, "features/smm").get("state") == "on"
-    assert (one(root, "devices/tpm").get("model"), one(root, "devices/tpm/backend").get("version")) == ("tpm-crb", "2.0")
-    assert (one(root, "memoryBacking/source").get("type"), one(root, "memoryBacking/access").get("mode")) == ("memfd", "shared")
-    assert (one(root, "devices/watchdog").get("model"), one(root, "devices/watchdog").get("action")) == ("i6300esb", "reset")
+    assert (one(root, "devices/tpm").get("model"), one(root, "devices/tpm/backend").get("version")) == (
+        "tpm-crb",
+        "2.0",
+    )
+    assert (one(root, "memoryBacking/source").get("type"), one(root, "memoryBacking/access").get("mode")) == (
+        "memfd",
+        "shared",
+    )
+    assert (one(root, "devices/watchdog").get("model"), one(root, "devices/watchdog").get("action")) == (
+        "i6300esb",
+        "reset",
+    )
     assert one(root, "devices/channel/target").get("name") == "org.qemu.guest_agent.0"
-    assert (one(root, "memory").text, one(root, "memory").get("unit"), one(root, "vcpu").text) == ("3072", "MiB", "2")
+    assert (one(root, "memory").text, one(root, "memory").get("unit"), one(root, "vcpu").text) == (
+        "3072",
+        "MiB",
+        "2",
+    )
     assert one(root, "devices/interface/mac").get("address") == "52:54:00:01:00:71"
 
 
@@ -116,7 +133,15 @@ def test_a_base_volume_tells_its_own_size(name: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["zap.qcow2", "swarm-zap-seed.iso", "swarm-base-x.qcow2", "other-base-x-17.qcow2", "swarm-base-x-.qcow2", ""]
+    "name",
+    [
+        "zap.qcow2",
+        "swarm-zap-seed.iso",
+        "swarm-base-x.qcow2",
+        "other-base-x-17.qcow2",
+        "swarm-base-x-.qcow2",
+        "",
+    ],
 )
 def test_other_volumes_promise_nothing(name: str) -> None:
     """A volume that is no base image has no promised size."""
@@ -134,7 +159,9 @@ texts = st.text(NO_CONTROL | st.sampled_from("\n\t"), max_size=20)
 
 
 @given(texts, texts, texts, texts, st.dictionaries(st.text(max_size=10), st.text(max_size=10), max_size=4))
-def test_a_note_comes_back_as_it_was_written(host: str, kind: str, key: str, image: str, spec: dict[str, str]) -> None:
+def test_a_note_comes_back_as_it_was_written(
+    host: str, kind: str, key: str, image: str, spec: dict[str, str]
+) -> None:
     """Whatever text a note holds, XML gives it back, by itself and inside a definition."""
     note = Note(host, kind, key, image, spec, {"x": "y"})
     for xml in (note.to_xml(), *namespaced(note.to_xml(namespace=True))):
@@ -150,7 +177,10 @@ def test_a_note_of_which_little_is_left() -> None:
 def test_the_files_beside_the_disk_have_the_hosts_name() -> None:
     """Two hosts in one pool never share a seed or a console log."""
     bee = variant(ZAP, name="bee")
-    assert (desired.seed_volume(ZAP), desired.console_volume(ZAP)) == ("swarm-zap-seed.iso", "swarm-zap-console.log")
+    assert (desired.seed_volume(ZAP), desired.console_volume(ZAP)) == (
+        "swarm-zap-seed.iso",
+        "swarm-zap-console.log",
+    )
     assert desired.seed_volume(bee) != desired.seed_volume(ZAP)
     assert ZAP.vm.disk_path.parent == PurePosixPath("/var/lib/libvirt/images")
 
@@ -158,6 +188,8 @@ def test_the_files_beside_the_disk_have_the_hosts_name() -> None:
 def test_fingerprint(tmp_path: Path) -> None:
     """A key's fingerprint is the one that ssh-keygen shows; a damaged pin has none, and is no reason to fail."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
-    shown = subprocess.run(["ssh-keygen", "-lf", tmp_path / "key"], check=True, capture_output=True, text=True).stdout
+    shown = subprocess.run(
+        ["ssh-keygen", "-lf", tmp_path / "key"], check=True, capture_output=True, text=True
+    ).stdout
     assert fingerprint((tmp_path / "key.pub").read_text()) == shown.split()[1]
     assert [fingerprint(text) for text in ("", "ssh-ed25519", "ssh-ed25519 !!")] == ["unreadable"] * 3

@@ -49,13 +49,23 @@ def domain(host: Host, *, seed: bool = False, **fields: Any) -> DomainFacts:
     path = f"/var/lib/libvirt/images/{desired.seed_volume(host)}"
     xml = desired.domain_xml(host, "qemu", path if seed else None)
     note = Note(host.name, "qemu", KEY, host.vm.image, shape.hashes(xml), shape.hashes(xml))
-    facts = DomainFacts(host.vm.domain, desired.domain_uuid(host), "running", host.vm.autostart, xml, xml, note, note)
+    facts = DomainFacts(
+        host.vm.domain, desired.domain_uuid(host), "running", host.vm.autostart, xml, xml, note, note
+    )
     return replace(facts, **fields)
 
 
 def observed(host: Host, **fields: Any) -> Observed:
     """Return what is observed after a provision, with `fields` changed."""
-    made = Observed(domain=domain(host), network=NETWORK, network_active=True, reserved=True, pool="images", disk=volume(), pinned=KEY)
+    made = Observed(
+        domain=domain(host),
+        network=NETWORK,
+        network_active=True,
+        reserved=True,
+        pool="images",
+        disk=volume(),
+        pinned=KEY,
+    )
     return replace(made, **fields)
 
 
@@ -105,7 +115,9 @@ def anew(**instead: str | None) -> list[str]:
         ),
         (
             {"disk": volume(physical=200 * 1024)},
-            anew(disk="+ disk: /var/lib/libvirt/images/claw.qcow2, 60G (an untouched one of a broken run is replaced)"),
+            anew(
+                disk="+ disk: /var/lib/libvirt/images/claw.qcow2, 60G (an untouched one of a broken run is replaced)"
+            ),
         ),
     ],
 )
@@ -148,7 +160,9 @@ START = ["▸ start", "▸ boot: wait until the guest is ready"]
         ({}, {}, {"state": "stopped"}, START),
     ],
 )  # fmt: skip
-def test_a_later_provision(zap: Host, vm: dict[str, Any], fields: dict[str, Any], facts: dict[str, Any], expected: list[str]) -> None:
+def test_a_later_provision(
+    zap: Host, vm: dict[str, Any], fields: dict[str, Any], facts: dict[str, Any], expected: list[str]
+) -> None:
     """Each wish that changed, and each thing that went missing, is one line; nothing else is."""
     vm_now = domain(zap, **facts)
     assert lines(samples.variant(zap, **vm), observed(zap, domain=vm_now, **fields)) == expected
@@ -156,7 +170,9 @@ def test_a_later_provision(zap: Host, vm: dict[str, Any], fields: dict[str, Any]
 
 def test_drift_is_put_back(zap: Host) -> None:
     """What somebody changed with virsh is shown as theirs, and put back at the next start."""
-    edited = domain(zap).xml.replace("<vcpu>2</vcpu>", "<vcpu>7</vcpu>").replace('action="reset"', 'action="none"')
+    edited = (
+        domain(zap).xml.replace("<vcpu>2</vcpu>", "<vcpu>7</vcpu>").replace('action="reset"', 'action="none"')
+    )
     assert lines(zap, observed(zap, domain=domain(zap, xml=edited))) == [
         "~ vCPUs: 7 → 2 (changed outside swarm; put back)",
         "~ watchdog i6300esb: action none → action reset (changed outside swarm; put back)",
@@ -185,7 +201,9 @@ def test_restart_brings_what_waits(zap: Host) -> None:
 
 def test_autostart_alone_restarts_nothing(zap: Host) -> None:
     """What takes effect at once is no reason to restart a VM."""
-    assert lines(samples.variant(zap, autostart=False), observed(zap), restart=True) == ["~ autostart: on → off"]
+    assert lines(samples.variant(zap, autostart=False), observed(zap), restart=True) == [
+        "~ autostart: on → off"
+    ]
 
 
 def test_what_waits_for_the_next_start(zap: Host) -> None:
@@ -253,10 +271,16 @@ REFUSALS: list[tuple[dict[str, Any], type[SwarmError], str, str]] = [
 
 
 @pytest.mark.parametrize(("fields", "kind", "message", "hint"), REFUSALS)
-def test_a_first_provision_refuses(zap: Host, fields: dict[str, Any], kind: type[SwarmError], message: str, hint: str) -> None:
+def test_a_first_provision_refuses(
+    zap: Host, fields: dict[str, Any], kind: type[SwarmError], message: str, hint: str
+) -> None:
     """What belongs to somebody else is never taken: the file, the line and the way out are named."""
     error = complaint(zap, nothing(**fields))
-    assert (type(error), error.message.replace(str(zap.known_hosts.parent.parent) + "/", ""), error.hint) == (kind, message, hint)
+    assert (type(error), error.message.replace(str(zap.known_hosts.parent.parent) + "/", ""), error.hint) == (
+        kind,
+        message,
+        hint,
+    )
 
 
 def test_a_domain_is_not_renamed(zap: Host) -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from swarm import ssh
-from swarm.console import Deadline, Meter, Screen, Talk
+from swarm.console import Meter, Screen, Talk
+from swarm.deadline import Deadline
 from swarm.errors import Unreachable, VerificationFailed
 from swarm.vm.ladder import Climb, climb
 from swarm.vm.provision import clean
@@ -31,7 +32,12 @@ class Scripted(Climb):
     """A climb whose rungs do as they are told: each takes so many looks, or raises."""
 
     def __init__(self, looks: dict[str, int | Exception], state: str = "running") -> None:
-        super().__init__(ssh.Target("zap", "127.0.0.1", Path("/none")), lambda: state, lambda: CONSOLE, ("swarm", "/mnt/swarm"))
+        super().__init__(
+            ssh.Target("zap", "127.0.0.1", Path("/none")),
+            lambda: state,
+            lambda: CONSOLE,
+            ("swarm", "/mnt/swarm"),
+        )
         self.looks = looks
         self.closed = False
 
@@ -59,7 +65,14 @@ def talk() -> tuple[Talk, io.StringIO]:
     return Talk(screen), text
 
 
-LADDER = ["domain running", "SSH port open", "pinned host key shown", "login", "cloud-init done", "share mounted"]
+LADDER = [
+    "domain running",
+    "SSH port open",
+    "pinned host key shown",
+    "login",
+    "cloud-init done",
+    "share mounted",
+]
 
 
 def test_every_rung_is_climbed_in_order_and_shown() -> None:
@@ -97,7 +110,9 @@ def test_a_rung_that_is_not_reached_is_named(name: str) -> None:
     with pytest.raises(Unreachable) as caught:
         climb(way, Deadline(0.01), speaker)
     tail = "".join(f"\n    {line}" for line in CONSOLE[-6:])
-    assert caught.value.message == f"zap: {name!r} was not reached within 0 s\n  the console's last lines:{tail}"
+    assert (
+        caught.value.message == f"zap: {name!r} was not reached within 0 s\n  the console's last lines:{tail}"
+    )
     assert caught.value.hint
     assert HINTS[name] in caught.value.hint
     assert re.findall(r"✓ (.*) [\d.]+ s", log.getvalue()) == LADDER[: LADDER.index(name)]
@@ -117,7 +132,11 @@ def test_a_vm_that_stops_ends_the_wait_at_once(name: str, state: str) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [ssh.KeyRefused("other key", "find out"), VerificationFailed("cloud-init reports: no", "look"), ssh.LoginRefused("no login")],
+    [
+        ssh.KeyRefused("other key", "find out"),
+        VerificationFailed("cloud-init reports: no", "look"),
+        ssh.LoginRefused("no login"),
+    ],
 )
 def test_what_waiting_cannot_mend_ends_it_at_once(error: Unreachable | VerificationFailed) -> None:
     """Another host key, or cloud-init's own error, is told as it is, with the console's last lines."""
@@ -166,7 +185,9 @@ def test_a_port_that_only_listens_is_not_open(banner: tuple[int, list[bytes]], t
     notes: list[str] = []
     pin = tmp_path / "zap.known_hosts"
     ssh.pin(pin, ["zap"], ssh.keypair("zap")[1])
-    way = Climb(ssh.Target("zap", "127.0.0.1", pin, port=banner[0]), lambda: "running", lambda: ["x" * 100], None)
+    way = Climb(
+        ssh.Target("zap", "127.0.0.1", pin, port=banner[0]), lambda: "running", lambda: ["x" * 100], None
+    )
     meter = Meter(lambda **fields: notes.append(fields["note"]))
     assert way.port(meter) is False
     assert way.port(meter) is False

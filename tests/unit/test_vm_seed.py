@@ -35,7 +35,11 @@ def read(image: bytes) -> dict[str, dict[str, str]]:
     for kind in ("joliet_path", "rr_path"):
         found[kind] = {}
         for entry in disc.list_children(**{kind: "/"}):
-            name = entry.file_identifier().decode("utf-16-be") if kind == "joliet_path" else entry.rock_ridge.name().decode()
+            name = (
+                entry.file_identifier().decode("utf-16-be")
+                if kind == "joliet_path"
+                else entry.rock_ridge.name().decode()
+            )
             if entry.is_file():
                 content = io.BytesIO()
                 disc.get_file_from_iso_fp(content, **{kind: f"/{name}"})
@@ -61,7 +65,11 @@ def test_the_image_holds_the_files_under_their_names() -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.dictionaries(st.from_regex(r"[a-z][a-z-]{0,20}", fullmatch=True), st.text(max_size=5000), min_size=1, max_size=4))
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-z][a-z-]{0,20}", fullmatch=True), st.text(max_size=5000), min_size=1, max_size=4
+    )
+)
 def test_any_content_comes_back(content: dict[str, str]) -> None:
     """What goes in comes out, whatever its length."""
     assert read(seed.iso(content)) == {"joliet_path": content, "rr_path": content}
@@ -74,7 +82,9 @@ def test_the_label_is_the_one_that_cloud_init_looks_for(tmp_path: Path) -> None:
         pytest.skip("no blkid on this machine")
     path = tmp_path / "seed.iso"
     path.write_bytes(seed.iso({"meta-data": "x"}))
-    told = subprocess.run([blkid, "-p", "-o", "export", path], check=True, capture_output=True, text=True).stdout
+    told = subprocess.run(
+        [blkid, "-p", "-o", "export", path], check=True, capture_output=True, text=True
+    ).stdout
     assert {"LABEL=CIDATA", "TYPE=iso9660"} <= set(told.splitlines())
 
 
@@ -92,7 +102,13 @@ def test_user_data_means_what_was_given() -> None:
         "ssh_keys": {"ed25519_private": KEY[0], "ed25519_public": KEY[1]},
         "users": [
             {"name": "root", "lock_passwd": True, "ssh_authorized_keys": keys},
-            {"name": "openclaw", "gecos": "OpenClaw", "shell": "/bin/bash", "lock_passwd": True, "ssh_authorized_keys": keys},
+            {
+                "name": "openclaw",
+                "gecos": "OpenClaw",
+                "shell": "/bin/bash",
+                "lock_passwd": True,
+                "ssh_authorized_keys": keys,
+            },
         ],
         "mounts": [["swarm", "/mnt/swarm", "virtiofs", "defaults,nofail", "0", "0"]],
     }
@@ -119,7 +135,9 @@ def test_network_and_meta_data() -> None:
 
 
 printable = st.text(
-    st.characters(exclude_categories=("Cs", "Cc", "Co", "Cn", "Zl", "Zp")) | st.sampled_from("'\"{}[]&*#:!|>%@`\\🦞é"), max_size=30
+    st.characters(exclude_categories=("Cs", "Cc", "Co", "Cn", "Zl", "Zp"))
+    | st.sampled_from("'\"{}[]&*#:!|>%@`\\🦞é"),
+    max_size=30,
 )
 
 

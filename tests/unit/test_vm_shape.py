@@ -87,7 +87,10 @@ def leaves(root: ET.Element) -> list[tuple[ET.Element, str | None]]:
     return found
 
 
-@given(leaf=st.sampled_from(range(len(leaves(ET.fromstring(ZAP))))), value=st.sampled_from(("other", "17", "nothing")))
+@given(
+    leaf=st.sampled_from(range(len(leaves(ET.fromstring(ZAP))))),
+    value=st.sampled_from(("other", "17", "nothing")),
+)
 def test_every_changed_leaf_is_found(leaf: int, value: str) -> None:
     """Any one attribute or text that somebody changes is drift, and both sides of the sentence tell it from before."""
     tree = ET.fromstring(ZAP)
@@ -121,9 +124,14 @@ FEATURE = "firmware feature"
         ("devices/rng/backend", None, "/dev/random", "devices/rng[virtio]", "backend /dev/random", "backend /dev/urandom"),
     ],
 )  # fmt: skip
-def test_what_somebody_changed_is_named(path: str, attribute: str | None, value: str, part: str, is_now: str, wanted: str) -> None:
+def test_what_somebody_changed_is_named(
+    path: str, attribute: str | None, value: str, part: str, is_now: str, wanted: str
+) -> None:
     """A change is told by its part and the one leaf that differs, not by the whole device."""
-    assert compare(changed(path, attribute=attribute, value=value)) == ([], [Difference(part, is_now, wanted)])
+    assert compare(changed(path, attribute=attribute, value=value)) == (
+        [],
+        [Difference(part, is_now, wanted)],
+    )
 
 
 def test_what_the_host_file_changed_is_ours() -> None:
@@ -152,7 +160,10 @@ def test_a_device_that_came_and_one_that_went() -> None:
 
 def test_fewer_processors_at_the_start_are_drift() -> None:
     """`virsh setvcpus --config` writes vcpu's attribute `current`, which no wish states: it is found all the same."""
-    assert compare(changed("vcpu", attribute="current", value="1")) == ([], [Difference("vcpu", "current 1", "no current")])
+    assert compare(changed("vcpu", attribute="current", value="1")) == (
+        [],
+        [Difference("vcpu", "current 1", "no current")],
+    )
 
 
 def test_less_memory_at_the_start_is_drift() -> None:
@@ -163,7 +174,15 @@ def test_less_memory_at_the_start_is_drift() -> None:
 
 @pytest.mark.parametrize(
     ("value", "unit"),
-    [("3072", "MiB"), ("3072", "M"), ("3", "GiB"), ("3", "G"), ("3145728", "KiB"), ("3145728", "k"), ("3221225472", "bytes")],
+    [
+        ("3072", "MiB"),
+        ("3072", "M"),
+        ("3", "GiB"),
+        ("3", "G"),
+        ("3145728", "KiB"),
+        ("3145728", "k"),
+        ("3221225472", "bytes"),
+    ],
 )
 def test_units_of_memory_are_one_amount(value: str, unit: str) -> None:
     """The same amount of memory in another unit is no difference."""

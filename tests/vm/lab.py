@@ -66,7 +66,11 @@ class Lab:
     @property
     def environment(self) -> dict[str, str]:
         """What tells swarm where to look."""
-        return {"SWARM_HOSTS": str(self.base / "hosts"), "SWARM_STATE": str(self.base / "state"), "SWARM_CACHE": str(self.cache)}
+        return {
+            "SWARM_HOSTS": str(self.base / "hosts"),
+            "SWARM_STATE": str(self.base / "state"),
+            "SWARM_CACHE": str(self.cache),
+        }
 
     @property
     def share(self) -> Path:
@@ -178,7 +182,17 @@ class Lab:
         """Make this laboratory a copy of a frozen one, with zap running as it was."""
         for name in ("hosts", "state", "share"):
             shutil.rmtree(self.base / name)
-            subprocess.run(["cp", "-a", "--reflink=auto", "--sparse=always", str(source.base / name), str(self.base / name)], check=True)
+            subprocess.run(
+                [
+                    "cp",
+                    "-a",
+                    "--reflink=auto",
+                    "--sparse=always",
+                    str(source.base / name),
+                    str(self.base / name),
+                ],
+                check=True,
+            )
         os.environ.update(self.environment)
         with self.hypervisor() as connection:
             domain = self.domain(connection)
@@ -186,7 +200,9 @@ class Lab:
                 domain.start()
             domain._raw.attachDeviceFlags(self._share_xml(), 1)  # noqa: SLF001 - as above
             domain._raw.setTime({"seconds": int(time.time()), "nseconds": 0}, 0)  # noqa: SLF001 - the guest slept
-        self.ssh("zap", "for n in $(seq 50); do mount /mnt/swarm && break; sleep 0.2; done; mountpoint /mnt/swarm")
+        self.ssh(
+            "zap", "for n in $(seq 50); do mount /mnt/swarm && break; sleep 0.2; done; mountpoint /mnt/swarm"
+        )
 
     def _share_xml(self) -> str:
         device = f"<driver type='virtiofs'/><source dir='{self.share}'/><target dir='swarm'/>"

@@ -20,12 +20,21 @@ if TYPE_CHECKING:
 def guest(zap: Lab) -> Guest:
     """The guest, reached by testinfra over the generated ssh_config."""
     # One connection for all tests: an SSH handshake with an emulated guest takes seconds.
-    return testinfra.get_host("ssh://zap", ssh_config=str(zap.base / "state/ssh/config"), controlpath=str(zap.base / "ssh-control"))
+    return testinfra.get_host(
+        "ssh://zap", ssh_config=str(zap.base / "state/ssh/config"), controlpath=str(zap.base / "ssh-control")
+    )
 
 
 def test_every_rung_is_shown_with_its_time(zap: Lab, provisioned: Ran) -> None:
     """The one command that makes the VM names each rung of the ladder, in order, with the time that it took."""
-    rungs = ["domain running", "SSH port open", "pinned host key shown", "login", "cloud-init done", "share mounted"]
+    rungs = [
+        "domain running",
+        "SSH port open",
+        "pinned host key shown",
+        "login",
+        "cloud-init done",
+        "share mounted",
+    ]
     assert re.findall(r"✓ (" + "|".join(rungs) + r") .*\d s$", provisioned.err, re.MULTILINE) == rungs
     assert f"{zap.host().name} is ready at 192.168.122.182" in provisioned.err
     assert zap.inv("plan", "--host", "zap", "--json").data[0]["changes"] == []
@@ -96,7 +105,10 @@ def test_both_users_log_in_with_the_key(zap: Lab, user: str) -> None:
 
 def test_no_password_opens_the_guest(guest: Guest) -> None:
     """Neither user has a password, and the SSH server takes none."""
-    assert all(line.split(":")[1].startswith(("!", "*")) for line in guest.check_output("getent shadow root openclaw").splitlines())
+    assert all(
+        line.split(":")[1].startswith(("!", "*"))
+        for line in guest.check_output("getent shadow root openclaw").splitlines()
+    )
     assert "passwordauthentication no" in guest.check_output("sshd -T")
 
 
@@ -209,9 +221,17 @@ def test_address_of_another_is_refused(zap: Lab) -> None:
 def test_second_run_changes_nothing(zap: Lab) -> None:
     """The same command again says that there is nothing to do, and the VM does not notice."""
     with zap.hypervisor() as connection:
-        before = (zap.domain(connection)._raw.ID(), zap.domain(connection).xml(), zap.domain(connection).xml(live=True))  # noqa: SLF001 - its number changes with every start
+        before = (
+            zap.domain(connection)._raw.ID(),
+            zap.domain(connection).xml(),
+            zap.domain(connection).xml(live=True),
+        )  # noqa: SLF001 - its number changes with every start
         again = zap.inv("provision", "--host", "zap", "--json")
-        assert (zap.domain(connection)._raw.ID(), zap.domain(connection).xml(), zap.domain(connection).xml(live=True)) == before  # noqa: SLF001 - as above
+        assert (
+            zap.domain(connection)._raw.ID(),
+            zap.domain(connection).xml(),
+            zap.domain(connection).xml(live=True),
+        ) == before  # noqa: SLF001 - as above
     assert again.code == 0
     assert again.data[0]["changes"] == []
     assert "nothing to do" in zap.inv("provision", "--host", "zap").err

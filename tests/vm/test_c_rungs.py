@@ -21,7 +21,9 @@ def in_guest(lab: Lab, command: str) -> str:
     """Run a shell command in the guest through its agent, since SSH is what these tests take away."""
     with lab.hypervisor() as connection:
         domain = lab.domain(connection)
-        pid = domain.agent("guest-exec", path="/bin/sh", arg=["-c", command], **{"capture-output": True})["pid"]
+        pid = domain.agent("guest-exec", path="/bin/sh", arg=["-c", command], **{"capture-output": True})[
+            "pid"
+        ]
         while not (state := domain.agent("guest-exec-status", pid=pid))["exited"]:
             time.sleep(0.2)
     assert state["exitcode"] == 0, state
@@ -61,7 +63,11 @@ def test_whole_ladder_is_climbed_after_a_pause(spare: Lab) -> None:
 
 def test_closed_port_is_named_with_the_console(spare: Lab) -> None:
     """Without an SSH server the rung 'SSH port open' fails after the deadline, with the console's last lines and a hint."""
-    with spoiled(spare, "systemctl stop ssh.socket ssh.service; echo last words > /dev/ttyS0", "systemctl start ssh.service"):
+    with spoiled(
+        spare,
+        "systemctl stop ssh.socket ssh.service; echo last words > /dev/ttyS0",
+        "systemctl start ssh.service",
+    ):
         ran = start_paused(spare, 8)
     assert ran.code == 1
     assert "error: zap: 'SSH port open' was not reached within 8 s" in ran.err
@@ -76,7 +82,9 @@ def test_another_host_key_is_refused_at_once(spare: Lab) -> None:
         logged_in = spare.inv("ssh", "--host", "zap", "--", "true")
         status = spare.inv("status", "--host", "zap", "--json")
     assert climbed.code == 1
-    assert re.search(r"error: zap shows another host key than the one pinned in .*zap\.known_hosts", climbed.err)
+    assert re.search(
+        r"error: zap shows another host key than the one pinned in .*zap\.known_hosts", climbed.err
+    )
     assert logged_in.code == 255
     assert "Host key verification failed" in logged_in.err
     assert status.data[0]["ssh"] == "other host key"
@@ -89,7 +97,9 @@ def test_a_new_host_key_is_pinned_when_somebody_says_so(spare: Lab) -> None:
         assert (unanswered.code, "nothing was pinned" in unanswered.err) == (1, True)
         pinned = spare.inv("pin", "--host", "zap", "--yes")
         assert pinned.code == 0, pinned.err
-        assert spare.ssh("zap", f"ssh-keygen -lf {KEY}").split()[1] in pinned.err  # the fingerprint that it showed
+        assert (
+            spare.ssh("zap", f"ssh-keygen -lf {KEY}").split()[1] in pinned.err
+        )  # the fingerprint that it showed
         assert "nothing to do" in spare.inv("pin", "--host", "zap").err
         assert "nothing to do" in spare.inv("provision", "--host", "zap").err
     assert spare.inv("pin", "--host", "zap", "--yes").code == 0
@@ -105,7 +115,9 @@ def test_refused_login_is_named(spare: Lab) -> None:
 
 def test_unfinished_cloud_init_is_named(spare: Lab) -> None:
     """A cloud-init that does not finish fails its rung, and the hint is the command that shows its state."""
-    with spoiled(spare, "mv /run/cloud-init/result.json /run/result", "mv /run/result /run/cloud-init/result.json"):
+    with spoiled(
+        spare, "mv /run/cloud-init/result.json /run/result", "mv /run/result /run/cloud-init/result.json"
+    ):
         ran = start_paused(spare, 15)
     assert "'cloud-init done' was not reached within 15 s" in ran.err
     assert "cloud-init status --long" in ran.err

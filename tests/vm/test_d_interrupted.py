@@ -72,7 +72,9 @@ def test_deadline_names_the_rung_and_the_next_run_goes_on(fresh: Lab) -> None:
 def test_after_all_that_the_machine_is_like_any_other(fresh: Lab) -> None:
     """In the end there is one base image, one disk, one console log, one NVRAM, one TPM state, one reservation, and nothing to do."""
     assert "nothing to do" in fresh.inv("provision", "--host", "zap").err
-    kinds = sorted(name.split("/")[0] + "/" + name.rpartition(".")[2] for name in fresh.files() if "save" not in name)
+    kinds = sorted(
+        name.split("/")[0] + "/" + name.rpartition(".")[2] for name in fresh.files() if "save" not in name
+    )
     assert [kind.split("/")[0] for kind in kinds] == ["images", "images", "images", "qemu", "swtpm"]
     with fresh.hypervisor() as connection:
         assert connection.raw.networkLookupByName("default").XMLDesc().count("<host mac=") == 1

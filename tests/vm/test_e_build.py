@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent.parent
-ENSURE = "from swarm import images; from swarm.console import Screen, Talk; images.ensure('built', Talk(Screen()))"
+ENSURE = (
+    "from swarm import images; from swarm.console import Screen, Talk; images.ensure('built', Talk(Screen()))"
+)
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +29,11 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def cache(base: Path) -> Iterator[Path]:
     """An image cache of its own, empty."""
-    if os.geteuid() or (missing := [name for name in PROGRAMS if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")]):
+    if os.geteuid() or (
+        missing := [
+            name for name in PROGRAMS if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+        ]
+    ):
         pytest.skip("building needs root" if os.geteuid() else f"building needs {', '.join(missing)}")
     path = base / "builds" / "images"
     path.mkdir(parents=True)
@@ -53,7 +59,13 @@ def running(folder: Path) -> list[str]:
 def test_an_interrupted_build_leaves_nothing(cache: Path, how: signal.Signals) -> None:
     """However a build ends in the midst of its packages, nothing runs on, nothing is mounted, and no image is there."""
     environment = {**os.environ, "SWARM_CACHE": str(cache.parent)}
-    process = subprocess.Popen([sys.executable, "-c", ENSURE], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENSURE],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     end = time.monotonic() + 120
     while not list(cache.glob("*/root/usr/bin/systemctl")):  # in the midst of its packages
         assert process.poll() is None, process.stderr and process.stderr.read()

@@ -44,7 +44,9 @@ def box() -> Iterator[Machine]:
         pytest.skip(f"a second machine needs {', '.join(lacking)}")
     with World() as world:
         machine = world.machine(internet=True, binds=("/dev/net/tun",))
-        machine.ssh(f"apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends {PACKAGES}")
+        machine.ssh(
+            f"apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends {PACKAGES}"
+        )
         machine.ssh("virsh net-start default; mkdir /srv/share")
         yield machine
 
@@ -61,7 +63,11 @@ def lab(base: Path, box: Machine) -> Iterator[Lab]:
         f'#!/bin/sh\ncase " $* " in *" -F "*) exec {shutil.which("ssh")} "$@" ;; esac\nexec {shutil.which("ssh")} -F {config} "$@"\n'
     )
     (programs / "ssh").chmod(0o755)
-    made = Lab(base / "far" / "lab", CACHE, before=tuple(box.world.inside("env", f"PATH={programs}:{os.environ['PATH']}")))
+    made = Lab(
+        base / "far" / "lab",
+        CACHE,
+        before=tuple(box.world.inside("env", f"PATH={programs}:{os.environ['PATH']}")),
+    )
     made.write("far", HOST)
     yield made
     made.close()
@@ -105,5 +111,7 @@ def test_destroy_leaves_only_the_base_image(box: Machine, lab: Lab, provisioned:
     assert gone.code == 0, gone.err
     assert box.ssh("virsh list --all --name").strip() == ""
     assert "52:54:00:00:fa:30" not in box.ssh("virsh net-dumpxml default")
-    assert [name for name in box.ssh(f"ls {IMAGES} /var/lib/libvirt/qemu/nvram").split() if "far" in name] == []
+    assert [
+        name for name in box.ssh(f"ls {IMAGES} /var/lib/libvirt/qemu/nvram").split() if "far" in name
+    ] == []
     assert "swarm-base-built" in box.ssh(f"ls {IMAGES}")

@@ -1,0 +1,1 @@
+"""Steps of `inv install`: from a bare Debian or Ubuntu to a hardened host with a ready OpenClaw gateway."""

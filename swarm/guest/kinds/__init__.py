@@ -1,0 +1,1 @@
+"""Kinds of steps: what a host file can ask of a guest."""
