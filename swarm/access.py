@@ -1,4 +1,4 @@
-"""From a host to its SSH target: address, pinned key, and the way there."""
+"""How the guest of a host file is reached: its address, pinned key and login."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from urllib.parse import urlsplit
 
 from swarm import ssh
 from swarm.embedded import Embedded
-from swarm.inventory import EMBEDDED
+from swarm.errors import Unreachable
+from swarm.inventory import EMBEDDED, load
 
 if TYPE_CHECKING:
-    from swarm.inventory import Host
+    from pathlib import Path
 
-__all__ = ["authorized_keys", "target"]
+    from swarm.inventory import Host
+    from swarm.ssh.guest import Guest
+
+__all__ = ["authorized_keys", "guest", "reach", "target"]
 
 _SSH = ("qemu+ssh", "qemu+libssh", "qemu+libssh2")  # libvirt's ways to a hypervisor over SSH
 
@@ -37,3 +41,29 @@ def authorized_keys(host: Host) -> list[str]:
     return list(host.openclaw.ssh_keys) or [
         ssh.own_key().with_suffix(".pub").read_text(encoding="utf-8").strip()
     ]
+
+
+def reach(host: Host) -> Path:
+    """Return the generated ssh_config of this host alone. Raise Unreachable for a host without a pinned key."""
+    if not host.known_hosts.exists():
+        raise Unreachable(
+            f"{host.name} has no pinned host key, so it cannot be told from another machine",
+            f"./inv provision --host {host.name} creates the VM, or pins the key of an existing one. For a machine "
+            f"that swarm did not create, write {host.name} and its ssh_host_ed25519_key.pub, as one line, to "
+            f"{host.known_hosts}",
+        )
+    ssh.write_config(target(host))
+    return ssh.part_path(host.name)
+
+
+def guest(name: str) -> Guest:
+    """Return the guest of a host file, as root, for tasks of your own.
+
+    Use it as a context manager: `with guest("zap") as connection: connection.run("uptime")`.
+
+    Output is shown and returned, as with every fabric.Connection. Raise InventoryError for an invalid host
+    file, Unreachable for a host without a pinned key.
+    """
+    from swarm.ssh.guest import Guest
+
+    return Guest(reach(load(name)), name, hide=False)

@@ -9,14 +9,15 @@ import contextlib
 import fcntl
 import os
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Self
-
-from swarm.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from swarm.deadline import Deadline
 
 __all__ = ["Lock", "hold", "try_lock"]
 
@@ -46,7 +47,8 @@ class Lock:
 def try_lock(path: Path, *, shared: bool = False, inheritable: bool = False) -> Lock | None:
     """Lock the file `path`, which is created if it is missing. Return None if another process or thread holds it.
 
-    A `shared` lock excludes only exclusive ones. An `inheritable` lock is passed on to child processes. Raise OSError.
+    A `shared` lock excludes only exclusive ones. An `inheritable` lock is passed on to child processes. Raise
+    OSError.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -70,7 +72,7 @@ def hold(
     waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
     deadline: Deadline | None = None,
 ) -> Iterator[Lock]:
-    """Hold the lock of `path` during the block. While another holder has it, wait inside `waiting()`, which shows a spinner.
+    """Hold the lock of `path` during the block. While another holder has it, wait inside `waiting()`: a spinner.
 
     `Lock.waited` says whether it had to wait. Raise TimeoutError when the `deadline` expires first.
     """

@@ -1,4 +1,4 @@
-"""The loop behind every verb that changes something: observe, show the difference, apply it, observe again until nothing is left."""
+"""The loop behind every changing verb: observe, show the difference, apply it, observe again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLORS = {"+": "green", "-": "red", "@": "cyan"}  # of a diff's lines, by their
 
 @dataclass(frozen=True)
 class Applied(Generic[Observed]):
-    """What applying a plan did: the changes that were really made, and the state afterwards where that is already known."""
+    """What applying a plan did: the changes that were made, and the state afterwards if it is already known."""
 
     plan: Plan
     observed: Observed | None = None
@@ -40,8 +40,9 @@ def reconcile(
 ) -> Plan:
     """Bring one host to its wanted state, and return the changes that were made.
 
-    The plan is shown before anything is changed; with `plan_only` it is shown and returned. `confirm` is called between
-    the two and raises Refused to stop. Raise VerificationFailed if changes remain afterwards, and whatever the functions raise.
+    The plan is shown before anything is changed; with `plan_only` it is shown and returned. `confirm` is
+    called between the two and raises Refused to stop. Raise VerificationFailed if changes remain afterwards,
+    and whatever the functions raise.
     """
     observed = observe()
     plan = difference(observed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import PurePath
 
-__all__ = ["amount", "quote", "seconds"]
+__all__ = ["amount", "quote", "seconds", "visible"]
 
 
 def seconds(value: float) -> str:
@@ -29,3 +29,13 @@ def amount(count: int) -> str:
 def quote(*words: str | PurePath) -> str:
     """Return `words` as one shell command in which each stays exactly one word. Every remote argument is quoted here."""
     return shlex.join(str(word) for word in words)
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    """Return `text` with control characters shown as escapes, like \\x1b; with `lines`, newlines and tabs stay."""
+    kept = "\n\t" if lines else ""
+    return "".join(sign if sign.isprintable() or sign in kept else _escaped(sign) for sign in text)
+
+
+def _escaped(sign: str) -> str:
+    return sign.encode("unicode_escape").decode("ascii")

@@ -26,10 +26,10 @@ PORT = 22
 class Target:
     """How to reach one guest.
 
-    `embedded` is the private hypervisor it lives in, `jump` the remote one as a destination of ssh (user@machine or
-    ssh://user@machine:port); at most one is given. `near` says that the guest is on this very machine. `identity` is the
-    private key to log in with; None leaves the choice to ssh's own defaults and agent. The host key is looked up by `name`,
-    so a guest keeps it when its address changes.
+    `embedded` is the private hypervisor that runs it, `jump` the remote one as a destination of ssh
+    (user@machine or ssh://user@machine:port). At most one is given. `near` says that the guest runs on this
+    machine. `identity` is the private key to log in with. With None, ssh chooses among its defaults and the
+    agent's keys. The pinned host key is found by `name`, so it stays valid when the address changes.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Target:
 
     @property
     def sheltered(self) -> bool:
-        """Whether nobody on a network can record the connection as such: it stays on this machine, or goes inside another one of SSH."""
+        """Whether the connection never crosses a network in the clear: it is local, or inside another one."""
         return self.near or bool(self.embedded or self.jump)
 
     @property
@@ -54,22 +54,29 @@ class Target:
 
 
 def config_path() -> Path:
-    """Return the generated ssh_config: `ssh -F` it, and every host of swarm has its name."""
+    """Return the path of the generated ssh_config, which names every host that swarm can reach."""
     return state_dir() / "ssh" / "config"
 
 
 def part_path(name: str) -> Path:
-    """Return the ssh_config of one host alone, where nothing changes when another host does."""
+    """Return the path of the ssh_config of one host, which does not change when another host does."""
     return config_path().parent / "hosts" / f"{name}.conf"
 
 
 def write_config(target: Target) -> Path:
-    """Write the part of one host, and the file that holds them all; return that file's path.
+    """Write the ssh_config of one host and the combined file, and return the combined file's path.
 
-    A path with an environment variable's look, like ${HOME}, is the one thing that ssh_config has no way to quote.
+    ssh_config cannot quote a path that looks like an environment variable, such as ${HOME}.
     """
     folder = private_dir(private_dir(state_dir()) / "ssh")
     private_dir(folder / "hosts")
+    part = "\n".join([*_settings(target), *_way(target)]) + "\n"
+    if not (_holds(part_path(target.name), part) and _holds(config_path(), part)):
+        _combine(target.name, part)
+    return config_path()
+
+
+def _settings(target: Target) -> list[str]:
     lines = [
         f"Host {target.name}",
         f"    HostName {target.address}",
@@ -89,33 +96,31 @@ def write_config(target: Target) -> Path:
     if target.identity:
         lines += [f"    IdentityFile {_word(target.identity)}", "    IdentitiesOnly yes"]
     if target.sheltered:
-        # Against those who record what is sent until there are quantum computers, OpenSSH before 9.9 has only Streamlined NTRU Prime, which
-        # is 80 ms of work for each connection. Here nobody can record. Where both ends know ML-KEM, which is cheap, they use that.
+        # Streamlined NTRU Prime protects recorded traffic from future quantum computers and costs 80 ms of CPU.
+        # Traffic that never crosses a network cannot be recorded. ML-KEM (OpenSSH 9.9) is cheap and stays.
         lines.append("    KexAlgorithms -sntrup761*")
-    if target.jump:  # not ProxyJump, which would read this file, and not the person's own, where the way there is described
-        lines.append(f"    ProxyCommand {quote(*jump_command(target.jump)).replace('%', '%%')} -W [%h]:%p")
-    else:
-        way = (
-            ["swarm/embedded/gate.py", str(target.embedded.door)]
-            if target.embedded
-            else ["swarm/ssh/dial.py"]
-        )
-        command = quote(sys.executable, "-I", "-S", ROOT / way[0], *way[1:])
-        lines += [f"    ProxyCommand {command.replace('%', '%%')} %h %p", "    ProxyUseFdpass yes"]
-    part = "\n".join(lines) + "\n"
-    if not (_holds(part_path(target.name), part) and _holds(config_path(), part)):
-        _combine(target.name, part)
-    return config_path()
+    return lines
+
+
+def _way(target: Target) -> list[str]:
+    """Return how ssh connects. ProxyJump would read this file, and not the user's own, for the jump host."""
+    if target.jump:
+        return [f"    ProxyCommand {quote(*jump_command(target.jump)).replace('%', '%%')} -W [%h]:%p"]
+    words = [ROOT / "swarm/ssh/dial.py"]
+    if target.embedded:
+        words = [ROOT / "swarm/embedded/gate.py", target.embedded.door]
+    command = quote(sys.executable, "-I", "-S", *words)
+    return [f"    ProxyCommand {command.replace('%', '%%')} %h %p", "    ProxyUseFdpass yes"]
 
 
 def forget(name: str) -> None:
-    """Take a host out of the generated ssh_config."""
+    """Remove a host from the generated ssh_config."""
     if part_path(name).exists():
         _combine(name, None)
 
 
 def _combine(name: str, part: str | None) -> None:
-    """Write or remove one host's part and put all parts together: Include would take a path's brackets for a pattern."""
+    """Write or remove one host's part and combine all parts. Include would expand brackets in a path."""
     with hold(config_path().parent / "config.lock"):
         if part is None:
             part_path(name).unlink(missing_ok=True)
@@ -133,17 +138,18 @@ def _holds(path: Path, text: str) -> bool:
 def argv(target: Target, words: Sequence[str] = (), *, user: str | None = None) -> list[str]:
     """Return the ssh command line that runs `words` in the guest, or a login shell.
 
-    One word is taken as a shell command, as ssh does it; several are quoted each, so that they arrive as they are.
+    One word is a shell command, as with ssh itself. Several words are quoted, so each arrives as one word.
     """
-    command = [words[0]] if len(words) == 1 else [quote(*words)] if words else []
-    return ["ssh", "-F", str(write_config(target)), *(["-l", user] if user else []), target.name, *command]
+    command = list(words) if len(words) < 2 else [quote(*words)]  # noqa: PLR2004 - several
+    login = ["-l", user] if user else []
+    return ["ssh", "-F", str(write_config(target)), *login, "--", target.name, *command]
 
 
 def jump_command(destination: str) -> list[str]:
-    """The way to a remote hypervisor, as OpenSSH goes it by a person's own configuration, which libvirt goes by too."""
+    """Return how ssh reaches a remote hypervisor: by the user's own configuration, which libvirt uses too."""
     return ["ssh", "-o", "BatchMode=yes", destination]
 
 
 def _word(path: Path) -> str:
-    """A path as one argument of ssh_config, where % begins a token and a backslash lets a quote stand for itself."""
+    """Return a path as one argument of ssh_config, where % starts a token and a backslash escapes a quote."""
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'

@@ -72,18 +72,20 @@ def read_banner(target: Target, limit: float) -> str:
 def connect(target: Target, limit: float, *, reach: float | None = None) -> Connection:
     """Return an open Fabric connection to the guest, each stage of which may take `limit` seconds.
 
-    `reach` is for the first stage alone, the TCP connection, in seconds. It is short where somebody waits for a guest that boots:
-    a SYN that was lost is repeated after 1, 3, 7 and 15 seconds only, so a new try is quicker than patience.
+    `reach` is for the first stage alone, the TCP connection, in seconds. It is short where somebody waits for
+    a guest that boots: a SYN that was lost is repeated after 1, 3, 7 and 15 seconds only, so a new try is
+    quicker than patience.
 
-    Raise PortClosed, KeyRefused or LoginRefused. Fabric on its own accepts any host key; here it is given the pinned one
-    and a policy that rejects every other.
+    Raise PortClosed, KeyRefused or LoginRefused. Fabric on its own accepts any host key; here it is given the
+    pinned one and a policy that rejects every other.
     """
     import logging
 
     import paramiko
     from fabric import Config, Connection
 
-    # What goes wrong is raised. Left alone, paramiko's thread would also log it, with a traceback, for each try of one who waits.
+    # What goes wrong is raised. Left alone, paramiko's thread would also log it, with a traceback, for each
+    # try of one who waits.
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
     keys: dict[str, object] = {"timeout": limit, "banner_timeout": limit, "auth_timeout": limit}
     if target.identity:

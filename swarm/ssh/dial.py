@@ -1,22 +1,26 @@
-"""`dial.py HOST PORT`: connect, and give OpenSSH, which listens on our standard output, the socket (ProxyCommand with ProxyUseFdpass).
+"""`dial.py HOST PORT`: connect, and pass the socket to OpenSSH over standard output (ProxyCommand with ProxyUseFdpass).
 
-OpenSSH itself switches TCP_NODELAY on only after the login. Until then two small packets in a row, as in every key exchange, wait
-for the other side's acknowledgement, which it may delay by 40 ms. The time that this program starts in counts just as much, so it
-takes the interpreter's own socket module, without the part of the standard library that is made from it: 7 ms instead of 13.
+OpenSSH itself sets TCP_NODELAY only after the login. Until then two small packets in a row, as in every key
+exchange, wait for an acknowledgement that the other side may delay by 40 ms. The start-up time of this program
+counts as well, so it uses the interpreter's built-in socket module: 7 ms instead of 13.
 """
 
 from __future__ import annotations
 
 import _socket
 import sys
+from posix import environ
 
-_LIMIT = 10.0  # seconds; the ConnectTimeout of ssh_config counts only for connections that ssh makes itself
+# Seconds. ConnectTimeout of ssh_config applies only to connections that ssh makes itself. While a guest boots,
+# swarm sets a shorter limit: a lost SYN is repeated after 1, 3, 7 and 15 s, so a new attempt is faster.
+_LIMIT = float(environ.get(b"SWARM_DIAL_LIMIT", b"10"))
 
 
 def connect(host: str, port: str) -> _socket.socket:
-    """Return a connection to the first of the host's addresses that answers. Raise OSError if none does."""
+    """Return a connection to the first address of the host that answers. Raise OSError if none does."""
     error: OSError | None = None
-    # Given a str, getaddrinfo() loads the codec for international names, which takes longer than all else here.
+    # Given a str, getaddrinfo() loads the codec for international names, which takes longer than all else
+    # here.
     for family, kind, protocol, _, address in _socket.getaddrinfo(
         host.encode(), port, 0, _socket.SOCK_STREAM
     ):
@@ -35,7 +39,7 @@ def connect(host: str, port: str) -> _socket.socket:
 
 
 def main(host: str, port: str) -> int:
-    """Do it, and return the exit code: 1 with one line on standard error if nobody answers."""
+    """Connect, and return the exit code: 1, with one line on standard error, if no address answers."""
     try:
         made = connect(host, port)
     except OSError as error:

@@ -1,7 +1,8 @@
-"""Begin to connect to the guests that a command line names before anything else is loaded: both take a tenth of a second and more.
+"""Start to connect to the guests that a command line names, before anything else is loaded.
 
-It is a guess from what was true the last time, so it counts only if it proves right: the connection is used if the host file, read
-and checked later, leads to the very same SSH configuration and pinned key. Until then a shell waits there, and is told nothing.
+Connecting and loading both take a tenth of a second and more, so they overlap. The connection is a guess from
+the previous run. It is used only if the host file, once it is read and checked, leads to the same SSH
+configuration and pinned key. Until then a shell waits in the guest and receives nothing.
 """
 
 from __future__ import annotations
@@ -10,47 +11,53 @@ import atexit
 import contextlib
 import itertools
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from swarm.errors import SwarmError
-from swarm.ssh import part_path
-from swarm.ssh.remote import Remote
+from swarm.ssh.config import part_path
+from swarm.ssh.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["connect", "remote"]
+    from swarm.ssh.guest import Guest
 
-_NAMES = re.compile(
-    r"[a-z0-9_-]+(,[a-z0-9_-]+)*"
-)  # what can be names of hosts; anything else is complained about by who reads it
+__all__ = ["connect", "guest"]
 
-_begun: dict[str, Remote] = {}
+_NAMES = re.compile(r"[a-z0-9_-]+(,[a-z0-9_-]+)*")  # anything else is reported when the host file is read
+
+_begun: dict[str, Link] = {}
 
 
 def connect(words: Sequence[str]) -> None:
-    """Begin to connect to the hosts that a task's `words` name with --host, as far as there are any that were reached before."""
+    """Start to connect to the hosts that a task's `words` name with --host, if they were reached before."""
     if not {"--help", "-h"} & set(words):
         for name in _named(words):
             if part_path(name).is_file():
-                begun = Remote(part_path(name), name)
-                with contextlib.suppress(
-                    SwarmError, OSError
-                ):  # it will be said when the connection is needed
+                begun = Link(part_path(name), name)
+                with contextlib.suppress(SwarmError, OSError):  # reported when the connection is needed
                     begun.connect()
                     _begun[name] = begun
     atexit.register(_give_up)
 
 
-def remote(config: Path, alias: str) -> Remote:
-    """Return the host as Remote(config, alias) is it, with its connection begun, if that was to the very same one."""
-    fresh, begun = Remote(config, alias), _begun.pop(alias, None)
+def guest(config: Path, alias: str) -> Guest:
+    """Return Guest(config, alias), on the connection that connect() has started if that leads to the same host."""
+    from swarm.ssh.guest import Guest
+
+    fresh, begun = Link(config, alias), _begun.pop(alias, None)
     if begun and begun.control_path == fresh.control_path:
-        return begun
+        return Guest(config, alias, link=begun)
     if begun:
         begun.give_up()
-    return fresh
+    return Guest(config, alias, link=fresh)
+
+
+def remote(config: Path, alias: str) -> Any:
+    from swarm.ssh.remote import Remote
+
+    return Remote(config, alias)
 
 
 def _named(words: Sequence[str]) -> list[str]:

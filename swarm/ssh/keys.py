@@ -32,7 +32,7 @@ def keypair(comment: str) -> tuple[str, str]:
 
 
 def own_key() -> Path:
-    """Return the private key that swarm logs in with where a host file names none, made at first use; `.pub` is beside it."""
+    """Return the path of swarm's own private key, for host files that name none. It is created on first use."""
     folder = private_dir(private_dir(state_dir()) / "ssh")
     path = folder / "id_ed25519"
     with hold(folder / "key.lock"):
@@ -44,13 +44,13 @@ def own_key() -> Path:
 
 
 def pin(path: Path, names: Sequence[str], public_key: str) -> None:
-    """Pin a guest's host key: from now on `path` is the only key that is accepted for `names`."""
+    """Pin a guest's host key: write it to `path` as the only key that is accepted for `names`."""
     kind, key = public_key.split()[:2]
     write_atomically(path, f"{','.join(names)} {kind} {key}\n")
 
 
 def pinned(path: Path) -> str | None:
-    """Return the pinned key as "type key", or None. Comments are skipped, and of several keys the first counts."""
+    """Return the pinned key as "type key", or None. Comments are skipped; the first of several keys counts."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:

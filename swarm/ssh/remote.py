@@ -2,11 +2,13 @@
 
 What is imported here is little, since the connection begins as soon as this module is there.
 
-The script travels on standard input, so nothing of it shows in a process list, and it runs only if it arrived whole:
-it is one shell function, called on the last line. What the script reads from its own standard input is nothing.
+The script travels on standard input, so nothing of it shows in a process list, and it runs only if it arrived
+whole: it is one shell function, called on the last line. What the script reads from its own standard input is
+nothing.
 
-The connection is OpenSSH's own control master, one per host, in a folder that only its owner can enter. The socket's
-name is made from the SSH configuration and the pinned host keys, so a host with a new pin gets a new connection.
+The connection is OpenSSH's own control master, one per host, in a folder that only its owner can enter. The
+socket's name is made from the SSH configuration and the pinned host keys, so a host with a new pin gets a new
+connection.
 """
 
 from __future__ import annotations
@@ -94,8 +96,8 @@ class Remote:
     ) -> Outcome:
         """Run `script` with sh and return its outcome. Each line is given to `on_line` as it arrives.
 
-        Raise Unreachable (one of the classes above) if the host can't be reached or the connection breaks, and CommandFailed if
-        the time is up or the host can't read the script.
+        Raise Unreachable (one of the classes above) if the host can't be reached or the connection breaks,
+        and CommandFailed if the time is up or the host can't read the script.
         """
         return self.begin(script, on_line, deadline)()
 
@@ -117,7 +119,8 @@ class Remote:
                 return read()
             except _EndedError as ended:
                 error = self._explain(ended)
-                # A kept connection may lead to a machine that is gone. The script did not start, so it is safe to knock anew.
+                # A kept connection may lead to a machine that is gone. The script did not start, so it is
+                # safe to knock anew.
                 if not reused or ended.started or isinstance(error, CommandFailed):
                     raise error from None
             self.close()
@@ -311,7 +314,8 @@ class _Session:
     """One ssh process that waits for a script on its standard input."""
 
     def __init__(self, command: list[str]) -> None:
-        # A file (in memory), not a pipe: the control master that stays behind would keep a pipe open for ever.
+        # A file (in memory), not a pipe: the control master that stays behind would keep a pipe open for
+        # ever.
         self._stderr = os.fdopen(os.memfd_create("ssh-stderr"), "w+b")
         try:
             # SHELL is what ssh runs a ProxyCommand with, and those are written for sh.

@@ -1,6 +1,7 @@
-"""Waiting for a guest: rungs from "the domain runs" to "the share is mounted", all under one deadline.
+"""Waiting for a guest: rungs from "domain running" to "share mounted", all under one deadline.
 
-No rung sleeps blindly, each says what it waits for, and a failure names the rung and shows the guest's own words.
+No rung sleeps blindly, each shows what it waits for, and a failure names the rung and quotes the guest's
+console.
 """
 
 from __future__ import annotations
@@ -8,124 +9,107 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from swarm import ssh
-from swarm.errors import SwarmError, Unreachable, VerificationFailed
+from swarm.errors import CommandFailed, SwarmError, Unreachable, VerificationFailed
+from swarm.ssh.reasons import KeyRefused, LoginRefused
 from swarm.text import quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fabric import Connection
-
     from swarm.console import Meter, Talk
     from swarm.deadline import Deadline
+    from swarm.ssh.guest import Guest
 
-__all__ = ["Climb", "Rung", "climb"]
+__all__ = ["CloudInit", "Ladder", "Rung", "read_cloud_init", "wait_for_guest"]
 
-_LOOK = 0.25  # seconds between looks at something that is not there yet
-# Seconds that a login may be refused while cloud-init still writes the keys; sshd of some images starts before it is done.
+_INTERVAL = 0.25  # seconds between two attempts at a rung
+# Seconds that a login may be refused while cloud-init still writes the keys: some images start sshd before
+# that.
 _LOGIN_PATIENCE = 90.0
-_HANDSHAKE = 30.0  # seconds for each stage of a login; an emulated guest on a busy machine needs ten
-_REACH = 2.0  # seconds for the TCP connection before it
-_TAIL = 6  # lines of the console that a failure shows
+_HANDSHAKE = 30.0  # seconds for a login; an emulated guest on a busy machine needs ten
+_ANSWER = 60.0  # seconds for a command over an open connection
+_TAIL = 6  # lines of the console that a failure quotes
+_NOTE = 60  # characters of a console line that are shown while waiting
+_LONGEST = 65536  # bytes of a file of cloud-init's; they have a few hundred
+
+_ASK_CLOUD_INIT = f"""cd /run/cloud-init 2>/dev/null || exit 0
+head -c {_LONGEST} result.json 2>/dev/null || {{ echo; head -c {_LONGEST} status.json 2>/dev/null; }}
+"""
 
 
 @dataclass(frozen=True)
 class Rung:
-    """One step of the way: its name, and how many seconds after the start it was reached."""
+    """A rung that was reached: its name, and how many seconds after the start."""
 
     name: str
     after: float
 
 
-class Climb:
-    """One wait. Given the guest's address, what asks the hypervisor for the domain's state, and what reads the console's end."""
+class CloudInit(NamedTuple):
+    """What cloud-init's files say: whether it has finished, its first error, and its current stage."""
+
+    done: bool
+    error: str = ""
+    stage: str = ""
+
+
+def read_cloud_init(answer: str) -> CloudInit:
+    """Return cloud-init's state from its result file, or from an empty line and its status file. Accept any text."""
+    first, _, status = answer.partition("\n")
+    if first.strip():
+        result = _table(_json(answer))
+        if not result:
+            return CloudInit(done=False)  # half written
+        errors = _table(result.get("v1")).get("errors")
+        error = str(errors[0]) if isinstance(errors, list) and errors else ""
+        return CloudInit(done=True, error=error)
+    stage = _table(_table(_json(status)).get("v1")).get("stage")
+    return CloudInit(done=False, stage=stage if isinstance(stage, str) else "")
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _table(data: object) -> dict[str, object]:
+    return data if isinstance(data, dict) else {}
+
+
+class Ladder:
+    """One wait for a guest that boots.
+
+    `state` asks the hypervisor for the domain's state, `console` returns the last lines of its serial
+    console, and `share` is the tag and the mount point of the shared directory, if there is one. `patience` is
+    for how many seconds a login may be refused.
+    """
 
     def __init__(
         self,
-        target: ssh.Target,
+        guest: Guest,
+        *,
+        user: str,
         state: Callable[[], str],
         console: Callable[[], list[str]],
         share: tuple[str, str] | None,
+        deadline: Deadline,
+        patience: float = _LOGIN_PATIENCE,
     ) -> None:
-        self.target = target
-        self.state = state
-        self.console = console
-        self.share = share
-        self.connection: Connection | None = None
-        self._answer: ssh.KeyRefused | ssh.LoginRefused | None = None
+        self.guest, self.user, self.state, self.console, self.share = guest, user, state, console, share
+        self.deadline, self.patience = deadline, patience
+        self._refusal: KeyRefused | LoginRefused | None = None
 
-    def running(self, meter: Meter) -> bool:
-        """The domain runs."""
-        meter.note("waiting for the hypervisor")
-        return self.state() == "running"
-
-    def port(self, meter: Meter) -> bool:
-        """The guest's SSH server answers.
-
-        What it answers with is the next rungs' matter: one handshake serves all three, since an emulated guest spends
-        seconds on each.
-        """
-        if lines := self.console():
-            meter.note(lines[-1][:60])
-        try:
-            self.connection = ssh.connect(self.target, _HANDSHAKE, reach=_REACH)
-        except ssh.PortClosed:
-            return False
-        except (ssh.KeyRefused, ssh.LoginRefused) as error:
-            self._answer = error
-        return True
-
-    def key(self, meter: Meter) -> bool:
-        """The guest shows the pinned host key. Raise KeyRefused, which ends the climb at once, for another one."""
-        meter.note("checking the host key")
-        if isinstance(self._answer, ssh.KeyRefused):
-            raise self._answer
-        return True  # or there would have been neither a login nor a refusal
-
-    def login(self, meter: Meter) -> bool:
-        """The guest lets us in."""
-        meter.note(f"logging in as {self.target.user}")
-        if self.connection is None and self._answer is not None:
-            self._answer = None  # the refusal that the port's rung met counts as the first try
-            return False
-        try:
-            self.connection = self.connection or ssh.connect(self.target, _HANDSHAKE, reach=_REACH)
-        except (ssh.PortClosed, ssh.LoginRefused):
-            return False
-        return True
-
-    def cloud_init(self, meter: Meter) -> bool:
-        """cloud-init is through, without errors. Raise VerificationFailed with its own words otherwise."""
-        answer = self._ask(
-            "cat /run/cloud-init/result.json 2>/dev/null || { echo; cat /run/cloud-init/status.json 2>/dev/null; }"
-        )
-        if answer is None:
-            return False
-        head, _, rest = answer.partition("\n")
-        if head.strip() and (result := _json(answer)):
-            if errors := result.get("v1", {}).get("errors"):
-                raise VerificationFailed(
-                    f"cloud-init in {self.target.name} reports: {errors[0]}",
-                    f"./inv ssh --host {self.target.name} -- cloud-init status --long",
-                )
-            return True
-        meter.note(f"cloud-init: {_json(rest).get('v1', {}).get('stage') or 'starting'}")
-        return False
-
-    def mounted(self, meter: Meter) -> bool:
-        """The shared folder is mounted."""
-        assert self.share is not None  # noqa: S101 - the rung is on the ladder only with a share
-        meter.note(f"waiting for {self.share[1]}")
-        return (
-            self._ask(quote("findmnt", "--noheadings", "--output", "FSTYPE", "--mountpoint", self.share[1]))
-            == "virtiofs\n"
-        )
+    @property
+    def name(self) -> str:
+        """The host's name."""
+        return self.guest.alias
 
     def rungs(self) -> list[tuple[str, Callable[[Meter], bool]]]:
-        """Return the ladder."""
+        """Return the ladder: each rung's name, and the attempt that says whether it is reached."""
         ladder: list[tuple[str, Callable[[Meter], bool]]] = [
             ("domain running", self.running),
             ("SSH port open", self.port),
@@ -135,77 +119,135 @@ class Climb:
         ]
         return [*ladder, ("share mounted", self.mounted)] if self.share else ladder
 
-    def close(self) -> None:
-        """Close the connection, if one was opened."""
-        if self.connection:
-            self.connection.close()
-            self.connection = None
+    def running(self, meter: Meter) -> bool:
+        """Return whether the domain runs."""
+        meter.note("waiting for the hypervisor")
+        return self.state() == "running"
+
+    def port(self, meter: Meter) -> bool:
+        """Return whether the guest's SSH server answers.
+
+        Whether it also shows the right key and accepts the login is for the next rungs: one handshake serves
+        all three, since an emulated guest spends seconds on each.
+        """
+        if lines := self.console():
+            meter.note(lines[-1][:_NOTE])
+        try:
+            self._log_in()
+        except (KeyRefused, LoginRefused) as error:
+            self._refusal = error
+        except (CommandFailed, Unreachable):
+            return False
+        return True
+
+    def key(self, meter: Meter) -> bool:
+        """Return True for the pinned host key. Raise KeyRefused, which ends the wait at once, for another one."""
+        meter.note("checking the host key")
+        if isinstance(self._refusal, KeyRefused):
+            raise self._refusal
+        return True
+
+    def login(self, meter: Meter) -> bool:
+        """Return whether the guest accepts the login. Raise KeyRefused for another host key."""
+        meter.note(f"logging in as {self.user}")
+        if self._refusal is not None:
+            self._refusal = None  # the refusal that the port's rung met counts as the first attempt
+            return False
+        try:
+            self._log_in()
+        except KeyRefused:
+            raise
+        except (CommandFailed, Unreachable):
+            return False
+        return True
+
+    def cloud_init(self, meter: Meter) -> bool:
+        """Return whether cloud-init has finished. Raise VerificationFailed with its first error, if it has any."""
+        answer = self._ask(_ASK_CLOUD_INIT)
+        if answer is None:
+            return False
+        found = read_cloud_init(answer)
+        if found.error:
+            raise VerificationFailed(
+                f"cloud-init in {self.name} failed: {found.error}",
+                f"./inv ssh --host {self.name} -- cloud-init status --long",
+            )
+        if not found.done:
+            meter.note(f"cloud-init: {found.stage or 'starting'}")
+        return found.done
+
+    def mounted(self, meter: Meter) -> bool:
+        """Return whether the shared directory is mounted."""
+        if self.share is None:
+            return True
+        target = self.share[1]
+        meter.note(f"waiting for {target}")
+        return (
+            self._ask(quote("findmnt", "--noheadings", "--output", "FSTYPE", "--mountpoint", target))
+            == "virtiofs\n"
+        )
+
+    def _log_in(self) -> None:
+        self.guest.run("true", hide=True, warn=True, timeout=self._limit(_HANDSHAKE))
 
     def _ask(self, command: str) -> str | None:
-        """A command's output; None if the connection broke, which the next look opens anew."""
+        """Return a command's output, or None if the connection broke: the next attempt opens it again."""
         try:
-            if self.connection is None:
-                self.connection = ssh.connect(self.target, _HANDSHAKE, reach=_REACH)
-            return str(self.connection.run(command, hide=True, warn=True, in_stream=False, timeout=60).stdout)
-        except ssh.KeyRefused:
+            return str(self.guest.run(command, hide=True, warn=True, timeout=self._limit(_ANSWER)).stdout)
+        except KeyRefused:
             raise
-        except Exception:  # noqa: BLE001 - whatever broke the connection, the remedy is a new one, and the deadline ends it
-            self.close()
+        except (CommandFailed, Unreachable):
             return None
 
+    def _limit(self, own: float) -> float:
+        return max(1.0, min(own, self.deadline.remaining))
 
-def climb(way: Climb, deadline: Deadline, talk: Talk) -> list[Rung]:
-    """Climb the ladder and return the rungs with their times. Raise Unreachable or VerificationFailed, naming the rung."""
+
+def wait_for_guest(ladder: Ladder, talk: Talk) -> list[Rung]:
+    """Wait until the guest is ready, and return the rungs. Raise Unreachable or VerificationFailed, naming the rung."""
     reached: list[Rung] = []
     try:
-        for name, look in way.rungs():
+        for name, attempt in ladder.rungs():
             begun = time.monotonic()
             with talk.step(name) as meter:
-                while not look(meter):
-                    _give_up_or_wait(way, name, begun, deadline)
-            reached.append(Rung(name, deadline.elapsed))
+                while not attempt(meter):
+                    _give_up_or_pause(ladder, name, begun)
+            reached.append(Rung(name, ladder.deadline.elapsed))
     except SwarmError as error:
-        raise type(error)(_with_console(way, error.message), error.hint) from None
-    finally:
-        way.close()
+        raise type(error)(_with_console(ladder, error.message), error.hint) from None
     return reached
 
 
-def _give_up_or_wait(way: Climb, name: str, begun: float, deadline: Deadline) -> None:
-    state = way.state()
-    if state not in {"running", "paused"} and name != "domain running":
+def _give_up_or_pause(ladder: Ladder, rung: str, begun: float) -> None:
+    name, state = ladder.name, ladder.state()
+    if state not in {"running", "paused"} and rung != "domain running":
         raise Unreachable(
-            f"{way.target.name}: waiting for {name!r} ended, since the VM is {state}",
-            f"./inv console --host {way.target.name} shows what it said",
+            f"{name}: gave up waiting for {rung!r}: the VM is {state}",
+            f"./inv console --host {name} shows its last output",
         )
-    if name == "login" and time.monotonic() - begun > _LOGIN_PATIENCE:
-        raise ssh.LoginRefused(
-            f"{way.target.name}: the guest refuses the login as {way.target.user}",
-            "none of your private keys fits openclaw.ssh_keys; load the right one (ssh-add), or correct the host file and provision anew",
+    if rung == "login" and time.monotonic() - begun > ladder.patience:
+        raise LoginRefused(
+            f"{name}: the guest refuses the login as {ladder.user}",
+            "load the private key for openclaw.ssh_keys (ssh-add), or correct the host file and provision again",
         )
-    if not deadline.pause(_LOOK):
-        hints = {
-            "domain running": "the hypervisor does not start it: ./inv doctor",
-            "SSH port open": "a slow machine needs more time (--timeout SECONDS); the same command goes on where this one stopped",
-            "cloud-init done": f"./inv ssh --host {way.target.name} -- cloud-init status --long",
-            "share mounted": f"./inv ssh --host {way.target.name} -- journalctl -b -u '*.mount'",
-        }
+    if not ladder.deadline.pause(_INTERVAL):
         raise Unreachable(
-            f"{way.target.name}: {name!r} was not reached within {deadline.limit:.0f} s",
-            hints.get(name, hints["SSH port open"]),
+            f"{name}: {rung!r} was not reached within {ladder.deadline.limit:.0f} s", _hint(name, rung)
         )
 
 
-def _with_console(way: Climb, message: str) -> str:
-    lines = way.console()[-_TAIL:]
+def _hint(name: str, rung: str) -> str:
+    hints = {
+        "domain running": "the hypervisor does not start it: ./inv doctor",
+        "cloud-init done": f"./inv ssh --host {name} -- cloud-init status --long",
+        "share mounted": f"./inv ssh --host {name} -- journalctl -b -u '*.mount'",
+    }
+    slow = "a slow machine needs more time (--timeout SECONDS); run the command again to continue"
+    return hints.get(rung, slow)
+
+
+def _with_console(ladder: Ladder, message: str) -> str:
+    lines = ladder.console()[-_TAIL:]
     return message + (
         "\n  the console's last lines:" + "".join(f"\n    {line}" for line in lines) if lines else ""
     )
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        data = json.loads(text)
-    except ValueError:
-        return {}
-    return data if isinstance(data, dict) else {}

@@ -24,10 +24,11 @@ from swarm.paths import state_dir
 from swarm.plan import Plan
 from swarm.text import amount, seconds
 from swarm.vm import desired, fitness, shape
+from swarm.ssh.guest import Guest
 from swarm.vm import seed as seeds
 from swarm.vm.desired import Note
 from swarm.vm.difference import changes, pending, refuse
-from swarm.vm.ladder import Climb, Rung, climb
+from swarm.vm.ladder import Ladder, Rung, wait_for_guest
 from swarm.vm.observe import Observed, observe, share_problem
 
 if TYPE_CHECKING:
@@ -318,10 +319,17 @@ def wait(host: Host, connection: Libvirt, domain: Domain, deadline: Deadline, ta
         except HypervisorError:
             return []
 
-    way = Climb(
-        access.target(host), lambda: domain.state, console, (share.tag, str(share.target)) if share else None
+    target = access.target(host)
+    ssh.write_config(target)
+    ladder = Ladder(
+        Guest(ssh.part_path(host.name), host.name, booting=True),
+        user=target.user,
+        state=lambda: domain.state,
+        console=console,
+        share=(share.tag, str(share.target)) if share else None,
+        deadline=deadline,
     )
-    return climb(way, deadline, talk)
+    return wait_for_guest(ladder, talk)
 
 
 def clean(raw: bytes) -> list[str]:

@@ -1,4 +1,4 @@
-"""Guests are reached by Fabric and by ssh alike: with the pinned key or not at all. The server is OpenSSH's own."""
+"""Guest and ssh reach a machine alike: with the pinned key or not at all. The server is OpenSSH's own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import threading
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,13 +16,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from swarm import ssh
+from swarm.errors import CommandFailed, Unreachable
 from swarm.files import write_atomically
-from swarm.ssh.remote import Remote
+from swarm.ssh.guest import Guest
+from swarm.ssh.reasons import KeyRefused, LoginRefused, NoAnswer, PortClosed
 from swarm.text import quote
 from tests.sshd import USER, Sshd, login_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tests.conftest import Dirs
@@ -48,6 +51,21 @@ def target(server: Sshd, keys: Path, dirs: Dirs) -> ssh.Target:
     return server.target(dirs.hosts / "zap.known_hosts", keys)
 
 
+@pytest.fixture
+def reach() -> Iterator[Callable[[ssh.Target], Guest]]:
+    """Return a Guest for a target. Its kept connection is closed after the test."""
+    made = []
+
+    def guest(target: ssh.Target) -> Guest:
+        ssh.write_config(target)
+        made.append(Guest(ssh.part_path(target.name), target.name))
+        return made[-1]
+
+    yield guest
+    for each in made:
+        each.close()
+
+
 def run(target: ssh.Target, *words: str) -> subprocess.CompletedProcess[str]:
     """Run ssh with the generated configuration."""
     return subprocess.run(
@@ -60,19 +78,21 @@ def run(target: ssh.Target, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_both_accept_the_pinned_key(target: ssh.Target) -> None:
-    """Fabric and ssh reach a guest that shows the pinned key, as the user asked for."""
-    with ssh.connect(target, 30) as connection:
-        assert connection.run("id -un", hide=True, in_stream=False).stdout.strip() == USER
+Reach = Callable[[ssh.Target], Guest]
+
+
+def test_both_accept_the_pinned_key(target: ssh.Target, reach: Reach) -> None:
+    """Guest and ssh reach a machine that presents the pinned key, as the user that the target names."""
+    assert reach(target).run("id -un").stdout.strip() == USER
     done = run(target, "id", "-un")
     assert (done.returncode, done.stdout.strip()) == (0, USER)
 
 
-def refused(server: Sshd, target: ssh.Target) -> ssh.KeyRefused:
-    """Check that both refuse, before anything about a user is sent, and return Fabric's reason."""
+def refused(server: Sshd, target: ssh.Target, reach: Reach) -> KeyRefused:
+    """Check that both refuse, before anything about a user is sent, and return Guest's reason."""
     before = len(server.log())
-    with pytest.raises(ssh.KeyRefused) as caught:
-        ssh.connect(target, 30)
+    with pytest.raises(KeyRefused) as caught:
+        reach(target).run("id")
     done = run(target, "id")
     assert done.returncode == 255
     assert "Host key verification failed" in done.stderr or "no matching host key type" in done.stderr
@@ -87,97 +107,87 @@ def refused(server: Sshd, target: ssh.Target) -> ssh.KeyRefused:
     return caught.value
 
 
-def test_both_refuse_another_key(server: Sshd, keys: Path, dirs: Dirs) -> None:
+def test_both_refuse_another_key(server: Sshd, keys: Path, dirs: Dirs, reach: Reach) -> None:
     """A guest that shows another key than the pinned one is told nothing, not even a user's name."""
     known_hosts = dirs.hosts / "zap.known_hosts"
     ssh.pin(known_hosts, ["zap", "127.0.0.1", f"[127.0.0.1]:{server.port}"], ssh.keypair("other")[1])
-    error = refused(server, server.target(known_hosts, keys))
-    assert error.message == f"zap shows another host key than the one pinned in {known_hosts}"
-    assert error.hint
-    assert "nothing was sent to it" in error.hint
+    error = refused(server, server.target(known_hosts, keys), reach)
+    assert error.message == "zap: the host key does not match the pinned key; nothing was sent"
+    assert error.hint == "if you changed the guest's host key: ./inv pin --host zap"
 
 
-def test_both_refuse_a_key_of_another_kind(tmp_path: Path, keys: Path, dirs: Dirs) -> None:
+def test_both_refuse_a_key_of_another_kind(tmp_path: Path, keys: Path, dirs: Dirs, reach: Reach) -> None:
     """Another machine is refused also if it has no key of the pinned one's kind."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", tmp_path / "ecdsa"], check=True)
     known_hosts = dirs.hosts / "zap.known_hosts"
     ssh.pin(known_hosts, ["zap"], ssh.keypair("other")[1])
     with Sshd(tmp_path / "other", [], (tmp_path / "ecdsa").read_text()) as other:
-        error = refused(other, other.target(known_hosts, keys))
-    assert "another host key" in error.message
+        error = refused(other, other.target(known_hosts, keys), reach)
+    assert error.message == "zap: the host key does not match the pinned key; nothing was sent"
 
 
-def test_both_refuse_without_a_pinned_key(server: Sshd, keys: Path, dirs: Dirs) -> None:
+def test_both_refuse_without_a_pinned_key(server: Sshd, keys: Path, dirs: Dirs, reach: Reach) -> None:
     """Without a pinned key nobody can tell the guest from another machine, so nobody is talked to, and no key is learnt."""
     known_hosts = dirs.hosts / "zap.known_hosts"
     target = ssh.Target("zap", "127.0.0.1", known_hosts, USER, keys, port=server.port)
-    assert refused(server, target).message == f"zap has no pinned host key in {known_hosts}"
+    assert (
+        refused(server, target, reach).message
+        == "zap: no host key is pinned for this machine; nothing was sent"
+    )
     assert not known_hosts.exists()
 
 
 @pytest.mark.parametrize(
     "text", ["zap ssh-ed25519 !!!!\n", "zap ssh-ed25519 AAAA\n", "zap unheard-of AAAA\n", "zap\n", "\0\xff\n"]
 )
-def test_a_damaged_pin_is_a_sentence(server: Sshd, keys: Path, dirs: Dirs, text: str) -> None:
-    """A known_hosts file that holds no key refuses like a missing one, and says where it is."""
+def test_a_damaged_pin_is_a_missing_one(
+    server: Sshd, keys: Path, dirs: Dirs, text: str, reach: Reach
+) -> None:
+    """A known_hosts file that holds no key refuses like a missing one."""
     known_hosts = dirs.hosts / "zap.known_hosts"
     known_hosts.write_text(text, encoding="latin-1")
-    error = refused(server, ssh.Target("zap", "127.0.0.1", known_hosts, USER, keys, port=server.port))
-    assert str(known_hosts) in error.message
+    refused(server, ssh.Target("zap", "127.0.0.1", known_hosts, USER, keys, port=server.port), reach)
 
 
-def test_comments_beside_the_pinned_key_are_fine(server: Sshd, keys: Path, dirs: Dirs) -> None:
+def test_comments_beside_the_pinned_key_are_fine(server: Sshd, keys: Path, dirs: Dirs, reach: Reach) -> None:
     """A file that somebody explained to themselves still pins its key."""
     known_hosts = dirs.hosts / "zap.known_hosts"
     known_hosts.write_text(f"# made on Monday\n\nzap {server.public}\n", encoding="utf-8")
     target = server.target(known_hosts, keys)
-    ssh.connect(target, 30).close()
+    reach(target).run("true")
     assert run(target, "true").returncode == 0
 
 
-def test_the_pin_survives_a_new_address(server: Sshd, keys: Path, dirs: Dirs) -> None:
+def test_the_pin_survives_a_new_address(server: Sshd, keys: Path, dirs: Dirs, reach: Reach) -> None:
     """The key is the guest's, not its address's: a changed vm.ip needs no new pin."""
     known_hosts = dirs.hosts / "zap.known_hosts"
     ssh.pin(known_hosts, ["zap", "192.168.122.9"], server.public)
     target = server.target(known_hosts, keys)
-    ssh.connect(target, 30).close()
+    reach(target).run("true")
     assert run(target, "true").returncode == 0
 
 
-def test_both_are_refused_with_the_wrong_login_key(server: Sshd, dirs: Dirs, tmp_path: Path) -> None:
+def test_both_are_refused_with_the_wrong_login_key(
+    server: Sshd, dirs: Dirs, tmp_path: Path, reach: Reach
+) -> None:
     """A key that the guest does not know is told as such, and not as a guest that does not answer."""
     login_key(tmp_path / "other")
     target = server.target(dirs.hosts / "zap.known_hosts", tmp_path / "other")
-    with pytest.raises(ssh.LoginRefused, match=f"zap does not accept the key for {USER}"):
-        ssh.connect(target, 30)
+    with pytest.raises(LoginRefused, match="zap: login denied"):
+        reach(target).run("true")
     done = run(target, "true")
     assert done.returncode == 255
     assert "Permission denied" in done.stderr
 
 
 def test_having_no_key_at_all_is_a_refused_login(
-    server: Sshd, dirs: Dirs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    server: Sshd, dirs: Dirs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reach: Reach
 ) -> None:
-    """Who has neither a key nor an agent is told so at once: waiting for the guest would not help."""
+    """Without a key and an agent, the login is refused at once: waiting for the guest would not help."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    with pytest.raises(ssh.LoginRefused):
-        ssh.connect(server.target(dirs.hosts / "zap.known_hosts", None), 30)
-
-
-def test_ones_own_keys_are_tried_where_the_host_file_names_them(
-    server: Sshd, keys: Path, dirs: Dirs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Without an identity, the person's own default key is what logs in; their own ssh configuration has no say."""
-    (tmp_path / ".ssh").mkdir()
-    (tmp_path / ".ssh/id_ed25519").write_text(keys.read_text(), encoding="utf-8")
-    (tmp_path / ".ssh/config").write_text(
-        "Host *\n  User nobody\n  Port 1\n  ProxyCommand false\n", encoding="utf-8"
-    )
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    with ssh.connect(server.target(dirs.hosts / "zap.known_hosts", None), 30) as connection:
-        assert connection.run("id -un", hide=True, in_stream=False).stdout.strip() == USER
+    with pytest.raises(LoginRefused):
+        reach(server.target(dirs.hosts / "zap.known_hosts", None)).run("true")
 
 
 @contextmanager
@@ -212,13 +222,11 @@ def closed_port() -> int:
         return int(made.getsockname()[1])
 
 
-def test_a_closed_port_is_told_from_all_else(server: Sshd, keys: Path, dirs: Dirs) -> None:
-    """Nobody at the port: that is what a guest that still boots looks like."""
-    port = closed_port()
-    target = server.target(dirs.hosts / "zap.known_hosts", keys, port=port)
-    for attempt in (lambda: ssh.connect(target, 5), lambda: ssh.read_banner(target, 5)):
-        with pytest.raises(ssh.PortClosed, match=f"zap does not answer at 127.0.0.1:{port}: .*refused"):
-            attempt()
+def test_a_guest_that_boots_fails_fast(server: Sshd, keys: Path, dirs: Dirs) -> None:
+    """While a guest boots, a closed port is just "no answer": nothing is asked twice to find out more."""
+    ssh.write_config(server.target(dirs.hosts / "zap.known_hosts", keys, port=closed_port()))
+    with pytest.raises(NoAnswer):
+        Guest(ssh.part_path("zap"), "zap", booting=True).run("true")
 
 
 ANSWERS: list[tuple[str, Callable[[socket.socket], None]]] = [
@@ -231,15 +239,13 @@ ANSWERS: list[tuple[str, Callable[[socket.socket], None]]] = [
 
 @pytest.mark.parametrize("answer", [answer for _, answer in ANSWERS], ids=[name for name, _ in ANSWERS])
 def test_a_port_that_speaks_no_ssh_is_not_open(
-    server: Sshd, keys: Path, dirs: Dirs, answer: Callable[[socket.socket], None]
+    server: Sshd, keys: Path, dirs: Dirs, answer: Callable[[socket.socket], None], reach: Reach
 ) -> None:
-    """What does not say SSH within the limit is no guest that could be talked to."""
+    """A port that does not speak SSH is an error of that host within the limit, whatever it sends."""
     with listener(answer) as port:
         target = server.target(dirs.hosts / "zap.known_hosts", keys, port=port)
-        with pytest.raises(ssh.PortClosed):
-            ssh.read_banner(target, 0.3)
-        with pytest.raises(ssh.PortClosed):
-            ssh.connect(target, 0.3)
+        with pytest.raises((Unreachable, CommandFailed), match="^zap: "):
+            reach(target).run("true", timeout=1)
 
 
 def test_ssh_says_why_nobody_answers(server: Sshd, keys: Path, dirs: Dirs) -> None:
@@ -252,18 +258,11 @@ def test_ssh_says_why_nobody_answers(server: Sshd, keys: Path, dirs: Dirs) -> No
         ssh.argv(target, ["true"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr.splitlines()[0]) == (255, f"127.0.0.1:{port}: Connection refused")
-    # Whoever keeps connections hears nothing of it from ssh, and finds out all the same.
+    # ssh discards that message while it keeps connections; Guest asks again.
     with pytest.raises(
-        ssh.PortClosed, match="zap: connection refused: the machine answers, but its SSH server does not"
+        PortClosed, match="zap: connection refused: the machine answers, but its SSH server does not"
     ):
-        Remote(ssh.part_path("zap"), "zap").run("true")
-
-
-def test_the_banner_is_the_servers_name(target: ssh.Target) -> None:
-    """The first thing that an SSH server says is its name, without line ends."""
-    banner = ssh.read_banner(target, 5)
-    assert banner.startswith("SSH-2.0-OpenSSH_")
-    assert banner.isprintable()
+        Guest(ssh.part_path("zap"), "zap").run("true")
 
 
 ODD_NAMES = ["two  spaces, 100%h", "quo\"te apo'strophe", "back\\slash #hash $dollar", "[star]* {brace}~"]
@@ -271,7 +270,7 @@ ODD_NAMES = ["two  spaces, 100%h", "quo\"te apo'strophe", "back\\slash #hash $do
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_odd_paths_work_everywhere(
-    server: Sshd, keys: Path, base: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    server: Sshd, keys: Path, base: Path, monkeypatch: pytest.MonkeyPatch, name: str, reach: Reach
 ) -> None:
     """State, pinned key and login key may lie in folders whose names mean something to ssh_config, to a shell or to glob."""
     folder = base / "odd" / name
@@ -283,7 +282,7 @@ def test_odd_paths_work_everywhere(
     target = server.target(folder / "hosts" / "zap.known_hosts", identity)
     done = run(target, "echo", "arrived")
     assert (done.stdout, done.returncode) == ("arrived\n", 0), done.stderr
-    ssh.connect(target, 30).close()
+    reach(target).run("true")
 
 
 def test_hosts_share_one_configuration(target: ssh.Target, server: Sshd, keys: Path, dirs: Dirs) -> None:
@@ -398,4 +397,4 @@ def test_no_words_are_a_login_shell(master: Master) -> None:
 
 def test_another_user_may_be_named(target: ssh.Target) -> None:
     """The user of one command goes before the target's."""
-    assert ssh.argv(target, ["id"], user="openclaw")[3:] == ["-l", "openclaw", "zap", "id"]
+    assert ssh.argv(target, ["id"], user="openclaw")[3:] == ["-l", "openclaw", "--", "zap", "id"]

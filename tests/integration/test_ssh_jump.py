@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from swarm import access, ssh
+from swarm.errors import Unreachable
+from swarm.ssh.guest import Guest
+from swarm.ssh.reasons import KeyRefused
 from tests import samples
 from tests.sshd import USER, Sshd, login_key
 
@@ -80,17 +83,23 @@ def jump(
     return Jump(target, hypervisor, guest, known_hosts)
 
 
+def guest(target: ssh.Target, *, booting: bool = False) -> Guest:
+    """Return a Guest for a target."""
+    ssh.write_config(target)
+    return Guest(ssh.part_path(target.name), target.name, booting=booting)
+
+
 def trust(jump: Jump) -> None:
     """Make the hypervisor's key known, as one who logged in there by hand once."""
     ssh.pin(jump.hypervisors, [f"[127.0.0.1]:{jump.hypervisor.port}"], jump.hypervisor.public)
 
 
 def test_both_go_through_the_hypervisor(jump: Jump) -> None:
-    """Fabric and ssh reach the guest by way of the hypervisor, and the guest's own pinned key is what counts there."""
+    """Guest and ssh reach the guest through the hypervisor, and trust the guest by its own pinned key."""
     trust(jump)
-    assert ssh.read_banner(jump.target, 10).startswith("SSH-2.0-")
-    with ssh.connect(jump.target, 30) as connection:
-        assert connection.run("id -un", hide=True, in_stream=False).stdout.strip() == USER
+    reached = guest(jump.target)
+    assert reached.run("id -un").stdout.strip() == USER
+    reached.close()
     done = subprocess.run(
         ssh.argv(jump.target, ["id", "-un"]),
         stdin=subprocess.DEVNULL,
@@ -103,12 +112,10 @@ def test_both_go_through_the_hypervisor(jump: Jump) -> None:
 
 
 def test_an_unknown_hypervisor_is_not_trusted(jump: Jump) -> None:
-    """A hypervisor whose key nobody ever checked is told nothing, and its key is not learnt."""
+    """A hypervisor with an unknown key receives nothing, and its key is not learned."""
     before = len(jump.hypervisor.log())
-    with pytest.raises(ssh.PortClosed):
-        ssh.read_banner(jump.target, 10)
-    with pytest.raises(ssh.PortClosed):
-        ssh.connect(jump.target, 10)
+    with pytest.raises(Unreachable):
+        guest(jump.target).run("true")
     done = subprocess.run(
         ssh.argv(jump.target, ["id"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
@@ -121,20 +128,19 @@ def test_another_guest_behind_a_trusted_hypervisor_is_refused(jump: Jump) -> Non
     """The way is trusted, the guest is not: both are refused for its key."""
     trust(jump)
     ssh.pin(jump.target.known_hosts, ["zap"], ssh.keypair("other")[1])
-    with pytest.raises(ssh.KeyRefused):
-        ssh.connect(jump.target, 30)
+    with pytest.raises(KeyRefused):
+        guest(jump.target).run("true")
     done = subprocess.run(
         ssh.argv(jump.target, ["id"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     assert "Host key verification failed" in done.stderr
 
 
-def test_a_guest_that_is_not_up_yet_is_no_news(jump: Jump, caplog: pytest.LogCaptureFixture) -> None:
-    """A try that comes too early raises one error, and nothing is logged: whoever waits tries many times."""
+def test_a_guest_that_is_not_up_yet_is_unreachable(jump: Jump) -> None:
+    """An attempt that comes too early raises one error, while the way there works."""
     trust(jump)
-    with pytest.raises(ssh.PortClosed):
-        ssh.connect(replace(jump.target, port=1), 10)
-    assert caplog.records == []
+    with pytest.raises(Unreachable, match="^zap: "):
+        guest(replace(jump.target, port=1), booting=True).run("true")
 
 
 @pytest.mark.parametrize(

@@ -1,61 +1,84 @@
-"""Waiting for a guest ends as soon as it can, and an end that is none names its rung and shows the guest's own words."""
+"""Waiting for a guest ends as soon as it can. A failure names the rung and quotes the guest's console."""
 
 from __future__ import annotations
 
 import io
+import json
 import re
-import socket
-import threading
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from invoke.runners import Result
 from rich.console import Console
 
-from swarm import ssh
 from swarm.console import Meter, Screen, Talk
 from swarm.deadline import Deadline
-from swarm.errors import Unreachable, VerificationFailed
-from swarm.vm.ladder import Climb, climb
-from swarm.vm.provision import clean
+from swarm.errors import CommandFailed, SwarmError, Unreachable, VerificationFailed
+from swarm.ssh.reasons import ConnectionLost, KeyRefused, LoginRefused, NoAnswer, PortClosed
+from swarm.vm.ladder import CloudInit, Ladder, read_cloud_init, wait_for_guest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+    from swarm.ssh.guest import Guest
 
 CONSOLE = [f"line {number}" for number in range(10)]
+SHARE = ("swarm", "/mnt/swarm")
+RUNGS = [
+    "domain running",
+    "SSH port open",
+    "pinned host key shown",
+    "login",
+    "cloud-init done",
+    "share mounted",
+]
+NOT_YET = (PortClosed("no"), NoAnswer("no"), ConnectionLost("no"), Unreachable("no"), CommandFailed("no"))
 
 
-class Scripted(Climb):
-    """A climb whose rungs do as they are told: each takes so many looks, or raises."""
+@dataclass
+class Answers:
+    """A guest as data: each command takes the next answer, an error to raise or an output. The last one stays."""
 
-    def __init__(self, looks: dict[str, int | Exception], state: str = "running") -> None:
-        super().__init__(
-            ssh.Target("zap", "127.0.0.1", Path("/none")),
-            lambda: state,
-            lambda: CONSOLE,
-            ("swarm", "/mnt/swarm"),
-        )
-        self.looks = looks
-        self.closed = False
+    answers: list[str | SwarmError]
+    alias: str = "zap"
+    asked: list[tuple[str, float]] = field(default_factory=list)
 
-    def rungs(self) -> list[tuple[str, Callable[[Meter], bool]]]:
-        """Return the real ladder's names with scripted looks."""
-        return [(name, partial(self._scripted, name)) for name, _ in super().rungs()]
+    def run(self, command: str, *, hide: bool, warn: bool, timeout: float) -> Result:
+        """Answer like Guest.run(): without showing anything, and without raising for an exit code."""
+        assert hide
+        assert warn
+        self.asked.append((command, timeout))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, SwarmError):
+            raise answer
+        return Result(stdout=answer)
 
-    def close(self) -> None:
-        """Remember that it was closed."""
-        self.closed = True
-        super().close()
 
-    def _scripted(self, name: str, _: Meter) -> bool:
-        left = self.looks.get(name, 0)
-        if isinstance(left, Exception):
-            raise left
-        self.looks[name] = left - 1
-        return left <= 0
+def ladder_of(
+    *answers: str | SwarmError,
+    state: Callable[[], str] = lambda: "running",
+    console: list[str] = CONSOLE,
+    share: tuple[str, str] | None = SHARE,
+    limit: float = 3600,
+    patience: float = 90,
+) -> tuple[Ladder, Answers]:
+    """Return a ladder for a guest with these answers, and the guest."""
+    guest = Answers([*answers] or [""])
+    deadline = Deadline(limit)
+    ladder = Ladder(
+        cast("Guest", guest),
+        user="root",
+        state=state,
+        console=lambda: console,
+        share=share,
+        deadline=deadline,
+        patience=patience,
+    )
+    return ladder, guest
 
 
 def talk() -> tuple[Talk, io.StringIO]:
@@ -65,171 +88,305 @@ def talk() -> tuple[Talk, io.StringIO]:
     return Talk(screen), text
 
 
-LADDER = [
-    "domain running",
-    "SSH port open",
-    "pinned host key shown",
-    "login",
-    "cloud-init done",
-    "share mounted",
-]
+def notes() -> tuple[Meter, list[str]]:
+    """Return a meter, and what it is told."""
+    found: list[str] = []
+    return Meter(lambda **fields: found.append(fields["note"])), found
 
 
-def test_every_rung_is_climbed_in_order_and_shown() -> None:
-    """Each rung that is reached is one line with its time, and the times never go back."""
+DONE = json.dumps({"v1": {"errors": []}})
+
+
+def test_every_rung_is_reached_in_order_and_shown() -> None:
+    """Each rung that is reached is one line with its time, and the times never decrease."""
     speaker, log = talk()
-    way = Scripted({"login": 1})
-    rungs = climb(way, Deadline(60), speaker)
-    assert [rung.name for rung in rungs] == LADDER
+    ladder, guest = ladder_of("", "", DONE, "virtiofs\n")
+    rungs = wait_for_guest(ladder, speaker)
+    assert [rung.name for rung in rungs] == RUNGS
     assert [rung.after for rung in rungs] == sorted(rung.after for rung in rungs)
-    assert re.findall(r"✓ (.*) [\d.]+ s", log.getvalue()) == LADDER
-    assert way.closed
+    assert re.findall(r"✓ (.*) [\d.]+ s", log.getvalue()) == RUNGS
+    assert [command for command, _ in guest.asked[:2]] == ["true", "true"]
+    assert "/run/cloud-init" in guest.asked[2][0]
+    assert "result.json" in guest.asked[2][0]
+    assert "status.json" in guest.asked[2][0]
+    assert guest.asked[3][0] == "findmnt --noheadings --output FSTYPE --mountpoint /mnt/swarm"
 
 
 def test_without_a_share_nothing_waits_for_it() -> None:
-    """The last rung is there only if there is something to mount."""
-    way = Climb(ssh.Target("zap", "127.0.0.1", Path("/none")), lambda: "running", list, None)
-    assert [name for name, _ in way.rungs()] == LADDER[:-1]
+    """The last rung exists only if there is something to mount."""
+    ladder, _ = ladder_of(share=None)
+    assert [name for name, _ in ladder.rungs()] == RUNGS[:-1]
+    assert ladder.mounted(notes()[0]) is True
 
 
 HINTS = {
-    "domain running": "./inv doctor",
-    "SSH port open": "--timeout SECONDS",
-    "pinned host key shown": "--timeout SECONDS",
-    "login": "--timeout SECONDS",
-    "cloud-init done": "cloud-init status --long",
-    "share mounted": "journalctl",
+    "domain running": "the hypervisor does not start it: ./inv doctor",
+    "SSH port open": "a slow machine needs more time (--timeout SECONDS); run the command again to continue",
+    "login": "a slow machine needs more time (--timeout SECONDS); run the command again to continue",
+    "cloud-init done": "./inv ssh --host zap -- cloud-init status --long",
+    "share mounted": "./inv ssh --host zap -- journalctl -b -u '*.mount'",
+}
+STUCK: dict[str, tuple[list[str | SwarmError], str]] = {
+    "domain running": ([""], "stopped"),
+    "SSH port open": ([NoAnswer("no")], "running"),
+    "login": ([LoginRefused("no")], "running"),
+    "cloud-init done": ([""], "running"),
+    "share mounted": (["", "", DONE, "\n"], "running"),
 }
 
 
-@pytest.mark.parametrize("name", LADDER)
+@pytest.mark.parametrize("name", HINTS)
 def test_a_rung_that_is_not_reached_is_named(name: str) -> None:
-    """When the time is up, the rung, the limit, the console's last six lines and a way on are told; what was reached stays said."""
+    """When the time is up, the error names the rung and the limit, quotes six lines of the console and gives a hint."""
     speaker, log = talk()
-    way = Scripted({name: 10**9})
+    answers, state = STUCK[name]
+    ladder, _ = ladder_of(*answers, state=lambda: state, limit=0.01)
     with pytest.raises(Unreachable) as caught:
-        climb(way, Deadline(0.01), speaker)
+        wait_for_guest(ladder, speaker)
     tail = "".join(f"\n    {line}" for line in CONSOLE[-6:])
-    assert (
-        caught.value.message == f"zap: {name!r} was not reached within 0 s\n  the console's last lines:{tail}"
-    )
-    assert caught.value.hint
-    assert HINTS[name] in caught.value.hint
-    assert re.findall(r"✓ (.*) [\d.]+ s", log.getvalue()) == LADDER[: LADDER.index(name)]
-    assert way.closed
+    expected = f"zap: {name!r} was not reached within 0 s\n  the console's last lines:{tail}"
+    assert caught.value.message == expected
+    assert caught.value.hint == HINTS[name]
+    assert re.findall(r"✓ (.*) [\d.]+ s", log.getvalue()) == RUNGS[: RUNGS.index(name)]
 
 
 @pytest.mark.parametrize("state", ["stopped", "crashed", "shutting-down", "suspended"])
-@pytest.mark.parametrize("name", LADDER[1:])
-def test_a_vm_that_stops_ends_the_wait_at_once(name: str, state: str) -> None:
-    """Nobody waits an hour for a guest that is not running any more."""
+def test_a_vm_that_stops_ends_the_wait_at_once(state: str) -> None:
+    """A guest that is no longer running is not waited for."""
+    states = iter(["running"])
+    ladder, _ = ladder_of(PortClosed("no"), state=lambda: next(states, state))
     with pytest.raises(Unreachable) as caught:
-        climb(Scripted({name: 10**9}, state), Deadline(3600), talk()[0])
-    assert caught.value.message.startswith(f"zap: waiting for {name!r} ended, since the VM is {state}")
+        wait_for_guest(ladder, talk()[0])
+    assert caught.value.message.startswith(f"zap: gave up waiting for 'SSH port open': the VM is {state}\n")
     assert "line 9" in caught.value.message
-    assert caught.value.hint == "./inv console --host zap shows what it said"
+    assert caught.value.hint == "./inv console --host zap shows its last output"
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        ssh.KeyRefused("other key", "find out"),
-        VerificationFailed("cloud-init reports: no", "look"),
-        ssh.LoginRefused("no login"),
-    ],
-)
-def test_what_waiting_cannot_mend_ends_it_at_once(error: Unreachable | VerificationFailed) -> None:
-    """Another host key, or cloud-init's own error, is told as it is, with the console's last lines."""
-    way = Scripted({"cloud-init done": error})
-    with pytest.raises(type(error)) as caught:
-        climb(way, Deadline(3600), talk()[0])
-    assert caught.value.message.splitlines()[0] == error.message
+def test_a_paused_vm_is_waited_for() -> None:
+    """A VM that is paused may be resumed, so only the deadline ends the wait."""
+    states = iter(["running"])
+    ladder, _ = ladder_of(PortClosed("no"), state=lambda: next(states, "paused"), limit=0)
+    with pytest.raises(Unreachable, match="was not reached within 0 s"):
+        wait_for_guest(ladder, talk()[0])
+
+
+def test_a_domain_that_is_about_to_start_is_waited_for() -> None:
+    """Before the first rung any state is just "not yet"."""
+    states = iter(["stopped", "stopped", "running"])
+    ladder, _ = ladder_of("", "", DONE, share=None, state=lambda: next(states))
+    assert len(wait_for_guest(ladder, talk()[0])) == 5
+
+
+def test_another_host_key_ends_the_wait_at_once() -> None:
+    """The error for another host key passes through unchanged, with the console's last lines."""
+    ladder, _ = ladder_of(KeyRefused("zap: other key", "find out"))
+    with pytest.raises(KeyRefused) as caught:
+        wait_for_guest(ladder, talk()[0])
+    assert caught.value.message.splitlines()[0] == "zap: other key"
     assert "line 9" in caught.value.message
-    assert caught.value.hint == error.hint
-    assert way.closed
+    assert caught.value.hint == "find out"
 
 
-def test_a_guest_that_said_nothing() -> None:
-    """Without console lines the error is just the sentence."""
-    way = Scripted({"login": 10**9})
-    way.console = list
+def test_cloud_inits_own_error_ends_the_wait_at_once() -> None:
+    """The first error that cloud-init reports is the error."""
+    answer = json.dumps({"v1": {"errors": ["no such module", "more"]}})
+    ladder, _ = ladder_of("", answer, share=None)
+    with pytest.raises(VerificationFailed) as caught:
+        wait_for_guest(ladder, talk()[0])
+    assert caught.value.message.splitlines()[0] == "cloud-init in zap failed: no such module"
+    assert caught.value.hint == "./inv ssh --host zap -- cloud-init status --long"
+
+
+def test_a_silent_console_adds_nothing() -> None:
+    """Without console lines the error is just the message."""
+    ladder, _ = ladder_of(NoAnswer("no"), console=[], limit=0)
     with pytest.raises(Unreachable) as caught:
-        climb(way, Deadline(0), talk()[0])
-    assert caught.value.message == "zap: 'login' was not reached within 0 s"
-
-
-@pytest.fixture
-def banner() -> Iterator[tuple[int, list[bytes]]]:
-    """A port that greets each caller with the next of some words (at first: silence)."""
-    words = [b"", b"SSH-2.0-late\r\n"]
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            while True:
-                try:
-                    caller, _ = listener.accept()
-                except OSError:
-                    return
-                with caller:
-                    caller.sendall(words.pop(0) if len(words) > 1 else words[0])
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield listener.getsockname()[1], words
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
-
-
-def test_a_port_that_only_listens_is_not_open(banner: tuple[int, list[bytes]], tmp_path: Path) -> None:
-    """A port that is silent, or greets and hangs up, is no SSH server yet; the console's last line shows meanwhile what the guest does."""
-    notes: list[str] = []
-    pin = tmp_path / "zap.known_hosts"
-    ssh.pin(pin, ["zap"], ssh.keypair("zap")[1])
-    way = Climb(
-        ssh.Target("zap", "127.0.0.1", pin, port=banner[0]), lambda: "running", lambda: ["x" * 100], None
-    )
-    meter = Meter(lambda **fields: notes.append(fields["note"]))
-    assert way.port(meter) is False
-    assert way.port(meter) is False
-    assert notes == ["x" * 60] * 2
+        wait_for_guest(ladder, talk()[0])
+    assert caught.value.message == "zap: 'SSH port open' was not reached within 0 s"
 
 
 def test_the_domain_must_run() -> None:
-    """Only "running" counts; what is shown is that the hypervisor is waited for."""
+    """Only "running" counts, and the note says what is waited for."""
     states = iter(["stopped", "paused", "running"])
-    way = Climb(ssh.Target("zap", "127.0.0.1", Path("/none")), lambda: next(states), list, None)
-    meter = Meter(lambda **_: None)
-    assert [way.running(meter) for _ in range(3)] == [False, False, True]
+    ladder, _ = ladder_of(state=lambda: next(states))
+    meter, said = notes()
+    assert [ladder.running(meter) for _ in range(3)] == [False, False, True]
+    assert said == ["waiting for the hypervisor"] * 3
+
+
+@pytest.mark.parametrize("error", NOT_YET, ids=lambda error: type(error).__name__)
+def test_a_port_without_an_ssh_server_is_not_open(error: SwarmError) -> None:
+    """Whatever keeps the handshake from completing is "not yet". Meanwhile the console's last line is shown."""
+    ladder, guest = ladder_of(error, console=["first", "x" * 100])
+    meter, said = notes()
+    assert ladder.port(meter) is False
+    assert said == ["x" * 60]
+    assert guest.asked == [("true", 30)]
+
+
+def test_a_silent_console_shows_no_note() -> None:
+    """Without console lines there is no note."""
+    ladder, _ = ladder_of(console=[])
+    meter, said = notes()
+    assert ladder.port(meter) is True
+    assert said == []
+
+
+@pytest.mark.parametrize("refusal", [KeyRefused("no"), LoginRefused("no")])
+def test_a_server_that_refuses_is_an_open_port(refusal: SwarmError) -> None:
+    """Refusing the key or the login is for the next rungs to report."""
+    ladder, _ = ladder_of(refusal)
+    assert ladder.port(notes()[0]) is True
+
+
+def test_the_key_rung_reports_what_the_handshake_met() -> None:
+    """One handshake serves three rungs: the key's rung asks nothing again."""
+    meter, said = notes()
+    ladder, guest = ladder_of("")
+    assert ladder.key(meter) is True
+    ladder, guest = ladder_of(LoginRefused("no"))
+    assert ladder.port(meter) is True
+    assert ladder.key(meter) is True
+    ladder, guest = ladder_of(KeyRefused("no"))
+    assert ladder.port(meter) is True
+    with pytest.raises(KeyRefused):
+        ladder.key(meter)
+    assert len(guest.asked) == 1
+    assert said.count("checking the host key") == 3
+
+
+def test_a_refused_login_counts_as_the_first_attempt() -> None:
+    """The refusal that the port's rung met is not asked for again; the next attempt logs in."""
+    ladder, guest = ladder_of(LoginRefused("no"), "")
+    meter, said = notes()
+    assert ladder.port(meter) is True
+    assert ladder.login(meter) is False
+    assert len(guest.asked) == 1
+    assert ladder.login(meter) is True
+    assert len(guest.asked) == 2
+    assert said[1:] == ["logging in as root"] * 2
+
+
+@pytest.mark.parametrize("error", [*NOT_YET, LoginRefused("no")], ids=lambda error: type(error).__name__)
+def test_a_login_that_fails_is_tried_again(error: SwarmError) -> None:
+    """The guest may still be writing its keys or restarting its server."""
+    ladder, _ = ladder_of(error)
+    assert ladder.login(notes()[0]) is False
+
+
+def test_a_login_meets_another_key() -> None:
+    """A key that changes between two attempts ends the wait."""
+    ladder, _ = ladder_of(KeyRefused("no"))
+    with pytest.raises(KeyRefused):
+        ladder.login(notes()[0])
+
+
+def test_a_login_is_refused_only_for_so_long() -> None:
+    """After the patience for refused logins, the error says which key to load."""
+    ladder, _ = ladder_of(LoginRefused("no"), patience=0)
+    with pytest.raises(LoginRefused) as caught:
+        wait_for_guest(ladder, talk()[0])
+    assert caught.value.message.startswith("zap: the guest refuses the login as root\n")
+    assert caught.value.hint
+    assert "ssh-add" in caught.value.hint
+
+
+@pytest.mark.parametrize("limit", [0.0, 5.0, 3600.0])
+def test_no_wait_is_longer_than_what_is_left(limit: float) -> None:
+    """Each command gets the smaller of its own limit and the time left, and at least a second."""
+    ladder, guest = ladder_of("", limit=limit)
+    ladder.login(notes()[0])
+    ladder.cloud_init(notes()[0])
+    (_, login), (_, ask) = guest.asked
+    assert login == pytest.approx(max(1.0, min(30.0, limit)), abs=0.5)
+    assert ask == pytest.approx(max(1.0, min(60.0, limit)), abs=0.5)
+
+
+@pytest.mark.parametrize("error", [*NOT_YET, LoginRefused("no")], ids=lambda error: type(error).__name__)
+def test_a_broken_connection_is_opened_again(error: SwarmError) -> None:
+    """Sshd may restart during the first boot: the next attempt asks again."""
+    ladder, _ = ladder_of(error, DONE)
+    meter, said = notes()
+    assert [ladder.cloud_init(meter) for _ in range(2)] == [False, True]
+    assert said == []
+    ladder, _ = ladder_of(error, "virtiofs\n")
+    assert [ladder.mounted(meter) for _ in range(2)] == [False, True]
+    assert said == ["waiting for /mnt/swarm"] * 2
+
+
+def test_another_key_is_reported_also_later() -> None:
+    """A changed key is never just a broken connection."""
+    ladder, _ = ladder_of(KeyRefused("no"))
+    for attempt in (ladder.cloud_init, ladder.mounted):
+        with pytest.raises(KeyRefused):
+            attempt(notes()[0])
+
+
+@pytest.mark.parametrize("kind", ["", "ext4\n", "virtiofs", "VIRTIOFS\n", "virtiofs\nvirtiofs\n"])
+def test_only_virtiofs_counts_as_mounted(kind: str) -> None:
+    """Another file system at the mount point is not the share."""
+    ladder, _ = ladder_of(kind)
+    assert ladder.mounted(notes()[0]) is False
+
+
+FILES = [
+    ("", CloudInit(done=False)),
+    ("\n", CloudInit(done=False)),
+    (DONE, CloudInit(done=True)),
+    ('{"v1": {"errors": ["a", "b"]}}', CloudInit(done=True, error="a")),
+    ('{"v1": {"errors": [7]}}', CloudInit(done=True, error="7")),
+    ('{"v1": {"errors": "text"}}', CloudInit(done=True)),
+    ('{"v1": {"errors": {"0": 1}}}', CloudInit(done=True)),
+    ('{"v1": []}', CloudInit(done=True)),
+    ('{"other": 1}', CloudInit(done=True)),
+    ("[1]", CloudInit(done=False)),
+    ("{}", CloudInit(done=False)),
+    ('{"v1": {"err', CloudInit(done=False)),
+    ("[" * 200_000, CloudInit(done=False)),
+    ('{"a":' * 200_000, CloudInit(done=False)),
+    ('\n{"v1": {"stage": "modules-config"}}', CloudInit(done=False, stage="modules-config")),
+    ('\n{"v1": {"stage": null}}', CloudInit(done=False)),
+    ('\n{"v1": {"stage": 3}}', CloudInit(done=False)),
+    ('\n{"v1": null}', CloudInit(done=False)),
+    ("\n[1]", CloudInit(done=False)),
+    ("\nhalf a fi", CloudInit(done=False)),
+    ("\n" + "[" * 200_000, CloudInit(done=False)),
+]
+
+
+@pytest.mark.parametrize(("answer", "expected"), FILES, ids=range(len(FILES)))
+def test_cloud_inits_files_are_read(answer: str, expected: CloudInit) -> None:
+    """A result file ends the wait, with its first error if it has one. The status file names the stage."""
+    assert read_cloud_init(answer) == expected
+
+
+@given(
+    st.text()
+    | st.recursive(
+        st.none() | st.text() | st.integers(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+    ).map(json.dumps)
+)
+def test_no_answer_of_cloud_init_breaks_the_wait(answer: str) -> None:
+    """Any text and any JSON are either "not yet" or a finished state, never a crash."""
+    for text in (answer, "\n" + answer):
+        found = read_cloud_init(text)
+        assert isinstance(found.error, str)
+        assert isinstance(found.stage, str)
 
 
 @pytest.mark.parametrize(
-    ("raw", "lines"),
-    [
-        (b"", []),
-        (b"plain\n", ["plain"]),
-        (b"one\r\ntwo\r\n\r\n  three  \n", ["one", "two", "three"]),
-        (b"\x1b[2J\x1b[01;01H\x1b[=3hBdsDxe: loading\x1b[0m", ["BdsDxe: loading"]),
-        (b"[\x1b[0;32m  OK  \x1b[0m] Started \x1b[0;1;39mcron\x1b[0m.\n", ["[  OK  ] Started cron."]),
-        (b"\x1b(B\x1b7\x1b8\x1bcreset\x1bM\n", ["reset"]),
-        (b"10%\r20%\r30%\n", ["10%", "20%", "30%"]),
-        (b"tab\there\x00\x07\n", ["tabhere"]),
-        ("zäp → 🦞\n".encode(), ["zäp → 🦞"]),
-        (b"\xffbroken\xc3", ["\ufffdbroken\ufffd"]),
-        (b"\x1b]0;title\x07prompt\n", ["]0;titleprompt"]),
-    ],
+    ("stage", "note"), [("", "cloud-init: starting"), ("modules", "cloud-init: modules")]
 )
-def test_a_consoles_text_without_its_terminal(raw: bytes, lines: list[str]) -> None:
-    """Colours and cursor movements are left out, lines and letters stay."""
-    assert clean(raw) == lines
+def test_the_stage_of_cloud_init_is_shown(stage: str, note: str) -> None:
+    """While cloud-init works, the note says what it does."""
+    ladder, _ = ladder_of("\n" + json.dumps({"v1": {"stage": stage}}))
+    meter, said = notes()
+    assert ladder.cloud_init(meter) is False
+    assert said == [note]
 
 
-@given(st.binary(max_size=300))
-def test_nothing_that_a_terminal_would_obey_gets_through(raw: bytes) -> None:
-    """Whatever a guest writes to its console, what is shown of it are printable lines."""
-    assert all(line and line.isprintable() for line in clean(raw))
-
-
-@given(st.lists(st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=20), max_size=5))
-def test_plain_lines_stay_as_they_are(lines: list[str]) -> None:
-    """What is plain text already is not touched."""
-    assert clean("\r\n".join(lines).encode()) == lines
+def test_the_rungs_are_the_ladders_own_methods() -> None:
+    """Each name leads to the attempt of that rung."""
+    ladder, _ = ladder_of()
+    names = {attempt.__name__ if not isinstance(attempt, partial) else "" for _, attempt in ladder.rungs()}
+    assert names == {"running", "port", "key", "login", "cloud_init", "mounted"}

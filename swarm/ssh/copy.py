@@ -1,0 +1,164 @@
+"""Single files to and from a guest: checked by size or checksum, and replaced completely or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import selectors
+import signal
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from swarm.deadline import Deadline
+from swarm.errors import CommandFailed
+from swarm.ssh.reasons import Ending
+from swarm.text import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from swarm.ssh.link import Link
+
+__all__ = ["download", "upload"]
+
+_CHUNK = 1 << 18  # bytes
+_TOTAL = 3600.0  # seconds for one file
+_SILENCE = 120.0  # seconds without progress
+_SAID = 1 << 14  # bytes of error output that are kept
+_SIZE = re.compile(rb"\d{1,18} [0-7]{3,4}")  # a file's size in bytes, and its mode
+
+_UPLOAD = """set -eu
+umask 077
+target=@TARGET@
+if [ -d "$target" ]; then target=$target/@NAME@; fi
+new=$(mktemp "$(dirname -- "$target")/.swarm-XXXXXX")
+trap 'rm -f -- "$new"' EXIT
+cat >"$new"
+sum=$(sha256sum <"$new")
+[ "${sum%% *}" = @SUM@ ] || { echo 'the copy is incomplete' >&2; exit 1; }
+chmod @MODE@ "$new"
+mv -fT -- "$new" "$target"
+"""
+_DOWNLOAD = """set -eu
+exec <@SOURCE@
+stat -L -c '%s %a' /dev/stdin
+exec cat
+"""
+
+
+def upload(link: Link, local: Path, remote: str, *, preserve_mode: bool = True) -> None:
+    """Copy the file `local` to the path `remote` in the guest. Raise OSError, CommandFailed or Unreachable."""
+    with local.open("rb") as source:
+        total = hashlib.file_digest(source, "sha256").hexdigest()
+        mode = f"{stat.S_IMODE(os.fstat(source.fileno()).st_mode):o}" if preserve_mode else "644"
+        source.seek(0)
+        values = {"TARGET": quote(remote), "NAME": quote(local.name), "SUM": total, "MODE": mode}
+        _transfer(link, _filled(_UPLOAD, values), source, lambda _: None, f"copying {local} to {remote}")
+
+
+def download(link: Link, remote: str, local: Path, *, preserve_mode: bool = True) -> None:
+    """Copy the file `remote` of the guest to the path `local`. Raise OSError, CommandFailed or Unreachable."""
+    local = local / Path(remote).name if local.is_dir() else local
+    descriptor, name = tempfile.mkstemp(prefix=f".{local.name}.", dir=local.parent)
+    scratch = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as target:
+            received = _Received(target, f"{link.alias}: {remote}")
+            script = _filled(_DOWNLOAD, {"SOURCE": quote(remote)})
+            _transfer(link, script, subprocess.DEVNULL, received.take, f"copying {remote}")
+            mode = received.check()
+            os.fchmod(target.fileno(), mode if preserve_mode else 0o644)
+        scratch.replace(local)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+
+
+class _Received:
+    """What arrives of a download: a line with size and mode, then exactly that many bytes."""
+
+    def __init__(self, target: IO[bytes], what: str) -> None:
+        self._target, self._what = target, what
+        self._head, self._left, self._mode = b"", -1, 0
+
+    def take(self, data: bytes) -> None:
+        """Take the next bytes. Raise CommandFailed for what does not fit the first line."""
+        if self._left < 0:
+            self._head += data
+            line, newline, data = self._head.partition(b"\n")
+            if not newline and len(self._head) < _SAID:
+                return
+            size, _, mode = line.partition(b" ")
+            if not (newline and _SIZE.fullmatch(line)):
+                raise CommandFailed(f"{self._what}: received a malformed answer from the guest")
+            self._left, self._mode = int(size), int(mode, 8) & 0o777
+        if len(data) > self._left:
+            raise CommandFailed(f"{self._what}: the file grew while it was copied", "copy it again")
+        self._left -= len(data)
+        self._target.write(data)
+
+    def check(self) -> int:
+        """Return the file's mode. Raise CommandFailed if bytes are missing."""
+        if self._left:
+            raise CommandFailed(f"{self._what}: the copy is incomplete", "copy it again")
+        self._target.flush()
+        os.fsync(self._target.fileno())
+        return self._mode
+
+
+def _filled(script: str, values: dict[str, str]) -> str:
+    for name, value in values.items():
+        script = script.replace(f"@{name}@", value)
+    return script
+
+
+def _transfer(
+    link: Link, script: str, source: IO[bytes] | int, take: Callable[[bytes], None], what: str
+) -> None:
+    """Run `script` in the guest with `source` as its input, and give its output to `take`."""
+    shell = (
+        f"if [ -O /proc/1 ]; then exec sh -c {quote(script)}; else exec sudo -n -- sh -c {quote(script)}; fi"
+    )
+    command = [*link.command(), "--", link.alias, f"exec sh -c {quote(shell if link.root else script)}"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=source, stdout=pipe, stderr=pipe, bufsize=0) as process:
+        try:
+            said = _pump(process, take)
+        finally:
+            process.kill()
+    code = process.returncode
+    if code in {255, -signal.SIGKILL}:  # ssh's own failure, or ours
+        limit = "" if code > 0 else f"{what} made no progress for {_SILENCE:.0f} s"
+        raise link.explain(Ending(code, said, started=False, limit=limit))
+    if code:
+        reason = (said.strip().splitlines() or ["no reason given"])[-1]
+        raise CommandFailed(f"{link.alias}: {what} failed: {reason}")
+
+
+def _pump(process: subprocess.Popen[bytes], take: Callable[[bytes], None]) -> str:
+    """Move the output of `process` until it ends, and return the end of its error output."""
+    said, deadline = b"", Deadline(_TOTAL)
+    assert process.stdout is not None  # noqa: S101 - both are pipes
+    assert process.stderr is not None  # noqa: S101
+    with selectors.DefaultSelector() as selector:
+        for stream in (process.stdout, process.stderr):
+            selector.register(stream, selectors.EVENT_READ)
+        while selector.get_map():
+            ready = selector.select(min(_SILENCE, deadline.remaining))
+            if not ready:
+                process.kill()
+                break
+            for key, _ in ready:
+                data = os.read(key.fd, _CHUNK)
+                if not data:
+                    selector.unregister(key.fileobj)
+                elif key.fileobj is process.stdout:
+                    take(data)
+                else:
+                    said = (said + data)[-_SAID:]
+    process.wait()
+    return said.decode("utf-8", "replace")

@@ -1,0 +1,140 @@
+"""Guest: a fabric.Connection that is carried by OpenSSH, with the pinned host key and one kept connection."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import fabric
+
+from swarm.errors import CommandFailed, UsageError
+from swarm.ssh.copy import download, upload
+from swarm.ssh.link import Link
+from swarm.ssh.runner import OpenSSH
+from swarm.ssh.session import Limits
+from swarm.text import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from invoke.runners import Promise, Result
+
+__all__ = ["Guest"]
+
+_TAIL = 5  # lines of a failed command's output that its error shows
+
+
+class Guest(fabric.Connection):  # type: ignore[misc]  # Fabric ships no types
+    """A host as `ssh -F CONFIG ALIAS` reaches it. With `root`, commands run as root, by sudo if necessary.
+
+    run() returns Invoke's Result, or its Promise with asynchronous=True, as with every fabric.Connection.
+    Commands have no input and no terminal. Each ends after `timeout` seconds (900 by default), and raises
+    Unreachable if the connection fails. `hide` is the default for run(), `booting` is passed to Link.
+    """
+
+    def __init__(
+        self,
+        config: Path,
+        alias: str,
+        *,
+        root: bool = True,
+        booting: bool = False,
+        hide: bool = True,
+        link: Link | None = None,
+    ) -> None:
+        run = {"in_stream": False, "hide": hide, "replace_env": True}
+        settings = fabric.Config(lazy=True, overrides={"runners": {"remote": OpenSSH}, "run": run})
+        super().__init__(alias, user="root", port=22, config=settings, connect_kwargs={})
+        # Fabric passes the attributes of a Connection on to its configuration, but for those that are set
+        # like this.
+        object.__setattr__(self, "link", link or Link(config, alias, root=root, booting=booting))
+
+    link: Link
+
+    @property
+    def alias(self) -> str:
+        """The host's name in its SSH configuration."""
+        return self.link.alias
+
+    @property
+    def control_path(self) -> Path:
+        """The socket of the kept connection."""
+        return self.link.control_path
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a connection is kept."""
+        return self.link.control_path.exists()
+
+    def connect(self) -> None:
+        """Start to connect, and return at once."""
+        self.link.connect()
+
+    @contextlib.contextmanager
+    def connecting(self) -> Iterator[None]:
+        """Connect while the block runs. If the block raises, the connection is given up."""
+        with self.link.connecting():
+            yield
+
+    def give_up(self) -> None:
+        """End a connection that was started and not used. A kept one stays."""
+        self.link.give_up()
+
+    def open(self) -> None:
+        """Start to connect, as Fabric does before each command; the command says if that fails."""
+        self.link.connect()
+
+    def close(self) -> None:
+        """End the kept connection, if there is one."""
+        self.link.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.give_up()
+
+    def options(self) -> list[str]:
+        """Return the options that make ssh and rsync share the kept connection and trust only the pinned key."""
+        return self.link.options()
+
+    def own_config(self) -> str:
+        """Return an SSH configuration with these options, for programs that take none."""
+        return self.link.own_config()
+
+    def script(self, script: str, take: Callable[[bytes], None], limits: Limits | None = None) -> Promise:
+        """Send `script` and return at once. Each line that it prints is given to `take` from another thread.
+
+        Nothing of the output is kept. join() of the promise returns a Result with the exit code, and raises
+        what `take` raised, Unreachable if the connection fails, or CommandFailed if a limit is exceeded.
+        """
+        runner = OpenSSH(self, limits=limits or Limits(), take=take)
+        promise: Promise = self._run(runner, script, asynchronous=True, warn=True)
+        return promise
+
+    def check(self, command: str, what: str, *, timeout: float | None = None) -> str:
+        """Run a command and return its output. Raise CommandFailed, naming `what`, unless it exits with 0."""
+        done: Result = self.run(command, hide=True, warn=True, timeout=timeout)
+        if not done.ok:
+            tail = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-_TAIL:])
+            raise CommandFailed(f"{self.alias}: {what} failed with exit code {done.exited}", tail or None)
+        return str(done.stdout)
+
+    def sudo(self, command: str, **options: Any) -> Any:  # noqa: ANN401 - Result or Promise, as run()
+        """Run a command as root, or as `user`, by sudo without a password."""
+        user = options.pop("user", None) or "root"
+        options.pop("password", None)
+        return self.run(f"sudo -n -u {quote(user)} -- sh -c {quote(command)}", **options)
+
+    def put(self, local: str | Path, remote: str | None = None, *, preserve_mode: bool = True) -> None:
+        """Copy a file into the guest, by default into the home directory. Raise CommandFailed, OSError, Unreachable."""
+        upload(self.link, Path(local), remote or Path(local).name, preserve_mode=preserve_mode)
+
+    def get(self, remote: str, local: str | Path | None = None, *, preserve_mode: bool = True) -> None:
+        """Copy a file from the guest, by default into the current directory. Raise as put() does."""
+        download(self.link, remote, Path(local or Path(remote).name), preserve_mode=preserve_mode)
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise UsageError(
+            "a Guest offers run, sudo, put and get", "use `./inv ssh` for a shell, and ssh -F for tunnels"
+        )
+
+    shell = sftp = forward_local = forward_remote = open_gateway = create_session = _refuse

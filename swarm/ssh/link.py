@@ -1,0 +1,172 @@
+"""The kept connection to one host: OpenSSH's own control master, in a directory that only its owner can enter.
+
+Little is imported here, since the connection begins as soon as this module is loaded. The control socket's
+name is made from the SSH configuration and the pinned host keys, so a host with a new pin gets a new
+connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import stat
+import subprocess
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swarm.errors import Unfit, UsageError
+from swarm.ssh.reasons import Ending, explain, needs_dialer
+from swarm.ssh.session import Session
+from swarm.text import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from swarm.errors import CommandFailed, Unreachable
+
+__all__ = ["Link"]
+
+_PERSIST = 120  # seconds that an unused connection is kept: a person's pause between two commands
+_CONNECT = 20  # seconds to connect: a loaded guest under emulation needs up to ten for the key exchange
+_ALIVE = 5  # seconds between two keepalives; three without an answer (15 s) mean that the network is down
+_SOCKET_PATH = 107  # bytes that Linux allows in a socket's path
+_SOCKET_NAME = (
+    20 + 1 + 17
+)  # our name, a slash, and the random suffix that ssh adds while it creates the socket
+_BOOTING = {
+    "SWARM_DIAL_LIMIT": "2"
+}  # seconds; a lost SYN is repeated after 1, 3, 7 s, so a new attempt is faster
+
+
+class Link:
+    """How one host is reached: `ssh -F CONFIG ALIAS`. With `root`, commands run as root, by sudo if necessary.
+
+    `booting` is for a guest that may not be up yet: attempts to connect are short, and nothing is asked why
+    they fail.
+    """
+
+    def __init__(self, config: Path, alias: str, *, root: bool = True, booting: bool = False) -> None:
+        self.config = config.resolve()
+        self.alias = alias
+        self.root = root
+        self._booting = booting
+        self._waiting: Session | None = None
+
+    def connect(self) -> None:
+        """Start to connect, and return at once: the caller can prepare its script meanwhile."""
+        if self._waiting is None:
+            self._waiting = self.session()
+
+    @contextlib.contextmanager
+    def connecting(self) -> Iterator[None]:
+        """Connect while the block runs. If the block raises, the connection is given up."""
+        self.connect()
+        try:
+            yield
+        except BaseException:
+            self.give_up()
+            raise
+
+    def give_up(self) -> None:
+        """End a connection that was started and not used. A kept one stays."""
+        if self._waiting is not None:
+            self._waiting.kill()
+            self._waiting = None
+
+    def take(self) -> Session:
+        """Return the session that connect() has started, or a new one."""
+        session, self._waiting = self._waiting, None
+        return session or self.session()
+
+    def session(self) -> Session:
+        """Return a new session. Raise UsageError without an SSH configuration, Unfit without ssh."""
+        if not self.config.is_file():
+            raise UsageError(f"there is no SSH configuration {self.config}")
+        # The first process belongs to root, also in a container, and this test starts no program.
+        shell = "if [ -O /proc/1 ]; then exec sh; else exec sudo -n -- sh; fi" if self.root else "exec sh"
+        command = [*self.command(), "--", self.alias, f"exec sh -c {quote(shell)}"]
+        return Session(command, _BOOTING if self._booting else None)
+
+    def close(self) -> None:
+        """End the kept connection, if there is one, and every command that runs over it."""
+        self.give_up()
+        if self.control_path.exists():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                exit_command = [*self.command(), "-O", "exit", "--", self.alias]
+                subprocess.run(exit_command, check=False, capture_output=True, timeout=10)
+
+    def explain(self, ending: Ending) -> Unreachable | CommandFailed:
+        """Return the error that says why a conversation ended early."""
+        if needs_dialer(ending.said) and not self._booting:
+            ending = ending._replace(said=self._ask_dialer() or ending.said)
+        return explain(self.alias, self.config, ending)
+
+    def command(self) -> list[str]:
+        """Return how ssh is called, up to the destination."""
+        return ["ssh", "-F", str(self.config), *self.options()]
+
+    def options(self) -> list[str]:
+        """Return the options that make ssh share one connection, trust only the pinned key and never prompt."""
+        return [part for key, value in self._settings().items() for part in ("-o", f"{key}={value}")]
+
+    def own_config(self) -> str:
+        """Return an SSH configuration that holds these options too, for programs that take no options for ssh."""
+        lines = "".join(f'    {key} "{value}"\n' for key, value in self._settings().items())
+        # Of two values, ssh uses the first.
+        return f"Host {self.alias}\n{lines}\n{self.config.read_text(encoding='utf-8')}"
+
+    @cached_property
+    def control_path(self) -> Path:
+        """The control socket. It changes when the configuration or a pinned host key changes."""
+        seal = hashlib.sha256(f"{self.config}\0{self.alias}\0".encode())
+        if self.config.is_file():
+            text = self.config.read_text(encoding="utf-8")
+            seal.update(text.encode())
+            for name in re.findall(
+                r'^\s*UserKnownHostsFile[ =]+"?([^"\n]+)"?\s*$', text, re.MULTILINE | re.IGNORECASE
+            ):
+                seal.update(Path(name).read_bytes() if Path(name).is_file() else b"")
+        return _control_dir() / seal.hexdigest()[:20]
+
+    def _settings(self) -> dict[str, str]:
+        return {
+            "BatchMode": "yes",
+            "StrictHostKeyChecking": "yes",  # stated here again, so that no configuration can weaken it
+            "ConnectTimeout": str(_CONNECT),
+            "ServerAliveInterval": str(_ALIVE),
+            "ServerAliveCountMax": "3",
+            "ControlMaster": "auto",
+            "ControlPersist": str(_PERSIST),
+            "ControlPath": str(self.control_path).replace("%", "%%"),
+            "LogLevel": "INFO",  # below that, ssh does not say why it cannot negotiate
+            "ForwardAgent": "no",
+            "RequestTTY": "no",
+        }
+
+    def _ask_dialer(self) -> str:
+        """Connect again without a kept connection, since ssh otherwise discards what its ProxyCommand says."""
+        alone = ["-o", "ControlPath=none", "-o", "ControlMaster=no", "-o", "ControlPersist=no"]
+        command = ["ssh", "-F", str(self.config), *alone, *self.options(), "--", self.alias, "true"]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            pipe, devnull = subprocess.PIPE, subprocess.DEVNULL
+            done = subprocess.run(
+                command, stdin=devnull, stdout=devnull, stderr=pipe, check=False, timeout=_CONNECT
+            )
+            return done.stderr[-4096:].decode("utf-8", "replace")
+        return ""
+
+
+def _control_dir() -> Path:
+    """Return the directory for the sockets: its path is short, and only its owner can enter it."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    longest = len("/swarm/") + _SOCKET_NAME
+    usable = runtime.startswith("/") and Path(runtime).is_dir() and len(runtime) + longest <= _SOCKET_PATH
+    folder = Path(runtime) / "swarm" if usable else Path("/tmp") / f"swarm-{os.getuid()}"  # noqa: S108 - checked below
+    folder.mkdir(mode=0o700, exist_ok=True)
+    state = folder.lstat()
+    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o077:
+        raise Unfit(f"{folder} belongs to another user, or other users can enter it", f"remove {folder}")
+    return folder

@@ -1,0 +1,148 @@
+"""The errors of connections to guests, and the one table that turns messages of ssh and sudo into them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from swarm.errors import CommandFailed, Unreachable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "ConnectionLost",
+    "Ending",
+    "KeyRefused",
+    "LoginRefused",
+    "NoAnswer",
+    "PortClosed",
+    "explain",
+    "needs_dialer",
+]
+
+
+class NoAnswer(Unreachable):
+    """Nothing answers at the address, or not in time."""
+
+
+class PortClosed(Unreachable):
+    """The machine answers, but its SSH server does not."""
+
+
+class KeyRefused(Unreachable):
+    """The guest presents a host key other than the pinned one."""
+
+
+class LoginRefused(Unreachable):
+    """The guest does not accept the login, or does not let the user become root."""
+
+
+class ConnectionLost(Unreachable):
+    """The connection broke while a command was running."""
+
+
+class Ending(NamedTuple):
+    """How a conversation ended early: ssh's exit code and messages, whether the script had started, and the limit."""
+
+    code: int
+    said: str
+    started: bool
+    limit: str = ""
+
+    @property
+    def broken(self) -> bool:
+        """Whether ssh itself failed: 255 is its code for that, the others are the signals that kill it."""
+        return self.code in {255, -9, -15}
+
+
+class _Reason(NamedTuple):
+    pattern: str
+    kind: type[Unreachable]
+    message: str
+    hint: str | None
+
+
+# The first match counts. {said} is the whole line that matched.
+_REASONS = (
+    _Reason(
+        "HOST IDENTIFICATION HAS CHANGED|no matching host key type",
+        KeyRefused,
+        "the host key does not match the pinned key; nothing was sent",
+        "if you changed the guest's host key: ./inv pin --host {alias}",
+    ),
+    _Reason(
+        "Host key verification failed|host key is known for",
+        KeyRefused,
+        "no host key is pinned for this machine; nothing was sent",
+        "./inv provision --host {alias} pins it; swarm never accepts a key unseen",
+    ),
+    _Reason(
+        r"Permission denied \(|Too many authentication failures",
+        LoginRefused,
+        "login denied",
+        "load the private key for openclaw.ssh_keys (ssh-add); ssh -v -F {config} {alias} shows which keys are offered",
+    ),
+    _Reason(
+        "sudo:|not in the sudoers file",
+        LoginRefused,
+        "the login user may not become root: {said}",
+        "log in as root, or give the user a NOPASSWD rule in sudoers",
+    ),
+    _Reason(
+        "Connection refused",
+        PortClosed,
+        "connection refused: the machine answers, but its SSH server does not",
+        "it may still be starting",
+    ),
+    _Reason(
+        r"(gate|broker): .*: no answer at ",
+        NoAnswer,
+        "the VM is not running, and neither is the embedded hypervisor",
+        "./inv start --host {alias}",
+    ),
+    _Reason(
+        "timed out|No route to host|Network is unreachable|Could not resolve hostname|Name or service not known",
+        NoAnswer,
+        "no answer: {said}",
+        "is the machine running? `./inv status` shows it",
+    ),
+    _Reason(
+        "[Bb]ad configuration option|no argument after keyword|Bad owner or permissions|extra arguments at end",
+        Unreachable,
+        "ssh rejects its configuration {config}: {said}",
+        None,
+    ),
+)
+
+
+def needs_dialer(said: str) -> bool:
+    """Whether ssh only says that its ProxyCommand failed, whose own message it discards while it keeps connections."""
+    return "proxy dialer did not pass back a connection" in said
+
+
+def explain(alias: str, config: Path, ending: Ending) -> Unreachable | CommandFailed:
+    """Return the error that says why a conversation with the guest `alias` ended early."""
+    lines = ending.said.strip().splitlines()
+    last = lines[-1] if lines else f"ssh ended with exit code {ending.code}"
+    if ending.limit:
+        return CommandFailed(
+            f"{alias}: {ending.limit}",
+            "the connection was closed; check the guest, then run the command again",
+        )
+    if ending.started:
+        return ConnectionLost(
+            f"{alias}: the connection broke while a command was running",
+            "the step that was running finishes on its own; run the command again to continue",
+        )
+    for reason in _REASONS:
+        if match := re.search(f".*(?:{reason.pattern}).*", ending.said):
+            message = reason.message.format(said=match[0].strip(), config=config)
+            hint = reason.hint.format(alias=alias, config=config) if reason.hint else None
+            return reason.kind(f"{alias}: {message}", hint)
+    if not ending.broken:
+        return CommandFailed(f"{alias}: the guest could not read the script: {last}")
+    return NoAnswer(
+        f"{alias}: the connection closed before the command started: {last}",
+        "the guest may be starting or shutting down",
+    )

@@ -1,0 +1,193 @@
+"""Invoke's Runner on an OpenSSH session: what carries Guest.run()."""
+
+from __future__ import annotations
+
+import re
+import threading
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from invoke.runners import Runner
+
+from swarm.errors import CommandFailed, UsageError
+from swarm.ssh.session import Limits
+from swarm.text import quote, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import IO
+
+    from swarm.errors import SwarmError
+    from swarm.ssh.link import Link
+    from swarm.ssh.session import Session
+
+__all__ = ["OpenSSH"]
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class OpenSSH(Runner):
+    """Runs one script in a guest. Given the Guest; Fabric passes `inline_env` too, which is always on here.
+
+    With `take`, both output streams arrive there together, line by line, and are not kept.
+    """
+
+    def __init__(
+        self,
+        context: Any,  # noqa: ANN401 - Invoke's Context, which it types as Any in turn
+        inline_env: bool | None = None,  # noqa: ARG002, FBT001 - Fabric's signature
+        *,
+        limits: Limits | None = None,
+        take: Callable[[bytes], None] | None = None,
+    ) -> None:
+        super().__init__(context)
+        self._link: Link = context.link
+        self._limits, self._take = limits, take
+        self._errors: SimpleQueue[bytes] = SimpleQueue()
+        self._finished = threading.Event()
+        self._failure: BaseException | None = None
+        self._first = {"out": True, "err": True}  # no newline stands before the first line
+        self._blank = False
+
+    def start(self, command: str, shell: str, env: dict[str, str]) -> None:  # noqa: ARG002 - sh runs it, whatever the login shell
+        """Send the command on its way. Invoke's own timer is not used: the limits do its work."""
+        if self.using_pty:
+            raise UsageError("a command in a guest has no terminal", "use ./inv ssh for interactive programs")
+        limit, self.opts["timeout"] = self.opts["timeout"], None
+        limits = self._limits or Limits(line=Limits.output)
+        if self._limits is None:
+            limits = Limits(limit or limits.total, limit or limits.total, limits.line, limits.output)
+        self._script, self._chosen = _exports(env) + command, limits
+        self._kept = self._link.control_path.exists()
+        self._session: Session = self._link.take()
+        self._session.send(self._script, limits, merged=self._take is not None)
+
+    def read_proc_stdout(self, num_bytes: int) -> bytes:  # noqa: ARG002 - whole lines are returned
+        """Return more of the output. This thread moves everything: the script, both streams, and the limits."""
+        try:
+            while not self._finished.is_set():
+                lines, errors = self._session.read()
+                if errors and (data := self._joined("err", errors)):
+                    self._errors.put(data)
+                if lines and self._take:
+                    self._hand_over(self._take, lines)
+                elif lines and (data := self._joined("out", lines)):  # nothing would mean that it is over
+                    return data
+                if not lines and not errors and not self._again():
+                    break
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            self._failure = error
+        self._end()
+        return b""
+
+    def read_proc_stderr(self, num_bytes: int) -> bytes:  # noqa: ARG002 - whole lines are returned
+        """Return more of the error output; nothing once the command has ended."""
+        return self._errors.get()
+
+    def decode(self, data: bytes) -> str:
+        """Return bytes as text. Lines are complete, so no character is cut in two."""
+        return data.decode("utf-8", "replace")
+
+    def write_our_output(self, stream: IO[str], string: str) -> None:
+        """Show output of the guest: control characters are shown, not sent."""
+        super().write_our_output(stream, visible(string, lines=True))
+
+    def respond(self, buffer_: list[str]) -> None:
+        """Answer prompts, if there are watchers; Invoke would join the whole output for each chunk."""
+        if self.watchers:
+            super().respond(buffer_)
+
+    def wait(self) -> None:
+        """Wait until the command has ended."""
+        while not self._finished.wait(60):
+            pass
+
+    @property
+    def process_is_finished(self) -> bool:
+        """Whether the command has ended."""
+        return self._finished.is_set()
+
+    def returncode(self) -> int | None:
+        """Return the exit code. Raise what ended the conversation before its end."""
+        if self._failure is not None:
+            raise self._failure
+        return self._session.code
+
+    def get_pid(self) -> int:
+        """Return the process ID of ssh."""
+        return self._session.pid
+
+    def kill(self) -> None:
+        """End the conversation."""
+        self._session.kill()
+
+    def send_interrupt(self, interrupt: KeyboardInterrupt) -> NoReturn:
+        """End the conversation on Ctrl-C and pass the interrupt on. A running step finishes on its own."""
+        self._finished.set()
+        self._end()
+        raise interrupt
+
+    def _write_proc_stdin(self, data: bytes) -> NoReturn:  # noqa: ARG002 - Invoke's signature
+        raise UsageError(
+            "a command in a guest reads no input",
+            "copy a file there with put(), and let the command read that",
+        )
+
+    def close_proc_stdin(self) -> None:
+        """Do nothing: the command's input is empty."""
+
+    def stop(self) -> None:
+        """Release everything."""
+        super().stop()
+        if session := getattr(self, "_session", None):
+            session.kill()
+
+    def _end(self) -> None:
+        self._session.kill()
+        self._errors.put(b"")
+        self._finished.set()
+
+    def _again(self) -> bool:
+        """Return whether the conversation goes on. A kept connection may be stale, so a new one is tried once."""
+        session = self._session
+        if session.code is not None:
+            self._flush()
+            return False
+        ending = session.ending()
+        error: SwarmError = self._link.explain(ending)
+        if ending.limit:
+            self._link.close()  # the guest may still be sending
+        if not self._kept or session.started or isinstance(error, CommandFailed):
+            raise error
+        self._kept = False
+        session.kill()
+        self._link.close()
+        self._session = self._link.session()
+        self._session.send(self._script, self._chosen, merged=self._take is not None)
+        return True
+
+    def _hand_over(self, take: Callable[[bytes], None], lines: list[bytes]) -> None:
+        """Give lines to `take`. An empty one is held back: the closing mark is preceded by one that nobody printed."""
+        for line in lines:
+            if self._blank:
+                take(b"")
+            self._blank = not line
+            if line:
+                take(line)
+
+    def _flush(self) -> None:
+        self._blank = False
+
+    def _joined(self, stream: str, lines: list[bytes]) -> bytes:
+        text = b"\n".join(lines)
+        text = text if self._first[stream] else b"\n" + text
+        self._first[stream] = False
+        return text
+
+
+def _exports(env: dict[str, str]) -> str:
+    """Return shell that sets environment variables. Raise UsageError for a name that is none."""
+    for name in env:
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"{name!r} is not the name of an environment variable")
+    return "".join(f"export {name}={quote(value)}\n" for name, value in env.items())
