@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from swarm.ssh.remote import Remote
     from tests.conftest import Dirs
-    from tests.nspawn.machine import Machine
+    from tools.lab import Machine
 
 pytestmark = pytest.mark.slow
 
