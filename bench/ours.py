@@ -15,7 +15,7 @@ from swarm.front.process import begin, leave
 
 begin()
 
-from swarm.ssh.remote import Remote  # noqa: E402 - begin() makes this one quicker
+from bench._connection import Connection  # noqa: E402 - begin() makes this one quicker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ def our_steps() -> list[Step]:
 
 def converge_all(config: Path, names: list[str]) -> None:
     """Configure the hosts, one thread for each. The connections are begun before anything heavy is imported, and all are asked at once."""
-    remotes = [Remote(config, name) for name in names]
+    remotes = [Connection(config, name) for name in names]
     for remote in remotes:
         remote.connect()
     from threading import Thread
@@ -74,7 +74,7 @@ def converge_all(config: Path, names: list[str]) -> None:
     screen.load()
     failed: list[SwarmError] = []
 
-    def one(remote: Remote, answer: Callable[[], dict[str, str]]) -> None:
+    def one(remote: Connection, answer: Callable[[], dict[str, str]]) -> None:
         try:
             converge(remote, wanted, Talk(screen, remote.alias), asked=answer)
         except SwarmError as error:
