@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
@@ -13,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import libvirt
-import paramiko
 
+from bench._login import Probe
 from swarm import images, inventory, ssh
 from swarm.embedded import Embedded
 from swarm.embedded.client import as_root
-from swarm.errors import CommandFailed, Unfit, Unreachable
+from swarm.errors import CommandFailed, Unfit
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.network import Network
 from swarm.hypervisor.storage import make_pool
@@ -26,7 +27,7 @@ from swarm.paths import ROOT
 from swarm.vm import desired
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from swarm.console import Talk
     from swarm.images import Image
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["HOST", "Arena", "need_packages", "run"]
 
 HOST = "demo"  # the host file that ours is measured with; the others get what it says as their options
-_LOOK = 0.1  # seconds between two tries to log in
-_LIMIT = 900.0  # seconds for one provisioning; emulated, on a busy machine, a boot takes a few minutes
 
 
 def run(argv: Sequence[str], env: dict[str, str] | None = None) -> str:
@@ -93,8 +92,11 @@ class Arena:
         self._write_host()
         self.host: Host = inventory.load(HOST)
         self.key = ssh.own_key()
-        self._login = paramiko.Ed25519Key.from_private_key_file(str(self.key))
         self.hypervisor = Embedded()
+        gate = (sys.executable, "-I", "-S", ROOT / "swarm/embedded/gate.py", self.hypervisor.door)
+        self.login = Probe(
+            self.key, self.folder, gate, lambda address: self.hypervisor.connect(address, 22, 2.0)
+        )
         self._image: Image | None = None
         self._connection: Libvirt | None = None
 
@@ -179,46 +181,6 @@ class Arena:
         except OSError:  # it has ended meanwhile
             return False
         return "serve" in words and str(self.hypervisor.state) in words
-
-    def wait_for_login(
-        self, address: str, host_key: Callable[[], str | None] | None, alive: Callable[[], None]
-    ) -> str:
-        """Return when a command run over SSH as root at `address` succeeds: what Secure Boot's state is, in the guest's own words.
-
-        `host_key` returns the key that is expected as "type key" (None: not known yet), and any other ends the run. Only a
-        guest that nothing can tell its key to is probed without one: it is thrown away at once, and told nothing secret.
-        `alive` raises if there is nothing to wait for any more.
-        """
-        limit, last = time.monotonic() + _LIMIT, "no try yet"
-        while time.monotonic() < limit:
-            alive()
-            expected = host_key() if host_key else None
-            try:
-                if host_key is None or expected:
-                    return self._ask(address, expected)
-            except (OSError, EOFError, paramiko.SSHException) as error:
-                last = str(error) or type(error).__name__
-            time.sleep(_LOOK)
-        raise Unreachable(f"no login at {address} within {_LIMIT:.0f} s; the last try: {last}")
-
-    def _ask(self, address: str, expected: str | None) -> str:
-        with self.hypervisor.connect(address, 22, 2.0) as made:
-            transport = paramiko.Transport(made)
-            try:
-                transport.start_client(timeout=60)
-                key = transport.get_remote_server_key()
-                if expected and f"{key.get_name()} {key.get_base64()}" != expected:
-                    raise Unreachable(f"{address} shows another host key than it was given")
-                transport.auth_publickey("root", self._login)
-                session = transport.open_session(timeout=60)
-                session.exec_command("mokutil --sb-state 2>&1 || true; id --user")
-                with session.makefile() as answer:
-                    words = bytes(answer.read()).decode().split("\n")
-                if session.recv_exit_status() or words[-2:] != ["0", ""]:
-                    raise Unreachable(f"a login at {address} is not root's: {words}")
-                return words[0]
-            finally:
-                transport.close()
 
     def facts(self, domain: str) -> tuple[float, str]:
         """Return the CPU seconds that a running VM has used so far, and what it has, in words."""

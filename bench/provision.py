@@ -72,15 +72,13 @@ def lap(contender: Contender, arena: Arena, number: int) -> Lap:
             expected = contender.host_key if contender.knows_key else None
             # A program that logs in by itself is taken at its word, and the word is checked afterwards: a second login at the same
             # moment would cost an emulated guest seconds that the others do not pay.
-            secure_boot = (
-                "" if contender.says_login else arena.wait_for_login(contender.address, expected, alive)
-            )
+            secure_boot = "" if contender.says_login else arena.login.wait(contender.address, expected, alive)
             while contender.says_login and contender.says_login not in output.read_bytes():
                 alive()
                 time.sleep(0.02)
             login = time.monotonic() - start
             cpu, has = arena.facts(contender.domain)
-            secure_boot = secure_boot or arena.wait_for_login(contender.address, expected, alive)
+            secure_boot = secure_boot or arena.login.wait(contender.address, expected, alive)
             process.wait()
             command = time.monotonic() - start
             alive()
