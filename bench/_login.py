@@ -29,8 +29,8 @@ _OTHER_KEY = ("HOST IDENTIFICATION HAS CHANGED", "Host key verification failed")
 class Probe:
     """Logs in to guests. Given the private key, a folder for host keys, and two ways into the guests' network.
 
-    `dial` is the program that connects to a host and port and passes the socket to ssh (ProxyUseFdpass). `connect` opens
-    a TCP connection to port 22 of an address or raises OSError. It tells, without starting a program, when sshd listens.
+    `dial` is the program that connects to a host and port and passes the socket to ssh (ProxyUseFdpass). `connect`
+    opens a TCP connection to port 22 of an address or raises OSError. It shows when sshd listens, without a program.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class Probe:
     def wait(self, address: str, host_key: Callable[[], str | None] | None, alive: Callable[[], None]) -> str:
         """Wait until a login as root at `address` succeeds. Return what the guest says about Secure Boot.
 
-        `host_key` returns the expected key as "type key", or None while it is unknown. Raise Unreachable if the guest has
-        another one. For a guest that cannot be given a key, `host_key` is None: any key is accepted, since such a guest
-        receives no secret and is destroyed at once. `alive` raises an error if there is nothing left to wait for.
+        `host_key` returns the expected key as "type key", or None while it is unknown. Raise Unreachable if the guest
+        has another one. For a guest that cannot be given a key, `host_key` is None: any key is accepted, since such a
+        guest receives no secret and is destroyed at once. `alive` raises an error if there is nothing left to wait for.
         """
         self._pins(address).unlink(missing_ok=True)
         limit, last, listens = time.monotonic() + _LIMIT, "no attempt yet", False

@@ -263,7 +263,7 @@ class Machine:
         run("ip", "-n", self.world.name, "link", "set", self.link, "up" if plugged else "down")
 
     def stop(self) -> None:
-        """End the machine and everything that belongs to it, as a power cut would: nobody needs its files any more."""
+        """End the machine and everything that belongs to it, as a power cut would: its files are not used again."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._forget_docker)
             stack.callback(remove_groups, self._group)

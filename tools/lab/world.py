@@ -114,13 +114,13 @@ def _claim(folder: Path) -> Lock:
 
 
 def _sweep() -> None:
-    """Remove what processes that were killed have left: their machines, their namespaces, their folders."""
+    """Remove what killed processes have left: machines, namespaces and folders.
+
+    What cannot be removed now is left for the next time. It does no harm, since every World has its own names.
+    """
     for folder in _FOLDERS.glob(f"{_PREFIX}*"):
         if (lock := _abandoned(folder)) is not None:
-            with (
-                lock,
-                contextlib.suppress(LabError),
-            ):  # what does not go now is in nobody's way: every World has its own names
+            with lock, contextlib.suppress(LabError):
                 _remove(folder)
 
 
