@@ -71,7 +71,7 @@ def test_after_a_failed_test_the_machine_is_replaced(own: Keeper) -> None:
 
 
 def test_an_unreachable_machine_explains_itself(own: Keeper) -> None:
-    """When a machine can't be reached, the error names the wait and holds the output of ssh and the machine's journal."""
+    """When a machine can't be reached, the error names the wait and shows ssh's output and the machine's journal."""
     machine = own.get()
     machine.ssh("systemctl stop ssh.service ssh.socket; logger -t lab the cable is fine")
     with pytest.raises(LabError, match=r"(?s)was not up within 5 s; .*Connection refused.*the cable is fine"):

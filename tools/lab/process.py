@@ -1,4 +1,4 @@
-"""Run programs of this computer with a time limit, and find processes by what they have open."""
+"""Run programs of this computer with a time limit; find and end processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from swarm.deadline import Deadline
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["LabError", "children", "end", "missing", "run", "tail", "users"]
+__all__ = ["LabError", "arguments", "children", "end", "missing", "run", "tail", "users"]
 
 _PROGRAMS = ("systemd-nspawn", "mmdebstrap", "ip", "nsenter", "socat", "pasta", "ssh-keygen")
 _LIMIT = 900.0  # seconds for one program; the longest installs packages in a machine beside other work
@@ -65,21 +65,25 @@ def tail(text: str, lines: int = 20) -> str:
 
 
 def children(pid: int) -> list[int]:
-    """Return the IDs of the child processes of a process; none if it has ended."""
-    with contextlib.suppress(OSError):
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
+    """Return the IDs of the child processes of a process, whichever thread has started them; none if it has ended."""
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, path.read_text().split())
+    return found
 
 
 def users(matches: Callable[[str], bool]) -> list[int]:
     """Return the IDs of the processes, other than this one, that have an argument which `matches`."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            argv = path.read_bytes().decode("utf-8", "replace").split("\0")
-            if int(path.parent.name) != os.getpid() and any(map(matches, argv)):
-                found.append(int(path.parent.name))
-    return found
+    pids = [int(path.name) for path in Path("/proc").glob("[0-9]*") if path.name != str(os.getpid())]
+    return [pid for pid in pids if any(map(matches, arguments(pid)))]
+
+
+def arguments(pid: int) -> list[str]:
+    """Return the command line of a process; nothing if it has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")[:-1]
+    return []
 
 
 def end(pids: Iterable[int]) -> None:
