@@ -1,10 +1,11 @@
-"""Where the contenders meet: a private hypervisor of its own that has the image already, and one probe for all of them."""
+"""Where the contenders meet: a private hypervisor that already has the image, and one probe for all contenders."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
@@ -13,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import libvirt
-import paramiko
 
+from bench._login import Probe
 from swarm import images, inventory, ssh
 from swarm.embedded import Embedded
 from swarm.embedded.client import as_root
-from swarm.errors import CommandFailed, Unfit, Unreachable
+from swarm.errors import CommandFailed, Unfit
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.network import Network
 from swarm.hypervisor.storage import make_pool
@@ -26,7 +27,7 @@ from swarm.paths import ROOT
 from swarm.vm import desired
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from swarm.console import Talk
     from swarm.images import Image
@@ -34,24 +35,22 @@ if TYPE_CHECKING:
 
 __all__ = ["HOST", "Arena", "need_packages", "run"]
 
-HOST = "demo"  # the host file that ours is measured with; the others get what it says as their options
-_LOOK = 0.1  # seconds between two tries to log in
-_LIMIT = 900.0  # seconds for one provisioning; emulated, on a busy machine, a boot takes a few minutes
+HOST = "demo"  # the host file that swarm is measured with; the other contenders get its values as options
 
 
 def run(argv: Sequence[str], env: dict[str, str] | None = None) -> str:
-    """Run a program to its end and return what it wrote to stdout. Raise CommandFailed with its last words if it fails."""
+    """Run a program and return its standard output. Raise CommandFailed with its last lines if it fails."""
     done = subprocess.run(
         list(argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=env
     )
     if done.returncode:
-        words = "\n  ".join((done.stdout + done.stderr).strip().splitlines()[-12:])
-        raise CommandFailed(f"{argv[0]} ended with exit code {done.returncode}:\n  {words}")
+        last = "\n  ".join((done.stdout + done.stderr).strip().splitlines()[-12:])
+        raise CommandFailed(f"{argv[0]} failed with exit code {done.returncode}:\n  {last}")
     return done.stdout
 
 
 def need_packages(programs: dict[str, str], talk: Talk) -> None:
-    """Install, with apt-get, the packages of those programs that are not there. Given {program or path: package}."""
+    """Install the packages of missing programs with apt-get. Given {program or path: package}."""
     missing = sorted(
         {
             package
@@ -61,29 +60,28 @@ def need_packages(programs: dict[str, str], talk: Talk) -> None:
     )
     if not missing:
         return
-    words = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
     if os.environ.get("SWARM_NO_APT") == "1":
-        raise Unfit(f"these packages are missing: {' '.join(missing)}", " ".join(words))
-    talk.say(f"this measures programs that are not here: {' '.join(as_root(words))}")
+        raise Unfit(f"these packages are missing: {' '.join(missing)}", " ".join(command))
+    talk.say(f"this benchmark needs programs that are missing: {' '.join(as_root(command))}")
     with talk.step(f"installing {' '.join(missing)}"):
-        run(as_root(["env", "DEBIAN_FRONTEND=noninteractive", *words]))
+        run(as_root(["env", "DEBIAN_FRONTEND=noninteractive", *command]))
 
 
 class Arena:
-    """A folder for everything, and the hypervisor in it. Nothing of the person's own swarm is read or written, but for the image cache."""
+    """A folder for all files, and a hypervisor in it. Of the user's own swarm, only the image cache is used."""
 
     def __init__(self, talk: Talk) -> None:
         self.talk = talk
-        # Short, because sockets are in it; not in /var/tmp or TMPDIR, whose path may be long.
+        # The path of a socket must be short, and that of TMPDIR may be long.
         self.folder = Path(tempfile.mkdtemp(prefix="swarm-bench-", dir="/tmp"))
         for name in ("hosts", "state", "share", "home"):
             (self.folder / name).mkdir()
         own = {"SWARM_HOSTS": str(self.folder / "hosts"), "SWARM_STATE": str(self.folder / "state")}
         os.environ.update(own)
-        os.environ.pop(
-            "PYTHONDONTWRITEBYTECODE", None
-        )  # without compiled modules every start of Python would be slow
-        # A home of their own: virt-install keeps caches, and virt-lightning looks for keys.
+        # Without compiled modules every start of Python would be slow.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        # A separate home: virt-install keeps caches there, and virt-lightning searches it for keys.
         self.environment = {
             **os.environ,
             "HOME": str(self.folder / "home"),
@@ -93,8 +91,11 @@ class Arena:
         self._write_host()
         self.host: Host = inventory.load(HOST)
         self.key = ssh.own_key()
-        self._login = paramiko.Ed25519Key.from_private_key_file(str(self.key))
         self.hypervisor = Embedded()
+        gate = (sys.executable, "-I", "-S", ROOT / "swarm/embedded/gate.py", self.hypervisor.door)
+        self.login = Probe(
+            self.key, self.folder, gate, lambda address: self.hypervisor.connect(address, 22, 2.0)
+        )
         self._image: Image | None = None
         self._connection: Libvirt | None = None
 
@@ -110,9 +111,9 @@ class Arena:
 
     @property
     def image(self) -> Image:
-        """The image that all VMs are made from, built at first use if the cache does not have it.
+        """The image that all VMs are made from. It is built on first use if the cache does not have it.
 
-        It gets a second name in a cache of this arena's own: what happens to the person's cache meanwhile must not be measured.
+        It is linked into a cache of this arena, so that changes to the user's cache do not affect the measurement.
         """
         if self._image is None:
             image = images.ensure(self.host.vm.image, self.talk)
@@ -129,14 +130,14 @@ class Arena:
 
     @property
     def connection(self) -> Libvirt:
-        """The connection to the hypervisor, started at first use."""
+        """The connection to the hypervisor, which is started on first use."""
         if self._connection is None:
             self._connection = Libvirt("embedded", self.hypervisor)
         return self._connection
 
     @property
     def pool(self) -> str:
-        """The folder of the disks, as seen inside."""
+        """The folder of the disks, as seen inside the hypervisor's namespaces."""
         return str(self.host.vm.disk_path.parent)
 
     @property
@@ -145,7 +146,7 @@ class Arena:
         return f"{self.pool}/{desired.base_volume(self.image.name, self.image.sha256, self.image.size)}"
 
     def prepare(self) -> float:
-        """Start the hypervisor with a network and a pool that has the image; return the seconds that the image's upload took."""
+        """Start the hypervisor with a network and a pool that holds the image. Return the seconds of its upload."""
         image = self.image
         with self.talk.step("starting a private hypervisor"):
             pool = make_pool(self.connection, self.host.vm.disk_path.parent)
@@ -165,63 +166,23 @@ class Arena:
         return time.monotonic() - start
 
     def inside(self, argv: Sequence[str]) -> list[str]:
-        """Return `argv` as a command that runs, as root, in the hypervisor's namespaces, where qemu:///system is the private one."""
+        """Return `argv` as a command that runs as root in the hypervisor's namespaces, where it is qemu:///system."""
         process = next(
             (path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if self._is_first(path)), None
         )
         if process is None:
-            raise Unfit("the private hypervisor is gone", f"{self.hypervisor.state}/host.log may say why")
+            raise Unfit("the private hypervisor has ended", f"see {self.hypervisor.state}/host.log")
         return as_root(["nsenter", "--target", process, "--mount", "--net", "--pid", "--", *argv])
 
     def _is_first(self, path: Path) -> bool:
         try:
-            words = path.read_bytes().decode(errors="replace").split("\0")
-        except OSError:  # it has ended meanwhile
+            argv = path.read_bytes().decode(errors="replace").split("\0")
+        except OSError:  # the process has ended
             return False
-        return "serve" in words and str(self.hypervisor.state) in words
-
-    def wait_for_login(
-        self, address: str, host_key: Callable[[], str | None] | None, alive: Callable[[], None]
-    ) -> str:
-        """Return when a command run over SSH as root at `address` succeeds: what Secure Boot's state is, in the guest's own words.
-
-        `host_key` returns the key that is expected as "type key" (None: not known yet), and any other ends the run. Only a
-        guest that nothing can tell its key to is probed without one: it is thrown away at once, and told nothing secret.
-        `alive` raises if there is nothing to wait for any more.
-        """
-        limit, last = time.monotonic() + _LIMIT, "no try yet"
-        while time.monotonic() < limit:
-            alive()
-            expected = host_key() if host_key else None
-            try:
-                if host_key is None or expected:
-                    return self._ask(address, expected)
-            except (OSError, EOFError, paramiko.SSHException) as error:
-                last = str(error) or type(error).__name__
-            time.sleep(_LOOK)
-        raise Unreachable(f"no login at {address} within {_LIMIT:.0f} s; the last try: {last}")
-
-    def _ask(self, address: str, expected: str | None) -> str:
-        with self.hypervisor.connect(address, 22, 2.0) as made:
-            transport = paramiko.Transport(made)
-            try:
-                transport.start_client(timeout=60)
-                key = transport.get_remote_server_key()
-                if expected and f"{key.get_name()} {key.get_base64()}" != expected:
-                    raise Unreachable(f"{address} shows another host key than it was given")
-                transport.auth_publickey("root", self._login)
-                session = transport.open_session(timeout=60)
-                session.exec_command("mokutil --sb-state 2>&1 || true; id --user")
-                with session.makefile() as answer:
-                    words = bytes(answer.read()).decode().split("\n")
-                if session.recv_exit_status() or words[-2:] != ["0", ""]:
-                    raise Unreachable(f"a login at {address} is not root's: {words}")
-                return words[0]
-            finally:
-                transport.close()
+        return "serve" in argv and str(self.hypervisor.state) in argv
 
     def facts(self, domain: str) -> tuple[float, str]:
-        """Return the CPU seconds that a running VM has used so far, and what it has, in words."""
+        """Return the CPU seconds that a running VM has used so far, and a description of its devices."""
         raw = self.connection.raw.lookupByName(domain)
         used = raw.info()[4] / 1e9  # nanoseconds
         tree = ET.fromstring(raw.XMLDesc(0))
@@ -248,7 +209,7 @@ class Arena:
         return used, ", ".join(has)
 
     def remove(self, domain: str) -> None:
-        """Remove a domain with its disks, if there is one."""
+        """Remove a domain and its disks, if it exists."""
         try:
             raw = self.connection.raw.lookupByName(domain)
         except libvirt.libvirtError:
@@ -268,13 +229,13 @@ class Arena:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Make sure that no other VM of ours runs beside the one that the block makes."""
+        """Check that no other VM of this arena runs during the block. Raise Unfit."""
         if running := [raw.name() for raw in self.connection.raw.listAllDomains()]:
-            raise Unfit(f"there is still a VM: {', '.join(running)}")
+            raise Unfit(f"another VM is still running: {', '.join(running)}")
         yield
 
     def close(self) -> None:
-        """End every VM and the hypervisor, and remove the folder."""
+        """Stop every VM and the hypervisor, and remove the folder."""
         if self._connection is not None:
             self._connection.close()
         self.hypervisor.stop()

@@ -1,4 +1,4 @@
-"""Who is measured: swarm, virt-install and virt-lightning, each making the same VM from the same image."""
+"""The contenders: swarm, virt-install and virt-lightning. Each makes the same VM from the same image."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _GIB = 1 << 30
 
 
 class Contender(Protocol):
-    """One way to a VM.
+    """One way to make a VM.
 
-    `knows_key`: whether the guest's host key is known before it boots. `says_login`: what the program prints when it has logged
-    in as root; empty for one that leaves that to others.
+    `knows_key`: whether the guest's host key is known before it boots. `says_login`: what the program prints once it
+    has logged in as root; empty for a program that does not log in.
     """
 
     name: str
@@ -38,16 +38,16 @@ class Contender(Protocol):
     says_login: bytes
 
     def prepare(self) -> None:
-        """Do once what is not measured: install the program, and put things where it looks for them."""
+        """Install the program and lay out its files. This runs once and is not measured."""
 
     def command(self) -> Sequence[str]:
         """Return the command that is measured."""
 
     def host_key(self) -> str | None:
-        """Return the guest's host key as "type key", None if it is not known yet."""
+        """Return the guest's host key as "type key", or None while it is unknown."""
 
     def destroy(self) -> None:
-        """Remove the VM and all that came with it."""
+        """Remove the VM and everything that was made with it."""
 
 
 class Ours:
@@ -62,10 +62,10 @@ class Ours:
         self.domain, self.address = arena.host.vm.domain, str(arena.host.vm.ip)
 
     def prepare(self) -> None:
-        """Nothing: `./inv` is what runs this program."""
+        """Do nothing: `./inv` runs this program, so it is installed."""
 
     def command(self) -> Sequence[str]:
-        """Return what a person types."""
+        """Return the command as a user types it."""
         return [str(ROOT / "inv"), "provision", "--host", HOST]
 
     def host_key(self) -> str | None:
@@ -73,12 +73,12 @@ class Ours:
         return ssh.pinned(self._arena.host.known_hosts)
 
     def destroy(self) -> None:
-        """Remove the VM as a person would."""
+        """Remove the VM as a user would."""
         run([str(ROOT / "inv"), "destroy", "--host", HOST, "--yes"])
 
 
 class VirtInstall:
-    """`virt-install --cloud-init`, asked for the machine that swarm makes, with the same words for cloud-init."""
+    """`virt-install --cloud-init` with options for the machine that swarm makes, and the same cloud-init files."""
 
     name = "virt-install"
     knows_key = True
@@ -94,7 +94,7 @@ class VirtInstall:
         self._key = ssh.keypair(self.domain)
 
     def prepare(self) -> None:
-        """Install it, write the three files for cloud-init, and reserve the address. None of that is measured."""
+        """Install it, write the three cloud-init files, and reserve the address. None of that is measured."""
         need_packages({"virt-install": "virtinst"}, self._arena.talk)
         host = self._arena.host
         vm = host.vm.model_copy(update={"domain": self.domain, "hostname": self.domain, "mac": self._mac})
@@ -106,11 +106,11 @@ class VirtInstall:
         for name, text in files.items():
             (self._seed / name).write_text(text, encoding="utf-8")
         Network(self._arena.connection, host.hypervisor.network).reserve(self._mac, self.address, self.domain)
-        # Its own pool for the seed; libvirt's packages bring the folder, which a private libvirt lacks.
+        # Its pool for the seed. The folder comes with libvirt's packages, so a private libvirt does not have it.
         run(self._arena.inside(["mkdir", "-p", "/var/lib/libvirt/boot"]))
 
     def command(self) -> Sequence[str]:
-        """Return the command line that asks for all that the host file asks for."""
+        """Return the command line that asks for the same machine as the host file."""
         vm, share = self._arena.host.vm, self._arena.host.vm.virtiofs
         assert share is not None  # noqa: S101 - demo has one
         features = ("enrolled-keys", "secure-boot")
@@ -126,11 +126,12 @@ class VirtInstall:
             "--name": self.domain,
             "--memory": str(vm.memory_mib),
             "--vcpus": str(vm.vcpus),
-            "--osinfo": "debian11",  # the newest that Debian 12's database has; it selects virtio devices
+            "--osinfo": "debian11",  # the newest in Debian 12's database; it selects virtio devices
             "--machine": "q35",
             "--boot": f"firmware=efi,{firmware}",
             "--features": "smm.state=on",
-            "--disk": f"path={self._disk},size={vm.disk_size // _GIB},backing_store={self._arena.base},backing_format=qcow2",
+            "--disk": f"path={self._disk},size={vm.disk_size // _GIB},"
+            f"backing_store={self._arena.base},backing_format=qcow2",
             "--network": f"network={self._arena.host.hypervisor.network},mac={self._mac}",
             "--memorybacking": "source.type=memfd,access.mode=shared",
             "--filesystem": f"source={share.source},target={share.tag},driver.type=virtiofs,accessmode=passthrough",
@@ -146,7 +147,7 @@ class VirtInstall:
         return self._arena.inside(["virt-install", *words, "--import", "--noautoconsole"])
 
     def host_key(self) -> str | None:
-        """Return the key that its user-data brings."""
+        """Return the key in its user-data."""
         return " ".join(self._key[1].split()[:2])
 
     def destroy(self) -> None:
@@ -155,14 +156,14 @@ class VirtInstall:
 
 
 class VirtLightning:
-    """`vl up`, with what it can do: a BIOS machine without TPM, share, watchdog or rng, and a host key that nobody knows before."""
+    """`vl up`. It makes a BIOS machine without TPM, share, watchdog or rng, and the host key is unknown before boot."""
 
     name = "virt-lightning"
     knows_key = False
     says_login = b""
     domain = "lightning"
     address = "192.168.123.5"
-    _home = Path("/var/lib/virt-lightning")  # it looks for images nowhere else
+    _home = Path("/var/lib/virt-lightning")  # the only place in which it searches for images
 
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
@@ -172,13 +173,13 @@ class VirtLightning:
         self._made_home = False
 
     def prepare(self) -> None:
-        """Install it, put a copy of the image that starts from a BIOS where it looks, and have it make its network and pool."""
+        """Install it, give it a copy of the image that a BIOS can start, and make it create its network and pool."""
         arena, talk = self._arena, self._arena.talk
         boot = Path("/usr/lib/grub/i386-pc/boot.img")
         need_packages(
             {"genisoimage": "genisoimage", str(boot): "grub-pc-bin", "grub-mkimage": "grub-common"}, talk
         )
-        with talk.step("installing virt-lightning into a folder of its own"):
+        with talk.step("installing virt-lightning into its own folder"):
             run([sys.executable, "-m", "venv", str(self._venv)])
             pip = [
                 str(self._venv / "bin/pip"),
@@ -188,7 +189,9 @@ class VirtLightning:
                 "--require-hashes",
             ]
             lock = (ROOT / "bench/virt-lightning.lock").read_text(encoding="utf-8")
-            first = self._venv / "setuptools.lock"  # what builds its libvirt module, checked like the rest
+            first = (
+                self._venv / "setuptools.lock"
+            )  # the build requirement of its libvirt module, verified like the rest
             first.write_text(
                 lock[lock.index("\nsetuptools==") : lock.index("\nvirt-lightning==")], encoding="utf-8"
             )
@@ -196,7 +199,7 @@ class VirtLightning:
             run([*pip, "--no-build-isolation", "--requirement", str(ROOT / "bench/virt-lightning.lock")])
         images = arena.folder / "virt-lightning" / "pool" / "upstream"
         images.mkdir(parents=True)
-        with talk.step("making a copy of the image that starts from a BIOS"):
+        with talk.step("making a copy of the image that a BIOS can start"):
             bios_copy(arena.image.path, boot, images / "built.qcow2")
         self._made_home = not self._home.exists()
         run(as_root(["mkdir", "-p", str(self._home)]))
@@ -205,7 +208,7 @@ class VirtLightning:
             f"[main]\nlibvirt_uri = qemu:///system\nssh_key_file = {arena.key}.pub\n", encoding="utf-8"
         )
         vm = arena.host.vm
-        # The image takes its seed from a NoCloud disk only, so that is what it is told to make.
+        # The image accepts a seed only from a NoCloud disk, so virt-lightning must make one.
         text = f"""\
 - name: {self.domain}
   distro: built
@@ -222,19 +225,19 @@ class VirtLightning:
         self._hosts.write_text(text, encoding="utf-8")
 
     def command(self) -> Sequence[str]:
-        """Return the command that makes what its YAML file lists."""
+        """Return the command that makes the VMs of its YAML file."""
         return self._arena.inside([*self._vl(), "up", "--virt-lightning-yaml", str(self._hosts)])
 
     def host_key(self) -> str | None:
-        """Return nothing: it has no way to give a guest a key."""
+        """Return None: it has no way to give a guest a key."""
         return None
 
     def destroy(self) -> None:
-        """Remove the VM as a person would."""
+        """Remove the VM as a user would."""
         run(self._arena.inside([*self._vl(), "stop", self.domain]), env=self._arena.environment)
 
     def close(self) -> None:
-        """Remove the folder that it insists on, if that was made here. The hypervisor must have ended."""
+        """Remove the folder that it requires, if `prepare` made it. The hypervisor must have stopped."""
         if self._made_home:
             run(as_root(["rmdir", str(self._home)]))
 
@@ -243,10 +246,10 @@ class VirtLightning:
 
 
 def bios_copy(image: Path, boot: Path, target: Path) -> None:
-    """Write a copy of a UEFI image that a BIOS can start, too: GRUB goes before the first partition, and all else stays.
+    """Write a copy of a UEFI image that a BIOS can start too. GRUB goes before the first partition.
 
-    Given GRUB's first sector as its package has it. It is what grub-install does, without needing a block device: the first
-    sector's code loads sector 34, the first that a GPT leaves free, and that one's code loads what comes after it.
+    `boot` is the first sector from GRUB's package. This does what grub-install does, without a block device: the code
+    in the first sector loads sector 34, the first that a GPT leaves free, whose code loads the sectors after it.
     """
     raw, core = target.with_suffix(".raw"), target.with_suffix(".core")
     run(["qemu-img", "convert", "-O", "raw", str(image), str(raw)])
@@ -276,9 +279,11 @@ def bios_copy(image: Path, boot: Path, target: Path) -> None:
     first, rest = bytearray(boot.read_bytes()), bytearray(core.read_bytes())
     start = 34
     struct.pack_into("<Q", first, 0x5C, start)  # GRUB_BOOT_MACHINE_KERNEL_SECTOR
-    struct.pack_into("<Q", rest, _SECTOR - 12, start + 1)  # the block list at the end of its first sector
+    struct.pack_into(
+        "<Q", rest, _SECTOR - 12, start + 1
+    )  # the block list at the end of the core image's first sector
     with raw.open("r+b") as disk:
-        disk.write(first[:440])  # what follows is the partition table
+        disk.write(first[:440])  # the partition table follows
         disk.seek(start * _SECTOR)
         disk.write(rest)
     run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(target)])

@@ -1,4 +1,6 @@
-"""What bench/configure.py measures: twelve steps, and swarm's way to do them. A file of its own, so that it loads no more than swarm needs.
+"""The twelve steps that bench/configure.py measures, and swarm's way to take them.
+
+This is a separate program so that it imports no more than swarm itself does.
 
 python bench/ours.py CONFIG HOST…
 """
@@ -15,7 +17,7 @@ from swarm.front.process import begin, leave
 
 begin()
 
-from swarm.ssh.remote import Remote  # noqa: E402 - begin() makes this one quicker
+from bench._connection import Connection  # noqa: E402 - begin() makes this import faster
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,8 +59,8 @@ def our_steps() -> list[Step]:
 
 
 def converge_all(config: Path, names: list[str]) -> None:
-    """Configure the hosts, one thread for each. The connections are begun before anything heavy is imported, and all are asked at once."""
-    remotes = [Remote(config, name) for name in names]
+    """Configure the hosts in one thread each. Connect before the heavy imports, and probe all hosts at once."""
+    remotes = [Connection(config, name) for name in names]
     for remote in remotes:
         remote.connect()
     from threading import Thread
@@ -74,7 +76,7 @@ def converge_all(config: Path, names: list[str]) -> None:
     screen.load()
     failed: list[SwarmError] = []
 
-    def one(remote: Remote, answer: Callable[[], dict[str, str]]) -> None:
+    def one(remote: Connection, answer: Callable[[], dict[str, str]]) -> None:
         try:
             converge(remote, wanted, Talk(screen, remote.alias), asked=answer)
         except SwarmError as error:

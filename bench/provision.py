@@ -1,6 +1,6 @@
-"""How long from a command to a login as root over SSH: swarm, virt-install and virt-lightning, from the same image.
+"""Measure the time from a command to a root login over SSH, for swarm, virt-install and virt-lightning.
 
-`./inv bench` or `python bench/provision.py`; --help lists the options. The README beside it says what is measured and why so.
+`./inv bench` or `python bench/provision.py`; --help lists the options. README.md describes what is measured, and why.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parents[1]
-if str(ROOT) not in sys.path:  # called by its path, not by ./inv bench
+if str(ROOT) not in sys.path:  # started by its path, not by ./inv bench
     sys.path[0] = str(ROOT)
 
-from bench import _contenders  # noqa: E402 - only found by what stands above
+from bench import _contenders  # noqa: E402 - the lines above make it importable
 from bench._arena import HOST, Arena, run  # noqa: E402
 from swarm.console import Talk, screen  # noqa: E402
 from swarm.errors import SwarmError, VerificationFailed  # noqa: E402
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 LIST = "list"
 CONTENDERS = ("swarm", "virt-install", "virt-lightning")
-_AGAIN, _LISTS = 5, 20  # how often what takes less than seconds is run
-_GOAL = 1.0  # of issue 2: provision-to-SSH takes no longer than with virt-install
-_AGAIN_GOAL, _LIST_GOAL = 2.0, 0.2  # seconds, of the same
+_AGAIN, _LISTS = 5, 20  # repetitions of the quick measurements
+_GOAL = 1.0  # provision-to-SSH takes no longer than with virt-install
+_AGAIN_GOAL, _LIST_GOAL = 2.0, 0.2  # seconds
 
 
 @dataclass(frozen=True)
 class Lap:
-    """One provisioning. Times in seconds from the command's start; `cpu` is what the VM used until the login."""
+    """One provisioning. Times are in seconds from the command's start; `cpu` is the VM's CPU time until the login."""
 
     name: str
     round: int
@@ -52,16 +52,14 @@ class Lap:
 
 
 def lap(contender: Contender, arena: Arena, number: int) -> Lap:
-    """Have one VM made, and return when a login worked and when the command ended. The VM stays. Raise SwarmError if it cannot be had."""
+    """Make one VM. Return when a login worked and when the command ended. The VM keeps running. Raise SwarmError."""
     argv, load = list(contender.command()), os.getloadavg()[0]
     output = arena.folder / f"{contender.name}.log"
 
     def alive() -> None:
         if code := process.poll():
-            words = "\n  ".join(
-                output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-8:]
-            )
-            raise VerificationFailed(f"{contender.name} ended with exit code {code}:\n  {words}")
+            last = "\n  ".join(output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-8:])
+            raise VerificationFailed(f"{contender.name} failed with exit code {code}:\n  {last}")
 
     with arena.alone(), output.open("wb") as log:
         start = time.monotonic()
@@ -70,17 +68,15 @@ def lap(contender: Contender, arena: Arena, number: int) -> Lap:
         )
         try:
             expected = contender.host_key if contender.knows_key else None
-            # A program that logs in by itself is taken at its word, and the word is checked afterwards: a second login at the same
-            # moment would cost an emulated guest seconds that the others do not pay.
-            secure_boot = (
-                "" if contender.says_login else arena.wait_for_login(contender.address, expected, alive)
-            )
+            # A program that logs in by itself is believed, and checked afterwards: a second login at the same moment
+            # would cost an emulated guest seconds that the other contenders do not pay.
+            secure_boot = "" if contender.says_login else arena.login.wait(contender.address, expected, alive)
             while contender.says_login and contender.says_login not in output.read_bytes():
                 alive()
                 time.sleep(0.02)
             login = time.monotonic() - start
             cpu, has = arena.facts(contender.domain)
-            secure_boot = secure_boot or arena.wait_for_login(contender.address, expected, alive)
+            secure_boot = secure_boot or arena.login.wait(contender.address, expected, alive)
             process.wait()
             command = time.monotonic() - start
             alive()
@@ -91,7 +87,7 @@ def lap(contender: Contender, arena: Arena, number: int) -> Lap:
 
 
 def again() -> list[float]:
-    """Return the seconds that the unchanged second run takes, several times. Raise VerificationFailed if it finds something to do."""
+    """Return the seconds that each unchanged run takes. Raise VerificationFailed if a run changes something."""
     times = []
     for _ in range(_AGAIN):
         start = time.monotonic()
@@ -103,7 +99,7 @@ def again() -> list[float]:
 
 
 def lists(arena: Arena) -> dict[str, list[float]]:
-    """Return the seconds that `./inv --list` takes, and those of Invoke with an empty tasks.py, which is the least possible."""
+    """Return the seconds of each `./inv --list`, and of Invoke with an empty tasks.py, which is the least possible."""
     empty = arena.folder / "empty"
     empty.mkdir()
     (empty / "tasks.py").write_text("", encoding="utf-8")
@@ -115,7 +111,7 @@ def lists(arena: Arena) -> dict[str, list[float]]:
             ("invoke --list, no tasks", plain, empty),
         ):
             start = time.monotonic()
-            # Invoke with no tasks ends with an error, as it should; what counts is how long it takes to say so.
+            # Invoke without tasks correctly ends with an error. Only its time counts.
             subprocess.run(
                 argv,
                 cwd=folder,
@@ -130,7 +126,7 @@ def lists(arena: Arena) -> dict[str, list[float]]:
 
 
 def main() -> int:
-    """Measure what the command line asks for, and print it. Return 0 if nothing broke, whoever won."""
+    """Measure what the command line asks for and print it. Return 0 if nothing broke, whatever the figures."""
     parser = argparse.ArgumentParser(prog="./inv bench --", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
         "--rounds",
@@ -162,7 +158,7 @@ def main() -> int:
         talk.screen.error(error)
         code = error.exit_code
     except KeyboardInterrupt:
-        talk.say("interrupted; everything that was made is removed, and this is what was measured until then")
+        talk.say("interrupted; everything that was made is removed; measured so far:")
         code = 130
     result["machine"]["load at end"] = os.getloadavg()[0]
     if options.json:
@@ -173,7 +169,7 @@ def main() -> int:
 
 
 def measure(result: dict[str, Any], chosen: Sequence[str], rounds: int, talk: Talk) -> None:
-    """Put everything that is measured into `result`, as plain data, as soon as it is known. Times are in seconds."""
+    """Put every measurement into `result`, as plain data, as soon as it is known. Times are in seconds."""
     arena = Arena(talk)
     kinds = {
         kind.name: kind for kind in (_contenders.Ours, _contenders.VirtInstall, _contenders.VirtLightning)
@@ -190,7 +186,8 @@ def measure(result: dict[str, Any], chosen: Sequence[str], rounds: int, talk: Ta
                 with talk.step(f"round {number + 1} of {rounds}: {contender.name}"):
                     done = lap(contender, arena, number + 1)
                 talk.say(
-                    f"  login after {done.login:.1f} s, end after {done.command:.1f} s; CPU {done.cpu:.1f} s; load was {done.load:.1f}"
+                    f"  login after {done.login:.1f} s, end after {done.command:.1f} s; CPU {done.cpu:.1f} s; "
+                    f"load was {done.load:.1f}"
                 )
                 result["laps"].append(asdict(done))
                 if contender.name == "swarm" and number == 0:
@@ -207,16 +204,16 @@ def measure(result: dict[str, Any], chosen: Sequence[str], rounds: int, talk: Ta
 
 
 def median(result: dict[str, Any], name: str, what: str) -> float | None:
-    """Return the median of one figure of a contender, None if it was not measured."""
+    """Return the median of one figure of a contender, or None if it was not measured."""
     values = [one[what] for one in result["laps"] if one["name"] == name]
     return statistics.median(values) if values else None
 
 
 def show(result: dict[str, Any], talk: Talk) -> None:
-    """Print the medians, how they compare, and what the issue asks for."""
+    """Print the medians, how they compare, and whether the goals are met."""
     _show_laps(result, talk)
     if upload := result.get("upload"):
-        print(f"not in these times: uploading the image, once for each hypervisor: {upload:.1f} s")
+        print(f"not included: uploading the image, once for each hypervisor: {upload:.1f} s")
     if times := result.get("second run"):
         middle = statistics.median(times)
         print(f"second, unchanged run: {middle:.2f} s{_verdict(middle, _AGAIN_GOAL, ' s')}")

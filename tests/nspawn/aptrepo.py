@@ -10,7 +10,7 @@ import sys
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Self
 
-from tests.nspawn.machine import Machine, run
+from tools.lab import Machine, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,9 @@ class AptRepo:
         self._server = subprocess.Popen(
             inside, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        self._machine.ssh(f"until curl -fsS -o /dev/null {self.url}/right.asc; do sleep 0.2; done")
+        self._machine.until(
+            f"curl -fsS -m 10 -o /dev/null {self.url}/right.asc", "the apt repository answers"
+        )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""A booted machine for the tests of this folder; where systemd-nspawn can't run, they are skipped with the reason."""
+"""A booted machine for the tests of this folder. Where systemd-nspawn can't run, they are skipped with the reason."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from swarm.console import Screen, Talk
-from tests.nspawn.machine import Machine, World, missing
+from tools.lab import Keeper, Machine, World, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,19 +20,27 @@ SWAPPINESS = Path("/proc/sys/vm/swappiness")
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
-    """The network of the machines. vm.swappiness is the one setting that they share with this computer: it is put back."""
+    """The network of the machines. They share one setting with this computer, vm.swappiness, which is restored."""
     if lacking := missing():
         pytest.skip(f"systemd-nspawn machines need {', '.join(lacking)}")
     before = SWAPPINESS.read_text()
-    with World() as made:
-        yield made
-    SWAPPINESS.write_text(before)
+    try:
+        with World() as made:
+            yield made
+    finally:
+        SWAPPINESS.write_text(before)
 
 
 @pytest.fixture(scope="session")
-def machine(world: World) -> Machine:
-    """One bare machine for all the tests that don't need a fresh one."""
-    return world.machine()
+def keeper(world: World) -> Keeper:
+    """What gives out the machine of most tests."""
+    return Keeper(world.machine)
+
+
+@pytest.fixture
+def machine(keeper: Keeper, request: pytest.FixtureRequest) -> Machine:
+    """A healthy bare machine, shared with other tests. Once a test has failed, the next one gets a new machine."""
+    return keeper.get(request.session.testsfailed)
 
 
 @pytest.fixture
@@ -45,5 +53,5 @@ def remote(machine: Machine) -> Iterator[Remote]:
 
 @pytest.fixture
 def talk() -> Talk:
-    """What a person would see goes to standard error, which pytest keeps."""
+    """What a user would see. It goes to standard error, which pytest keeps."""
     return Talk(Screen())

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from swarm.console import Talk
     from swarm.plan import Plan
     from swarm.ssh.remote import Remote
-    from tests.nspawn.machine import Machine
+    from tools.lab import Machine
 
 pytestmark = pytest.mark.slow
 

@@ -1,92 +1,93 @@
-"""Connections that begin before it is known whether they will be needed."""
+"""Connections that are started before the command knows whether it needs them."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from swarm import ssh
 from swarm.ssh import early
+from tools.lab.process import arguments, children
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from swarm.ssh.remote import Remote
     from tests.conftest import Dirs
-    from tests.nspawn.machine import Machine
+    from tools.lab import Machine
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def part(dirs: Dirs, machine: Machine) -> Path:
-    """The machine's part of swarm's own SSH configuration, as an earlier command has left it."""
+def part(dirs: Dirs, machine: Machine) -> Iterator[Path]:
+    """The machine's part of swarm's own SSH configuration, as an earlier command has written it."""
     path = ssh.part_path(machine.alias)
     path.parent.mkdir(parents=True)
     path.write_text(machine.config.read_text(), encoding="utf-8")
     assert path.is_relative_to(dirs.state)
-    return path
+    yield path
+    early.remote(path, machine.alias).close()
 
 
 @pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Remote]]:
-    """What was begun; ended after the test."""
-    found: dict[str, Remote] = {}
-    monkeypatch.setattr(early, "_begun", found)
-    yield found
-    for remote in found.values():
-        remote.close()
+def connecting(machine: Machine) -> Callable[[], list[int]]:
+    """A function that returns the ssh processes of this test that lead to the machine."""
+
+    def find() -> list[int]:
+        words = {pid: arguments(pid) for pid in children(os.getpid())}
+        return [pid for pid, argv in words.items() if argv[:1] == ["ssh"] and machine.alias in argv]
+
+    return find
 
 
 @pytest.mark.parametrize(
     "words", [["--plan", "--host", "{}"], ["--host={},gone"], ["--host", "gone,{}", "--json"]]
 )
-def test_a_host_of_the_command_line_is_connected_to(
-    part: Path, machine: Machine, begun: dict[str, Remote], words: list[str]
+def test_named_hosts_are_connected_early(
+    part: Path, machine: Machine, connecting: Callable[[], list[int]], words: list[str]
 ) -> None:
-    """However --host is written, the hosts that were reached before are connected to, and the verb then uses that connection."""
+    """Each known host that --host names, however it is written, is connected to; the command uses that connection."""
     early.connect([word.format(machine.alias) for word in words])
-    assert list(begun) == [machine.alias]
-    expected = begun[machine.alias]
+    begun = connecting()
+    assert len(begun) == 1
     remote = early.remote(part, machine.alias)
-    assert remote is expected
+    remote.connect()
+    assert connecting() == begun
     assert remote.run("echo here").text == "here\n"
+    assert connecting() == []
     remote.close()
 
 
 @pytest.mark.parametrize(
     "words", [["--host", "{}", "--help"], ["--host"], ["--host", "../hosts/{}"], ["{}"], ["--host", "all"]]
 )
-def test_nobody_is_connected_to_without_need(
-    part: Path, machine: Machine, begun: dict[str, Remote], words: list[str]
+def test_no_early_connection_without_need(
+    part: Path, machine: Machine, connecting: Callable[[], list[int]], words: list[str]
 ) -> None:
-    """Help needs no connection, and what is no list of names leads nowhere."""
+    """Help starts no connection, and neither does an option that is not a list of host names."""
     assert part.is_file()
     early.connect([word.format(machine.alias) for word in words])
-    assert not begun
+    assert connecting() == []
 
 
 @pytest.mark.parametrize("what", ["address", "pin"])
-def test_a_connection_to_what_was_there_before_is_not_used(
-    part: Path, machine: Machine, begun: dict[str, Remote], what: str
+def test_an_outdated_early_connection_is_given_up(
+    part: Path, machine: Machine, connecting: Callable[[], list[int]], what: str
 ) -> None:
-    """If the host file now leads elsewhere, or another key is pinned, what was begun is given up."""
+    """If the host file has a new address by now, or another key is pinned, the early connection is ended."""
     pins = part.with_name("pins")
-    pins.write_text((machine.world.folder / f"{machine.alias}.known_hosts").read_text(), encoding="utf-8")
-    text = part.read_text(encoding="utf-8").replace(
-        str(machine.world.folder / f"{machine.alias}.known_hosts"), str(pins)
-    )
+    known = machine.world.folder / f"{machine.alias}.known_hosts"
+    pins.write_text(known.read_text(), encoding="utf-8")
+    text = part.read_text(encoding="utf-8").replace(str(known), str(pins))
     part.write_text(text, encoding="utf-8")
     early.connect(["--host", machine.alias])
-    given_up = begun[machine.alias]
+    assert len(connecting()) == 1
     if what == "address":
         part.write_text(text.replace("HostName ", "HostName 127.0.0.1 # "), encoding="utf-8")
     else:
         ssh.pin(pins, [machine.alias], ssh.keypair("other")[1])
-    remote = early.remote(part, machine.alias)
-    assert remote is not given_up
-    assert given_up._waiting is None  # noqa: SLF001 - that nothing of it runs on
-    assert not begun
-    given_up.close()
+    early.remote(part, machine.alias)
+    assert connecting() == []

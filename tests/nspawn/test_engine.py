@@ -17,7 +17,7 @@ from swarm.ssh.remote import ConnectionLost, Remote
 if TYPE_CHECKING:
     from swarm.console import Talk
     from swarm.plan import Plan
-    from tests.nspawn.machine import Machine
+    from tools.lab import Machine
 
 pytestmark = pytest.mark.slow
 

@@ -20,14 +20,14 @@ from swarm.guest.kinds.basic import user
 from swarm.guest.verify import Expected, verify
 from swarm.inventory.inside import Customize, InstallSettings
 from swarm.ssh.remote import Remote
-from tests.nspawn.machine import base_tree
+from tools.lab import Keeper, base_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from swarm.plan import Plan
-    from tests.nspawn.machine import Machine, World
+    from tools.lab import Machine, World
 
 pytestmark = pytest.mark.slow
 
@@ -58,20 +58,49 @@ def subjects(plan: Plan) -> list[str]:
     return [change.subject for change in plan]
 
 
-@pytest.fixture(scope="module")
-def bare(world: World) -> Machine:
-    """A bare machine that reaches the package registries."""
-    return world.machine(internet=True)
+class Installed:
+    """A machine that reaches the package registries, and on request has everything installed. Given what boots one."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._state: tuple[Machine, int] | None = None
+        self._attempts = 2  # an installation that fails twice fails always
+
+    def bare(self) -> Machine:
+        """Return the machine, or a new one if it is not healthy."""
+        return self._keeper.get()
+
+    def host(self, failures: int) -> Machine:
+        """Return it installed and customized. This is repeated on a new machine and when `failures`, a count, has changed."""
+        machine, talk = self.bare(), Talk(Screen())
+        if self._state != (machine, failures):
+            assert self._attempts, "an earlier test has reported why the installation fails"
+            self._attempts -= 1
+            install(machine.remote(), SETTINGS, talk, deadline=Deadline(1500))
+            customize(machine.remote(), OWN, talk, deadline=Deadline(600))
+            self._attempts += 1
+            self._state = (machine, failures)
+        return machine
 
 
 @pytest.fixture(scope="module")
-def host(bare: Machine) -> Iterator[Machine]:
-    """The same machine, installed and customized."""
-    talk = Talk(Screen())
-    install(bare.remote(), SETTINGS, talk, deadline=Deadline(1500))
-    customize(bare.remote(), OWN, talk, deadline=Deadline(600))
-    yield bare
-    bare.remote().close()
+def installed(world: World) -> Installed:
+    """What gives out the machine of this file's first tests bare, and then installed."""
+    return Installed(Keeper(lambda: world.machine(internet=True)))
+
+
+@pytest.fixture
+def bare(installed: Installed) -> Machine:
+    """A machine that reaches the package registries; bare for the tests that come before those with `host`."""
+    return installed.bare()
+
+
+@pytest.fixture
+def host(installed: Installed, request: pytest.FixtureRequest) -> Iterator[Machine]:
+    """The same machine, installed and customized; installed again if a test has broken it."""
+    machine = installed.host(request.session.testsfailed)
+    yield machine
+    machine.remote().close()
 
 
 @pytest.fixture
@@ -152,14 +181,11 @@ def test_only_ssh_from_outside(host: Machine) -> None:
     host.ssh(f"tar -chf - {files} 2>/dev/null | docker import - web")
     host.ssh("docker run -d --rm --name web -p 8088:8088 web /usr/bin/python3 -m http.server 8088")
     try:
-        host.ssh(
-            "until curl -fsS -o /dev/null -m 2 http://127.0.0.1:8088; do sleep 0.2; done"
-        )  # it is published
+        host.until("curl -fsS -o /dev/null -m 10 http://127.0.0.1:8088", "the container's port is published")
         for port, wanted in ((22, True), (18789, False), (8088, False)):
-            knock = host.world.inside(
-                "socat", "-u", "OPEN:/dev/null", f"TCP:{host.ip}:{port},connect-timeout=2"
-            )
-            assert (subprocess.run(knock, check=False, capture_output=True).returncode == 0) is wanted, port
+            address = f"TCP:{host.ip}:{port},connect-timeout={30 if wanted else 3}"
+            attempt = host.world.inside("socat", "-u", "OPEN:/dev/null", address)
+            assert (subprocess.run(attempt, check=False, capture_output=True).returncode == 0) is wanted, port
     finally:
         host.ssh("docker stop -t 1 web; docker image rm -f web")
 
@@ -167,9 +193,7 @@ def test_only_ssh_from_outside(host: Machine) -> None:
 def test_reboot(host: Machine, talk: Talk) -> None:
     """After a reboot everything is up again by itself, and there is nothing to do."""
     host.reboot()
-    host.ssh(
-        "i=0; until curl -fsS -o /dev/null -m 5 http://127.0.0.1:18789/readyz; do i=$((i+1)); [ $i -lt 120 ] || exit 1; sleep 1; done"
-    )
+    host.until("curl -fsS -m 10 http://127.0.0.1:18789/readyz", "the gateway is ready after a reboot")
     assert not install(host.remote(), SETTINGS, talk)
     assert not customize(host.remote(), OWN, talk)
 

@@ -17,7 +17,7 @@ from swarm.ssh.remote import ConnectionLost, NoAnswer, Remote
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.nspawn.machine import Machine
+    from tools.lab import Machine
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ import pytest
 from swarm.guest.engine.converge import converge
 from swarm.guest.install.trust import authorities, certificates
 from swarm.inventory.inside import InstallSettings
-from tests.nspawn.machine import Machine, World, run
+from tools.lab import Machine, World, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.nspawn.machine import Machine, World, missing
 from tests.vm.conftest import CACHE
 from tests.vm.lab import Lab, Ran
+from tools.lab import Machine, World, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
