@@ -1,4 +1,4 @@
-"""What would change: a list of changes that can be shown, counted, turned into JSON and applied in order."""
+"""A plan: the pending changes of one host, which can be shown, counted, converted to JSON and applied in order."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SIGNS: dict[Action, str] = {"create": "+", "update": "~", "replace": "±", "dele
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that would be done.
+    """One change of one thing.
 
-    `subject` names the thing; `before` and `after` say in a few words what it is and will be; `note` is what a person
-    should know about it (like "takes effect at the next start"); `certain` is false where it depends on a change
-    before it; `key` is what the code that applies it goes by; `detail` is longer text, like a file's diff.
+    `subject` names the thing. `before` and `after` are its states in a few words. `note` is a remark for people, such
+    as "takes effect at the next start". `certain` is false if the change depends on an earlier one. `key` identifies
+    the change to the code that applies it. `detail` is longer text, such as a file's diff.
     """
 
     action: Action
@@ -50,7 +50,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Plan:
-    """The changes that bring one host to the wanted state; false when there are none."""
+    """The changes that bring one host to the wanted state, in execution order. False when there are none."""
 
     host: str
     changes: tuple[Change, ...] = ()
@@ -62,8 +62,21 @@ class Plan:
         return iter(self.changes)
 
     @property
+    def changed(self) -> bool:
+        """Whether there is any change."""
+        return bool(self.changes)
+
+    @property
+    def summary(self) -> str:
+        """The number of changes, for people: '3 changes', or 'nothing to do'."""
+        count = len(self.changes)
+        if not count:
+            return "nothing to do"
+        return "1 change" if count == 1 else f"{count} changes"
+
+    @property
     def destructive(self) -> bool:
-        """Whether something would be replaced or deleted, so that the person must be asked."""
+        """Whether something would be replaced or deleted, which needs a confirmation."""
         return any(change.action in {"replace", "delete"} for change in self.changes)
 
     def to_json(self) -> dict[str, Any]:

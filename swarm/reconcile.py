@@ -1,4 +1,4 @@
-"""The loop behind every changing verb: observe, show the difference, apply it, observe again."""
+"""The loop behind every verb that makes changes: observe, show the plan, apply it, observe again: nothing is left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLORS = {"+": "green", "-": "red", "@": "cyan"}  # of a diff's lines, by their
 
 @dataclass(frozen=True)
 class Applied(Generic[Observed]):
-    """What applying a plan did: the changes that were made, and the state afterwards if it is already known."""
+    """The outcome of applying a plan: the changes that were really made, and the state after them if it is known."""
 
     plan: Plan
     observed: Observed | None = None
@@ -38,11 +38,10 @@ def reconcile(
     plan_only: bool = False,
     confirm: Callable[[Plan], None] | None = None,
 ) -> Plan:
-    """Bring one host to its wanted state, and return the changes that were made.
+    """Bring one host to its wanted state. Return the changes that were made, or with `plan_only` those that would be.
 
-    The plan is shown before anything is changed; with `plan_only` it is shown and returned. `confirm` is
-    called between the two and raises Refused to stop. Raise VerificationFailed if changes remain afterwards,
-    and whatever the functions raise.
+    The plan is shown before anything is changed. Then `confirm` is called with it; it raises Refused to stop. Raise
+    VerificationFailed if changes are left at the end, and whatever the given functions raise.
     """
     observed = observe()
     plan = difference(observed)
@@ -55,8 +54,8 @@ def reconcile(
     left = difference(observe() if applied.observed is None else applied.observed)
     if left:
         raise VerificationFailed(
-            f"{plan.host}: still to do after all changes: {'; '.join(change.line() for change in left)}",
-            "run the same command again; if it happens again, report it as a defect of swarm",
+            f"{plan.host}: changes are left after all steps ran: {'; '.join(change.line() for change in left)}",
+            "run the same command again; if that does not help, report a bug in swarm",
         )
     return applied.plan
 
@@ -64,13 +63,9 @@ def reconcile(
 def show(plan: Plan, talk: Talk) -> None:
     """Write a plan line by line, with the diffs of files."""
     if not plan:
-        talk.say("nothing to do")
+        talk.say(plan.summary)
     for change in plan:
         talk.say(change.line())
         for line in (change.detail or "").splitlines():
-            color = _COLORS.get(line[:1])
-            talk.screen.line(
-                f"{talk.prefix}    [{color}]{escape(line)}[/]"
-                if color
-                else f"{talk.prefix}    {escape(line)}"
-            )
+            text, color = escape(line), _COLORS.get(line[:1])
+            talk.screen.line(f"{talk.prefix}    [{color}]{text}[/]" if color else f"{talk.prefix}    {text}")

@@ -1,1 +1,1 @@
-"""The engine: all probes of a host in one round trip, the difference as a pure function, the changes level by level."""
+"""The engine. It asks for all facts of a guest in one round trip, compares, and applies the changes level by level."""

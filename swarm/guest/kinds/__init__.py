@@ -1,1 +1,1 @@
-"""Kinds of steps: what a host file can ask of a guest."""
+"""Kinds of steps: functions that return the Step for one kind of thing on a guest."""

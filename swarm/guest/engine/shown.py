@@ -1,0 +1,35 @@
+"""What people are shown of a guest's answers: without secrets, within bounds, and as text."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["brief", "mask", "unified"]
+
+_LONGEST = 300  # characters of a state or a reason; enough for two paths of usual length
+_MOST_LINES = 20_000  # of both sides of a diff; comparing takes at worst quadratic time, here about a second
+
+
+def mask(text: str, hidden: Iterable[str]) -> str:
+    """Return `text` with every secret replaced by dots. Bytes that were not UTF-8 become replacement characters."""
+    for secret in sorted(filter(None, hidden), key=len, reverse=True):
+        text = text.replace(secret, "••••")
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def brief(text: str, hidden: Iterable[str] = (), *, longest: int = _LONGEST) -> str:
+    """Return `text` masked, and cut if it has more than `longest` characters."""
+    text = mask(text, hidden)
+    return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def unified(before: str, after: str, name: str) -> str:
+    """Return the unified diff of a file's contents, with two lines of context; empty if they are equal."""
+    old, new = before.splitlines(), after.splitlines()
+    if len(old) + len(new) > _MOST_LINES and old != new:
+        return f"{name}: {len(old)} lines now, {len(new)} wanted: too many to compare"
+    return "\n".join(difflib.unified_diff(old, new, f"{name} (now)", f"{name} (wanted)", lineterm="", n=2))

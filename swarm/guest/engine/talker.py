@@ -1,0 +1,45 @@
+"""What the engine needs of a guest. swarm.ssh.Guest has it; so has a stand-in in tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from swarm.ssh.session import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from swarm.deadline import Deadline
+
+__all__ = ["Ended", "Guest", "Running", "limits"]
+
+
+class Ended(Protocol):
+    """The end of a script."""
+
+    @property
+    def exited(self) -> int:
+        """The exit code."""
+
+
+class Running(Protocol):
+    """A script that runs on the guest."""
+
+    def join(self) -> Ended:
+        """Wait for the end. Raise what `take` raised, Unreachable, or CommandFailed if a limit is exceeded."""
+
+
+class Guest(Protocol):
+    """A host that runs scripts as root."""
+
+    @property
+    def alias(self) -> str:
+        """Its name in messages."""
+
+    def script(self, script: str, take: Callable[[bytes], None], limits: Limits = ...) -> Running:
+        """Send a script and return. `take` is given each line of output, without the newline, from another thread."""
+
+
+def limits(total: float, deadline: Deadline | None) -> Limits:
+    """Return the limits of a conversation of `total` seconds, or of those until the deadline if they are fewer."""
+    return Limits(total=min(total, deadline.remaining) if deadline else total)

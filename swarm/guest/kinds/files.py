@@ -1,0 +1,105 @@
+"""Steps for whole files and folders."""
+
+from __future__ import annotations
+
+from swarm.guest.engine.shown import unified
+from swarm.guest.engine.step import Step
+from swarm.guest.kinds.parts import ABSENT, body, by_user, content_put, head, octal, sha256
+from swarm.text import quote
+
+__all__ = ["directory", "file", "seed", "user_file"]
+
+
+def file(
+    path: str,
+    content: str,
+    *,
+    mode: str = "644",
+    owner: str = "root",
+    group: str = "root",
+    after: tuple[str, ...] = (),
+    hidden: tuple[str, ...] = (),
+    check: str = "",
+) -> Step:
+    """Return a step for a whole file: content, mode (octal), owner and group.
+
+    `hidden` are the secrets in it. `check` is shell that fails if the content is wrong: the file then stays unchanged.
+    """
+    mode, total = octal(mode), sha256(content)
+    size = len(content.encode("utf-8", "surrogateescape"))
+
+    def apply(fact: str) -> str | None:
+        if head(fact) == f"file {mode} {owner} {group} {total}":
+            return None
+        return f"{check}\n{content_put(path, content, mode, owner, group)}"
+
+    def diff(fact: str) -> str | None:
+        if head(fact).endswith(f" {total}"):
+            return None
+        return unified(body(fact), content, path)
+
+    return Step(
+        subject=f"file {path}",
+        probe=f"file_fact {quote(path)} {total}",
+        wanted=f"{mode} {owner}:{group}, {size} bytes",
+        apply=apply,
+        after=after,
+        shown=_shown_file,
+        diff=diff,
+        secrets=hidden,
+        known={"files": (path,)},
+    )
+
+
+def _shown_file(fact: str) -> str | None:
+    if head(fact) == ABSENT:
+        return None
+    kind, mode, owner, group, *_ = head(fact).split()
+    return "not a regular file" if kind == "other" else f"{mode} {owner}:{group}"
+
+
+def user_file(name: str, path: str, content: str, *, mode: str = "644", after: tuple[str, ...] = ()) -> Step:
+    """Return a step for a file in a user's home that belongs to the user.
+
+    It is read and written as that user: root would follow a link that the user has put in its place.
+    """
+    return by_user(name, file(path, content, mode=mode, owner=name, group=name, after=after))
+
+
+def seed(
+    name: str, path: str, content: str, *, after: tuple[str, ...] = (), hidden: tuple[str, ...] = ()
+) -> Step:
+    """Return a step for a user's file (mode 600) that is written only if it does not exist."""
+    step = Step(
+        subject=f"seed {path}",
+        probe=f"if [ -e {quote(path)} ]; then echo there; else echo {ABSENT}; fi",
+        wanted="there",
+        apply=lambda fact: None if fact == "there" else content_put(path, content, "600", name, name),
+        after=after,
+        secrets=hidden,
+    )
+    return by_user(name, step)
+
+
+def directory(path: str, *, mode: str = "755", owner: str = "root", after: tuple[str, ...] = ()) -> Step:
+    """Return a step for a folder with this mode (octal) that belongs to a user and the group of the same name."""
+    mode, target = octal(mode), quote(path)
+
+    def apply(fact: str) -> str | None:
+        if fact == f"directory {mode} {owner} {owner}":
+            return None
+        script = f"mkdir -p -- {target}\nchmod {mode} {target}"
+        # Another owner makes the folder by itself.
+        return f"{script}\nchown root:root {target}" if owner == "root" else script
+
+    step = Step(
+        subject=f"folder {path}",
+        probe=f"folder_fact {target}",
+        wanted=f"{mode} {owner}:{owner}",
+        apply=apply,
+        after=after,
+        refuse=lambda fact: f"{path} exists, but is not a folder" if fact == "other" else None,
+        shown=lambda fact: None if fact == ABSENT else fact.removeprefix("directory "),
+        known={"files": (path,)},
+    )
+    return step if owner == "root" else by_user(owner, step)
