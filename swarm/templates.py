@@ -1,4 +1,4 @@
-"""Everything swarm writes for others is rendered here: unknown names are errors, and XML is escaped."""
+"""Render everything that swarm writes for others. Unknown names are errors, and XML is escaped."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from swarm.paths import ROOT
+from swarm.text import quote
 
-__all__ = ["render"]
+__all__ = ["environment", "render"]
 
 
 @cache
-def _environment(*, escape: bool) -> Environment:
-    # Escaping is on wherever the text is XML; elsewhere it would turn a quote into &#34;.
-    environment = Environment(
+def environment(*, escape: bool) -> Environment:
+    """Return Jinja's environment for the templates, with XML escaping if `escape` is set.
+
+    It has a filter `sh`, which quotes a value as one word of shell, or a list as one word for each value.
+    """
+    made = Environment(
         loader=FileSystemLoader(ROOT / "templates"),
         undefined=StrictUndefined,
         autoescape=escape,  # noqa: S701 - what is written is not HTML
@@ -23,11 +27,20 @@ def _environment(*, escape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    # JSON, as `tojson` writes it into YAML, would write 🦞 as two halves, which YAML reads as two characters that are none.
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": True}
-    return environment
+    # By default `tojson` would write 🦞 as two surrogates, which YAML reads as two invalid characters.
+    made.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": True}
+    made.filters["sh"] = _sh
+    return made
+
+
+def _sh(value: object) -> str:
+    words = value if isinstance(value, (list, tuple)) else (value,)
+    return quote(*(str(word) for word in words))
 
 
 def render(template: str, **values: Any) -> str:
-    """Return templates/`template`, filled in. Raise jinja2.UndefinedError for a name that was not given."""
-    return _environment(escape=".xml" in template).get_template(template).render(values)
+    """Return templates/`template` with `values` filled in. Raise jinja2.UndefinedError for a name without a value.
+
+    The values are escaped if the template is XML. Elsewhere that would turn a quote into an entity.
+    """
+    return environment(escape=".xml" in template).get_template(template).render(values)

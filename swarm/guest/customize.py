@@ -12,20 +12,24 @@ from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.services import linger, mount
 from swarm.inventory.inside import CommandItem, FileItem, PackageItem, SysctlItem
 from swarm.paths import ROOT
-from swarm.ssh.remote import Remote
 from swarm.text import quote
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from swarm.console import Talk
     from swarm.deadline import Deadline
-    from swarm.inventory.inside import Customize, Share
+    from swarm.inventory.inside import Customize, Item, Share
     from swarm.plan import Plan
+    from swarm.ssh.guest import Guest
 
 __all__ = ["customize", "steps"]
 
+_ZONES = "/usr/share/zoneinfo/"
+
 
 def customize(
-    remote: Remote,
+    guest: Guest,
     settings: Customize,
     talk: Talk,
     *,
@@ -34,96 +38,105 @@ def customize(
     plan_only: bool = False,
     deadline: Deadline | None = None,
 ) -> Plan:
-    """Set swappiness, time zone, the share's mount, linger and the `customize` list on the host; return what was, or would be, done.
+    """Set swappiness, time zone, the share's mount, linger and the `customize` list on the guest.
 
-    `share` is the VM's virtiofs share, None if it has none; `user` is the account that OpenClaw runs as. Raises as install() does.
+    `share` is the VM's virtiofs share, None if it has none. `user` is the account that OpenClaw runs as. Return the
+    changes that were made, or would be. Raises as install() does.
     """
-    with remote.connecting():
+    with guest.connecting():
         wanted = steps(settings, share, user)
-    return converge(remote, wanted, talk, plan_only=plan_only, deadline=deadline)
+    return converge(guest, wanted, talk, plan_only=plan_only, deadline=deadline)
 
 
 def steps(settings: Customize, share: Share | None, user: str) -> list[Step]:
-    """Return every step. Raise Refused if a file that the list names can't be read, or a thing is stated twice."""
-    account = Step(
-        f"user {user}",
-        f'if recall "$users_table" {quote(f"{user}:")}; then echo there; else echo absent; fi',
-        "there",
+    """Return every step. Raise Refused if a file that the list names can't be read."""
+    swappiness = sysctl("vm.swappiness", str(settings.swappiness))
+    return [
+        swappiness,
+        _timezone(settings.timezone),
+        _account(user),
+        linger(user),
+        *(mount(share.tag, share.target, "virtiofs", "defaults,nofail") if share else ()),
+        *_own(settings.customize, (swappiness.subject,)),
+    ]
+
+
+def _own(items: Sequence[Item], after: tuple[str, ...]) -> list[Step]:
+    """Steps for the user's own list: packages first, then files and sysctls, then the commands in their order.
+
+    Each of them may need the ones before it. The commands also come after the steps named by `after`.
+    """
+    names = tuple(dict.fromkeys(item.package for item in items if isinstance(item, PackageItem)))
+    software = [packages("of the host file", names)] if names else []
+    installed = tuple(step.subject for step in software)
+    settings = []
+    for item in items:
+        if isinstance(item, FileItem):
+            settings.append(_file(item, installed))
+        elif isinstance(item, SysctlItem):
+            settings.append(sysctl(item.sysctl, str(item.value)))
+    before = (*after, *installed, *(step.subject for step in settings))
+    commands = []
+    for item in items:
+        if isinstance(item, CommandItem):
+            commands.append(_command(item, before))
+            before = (commands[-1].subject,)
+    return [*software, *settings, *commands]
+
+
+def _file(item: FileItem, after: tuple[str, ...]) -> Step:
+    return file(item.file, _content(item), mode=item.mode, owner=item.owner, group=item.group, after=after)
+
+
+def _command(item: CommandItem, after: tuple[str, ...]) -> Step:
+    guard = f"test -e {quote(item.creates or '')}" if item.unless is None else item.unless
+    return command(_first_line(item.command), item.command, unless=guard, after=after, as_name=item.user)
+
+
+def _account(user: str) -> Step:
+    """A step that changes nothing, and refuses a guest on which OpenClaw is not installed yet."""
+    return Step(
+        subject=f"user {user}",
+        probe=f'if recall "$users_table" {quote(f"{user}:")}; then echo there; else echo absent; fi',
+        wanted="there",
         refuse=lambda fact: (
-            f"the guest has no user {user} yet; run `inv install` first" if fact == "absent" else None
+            None if fact == "there" else f"the guest has no user {user}; run `inv install` first"
         ),
         known={"users": (user,)},
     )
-    found = [
-        sysctl("vm.swappiness", str(settings.swappiness)),
-        _timezone(settings.timezone),
-        account,
-        linger(user),
-        *(mount(share.tag, share.target, "virtiofs", "defaults,nofail") if share else ()),
-    ]
-    # Packages go first, then files and sysctls, then the commands in the order of the list: each kind may need the one before it.
-    names = [item.package for item in settings.customize if isinstance(item, PackageItem)]
-    if names:
-        found.append(packages("of the host file", tuple(dict.fromkeys(names))))
-    before = (found[-1].subject,) if names else ()
-    for item in settings.customize:
-        if isinstance(item, FileItem):
-            found.append(
-                file(
-                    item.file,
-                    _content(item),
-                    mode=item.mode,
-                    owner=item.owner,
-                    group=item.group,
-                    after=before,
-                )
-            )
-        elif isinstance(item, SysctlItem):
-            found.append(sysctl(item.sysctl, str(item.value)))
-    before = tuple(
-        step.subject for step in found if step.subject.startswith(("packages", "file ", "sysctl "))
-    )
-    for item in settings.customize:
-        if isinstance(item, CommandItem):
-            guard = item.unless if item.unless is not None else f"test -e {quote(item.creates or '')}"
-            found.append(
-                command(
-                    _first_line(item.command), item.command, unless=guard, after=before, as_name=item.user
-                )
-            )
-            before = (found[-1].subject,)
-    return found
 
 
 def _timezone(name: str) -> Step:
-    zone = f"/usr/share/zoneinfo/{name}"
+    zone = f"{_ZONES}{name}"
     return Step(
-        "time zone",
-        f"[ -e {quote(zone)} ] && echo known || echo unknown\nreadlink -f /etc/localtime",
-        name,
-        lambda fact: None if fact.endswith(f"\n{zone}") else f"timedatectl set-timezone {quote(name)}",
-        refuse=lambda fact: f"the guest knows no time zone {name}" if fact.startswith("unknown") else None,
-        shown=lambda fact: fact.partition("\n")[2].removeprefix("/usr/share/zoneinfo/"),
+        subject="time zone",
+        probe=f"[ -e {quote(zone)} ] && echo known || echo unknown\nreadlink -f /etc/localtime",
+        wanted=name,
+        apply=lambda fact: None if fact == f"known\n{zone}" else f"timedatectl set-timezone {quote(name)}",
+        refuse=lambda fact: None if fact.startswith("known") else f"the guest has no time zone {name}",
+        shown=lambda fact: fact.partition("\n")[2].removeprefix(_ZONES) or None,
     )
 
 
 def _content(item: FileItem) -> str:
-    if item.content is not None:
-        return item.content
-    assert item.source is not None  # noqa: S101 - one of the two is there, as FileItem checks
+    """The wanted content of a file. Raise Refused if its source can't be read."""
+    if item.source is None:
+        return item.content or ""
     path = item.source.expanduser()
     path = path if path.is_absolute() else ROOT / path
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(
-            f"customize: {item.file}: its source {path} can't be read: {getattr(error, 'strerror', 'not UTF-8 text')}"
-        ) from None
+        reason = getattr(error, "strerror", "not UTF-8 text")
+        raise Refused(f"customize: {item.file}: its source {path} can't be read: {reason}") from None
     if "\0" in text:
         raise Refused(f"customize: {item.file}: its source {path} is not a text file")
     return text
 
 
 def _first_line(text: str) -> str:
+    """The name of a command: its first line. Raise Refused if there is none."""
     lines = text.strip().splitlines()
+    if not lines:
+        raise Refused("customize: a command has no text")
     return lines[0] if len(lines) == 1 else f"{lines[0]} …"

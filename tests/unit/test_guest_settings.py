@@ -94,7 +94,7 @@ def test_missing_configuration(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="can't be read"):
         install_steps(InstallSettings.model_validate({"config": str(path)}))
     path.write_text("{ gateway: }")
-    with pytest.raises(Refused, match="not readable as JSON"):
+    with pytest.raises(Refused, match="is not valid JSON"):
         install_steps(InstallSettings.model_validate({"config": str(path)}))
 
 
@@ -109,11 +109,10 @@ def test_authorities(tmp_path: Path) -> None:
         install_steps(settings)
 
 
-def test_authorities_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_authorities_of_this_machine(tmp_path: Path) -> None:
     """The word machine stands for every certificate that was added to this computer, however many there are."""
-    monkeypatch.setattr("swarm.guest.install.trust._THIS_MACHINE", tmp_path)
     settings = InstallSettings.model_validate({"ca_certificates": ["machine"]})
-    assert certificates(settings) == {}
+    assert certificates(settings, tmp_path) == {}
     (tmp_path / "company").mkdir()
     for name in ("one", "two"):
         run = (
@@ -131,7 +130,7 @@ def test_authorities_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyP
         subprocess.run(
             [*run, "-out", str(tmp_path / "company" / f"{name}.crt")], check=True, capture_output=True
         )
-    assert len(certificates(settings)) == 2
+    assert len(certificates(settings, tmp_path)) == 2
 
 
 def test_seeded_secrets_are_hidden(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Steps that close doors: firewall, fail2ban, security updates, and what the OpenClaw user may do as root."""
+"""The steps for hardening: firewall, fail2ban, security updates, and the sudo rules of the OpenClaw user."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     from swarm.guest.engine.probe import Step
     from swarm.inventory.inside import InstallSettings
 
-__all__ = ["DOCKER_RULES", "hardening", "sudoers"]
+__all__ = ["hardening", "sudoers"]
 
-# Packets to a published port come in by any card but Docker's own bridges.
-DOCKER_RULES = (
+# Packets to a published port arrive on any interface except Docker's own bridges.
+_DOCKER_RULES = (
     "-A DOCKER-USER -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
     "-A DOCKER-USER -i docker0 -j RETURN",
     "-A DOCKER-USER -i br-+ -j RETURN",
     "-A DOCKER-USER -j DROP",
 )
-_AFTER = ("/etc/ufw/after.rules", "/etc/ufw/after6.rules")
+_RULE_FILES = ("/etc/ufw/after.rules", "/etc/ufw/after6.rules")
+_APT = "/etc/apt/apt.conf.d"
 _TAILSCALE_PORT = 41641  # where Tailscale listens for direct connections
 _JAIL = "/etc/fail2ban/jail.d/swarm.local"
 
@@ -35,51 +36,47 @@ def hardening(settings: InstallSettings, after: tuple[str, ...]) -> list[Step]:
         ("ufw", "iptables", "fail2ban", "python3-systemd", "unattended-upgrades"),
         after=after,
     )
-    there = (software.subject,)
-    ports = [(22, "tcp"), *([(_TAILSCALE_PORT, "udp")] if settings.tailscale_enabled else [])]
-    rules = [firewall_rule(port, protocol, after=there) for port, protocol in ports]
-    defaults = [
-        firewall_default("incoming", "deny", after=there),
-        firewall_default("routed", "deny", after=there),
-    ]
-    text = render("guest/docker-user.rules.j2", rules=DOCKER_RULES)
-    blocks = [block(path, "docker", text, after=there) for path in _AFTER]
-    config = (*_AFTER, "/etc/default/ufw", "/etc/ufw/user.rules", "/etc/ufw/user6.rules")
-    parts = tuple(step.subject for step in (*rules, *defaults, *blocks))
-    wall = firewall(
-        config,
-        chains=(
-            *DOCKER_RULES[-1:],
-            *(
-                f"-A ufw-user-input -p {protocol} -m {protocol} --dport {port} -j ACCEPT"
-                for port, protocol in ports
-            ),
-        ),
-        after=there,
-        reacts_to=parts,
-    )
-    jail = file(_JAIL, render("guest/fail2ban.local.j2", tries=5, seconds=3600), after=there)
-    guard = unit("fail2ban.service", config=(_JAIL,), after=there, reacts_to=(jail.subject,))
+    installed = (software.subject,)
+    updates = render("guest/unattended-upgrades.j2")
     return [
         software,
-        *rules,
-        *defaults,
-        *blocks,
-        wall,
-        jail,
-        guard,
-        file("/etc/apt/apt.conf.d/20auto-upgrades", render("guest/auto-upgrades.j2"), after=there),
-        file(
-            "/etc/apt/apt.conf.d/52swarm-unattended-upgrades",
-            render("guest/unattended-upgrades.j2"),
-            after=there,
-        ),
-        unit("apt-daily-upgrade.timer", after=there),
+        *_firewall(settings, installed),
+        *_fail2ban(installed),
+        file(f"{_APT}/20auto-upgrades", render("guest/auto-upgrades.j2"), after=installed),
+        file(f"{_APT}/52swarm-unattended-upgrades", updates, after=installed),
+        unit("apt-daily-upgrade.timer", after=installed),
     ]
+
+
+def _firewall(settings: InstallSettings, after: tuple[str, ...]) -> list[Step]:
+    """Steps for UFW: only SSH and, if it is enabled, Tailscale get in. Ports that containers publish are closed too."""
+    ports = [(22, "tcp"), *([(_TAILSCALE_PORT, "udp")] if settings.tailscale_enabled else [])]
+    text = render("guest/docker-user.rules.j2", rules=_DOCKER_RULES)
+    parts = [
+        *(firewall_rule(port, protocol, after=after) for port, protocol in ports),
+        firewall_default("incoming", "deny", after=after),
+        firewall_default("routed", "deny", after=after),
+        *(block(path, "docker", text, after=after) for path in _RULE_FILES),
+    ]
+    accepted = (
+        f"-A ufw-user-input -p {protocol} -m {protocol} --dport {port} -j ACCEPT" for port, protocol in ports
+    )
+    wall = firewall(
+        (*_RULE_FILES, "/etc/default/ufw", "/etc/ufw/user.rules", "/etc/ufw/user6.rules"),
+        chains=(_DOCKER_RULES[-1], *accepted),
+        after=after,
+        reacts_to=tuple(step.subject for step in parts),
+    )
+    return [*parts, wall]
+
+
+def _fail2ban(after: tuple[str, ...]) -> list[Step]:
+    jail = file(_JAIL, render("guest/fail2ban.local.j2", tries=5, seconds=3600), after=after)
+    return [jail, unit("fail2ban.service", config=(_JAIL,), after=after, reacts_to=(jail.subject,))]
 
 
 def sudoers(settings: InstallSettings, after: tuple[str, ...]) -> Step:
-    """Return the step for the OpenClaw user's sudo rules; a file that sudo itself finds wrong is not put in place."""
+    """Return the step for the OpenClaw user's sudo rules. A file that visudo rejects is never put in place."""
     text = render("guest/sudoers.j2", user=settings.user, tailscale=settings.tailscale_enabled)
     return file(
         f"/etc/sudoers.d/{settings.user}",

