@@ -6,6 +6,6 @@ A connection is made from an SSH configuration and a host's name in it. Its `clo
 
 from __future__ import annotations
 
-from swarm.ssh.remote import Remote as Connection
+from swarm.ssh.link import Link as Connection
 
 __all__ = ["Connection"]

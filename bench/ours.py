@@ -22,7 +22,8 @@ from bench._connection import Connection  # noqa: E402 - begin() makes this impo
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from swarm.guest.engine.probe import Step
+    from swarm.guest.engine.step import Step
+    from swarm.ssh.guest import Guest
 
 __all__ = ["COMMANDS", "FILES", "LINES", "OWNER", "SYSCTLS", "converge_all", "our_steps"]
 
@@ -60,29 +61,30 @@ def our_steps() -> list[Step]:
 
 def converge_all(config: Path, names: list[str]) -> None:
     """Configure the hosts in one thread each. Connect before the heavy imports, and probe all hosts at once."""
-    remotes = [Connection(config, name) for name in names]
-    for remote in remotes:
-        remote.connect()
+    links = [Connection(config, name) for name in names]
+    for link in links:
+        link.connect()
     from threading import Thread
 
     from swarm.console import Screen, Talk
     from swarm.errors import SwarmError
-    from swarm.guest.engine.converge import converge
-    from swarm.guest.engine.probe import observe
+    from swarm.guest.engine.converge import converge, observe
+    from swarm.ssh.guest import Guest
 
     wanted = our_steps()
-    asked = [observe(remote, wanted) for remote in remotes]
+    guests = [Guest(config, link.alias, link=link) for link in links]
+    asked = [observe(guest, wanted) for guest in guests]
     screen = Screen()
     screen.load()
     failed: list[SwarmError] = []
 
-    def one(remote: Connection, answer: Callable[[], dict[str, str]]) -> None:
+    def one(guest: Guest, answer: Callable[[], dict[str, str]]) -> None:
         try:
-            converge(remote, wanted, Talk(screen, remote.alias), asked=answer)
+            converge(guest, wanted, Talk(screen, guest.alias), asked=answer)
         except SwarmError as error:
             failed.append(error)
 
-    threads = [Thread(target=one, args=pair) for pair in zip(remotes, asked, strict=True)]
+    threads = [Thread(target=one, args=pair) for pair in zip(guests, asked, strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -13,7 +13,7 @@ from tools.lab import Keeper, Machine, World, missing
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from swarm.ssh.remote import Remote
+    from swarm.ssh.guest import Guest
 
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
 
@@ -44,9 +44,9 @@ def machine(keeper: Keeper, request: pytest.FixtureRequest) -> Machine:
 
 
 @pytest.fixture
-def remote(machine: Machine) -> Iterator[Remote]:
+def guest(machine: Machine) -> Iterator[Guest]:
     """A connection to the machine as root."""
-    made = machine.remote()
+    made = machine.guest()
     yield made
     made.close()
 

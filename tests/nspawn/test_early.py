@@ -53,12 +53,12 @@ def test_named_hosts_are_connected_early(
     early.connect([word.format(machine.alias) for word in words])
     begun = connecting()
     assert len(begun) == 1
-    remote = early.remote(part, machine.alias)
-    remote.connect()
+    guest = early.remote(part, machine.alias)
+    guest.connect()
     assert connecting() == begun
-    assert remote.run("echo here").text == "here\n"
+    assert guest.run("echo here").text == "here\n"
     assert connecting() == []
-    remote.close()
+    guest.close()
 
 
 @pytest.mark.parametrize(

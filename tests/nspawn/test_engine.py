@@ -12,7 +12,7 @@ from swarm.guest.kinds import basic as steps
 from swarm.guest.engine.converge import converge
 from swarm.guest.engine.probe import Step
 from swarm.guest.kinds.services import linger, mount, unit
-from swarm.ssh.remote import ConnectionLost, Remote
+from swarm.ssh.remote import ConnectionLost, Guest
 
 if TYPE_CHECKING:
     from swarm.console import Talk
@@ -75,12 +75,12 @@ def subjects(plan: Plan) -> list[str]:
     return [change.subject for change in plan]
 
 
-def test_every_kind(machine: Machine, remote: Remote, talk: Talk) -> None:
+def test_every_kind(machine: Machine, guest: Guest, talk: Talk) -> None:
     """Every kind of step reaches its state, a second run finds nothing to do, and a reboot changes nothing."""
     wanted = everything()
-    assert subjects(converge(remote, wanted, talk, plan_only=True))
-    assert len(converge(remote, wanted, talk).changes) == len(wanted)
-    assert not converge(remote, wanted, talk)
+    assert subjects(converge(guest, wanted, talk, plan_only=True))
+    assert len(converge(guest, wanted, talk).changes) == len(wanted)
+    assert not converge(guest, wanted, talk)
     assert machine.ssh("cat /etc/nasty/deep/file") == NASTY
     assert (
         machine.ssh("stat -c '%a %U %G' /etc/nasty/deep/file /home/zed/.config/deep/file")
@@ -90,16 +90,16 @@ def test_every_kind(machine: Machine, remote: Remote, talk: Talk) -> None:
     assert machine.ssh("true; ls /tmp").find("injected") == -1
     machine.reboot()
     # A home-made unit and a user's unit are up again, the sysctl is set, the mount is there.
-    assert subjects(converge(remote, wanted, talk)) == ["command echo of a quote"]  # its file was in /tmp
+    assert subjects(converge(guest, wanted, talk)) == ["command echo of a quote"]  # its file was in /tmp
 
 
-def test_plan_changes_nothing(machine: Machine, remote: Remote, talk: Talk) -> None:
+def test_plan_changes_nothing(machine: Machine, guest: Guest, talk: Talk) -> None:
     """A plan shows a file's difference, says maybe for what hangs on it, and leaves everything as it is."""
     first = steps.file("/etc/planned", "one\ntwo\n")
-    converge(remote, [first], talk)
+    converge(guest, [first], talk)
     second = steps.file("/etc/planned", "one\nthree\n", mode="600")
     hanging = make("hanging", "true", after=(second.subject,))
-    plan = converge(remote, [second, hanging], talk, plan_only=True)
+    plan = converge(guest, [second, hanging], talk, plan_only=True)
     assert [(change.subject, change.action, change.certain) for change in plan] == [
         ("file /etc/planned", "update", True),
         ("hanging", "create", False),
@@ -108,36 +108,36 @@ def test_plan_changes_nothing(machine: Machine, remote: Remote, talk: Talk) -> N
     assert machine.ssh("cat /etc/planned; ls /tmp").startswith("one\ntwo\n")
 
 
-def test_drift(machine: Machine, remote: Remote, talk: Talk) -> None:
+def test_drift(machine: Machine, guest: Guest, talk: Talk) -> None:
     """What somebody changed by hand is put right, and only that."""
     wanted = [
         steps.file("/etc/drift/a", "a\n"),
         steps.file("/etc/drift/b", "b\n"),
         steps.sysctl("net.ipv4.tcp_fin_timeout", "59"),
     ]
-    converge(remote, wanted, talk)
+    converge(guest, wanted, talk)
     machine.ssh("chmod 666 /etc/drift/b; echo 61 >/proc/sys/net/ipv4/tcp_fin_timeout")
-    assert subjects(converge(remote, wanted, talk)) == [
+    assert subjects(converge(guest, wanted, talk)) == [
         "file /etc/drift/b",
         "sysctl net.ipv4.tcp_fin_timeout",
     ]
     assert machine.ssh("stat -c %a /etc/drift/b; cat /proc/sys/net/ipv4/tcp_fin_timeout") == "644\n59\n"
 
 
-def test_a_link_in_the_way(machine: Machine, remote: Remote, talk: Talk) -> None:
+def test_a_link_in_the_way(machine: Machine, guest: Guest, talk: Talk) -> None:
     """A link that a user put in place of a file of its own does not let root write, or show, what it points to."""
     machine.login("mallory")
     machine.ssh(
         "echo precious >/root/precious; ln -sf /root/precious /home/mallory/file; ln -sfn /root /home/mallory/folder"
     )
-    plan = converge(remote, [steps.user_file("mallory", "/home/mallory/file", "mine\n")], talk)
+    plan = converge(guest, [steps.user_file("mallory", "/home/mallory/file", "mine\n")], talk)
     assert "precious" not in str(plan.changes[0].detail)
     with pytest.raises(CommandFailed, match="Permission denied"):
-        converge(remote, [steps.user_file("mallory", "/home/mallory/folder/new", "mine\n")], talk)
+        converge(guest, [steps.user_file("mallory", "/home/mallory/folder/new", "mine\n")], talk)
     assert machine.ssh("cat /root/precious; ls /root/new 2>&1 || true").startswith("precious\n")
 
 
-def test_failure_and_continue(machine: Machine, remote: Remote, talk: Talk) -> None:
+def test_failure_and_continue(machine: Machine, guest: Guest, talk: Talk) -> None:
     """A failing step stops the host, names itself and shows its last words; the next run goes on with it."""
     machine.ssh("rm -f /tmp/one /tmp/two /tmp/three /tmp/mended")
     wanted = [
@@ -148,89 +148,89 @@ def test_failure_and_continue(machine: Machine, remote: Remote, talk: Talk) -> N
     with pytest.raises(
         CommandFailed, match=r"two failed:\n    first words\n    last words\n  hint: "
     ) as caught:
-        converge(remote, wanted, talk)
+        converge(guest, wanted, talk)
     assert "run the same command again" in (caught.value.hint or "")
     assert machine.ssh("cd /tmp; ls one two three 2>/dev/null || true") == "one\n"
     machine.ssh("touch /tmp/mended")
-    assert subjects(converge(remote, wanted, talk)) == ["two", "three"]
+    assert subjects(converge(guest, wanted, talk)) == ["two", "three"]
 
 
-def test_no_effect(remote: Remote, talk: Talk) -> None:
+def test_no_effect(guest: Guest, talk: Talk) -> None:
     """A change that ran without an error and changed nothing is a failure."""
     with pytest.raises(
         VerificationFailed,
         match="idle: the change ran without an error but had no effect: wanted there, found absent",
     ):
         converge(
-            remote,
+            guest,
             [Step("idle", "echo absent", "there", lambda fact: "true" if fact == "absent" else None)],
             talk,
         )
 
 
-def test_steps_are_apart(machine: Machine, remote: Remote, talk: Talk) -> None:
+def test_steps_are_apart(machine: Machine, guest: Guest, talk: Talk) -> None:
     """A step's umask, folder, variables and exit do not reach the next one."""
     machine.ssh("rm -f /tmp/rude /tmp/polite")
     rude = make("rude", "umask 077; cd /etc; LEAK=1; export LEAK; trap 'true' EXIT")
     polite = make("polite", '[ "$(umask)" = 0022 ] && [ "$PWD" = / ] && [ -z "${LEAK-}" ]')
-    assert len(converge(remote, [rude, polite], talk).changes) == 2
+    assert len(converge(guest, [rude, polite], talk).changes) == 2
 
 
-def test_any_error_in_a_step_counts(remote: Remote, talk: Talk) -> None:
+def test_any_error_in_a_step_counts(guest: Guest, talk: Talk) -> None:
     """A command that fails in the middle of a step ends it, and so does an unset variable."""
     for script in ("false; true", "echo $NOT_SET_ANYWHERE"):
         with pytest.raises(CommandFailed, match="shaky failed"):
-            converge(remote, [Step("shaky", "echo no", "yes", lambda _, script=script: script)], talk)  # type: ignore[misc]
+            converge(guest, [Step("shaky", "echo no", "yes", lambda _, script=script: script)], talk)  # type: ignore[misc]
 
 
-def test_refused_before_anything(machine: Machine, remote: Remote, talk: Talk) -> None:
+def test_refused_before_anything(machine: Machine, guest: Guest, talk: Talk) -> None:
     """If one step knows that the work can't be done, no step is begun, and every reason is given."""
     machine.ssh("rm -f /tmp/begun")
     no = steps.check("no", "echo wrong", "right", lambda fact: f"it is {fact}")
     nor = steps.check("nor", "echo worse", "right", lambda fact: f"it is {fact}")
     with pytest.raises(Refused, match="it is wrong; it is worse"):
-        converge(remote, [make("begun", "true"), no, nor], talk)
+        converge(guest, [make("begun", "true"), no, nor], talk)
     assert machine.ssh("ls /tmp").find("begun") == -1
 
 
-def test_stated_twice(remote: Remote, talk: Talk) -> None:
+def test_stated_twice(guest: Guest, talk: Talk) -> None:
     """The same thing stated twice is refused."""
     with pytest.raises(Refused, match="file /etc/x is stated twice"):
-        converge(remote, [steps.file("/etc/x", "1"), steps.file("/etc/x", "2")], talk)
+        converge(guest, [steps.file("/etc/x", "1"), steps.file("/etc/x", "2")], talk)
 
 
-def test_secrets(machine: Machine, remote: Remote, talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_secrets(machine: Machine, guest: Guest, talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:
     """A secret is in no output, no error, no plan, and on no command line of the host."""
     secret = "s3cr3t-Value-9f2"
     machine.ssh("rm -f /tmp/quiet /tmp/seen")
     file = steps.file("/etc/secret", f"key={secret}\n", mode="600", hidden=(secret,))
-    plan = converge(remote, [file], talk, plan_only=True)
+    plan = converge(guest, [file], talk, plan_only=True)
     assert secret not in str(plan.to_json())
     assert "key=••••" in str(plan.to_json())
-    converge(remote, [file], talk)
+    converge(guest, [file], talk)
     # It looks for itself in all command lines; the brackets keep this pattern from matching its own.
     look = "if cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -q 's3cr3t-[V]alue-9f2'; then echo shown; exit 1; fi"
     look = f"key={secret}\n{look}\necho $key; exit 9"
     with pytest.raises(CommandFailed) as caught:
-        converge(remote, [make("quiet", look, secrets=(secret,))], talk)
+        converge(guest, [make("quiet", look, secrets=(secret,))], talk)
     assert "shown" not in str(caught.value)
     assert "••••" in str(caught.value)
     assert secret not in capsys.readouterr().err
 
 
-def test_connection_killed(machine: Machine, remote: Remote, talk: Talk) -> None:
+def test_connection_killed(machine: Machine, guest: Guest, talk: Talk) -> None:
     """When the connection is killed, the running step ends in peace, no further one begins, and the next run does the rest."""
     machine.ssh("rm -f /tmp/slow /tmp/next")
     kill = "pid=$$; until grep -q '^Name:.sshd$' /proc/$pid/status; do pid=$(sed -n 's/^PPid:.//p' /proc/$pid/status); done; kill $pid"
     slow = make("slow", f"( {kill} )\nsleep 2\necho still at work\necho more")
     nextone = make("nextone", "true")
     with pytest.raises(ConnectionLost, match="the connection broke during slow"):
-        converge(remote, [slow, nextone], talk, deadline=Deadline(120))
+        converge(guest, [slow, nextone], talk, deadline=Deadline(120))
     # The next run waits for the step that is still running, finds it done, and goes on behind it.
-    assert subjects(converge(remote, [slow, nextone], talk, deadline=Deadline(120))) == ["nextone"]
+    assert subjects(converge(guest, [slow, nextone], talk, deadline=Deadline(120))) == ["nextone"]
 
 
-def test_cable_pulled(machine: Machine, remote: Remote, talk: Talk) -> None:
+def test_cable_pulled(machine: Machine, guest: Guest, talk: Talk) -> None:
     """When the cable is pulled, it is noticed without an answer from the host; plugged in again, the next run does the rest."""
     machine.ssh("rm -f /tmp/pulled /tmp/after")
     wanted = [make("pulled", "echo now; sleep 3"), make("after", "true", after=("pulled",))]
@@ -244,15 +244,15 @@ def test_cable_pulled(machine: Machine, remote: Remote, talk: Talk) -> None:
 
     try:
         with pytest.raises(ConnectionLost):
-            converge(remote, wanted, Puller(talk.screen), deadline=Deadline(120))
+            converge(guest, wanted, Puller(talk.screen), deadline=Deadline(120))
     finally:
         machine.cable(plugged=True)
     machine.wait()
-    assert subjects(converge(remote, wanted, talk, deadline=Deadline(120)))[-1] == "after"
-    assert not converge(remote, wanted, talk)
+    assert subjects(converge(guest, wanted, talk, deadline=Deadline(120)))[-1] == "after"
+    assert not converge(guest, wanted, talk)
 
 
-def test_reboot_in_a_step(machine: Machine, remote: Remote, talk: Talk) -> None:
+def test_reboot_in_a_step(machine: Machine, guest: Guest, talk: Talk) -> None:
     """When the host reboots in the middle of the work, that is a lost connection, and the next run does the rest."""
     wanted = [
         steps.file("/etc/reboot/one", "1\n"),
@@ -260,35 +260,35 @@ def test_reboot_in_a_step(machine: Machine, remote: Remote, talk: Talk) -> None:
         steps.file("/etc/reboot/two", "2\n", after=("../root/rebooted",)),
     ]
     with pytest.raises(ConnectionLost):
-        converge(remote, wanted, talk, deadline=Deadline(120))
+        converge(guest, wanted, talk, deadline=Deadline(120))
     machine.after_reboot()
     machine.ssh("touch /root/rebooted")
-    assert subjects(converge(remote, wanted, talk)) == ["file /etc/reboot/two"]
+    assert subjects(converge(guest, wanted, talk)) == ["file /etc/reboot/two"]
 
 
-def test_disk_full(machine: Machine, remote: Remote, talk: Talk) -> None:
+def test_disk_full(machine: Machine, guest: Guest, talk: Talk) -> None:
     """A file for which there is no room is not half written: the old one stays, no rest lies about, and with room the next run does it."""
     machine.ssh("mkdir -p /mnt/small; mount -t tmpfs -o size=64k tmpfs /mnt/small")
     small, large = steps.file("/mnt/small/file", "old\n"), steps.file("/mnt/small/file", "new\n" * 50_000)
-    converge(remote, [small], talk)
+    converge(guest, [small], talk)
     with pytest.raises(CommandFailed, match="No space left on device"):
-        converge(remote, [large], talk)
+        converge(guest, [large], talk)
     assert machine.ssh("cat /mnt/small/file; ls -A /mnt/small") == "old\nfile\n"
     machine.ssh("mount -o remount,size=1m /mnt/small")
-    assert subjects(converge(remote, [large], talk)) == ["file /mnt/small/file"]
+    assert subjects(converge(guest, [large], talk)) == ["file /mnt/small/file"]
 
 
-def test_a_missed_restart(machine: Machine, remote: Remote, talk: Talk) -> None:
+def test_a_missed_restart(machine: Machine, guest: Guest, talk: Talk) -> None:
     """A service whose file was changed, but whose restart was missed, is restarted by the next run."""
     path = "/etc/systemd/system/stale.service"
 
     def wanted(text: str) -> list[Step]:
         return [steps.file(path, text), unit("stale.service", config=(path,), reacts_to=(f"file {path}",))]
 
-    converge(remote, wanted(UNIT), talk)
+    converge(guest, wanted(UNIT), talk)
     newer = UNIT.replace("infinity", "1000000")
-    converge(remote, wanted(newer)[:1], talk)  # as if the run had ended here
-    assert subjects(converge(remote, wanted(newer), talk)) == ["unit stale.service"]
+    converge(guest, wanted(newer)[:1], talk)  # as if the run had ended here
+    assert subjects(converge(guest, wanted(newer), talk)) == ["unit stale.service"]
     assert machine.ssh("systemctl show -p ExecStart stale.service").find("1000000") > 0
     assert (
         machine.ssh("tr '\\0' ' ' </proc/$(systemctl show -p MainPID --value stale.service)/cmdline")
@@ -296,21 +296,21 @@ def test_a_missed_restart(machine: Machine, remote: Remote, talk: Talk) -> None:
     )
 
 
-def test_a_service_that_dies(remote: Remote, talk: Talk) -> None:
+def test_a_service_that_dies(guest: Guest, talk: Talk) -> None:
     """A service that starts and dies at once is a failure that shows the service's own words."""
     path = "/etc/systemd/system/dying.service"
     text = "[Service]\nExecStart=/bin/sh -c 'echo bad setting in line 7; exit 3'\n[Install]\nWantedBy=multi-user.target\n"
     with pytest.raises(CommandFailed, match=r"(?s)unit dying.service failed.*bad setting in line 7"):
-        converge(remote, [steps.file(path, text), unit("dying.service", reacts_to=(f"file {path}",))], talk)
+        converge(guest, [steps.file(path, text), unit("dying.service", reacts_to=(f"file {path}",))], talk)
 
 
 def test_through_sudo(machine: Machine, talk: Talk) -> None:
     """All of it works for a login that is not root, through sudo."""
-    remote = Remote(machine.login("helper", "helper ALL=(ALL) NOPASSWD: ALL"), machine.alias)
+    guest = Guest(machine.login("helper", "helper ALL=(ALL) NOPASSWD: ALL"), machine.alias)
     wanted = [
         steps.file("/etc/by-sudo", NASTY, mode="600"),
         steps.command("a file of root's", "touch /root/by-sudo", unless="test -e /root/by-sudo"),
     ]
-    assert len(converge(remote, wanted, talk).changes) == 2
-    assert not converge(remote, wanted, talk)
+    assert len(converge(guest, wanted, talk).changes) == 2
+    assert not converge(guest, wanted, talk)
     assert machine.ssh("stat -c %U /etc/by-sudo /root/by-sudo") == "root\nroot\n"

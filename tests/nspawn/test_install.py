@@ -19,7 +19,7 @@ from swarm.guest.install.steps import install
 from swarm.guest.kinds.basic import user
 from swarm.guest.verify import Expected, verify
 from swarm.inventory.inside import Customize, InstallSettings
-from swarm.ssh.remote import Remote
+from swarm.ssh.guest import Guest
 from tools.lab import Keeper, base_tree
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ class Installed:
         if self._state != (machine, failures):
             assert self._attempts, "an earlier test has reported why the installation fails"
             self._attempts -= 1
-            install(machine.remote(), SETTINGS, talk, deadline=Deadline(1500))
-            customize(machine.remote(), OWN, talk, deadline=Deadline(600))
+            install(machine.guest(), SETTINGS, talk, deadline=Deadline(1500))
+            customize(machine.guest(), OWN, talk, deadline=Deadline(600))
             self._attempts += 1
             self._state = (machine, failures)
         return machine
@@ -100,26 +100,26 @@ def host(installed: Installed, request: pytest.FixtureRequest) -> Iterator[Machi
     """The same machine, installed and customized; installed again if a test has broken it."""
     machine = installed.host(request.session.testsfailed)
     yield machine
-    machine.remote().close()
+    machine.guest().close()
 
 
 @pytest.fixture
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every script that goes to a host, as it goes."""
     seen: list[str] = []
-    begin: Callable[..., object] = Remote.begin
+    begin: Callable[..., object] = Guest.begin
 
-    def counted(self: Remote, script: str, *rest: object, **named: object) -> object:
+    def counted(self: Guest, script: str, *rest: object, **named: object) -> object:
         seen.append(script)
         return begin(self, script, *rest, **named)
 
-    monkeypatch.setattr(Remote, "begin", counted)
+    monkeypatch.setattr(Guest, "begin", counted)
     return seen
 
 
 def test_plan_on_a_bare_system(bare: Machine, talk: Talk, trips: list[str]) -> None:
     """The plan for a bare system takes one round trip, shows the files' differences, and changes nothing."""
-    plan = install(bare.remote(), SETTINGS, talk, plan_only=True)
+    plan = install(bare.guest(), SETTINGS, talk, plan_only=True)
     assert len(trips) == 1
     assert "gateway ready" in subjects(plan)
     assert [change for change in plan if change.certain] != []
@@ -133,7 +133,7 @@ def test_plan_on_a_bare_system(bare: Machine, talk: Talk, trips: list[str]) -> N
 def test_wrong_release_on_a_bare_system(bare: Machine, talk: Talk, trips: list[str]) -> None:
     """A version that npm's registry does not have is refused before anything is changed, where only this computer can ask for it."""
     with pytest.raises(Refused, match=r"npm's registry has no openclaw@1.2.3-nope") as caught:
-        install(bare.remote(), SETTINGS.model_copy(update={"version": "1.2.3-nope"}), talk)
+        install(bare.guest(), SETTINGS.model_copy(update={"version": "1.2.3-nope"}), talk)
     assert caught.value.hint == "nothing was changed"
     assert len(trips) == 1
 
@@ -145,7 +145,7 @@ def test_pinned_release_that_does_not_exist(
     monkeypatch.setattr(openclaw, "_unknown_here", lambda _: False)
     wrong = SETTINGS.model_copy(update={"version": "1.2.3-nope"})
     with pytest.raises(Refused, match=r"npm's registry has no openclaw@1.2.3-nope"):
-        install(bare.remote(), wrong, talk, deadline=Deadline(1500))
+        install(bare.guest(), wrong, talk, deadline=Deadline(1500))
     assert bare.ssh("ls /var/lib/swarm/openclaw-release 2>/dev/null || echo none") == "none\n"
 
 
@@ -162,8 +162,8 @@ def test_every_promise(host: Machine, talk: Talk, tmp_path: Path) -> None:
 
 def test_second_run(host: Machine, talk: Talk, trips: list[str]) -> None:
     """A second install and a second customize find nothing to do, each in one round trip."""
-    assert not install(host.remote(), SETTINGS, talk)
-    assert not customize(host.remote(), OWN, talk)
+    assert not install(host.guest(), SETTINGS, talk)
+    assert not customize(host.guest(), OWN, talk)
     assert len(trips) == 2
 
 
@@ -194,8 +194,8 @@ def test_reboot(host: Machine, talk: Talk) -> None:
     """After a reboot everything is up again by itself, and there is nothing to do."""
     host.reboot()
     host.until("curl -fsS -m 10 http://127.0.0.1:18789/readyz", "the gateway is ready after a reboot")
-    assert not install(host.remote(), SETTINGS, talk)
-    assert not customize(host.remote(), OWN, talk)
+    assert not install(host.guest(), SETTINGS, talk)
+    assert not customize(host.guest(), OWN, talk)
 
 
 def test_drift(host: Machine, talk: Talk) -> None:
@@ -204,24 +204,24 @@ def test_drift(host: Machine, talk: Talk) -> None:
     host.ssh(
         f"iptables -F DOCKER-USER; systemctl stop fail2ban; sed -i s,/dist/index.js,/old/index.js, {unit}"
     )
-    plan = install(host.remote(), SETTINGS, talk, deadline=Deadline(600))
+    plan = install(host.guest(), SETTINGS, talk, deadline=Deadline(600))
     assert subjects(plan)[:3] == ["firewall", "unit fail2ban.service", "gateway unit"]
-    assert not install(host.remote(), SETTINGS, talk)
+    assert not install(host.guest(), SETTINGS, talk)
 
 
 def test_release_that_does_not_exist(host: Machine, talk: Talk, trips: list[str]) -> None:
     """Where npm can be asked, a version or channel that does not exist is refused before anything is changed."""
     for wrong in ({"version": "1.2.3-nope"}, {"channel": "no-such-channel"}):
         with pytest.raises(Refused, match="npm's registry has no openclaw@"):
-            install(host.remote(), SETTINGS.model_copy(update=wrong), talk)
+            install(host.guest(), SETTINGS.model_copy(update=wrong), talk)
     assert len(trips) == 2
 
 
 def test_pin(host: Machine, talk: Talk) -> None:
     """Pinning the version that the channel meant changes the record's meaning, and nothing in the guest."""
     version = host.ssh("sed -n 's/^version //p' /var/lib/swarm/openclaw-release").strip()
-    assert not install(host.remote(), SETTINGS.model_copy(update={"version": version}), talk)
-    assert not install(host.remote(), SETTINGS, talk, upgrade=False)
+    assert not install(host.guest(), SETTINGS.model_copy(update={"version": version}), talk)
+    assert not install(host.guest(), SETTINGS, talk, upgrade=False)
 
 
 def test_checkout(host: Machine, talk: Talk) -> None:
@@ -231,9 +231,9 @@ def test_checkout(host: Machine, talk: Talk) -> None:
         {"name": "openclaw", "version": "0.0.1", "scripts": {"build": "cp openclaw.src openclaw.mjs"}}
     )
     commit = "git add -A && git -c user.name=t -c user.email=t@example.invalid commit -qm one"
-    remote = host.remote()
+    guest = host.guest()
     dev = user("dev", home="/home/dev")
-    converge(remote, [dev], talk)
+    converge(guest, [dev], talk)
     host.ssh(
         f"mkdir -p {source}; cd {source}; git init -q -b trunk; printf %s '{package}' >package.json; echo node_modules >.gitignore; "
         f"echo 'console.log(\"one\")' >openclaw.src; pnpm install --silent; {commit}; chown -R dev {source}"
@@ -247,21 +247,21 @@ def test_checkout(host: Machine, talk: Talk) -> None:
         }
     )
     wanted = [dev, *openclaw.software(settings, (dev.subject,), upgrade=False)]
-    converge(remote, wanted, talk)
-    assert not converge(remote, wanted, talk)
+    converge(guest, wanted, talk)
+    assert not converge(guest, wanted, talk)
     assert host.ssh("runuser -l dev -c ~dev/.local/bin/openclaw") == "one\n"
     host.ssh(
         f"runuser -u dev -- sh -c 'cd ~dev/code/openclaw && echo \"console.log(2)\" >openclaw.src && {commit}'"
     )
-    assert subjects(converge(remote, wanted, talk)) == ["command build of OpenClaw"]
+    assert subjects(converge(guest, wanted, talk)) == ["command build of OpenClaw"]
     assert host.ssh("runuser -l dev -c ~dev/.local/bin/openclaw") == "2\n"
 
 
 def test_the_next_release(world: World, talk: Talk) -> None:
     """On Debian 13, which bans by nft and has buildx, the same host comes out, with every promise kept, and a second run does nothing."""
     newer = world.machine(base_tree("trixie"), internet=True)
-    install(newer.remote(), SETTINGS, talk, deadline=Deadline(1500))
-    customize(newer.remote(), OWN, talk, deadline=Deadline(600))
+    install(newer.guest(), SETTINGS, talk, deadline=Deadline(1500))
+    customize(newer.guest(), OWN, talk, deadline=Deadline(600))
     promises = verify(
         newer.config,
         newer.alias,
@@ -270,8 +270,8 @@ def test_the_next_release(world: World, talk: Talk) -> None:
     )
     assert [promise.row for promise in promises if promise.result == "broken"] == []
     assert sum(promise.result == "kept" for promise in promises) >= 27
-    assert not install(newer.remote(), SETTINGS, talk)
-    assert not customize(newer.remote(), OWN, talk)
+    assert not install(newer.guest(), SETTINGS, talk)
+    assert not customize(newer.guest(), OWN, talk)
 
 
 def test_seed(machine: Machine, talk: Talk, tmp_path: Path) -> None:
@@ -280,19 +280,19 @@ def test_seed(machine: Machine, talk: Talk, tmp_path: Path) -> None:
     path.write_text('{"gateway": {"mode": "local", "auth": {"token": "a-token-of-my-own"}}}\n')
     settings = InstallSettings.model_validate({"config": str(path), "user": "seeded"})
     wanted = [*openclaw.account(settings, ()), openclaw.first_config(settings, path.read_text())]
-    remote = machine.remote()
-    converge(remote, wanted, talk)
+    guest = machine.guest()
+    converge(guest, wanted, talk)
     there = "/home/seeded/.openclaw/openclaw.json"
     assert machine.ssh(f"cat {there}; stat -c '%a %U' {there}") == f"{path.read_text()}600 seeded\n"
     machine.ssh(f"echo mine >{there}")
-    assert not converge(remote, wanted, talk)
+    assert not converge(guest, wanted, talk)
     assert machine.ssh(f"cat {there}") == "mine\n"
 
 
 def test_customize_without_the_user(machine: Machine, talk: Talk) -> None:
     """Customizing a host on which nothing is installed yet says what to do first."""
     with pytest.raises(Refused, match="run `inv install` first"):
-        customize(machine.remote(), Customize(), talk, user="nobody-yet")
+        customize(machine.guest(), Customize(), talk, user="nobody-yet")
 
 
 def test_unknown_system(machine: Machine, talk: Talk) -> None:
@@ -303,7 +303,7 @@ def test_unknown_system(machine: Machine, talk: Talk) -> None:
         with pytest.raises(
             Refused, match=r"the guest runs Fedora Linux 41; expected Debian 12 or Ubuntu 22.04"
         ):
-            install(machine.remote(), SETTINGS, talk)
+            install(machine.guest(), SETTINGS, talk)
     finally:
         machine.ssh("mv /root/os-release /usr/lib/os-release")
 
@@ -313,7 +313,7 @@ def test_verify_logs_in_once(machine: Machine, talk: Talk) -> None:
     count = "journalctl -q -t sshd -g 'Accepted publickey' -o cat | wc -l"
     before = int(machine.ssh(count))
     verify(machine.config, machine.alias, Expected(), talk)
-    machine.remote().close()
+    machine.guest().close()
     assert int(machine.ssh(count)) - before <= 2  # the question's own login is one of them
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from swarm.console import Talk
-    from swarm.ssh.remote import Remote
+    from swarm.ssh.guest import Guest
 
 pytestmark = pytest.mark.slow
 
@@ -74,25 +74,25 @@ def answers(machine: Machine) -> bool:
     )
 
 
-def test_an_authority_comes_and_goes(certificate: Path, machine: Machine, remote: Remote, talk: Talk) -> None:
+def test_an_authority_comes_and_goes(certificate: Path, machine: Machine, guest: Guest, talk: Talk) -> None:
     """The guest trusts an authority from the run on that names it, Node is told, and not any longer once the host file has it no more."""
     named = certificates(InstallSettings.model_validate({"ca_certificates": [str(certificate)]}))
     assert not answers(machine)
     try:
-        converge(remote, authorities(named), talk)
+        converge(guest, authorities(named), talk)
         assert answers(machine)
-        assert not converge(remote, authorities(named), talk)
+        assert not converge(guest, authorities(named), talk)
         assert (
             machine.ssh("tail -n1 /etc/environment")
             == "NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt\n"
         )
     finally:
-        converge(remote, authorities({}), talk)
+        converge(guest, authorities({}), talk)
     assert not answers(machine)
-    assert not converge(remote, authorities({}), talk)
+    assert not converge(guest, authorities({}), talk)
 
 
-def test_a_set_up_that_was_cut_short(certificate: Path, machine: Machine, remote: Remote, talk: Talk) -> None:
+def test_a_set_up_that_was_cut_short(certificate: Path, machine: Machine, guest: Guest, talk: Talk) -> None:
     """A certificate that lies there, but did not get into the system's list, is put there by the next run."""
     ((name, pem),) = certificates(
         InstallSettings.model_validate({"ca_certificates": [str(certificate)]})
@@ -100,9 +100,9 @@ def test_a_set_up_that_was_cut_short(certificate: Path, machine: Machine, remote
     machine.ssh(f"printf %s '{pem}' >/usr/local/share/ca-certificates/{name}.crt")
     try:
         assert (
-            next(change.subject for change in converge(remote, authorities({name: pem}), talk))
+            next(change.subject for change in converge(guest, authorities({name: pem}), talk))
             == "certificate authorities"
         )
         assert answers(machine)
     finally:
-        converge(remote, authorities({}), talk)
+        converge(guest, authorities({}), talk)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from swarm.deadline import Deadline
-from swarm.ssh.remote import Remote
+from swarm.ssh.guest import Guest
 from tools.lab.cgroups import make_groups, remove_groups, run_in
 from tools.lab.process import LabError, children, end, run
 from tools.lab.report import report
@@ -101,9 +101,9 @@ class Machine:
         )
         return path
 
-    def remote(self) -> Remote:
+    def guest(self) -> Guest:
         """Return the machine as swarm reaches it."""
-        return Remote(self.config, self.alias)
+        return Guest(self.config, self.alias)
 
     def ssh(self, command: str, *, user: str = "root", limit: float = _COMMAND) -> str:
         """Run a command in the machine, without any of the code under test, and return its standard output.

@@ -21,7 +21,7 @@ from swarm.guest.engine.shown import mask
 from swarm.guest.engine.talker import limits
 from swarm.plan import Change, Plan
 from swarm.reconcile import Applied, reconcile
-from swarm.ssh.remote import ConnectionLost
+from swarm.ssh.reasons import ConnectionLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
