@@ -1,36 +1,37 @@
-"""`inv verify`: run the testinfra suite in tests/guest on a host and show each promise with its result."""
+"""`inv verify`: run the testinfra suite in tests/guest on a host, and show for each promise whether it is kept."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-from xml.etree import ElementTree as ET
+from typing import TYPE_CHECKING, Any
 
-from swarm.errors import CommandFailed
-from swarm.paths import ROOT
-from swarm.ssh.remote import Remote
+from swarm.errors import CommandFailed, UsageError
+from swarm.guest import suite
+from swarm.guest.suite import Check, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from swarm.console import Talk
+    from swarm.ssh.guest import Guest
 
-__all__ = ["Expected", "Promise", "count", "verify"]
+__all__ = ["Check", "Expected", "Verification", "verify"]
 
-Result = Literal["kept", "broken", "skipped"]
-_LONGEST = 200  # characters of a detail; a table needs lines that people still read
-SIGNS: dict[Result, str] = {"kept": "✓", "broken": "✗", "skipped": "–"}
+_SIGNS: dict[Result, tuple[str, str]] = {
+    "kept": ("green", "✓"),
+    "broken": ("red", "✗"),
+    "skipped": ("dim", "–"),
+}
+# sudo sets SUDO_UID. Without it, and as root, the login itself is root's.
+_LOGIN = 'if [ "$(id -u)" = 0 ] && [ -z "${SUDO_UID-}" ]; then echo root; else echo other; fi'
+_LOGIN_TIME = 60  # seconds; a loaded guest under emulation takes ten
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a host file promises. None or empty: it is not known, and not tested."""
+    """What a host file promises. A value that is None or empty is not known, and not tested."""
 
     user: str = "openclaw"
     port: int = 18789
@@ -47,112 +48,89 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Promise:
-    """One sentence about the host, and what was found."""
+class Verification:
+    """The checks of one host."""
 
-    text: str
-    result: Result
-    detail: str
+    host: str
+    checks: tuple[Check, ...]
 
     @property
-    def row(self) -> tuple[str, str, str]:
-        """The promise as a row of a table."""
-        return SIGNS[self.result], self.text, self.detail
+    def changed(self) -> bool:
+        """Verification never changes anything."""
+        return False
+
+    @property
+    def exit_code(self) -> int:
+        """1 if a promise is broken, else 0."""
+        return int(any(check.result == "broken" for check in self.checks))
+
+    @property
+    def summary(self) -> str:
+        """How many promises are kept, broken and skipped: '33 promises: 31 kept, 2 skipped'."""
+        numbers = Counter(check.result for check in self.checks)
+        parts = [f"{numbers[result]} {result}" for result in _SIGNS if numbers[result] or result == "kept"]
+        return f"{len(self.checks)} promises: {', '.join(parts)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the checks as plain data. Each has the host's name, so that those of several hosts make one list."""
+        return {"host": self.host, "checks": [{"host": self.host, **asdict(check)} for check in self.checks]}
+
+    def lines(self) -> list[str]:
+        """Return a table as lines of rich's markup: one for each promise, in groups, and one for each reason."""
+        shown, group = [], ""
+        for check in self.checks:
+            if check.group != group:
+                group = check.group
+                shown.append(f"[bold]{group}[/]")
+            shown += _lines(check)
+        return shown
 
 
-def verify(
-    config: Path, alias: str, expected: Expected, talk: Talk, *, junit: Path | None = None
-) -> list[Promise]:
-    """Test every promise on the host that `ssh -F config alias` reaches, and return each with its result; a broken one is no error.
+def _lines(check: Check) -> list[str]:
+    from swarm.console import escape
 
-    With `junit`, also write the report in JUnit's XML. Raise Unreachable if the host does not answer, CommandFailed if the suite
-    itself can't run.
+    style, sign = _SIGNS[check.result]
+    text = escape(check.text)
+    shown = [f"  [dim]{sign} {text}[/]" if check.result == "skipped" else f"  [{style}]{sign}[/] {text}"]
+    if check.detail:
+        shown.append(f"      [dim]{escape(check.detail)}[/]")
+    return shown
+
+
+def verify(guest: Guest, expected: Expected, talk: Talk, *, junit: Path | None = None) -> Verification:
+    """Test every promise on the guest and return the results. A broken promise is no error.
+
+    With `junit`, also write the report in JUnit's XML. Raise Unreachable if the guest can't be reached, CommandFailed
+    if the suite can't run, takes too long or leaves no readable report, UsageError if the report can't be written.
     """
-    # Who logs in? This also says clearly, before the suite starts, if nobody can.
-    remote = Remote(config, alias, root=False)
-    root = remote.check("id -u", "looking up who we are").strip() == "0"
+    # This also connects, so that the suite finds a connection, and says clearly why there is none.
+    login = guest.run(_LOGIN, timeout=_LOGIN_TIME, warn=True)
+    if login.exited:
+        raise CommandFailed(f"{guest.alias}: looking up the login user failed with exit code {login.exited}")
+    sudo = login.stdout.split()[-1:] != ["root"]
     with (
-        tempfile.TemporaryDirectory(prefix="swarm-verify-") as folder,
+        tempfile.TemporaryDirectory(prefix="swarm-verify-") as name,
         talk.step("verify", silent=True) as meter,
     ):
-        expect, report, own = (Path(folder) / name for name in ("expect.json", "report.xml", "ssh_config"))
-        expect.write_text(json.dumps(asdict(expected)), encoding="utf-8")
-        own.write_text(
-            remote.own_config(), encoding="utf-8"
-        )  # testinfra has an option for ssh's options, but forgets them
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            str(ROOT / "tests" / "guest"),
-            f"--rootdir={ROOT}",
-            "-c",
-            str(ROOT / "pyproject.toml"),
-        ]
-        command += [
-            f"--hosts=ssh://{alias}",
-            f"--ssh-config={own}",
-            *([] if root else ["--sudo"]),
-        ]
-        command += [
-            f"--expect={expect}",
-            f"--junit-xml={report}",
-            "-o",
-            "junit_family=xunit1",
-            "-p",
-            "no:cacheprovider",
-            "-q",
-            "--tb=line",
-            "-v",
-        ]
-        lines = []
-        with subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process:
-            assert process.stdout is not None  # noqa: S101 - a pipe, as asked for above
-            for line in process.stdout:
-                lines.append(line.rstrip())
-                meter.note(line.strip()[:100])
-        if process.returncode > 1 or not report.is_file():  # 1: some test failed; more: pytest itself did
-            raise CommandFailed(
-                f"{alias}: the suite could not run (pytest's exit code {process.returncode})",
-                "\n".join(lines[-8:]),
-            )
+        folder = Path(name)
+        (folder / "expect.json").write_text(json.dumps(asdict(expected)), encoding="utf-8")
+        # testinfra has an option for ssh's options, but drops them.
+        (folder / "ssh_config").write_text(guest.own_config(), encoding="utf-8")
+        command = suite.arguments(guest.alias, folder, sudo=sudo)
+        try:
+            suite.run(guest.alias, command, lambda line: meter.note(line[:100]))
+        except CommandFailed:
+            guest.close()  # with the connection ends what a test still waits for
+            raise
+        report = folder / "report.xml"
+        checks = suite.read_report(guest.alias, report)
         if junit:
-            junit.write_bytes(report.read_bytes())
-        return read_report(report.read_text(encoding="utf-8"))
+            _save(report, junit)
+    return Verification(guest.alias, tuple(checks))
 
 
-def count(promises: Sequence[Promise]) -> str:
-    """Return in a few words how many promises are kept, broken and skipped."""
-    numbers = Counter(promise.result for promise in promises)
-    parts = [
-        f"{numbers[result]} {result}"
-        for result in ("kept", "broken", "skipped")
-        if numbers[result] or result == "kept"
-    ]
-    return f"{len(promises)} promises: {', '.join(parts)}"
-
-
-def read_report(xml: str) -> list[Promise]:
-    """Return the promises of a JUnit report."""
-    return [_promise(case) for case in ET.fromstring(xml).iter("testcase")]
-
-
-def _promise(case: ET.Element) -> Promise:
-    named = case.find("properties/property[@name='promise']")
-    text = named.get("value", "") if named is not None else case.get("name", "")
-    for tag, result in (("failure", "broken"), ("error", "broken"), ("skipped", "skipped")):
-        found = case.find(tag)
-        if found is not None:
-            return Promise(
-                text, "broken" if result == "broken" else "skipped", _detail(found.get("message", ""))
-            )
-    return Promise(text, "kept", "")
-
-
-def _detail(message: str) -> str:
-    first = message.strip().splitlines()[0] if message.strip() else ""
-    for prefix in ("AssertionError: ", "assert ", "Skipped: "):
-        first = first.removeprefix(prefix)
-    return first[:_LONGEST]
+def _save(report: Path, path: Path) -> None:
+    try:
+        path.write_bytes(report.read_bytes())
+    except OSError as error:
+        raise UsageError(f"the report can't be written to {path}: {error.strerror}") from None

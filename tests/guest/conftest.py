@@ -2,89 +2,115 @@
 
     pytest tests/guest --hosts=ssh://ALIAS --ssh-config=CONFIG --expect=FILE
 
-FILE is JSON with the fields of `Expected`; what it leaves out is not known, and a test that needs it is skipped.
+FILE is JSON with the fields of `Expected`. A test that needs a field that FILE leaves out is skipped.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from swarm.guest.answer import Answer, cut, new_mark, wrap
+from swarm.guest.suite import MEMORY, TOO_LARGE
 from swarm.guest.verify import Expected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from testinfra.backend.base import CommandResult
     from testinfra.host import Host
 
-_LONGEST = 100  # characters of what was found that still fit into a table
+_LONGEST = 100  # characters of a found or expected value that a message shows
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Limit the memory of this process: a guest may answer without an end."""
+    if config.getoption("--expect"):
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, 2 * MEMORY))
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
-    """Say what was found and what should be, in words that make sense beside a promise."""
+    """Say what was found and what was expected, so that it makes sense beside a promise."""
     if op == "==":
-        return [f"found {_words(left)}, expected {_words(right)}"]
+        return [f"found {_shown(left)}, expected {_shown(right)}"]
     if op == "in":
-        return [f"expected {_words(left)}, found {_words(right)}"]
+        return [f"expected {_shown(left)}, found {_shown(right)}"]
     return None
 
 
-def _words(value: object) -> str:
-    parts = (
-        sorted(map(str, value))
-        if isinstance(value, set)
-        else list(map(str, value))
-        if isinstance(value, list)
-        else [str(value)]
-    )
+def _shown(value: object) -> str:
+    parts = [str(value)]
+    if isinstance(value, (set, list)):
+        parts = sorted(map(str, value)) if isinstance(value, set) else list(map(str, value))
     text = ", ".join(part.strip() for part in parts if part.strip())
     return (f"{text[:_LONGEST]} …" if len(text) > _LONGEST else text) or "nothing"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --expect."""
-    parser.addoption("--expect", default=None, help="a JSON file that says what the host file promises")
+    parser.addoption("--expect", default=None, help="a JSON file with what the host file promises")
 
 
 @pytest.fixture(scope="session")
 def expected(request: pytest.FixtureRequest) -> Expected:
-    """What the host file says."""
+    """What the host file promises."""
     path = request.config.getoption("--expect")
     return Expected(**json.loads(Path(path).read_text(encoding="utf-8"))) if path else Expected()
 
 
 @pytest.fixture(autouse=True)
 def promise(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
-    """Put the sentence that a test proves into the report."""
+    """Put the sentence that a test checks into the report."""
     record_property("promise", (request.function.__doc__ or request.node.name).strip())
 
 
 class Guest:
-    """The host, with what several tests do."""
+    """The host under test, with what several tests need."""
 
     def __init__(self, host: Host, user: str) -> None:
         self.host, self.user = host, user
 
-    def out(self, command: str) -> str:
-        """Run shell as root and return what it prints; fail with its own words if it fails."""
-        done = self.host.run(command)
-        said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.rc}").splitlines()[-1]
-        assert done.rc == 0, f"{re.sub(r'^(ba)?sh: (line )?[0-9]+: ', '', said)} (asked by: {command})"
-        return str(done.stdout).strip()
+    def ask(self, command: str, *, login: str | None = None) -> Answer:
+        """Run shell as root, or as in a login of the user `login`, and return what it printed and its exit code."""
+        mark = new_mark()
+        done = self._run(wrap(command, mark, login=login))
+        if done is None:
+            pytest.exit("the guest's answer is too large", returncode=TOO_LARGE)
+        answer = cut(done.stdout_bytes, done.stderr_bytes, mark)
+        return answer or Answer(done.rc or 1, "", _last(done.stderr_bytes))
+
+    def _run(self, command: str) -> CommandResult | None:
+        """Run a command by testinfra. Return None if its output does not fit into memory, which is free again then."""
+        try:
+            return self.host.run(command)
+        except RuntimeError as error:  # testinfra's, when ssh itself fails
+            raise AssertionError(f"ssh failed: {_last(error.args[0].stderr_bytes)}") from None
+        except MemoryError:
+            resource.setrlimit(resource.RLIMIT_DATA, (2 * MEMORY, 2 * MEMORY))  # room to end in good order
+            return None
+
+    def out(self, command: str, *, login: str | None = None) -> str:
+        """Run shell as ask() does and return what it prints. Fail with its last error if it fails."""
+        answer = self.ask(command, login=login)
+        found = (answer.errors or answer.text or f"exit code {answer.code}").splitlines()[-1][:_LONGEST]
+        assert answer.code == 0, f"{re.sub(r'^(ba)?sh: (line )?[0-9]+: ', '', found)} (asked by: {command})"
+        return answer.text
 
     def as_user(self, command: str) -> str:
-        """Run shell as the OpenClaw user, as in a login."""
-        return self.out(f"runuser -l {self.user} -c {_quote(command)}")
+        """Run shell as in a login of the OpenClaw user and return what it prints. Fail if it fails."""
+        return self.out(command, login=self.user)
 
 
-def _quote(text: str) -> str:
-    from swarm.text import quote
-
-    return quote(text)
+def _last(text: bytes) -> str:
+    """The last line of an error, cut to a readable length."""
+    return (text[-4096:].decode("utf-8", "replace").strip().splitlines() or ["no reason given"])[-1][
+        :_LONGEST
+    ]
 
 
 @pytest.fixture

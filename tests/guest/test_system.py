@@ -1,7 +1,8 @@
-"""The system: settings, users, updates."""
+"""The system: settings, shared folder, trust, accounts, updates, network."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,16 +13,16 @@ if TYPE_CHECKING:
 
 
 def test_swappiness_live(guest: Guest, expected: Expected) -> None:
-    """vm.swappiness is what the host file says."""
+    """vm.swappiness has the value of the host file."""
     if expected.swappiness is None:
-        pytest.skip("the host file does not say")
+        pytest.skip("the host file does not name one")
     assert guest.out("cat /proc/sys/vm/swappiness") == str(expected.swappiness)
 
 
 def test_swappiness_persisted(guest: Guest, expected: Expected) -> None:
-    """vm.swappiness will be the same after a reboot."""
+    """vm.swappiness keeps that value after a reboot."""
     if expected.swappiness is None:
-        pytest.skip("the host file does not say")
+        pytest.skip("the host file does not name one")
     # systemd-sysctl reads the files in this order, and the last one to name a key wins.
     last = guest.out(
         "/usr/lib/systemd/systemd-sysctl --cat-config | grep -E '^ *vm[./]swappiness *=' | tail -n1"
@@ -30,16 +31,35 @@ def test_swappiness_persisted(guest: Guest, expected: Expected) -> None:
 
 
 def test_timezone(guest: Guest, expected: Expected) -> None:
-    """The time zone is what the host file says."""
+    """The time zone is that of the host file."""
     if expected.timezone is None:
-        pytest.skip("the host file does not say")
+        pytest.skip("the host file does not name one")
     assert guest.out("readlink -f /etc/localtime") == f"/usr/share/zoneinfo/{expected.timezone}"
 
 
+def test_share(guest: Guest, expected: Expected) -> None:
+    """The shared folder is mounted and writable."""
+    if not expected.share:
+        pytest.skip("the host file has no share")
+    tag, target = expected.share
+    assert guest.out(f"findmnt -n -o SOURCE,FSTYPE --mountpoint '{target}'").split() == [tag, "virtiofs"]
+    name = f"'{target}'/.swarm-verify"
+    assert guest.out(f"echo written >{name} && cat {name} && rm {name}") == "written"
+
+
+def test_share_after_boot(guest: Guest, expected: Expected) -> None:
+    """The share is mounted at boot, and a boot without it goes on."""
+    if not expected.share:
+        pytest.skip("the host file has no share")
+    tag, target = expected.share
+    options = guest.out(f"findmnt -n --fstab -o OPTIONS --source '{tag}' --target '{target}'")
+    assert "nofail" in options.split(",")
+
+
 def test_authorities(guest: Guest, expected: Expected) -> None:
-    """The guest trusts the authorities that the host file names, and so does the gateway's Node, which has a list of its own."""
+    """The guest and its Node trust the authorities of the host file."""
     if not expected.authorities:
-        pytest.skip("the host file names none")
+        pytest.skip("the host file names no authorities")
     bundle = guest.out("cat /etc/ssl/certs/ca-certificates.crt")
     assert [pem for pem in expected.authorities if pem.strip() not in bundle] == []
     main = guest.as_user("systemctl --user show -p MainPID --value openclaw-gateway.service")
@@ -49,29 +69,18 @@ def test_authorities(guest: Guest, expected: Expected) -> None:
     )
 
 
-def test_linger(guest: Guest) -> None:
-    """The OpenClaw user's own systemd runs without a login, from boot on."""
-    assert guest.out(f"loginctl show-user {guest.user} -p Linger --value") == "yes"
-    assert guest.out(f"systemctl is-active user@$(id -u {guest.user}).service") == "active"
-
-
-def test_bus(guest: Guest) -> None:
-    """A login of the OpenClaw user reaches its own systemd."""
-    assert "yes" in guest.as_user("systemctl --user show-environment >/dev/null && echo yes")
-
-
 def test_keys(guest: Guest, expected: Expected) -> None:
-    """Every public key of the host file may log in as the OpenClaw user, and no key file is open to others."""
-    path = f"$(getent passwd {guest.user} | cut -d: -f6)/.ssh/authorized_keys"
+    """The keys of the host file can log in as the OpenClaw user."""
     if not expected.ssh_keys:
         pytest.skip("the host file names no keys")
-    there = guest.out(f"cat {path}")
-    assert [key for key in expected.ssh_keys if key.split()[1] not in there] == []
+    path = f"$(getent passwd {guest.user} | cut -d: -f6)/.ssh/authorized_keys"
+    present = guest.out(f"cat {path}")
+    assert [key for key in expected.ssh_keys if key.split()[1] not in present] == []
     assert guest.out(f"stat -c '%a %U' {path}") == f"600 {guest.user}"
 
 
 def test_sudo_is_scoped(guest: Guest) -> None:
-    """The OpenClaw user may use sudo for its own gateway and for nothing else."""
+    """The OpenClaw user may use sudo on its gateway, and nothing else."""
     rules = guest.out(f"sudo -l -U {guest.user}")
     granted = [line.split("NOPASSWD:")[1] for line in rules.splitlines() if "NOPASSWD:" in line]
     commands = [word.strip() for line in granted for word in line.split(",")]
@@ -85,13 +94,13 @@ def test_sudo_is_scoped(guest: Guest) -> None:
 
 
 def test_sudo_works(guest: Guest) -> None:
-    """The OpenClaw user's sudo rule reaches its user unit."""
+    """The OpenClaw user's sudo rule works on its gateway."""
     command = f"sudo -n /usr/bin/systemctl --no-pager --user --machine={guest.user}@ status openclaw-gateway.service"
     assert "openclaw-gateway.service" in guest.as_user(command)
 
 
 def test_security_updates(guest: Guest) -> None:
-    """Security updates are installed every day, and only those."""
+    """Security updates are installed daily, and no others."""
     config = guest.out("apt-config dump")
     periodic = [line for line in config.splitlines() if line.startswith("APT::Periodic::")]
     assert 'APT::Periodic::Unattended-Upgrade "1";' in periodic
@@ -104,3 +113,10 @@ def test_security_updates(guest: Guest) -> None:
     assert origins
     assert [origin for origin in origins if "ecurity" not in origin] == []
     assert guest.out("systemctl is-active apt-daily-upgrade.timer") == "active"
+
+
+def test_tailscale(guest: Guest, expected: Expected) -> None:
+    """The guest has joined its Tailscale network."""
+    if not expected.tailscale:
+        pytest.skip("the host file does not enable Tailscale")
+    assert json.loads(guest.out("tailscale status --json"))["BackendState"] == "Running"

@@ -1,4 +1,4 @@
-"""What the world can reach: firewall, fail2ban, listening ports. The kernel's rules count, not the configuration files."""
+"""What can be reached from outside: firewall, fail2ban, listening ports. The kernel's rules count, not the files."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from swarm.guest.verify import Expected
     from tests.guest.conftest import Guest
 
-DHCP = {"68", "546"}  # a DHCP client listens for its server's answers; the firewall guards both
+DHCP = {"68", "546"}  # where a DHCP client listens for its server's answers; the firewall guards both
 
 
 def test_incoming_is_denied(guest: Guest) -> None:
-    """The kernel drops incoming packets that no rule allows, in IPv4 and IPv6."""
+    """The kernel drops incoming packets that no rule allows (IPv4, IPv6)."""
     assert "-P INPUT DROP" in guest.out("iptables -S INPUT").splitlines()
     assert "-P INPUT DROP" in guest.out("ip6tables -S INPUT").splitlines()
 
@@ -23,7 +23,7 @@ def test_routed_is_denied(guest: Guest) -> None:
 
 
 def test_allowed_ports(guest: Guest, expected: Expected) -> None:
-    """The kernel lets in SSH, with Tailscale its own port, and nothing else."""
+    """The kernel lets in SSH, Tailscale if enabled, and nothing else."""
     wanted = {"-A ufw-user-input -p tcp -m tcp --dport 22 -j ACCEPT"}
     if expected.tailscale:
         wanted.add("-A ufw-user-input -p udp -m udp --dport 41641 -j ACCEPT")
@@ -33,17 +33,18 @@ def test_allowed_ports(guest: Guest, expected: Expected) -> None:
 
 
 def test_firewall_after_boot(guest: Guest) -> None:
-    """The firewall comes up at boot."""
+    """The firewall starts at boot."""
     assert guest.out("grep -x 'ENABLED=yes' /etc/ufw/ufw.conf")
     assert guest.out("systemctl is-enabled ufw.service") == "enabled"
 
 
 def test_published_ports_are_closed(guest: Guest) -> None:
-    """A container's published port is not open to the world: Docker's chain is asked first, and ends with a drop."""
+    """Ports that containers publish are closed from outside."""
+    # Docker's chain comes first, and ends with a drop.
     forward = [rule for rule in guest.out("iptables -S FORWARD").splitlines() if rule.startswith("-A")]
     chain = [rule for rule in guest.out("iptables -S DOCKER-USER").splitlines() if rule.startswith("-A")]
     assert forward[0] == "-A FORWARD -j DOCKER-USER"
-    # What Docker adds behind the drop is never reached.
+    # Rules that Docker adds after the drop are never reached.
     before = chain[: chain.index("-A DOCKER-USER -j DROP")]
     assert [
         rule
@@ -53,25 +54,25 @@ def test_published_ports_are_closed(guest: Guest) -> None:
 
 
 def test_fail2ban(guest: Guest) -> None:
-    """Five wrong SSH logins shut an address out for an hour."""
+    """Five failed SSH logins ban an address for an hour."""
     assert guest.out("fail2ban-client get sshd maxretry") == "5"
     assert guest.out("fail2ban-client get sshd bantime") == "3600"
 
 
 def test_fail2ban_bans(guest: Guest) -> None:
-    """A ban really reaches the kernel, and goes away again."""
-    address = "192.0.2.99"  # TEST-NET-1: nobody's
-    look = f"iptables -S | grep -q {address} || nft list ruleset | grep -q {address}"
+    """A ban reaches the kernel, and can be lifted."""
+    address = "192.0.2.99"  # reserved for documentation: TEST-NET-1
+    listed = f"iptables -S | grep -q {address} || nft list ruleset | grep -q {address}"
     try:
         guest.out(f"fail2ban-client set sshd banip {address}")
-        # fail2ban's own thread does it, within a second.
-        guest.out(f"for i in 1 2 3 4 5 6 7 8 9 10; do if {look}; then exit 0; fi; sleep 0.5; done; exit 1")
+        # fail2ban does it in a thread of its own, within a second.
+        guest.out(f"for i in 1 2 3 4 5 6 7 8 9 10; do if {listed}; then exit 0; fi; sleep 0.5; done; exit 1")
     finally:
         guest.out(f"fail2ban-client set sshd unbanip {address}")
 
 
 def test_listening_ports(guest: Guest, expected: Expected) -> None:
-    """Nothing but SSH listens to the world."""
+    """Only SSH listens on addresses other than loopback."""
     allowed = {
         ("tcp", "22"),
         *(("udp", port) for port in DHCP),
