@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from swarm.plan import Plan
-    from swarm.ssh.remote import Remote
+    from swarm.ssh.guest import Guest
 
 __all__ = [
     "console",
@@ -106,12 +105,12 @@ def provision(words: str, *, plan_only: bool, as_json: bool, restart: bool, limi
 def install(words: str, *, plan_only: bool, as_json: bool, upgrade: bool) -> int:
     """Install OpenClaw in guests."""
 
-    def one(host: Host, remote: Remote, talk: Talk) -> Plan:
+    def one(host: Host, guest: Guest, talk: Talk) -> Plan:
         from swarm import access
         from swarm.guest.install.steps import install as verb
 
         settings = host.openclaw.model_copy(update={"ssh_keys": tuple(access.authorized_keys(host))})
-        return verb(remote, settings, talk, plan_only=plan_only, upgrade=upgrade)
+        return verb(guest, settings, talk, plan_only=plan_only, upgrade=upgrade)
 
     return _configure(words, one, as_json=as_json)
 
@@ -119,13 +118,13 @@ def install(words: str, *, plan_only: bool, as_json: bool, upgrade: bool) -> int
 def customize(words: str, *, plan_only: bool, as_json: bool) -> int:
     """Apply settings and the user's own list in guests."""
 
-    def one(host: Host, remote: Remote, talk: Talk) -> Plan:
+    def one(host: Host, guest: Guest, talk: Talk) -> Plan:
         from swarm.guest.customize import customize as verb
         from swarm.inventory.inside import Share
 
         own = host.vm.virtiofs
         share = Share(tag=own.tag, target=str(own.target)) if own else None
-        return verb(remote, host.guest, talk, share=share, user=host.openclaw.user, plan_only=plan_only)
+        return verb(guest, host.guest, talk, share=share, user=host.openclaw.user, plan_only=plan_only)
 
     return _configure(words, one, as_json=as_json)
 
@@ -134,14 +133,15 @@ def verify(words: str, *, junit: str, as_json: bool) -> int:
     """Test every promise on guests."""
     from swarm import access
     from swarm.guest.install.trust import certificates
-    from swarm.guest.verify import Expected, Promise, count
+    from swarm.guest.verify import Expected, Verification
     from swarm.guest.verify import verify as verb
+    from swarm.ssh import early
 
     chosen = fleet.chosen(words)
     if junit and len(chosen) > 1:
         raise UsageError("--junit writes the report of one host", "give one name to --host")
 
-    def one(host: Host, talk: Talk) -> list[Promise]:
+    def one(host: Host, talk: Talk) -> Verification:
         own, settings = host.vm.virtiofs, host.openclaw
         expected = Expected(
             user=settings.user,
@@ -157,18 +157,18 @@ def verify(words: str, *, junit: str, as_json: bool) -> int:
             tailscale=settings.tailscale_enabled,
             authorities=tuple(certificates(settings).values()),
         )
-        return verb(_config(host), host.name, expected, talk, junit=Path(junit) if junit else None)
+        guest = early.guest(access.reach(host), host.name)
+        return verb(guest, expected, talk, junit=Path(junit) if junit else None)
 
     outcomes = fleet.run(chosen, one, quiet=as_json)
-    found = [(each.host.name, promise) for each in outcomes for promise in each.result or ()]
+    found = [each.result for each in outcomes if each.result is not None]
     if as_json:
-        screen().json([{"host": name, **asdict(promise)} for name, promise in found])
-    elif found:
-        screen().table(("host", "", "promise", "found"), [(name, *promise.row) for name, promise in found])
-        for each in outcomes:
-            if each.result is not None:
-                Talk(screen(), each.host.name).say(count(each.result))
-    return max(fleet.worst(outcomes), int(any(promise.result == "broken" for _, promise in found)))
+        screen().json([check for each in found for check in each.to_json()["checks"]])
+    for each in () if as_json else found:
+        for line in each.lines():
+            screen().out.print(line)
+        Talk(screen(), each.host).say(each.summary)
+    return max([fleet.worst(outcomes), *(each.exit_code for each in found)])
 
 
 def up(words: str, limit: float) -> int:
@@ -208,7 +208,7 @@ def ssh(name: str, user: str, words: Sequence[str]) -> int:
     from swarm import ssh as port
 
     host = load(name)
-    _config(host)
+    access.reach(host)
     argv = port.argv(access.target(host), words, user=user)
     sys.stdout.flush()
     os.execvp(argv[0], argv)  # noqa: S606 - no shell takes part; ssh gets the terminal as it is
@@ -331,39 +331,24 @@ def doctor(words: str, *, as_json: bool) -> int:
     return 1 if any(finding.level == "failure" for finding in findings) else 0
 
 
-def _configure(words: str, verb: Callable[[Host, Remote, Talk], Plan], *, as_json: bool) -> int:
+def _configure(words: str, verb: Callable[[Host, Guest, Talk], Plan], *, as_json: bool) -> int:
     """Run a verb that works over SSH. The connections begin before it, which has modules to load: so the one goes on during the other."""
+    from swarm import access
     from swarm.ssh import early
 
-    remotes: dict[str, Remote] = {}
+    guests: dict[str, Guest] = {}
 
     def reach(host: Host) -> None:
-        remotes[host.name] = early.remote(_config(host), host.name)
-        remotes[host.name].connect()
+        guests[host.name] = early.guest(access.reach(host), host.name)
+        guests[host.name].connect()
 
     outcomes = fleet.run(
         fleet.chosen(words),
-        lambda host, talk: verb(host, remotes[host.name], talk),
+        lambda host, talk: verb(host, guests[host.name], talk),
         first=reach,
         quiet=as_json,
     )
     return _end(outcomes, _plan_words, as_json=as_json)
-
-
-def _config(host: Host) -> Path:
-    """The generated ssh_config with this host alone. Raise Unreachable for a host without a pinned key."""
-    from swarm import access
-    from swarm import ssh as port
-    from swarm.errors import Unreachable
-
-    if not host.known_hosts.exists():
-        raise Unreachable(
-            f"{host.name} has no pinned host key, so it cannot be told from another machine",
-            f"./inv provision --host {host.name} makes the VM, or pins the key of one that is there; "
-            f"for a machine that swarm did not make, put {host.name} and its ssh_host_ed25519_key.pub as one line into {host.known_hosts}",
-        )
-    port.write_config(access.target(host))
-    return port.part_path(host.name)
 
 
 def _plan_words(plan: Plan) -> str:

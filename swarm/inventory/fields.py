@@ -67,7 +67,7 @@ _OWN = {
     "/tmp",
     "/usr",
     "/var",
-}  # noqa: S108 - no file is made there
+}
 # Each type of public key and how many parts its data has: RFC 4253 (6.6), 5656 (3.1), 8709 (4), OpenSSH's PROTOCOL.u2f.
 _KEY_PARTS = {
     "ssh-ed25519": 2,

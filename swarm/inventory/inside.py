@@ -34,7 +34,7 @@ def _node(value: str) -> str:
     major, minor = int(match["major"]), match["minor"]
     if (major not in {24, 26} and major < 27) or (
         minor is not None and int(minor) < _LOWEST_MINOR.get(major, 0)
-    ):  # noqa: PLR2004 - see above
+    ):
         raise ValueError("OpenClaw needs Node 24 from 24.16 on, or 26.1 and later; expected for example 24.x")
     return value
 

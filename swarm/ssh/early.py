@@ -11,7 +11,7 @@ import atexit
 import contextlib
 import itertools
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from swarm.errors import SwarmError
 from swarm.ssh.config import part_path
@@ -52,12 +52,6 @@ def guest(config: Path, alias: str) -> Guest:
     if begun:
         begun.give_up()
     return Guest(config, alias, link=fresh)
-
-
-def remote(config: Path, alias: str) -> Any:
-    from swarm.ssh.remote import Remote
-
-    return Remote(config, alias)
 
 
 def _named(words: Sequence[str]) -> list[str]:

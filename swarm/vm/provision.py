@@ -22,9 +22,9 @@ from swarm.hypervisor.storage import Pool, Volume, find_pool, make_pool
 from swarm.inventory import EMBEDDED, Host, locate, size
 from swarm.paths import state_dir
 from swarm.plan import Plan
+from swarm.ssh.guest import Guest
 from swarm.text import amount, seconds
 from swarm.vm import desired, fitness, shape
-from swarm.ssh.guest import Guest
 from swarm.vm import seed as seeds
 from swarm.vm.desired import Note
 from swarm.vm.difference import changes, pending, refuse

@@ -10,13 +10,14 @@ from swarm import access, ssh
 from swarm.console import Talk
 from swarm.deadline import Deadline
 from swarm.embedded import Embedded
-from swarm.errors import HypervisorError, Refused, SwarmError
+from swarm.errors import CommandFailed, HypervisorError, Refused, SwarmError, Unreachable
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.domain import Domain
 from swarm.hypervisor.network import Network
 from swarm.hypervisor.storage import find_pool
 from swarm.inventory import EMBEDDED, Host
 from swarm.plan import Change, Plan
+from swarm.ssh.reasons import KeyRefused, LoginRefused
 from swarm.text import amount
 from swarm.vm import desired
 from swarm.vm.difference import changes, pending, refuse
@@ -25,6 +26,8 @@ from swarm.vm.provision import SHUTDOWN, TIMEOUT, busy, console_log, wait
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_ANSWER = 15.0  # seconds that a guest has to log us in
 
 __all__ = ["Status", "asleep", "console", "destroy", "need", "screenshot", "start", "status", "stop"]
 
@@ -177,14 +180,18 @@ def status(host: Host) -> Status:
 
 
 def _ssh_word(host: Host) -> str:
+    from swarm.ssh.guest import Guest
+
+    target = access.target(host)
+    ssh.write_config(target)
     try:
-        ssh.connect(access.target(host), 15.0).close()
-    except ssh.PortClosed:
-        return "no answer"
-    except ssh.KeyRefused:
+        Guest(ssh.part_path(host.name), host.name).run("true", timeout=_ANSWER)
+    except KeyRefused:
         return "other host key"
-    except ssh.LoginRefused:
+    except LoginRefused:
         return "login refused"
+    except (CommandFailed, Unreachable):
+        return "no answer"
     return "ok"
 
 

@@ -17,7 +17,8 @@ import pytest
 from swarm import ssh
 from swarm.embedded import Embedded, gate
 from swarm.paths import ROOT
-from swarm.ssh.remote import NoAnswer, Remote
+from swarm.ssh.guest import Guest
+from swarm.ssh.reasons import KeyRefused, NoAnswer, PortClosed
 from tests.embedded import first_process
 from tests.sshd import USER, Sshd, login_key
 
@@ -149,7 +150,7 @@ def test_as_a_program_it_says_what_is_wrong(embedded: Embedded) -> None:
 
 
 def test_both_reach_a_guest_inside(embedded: Embedded, first: int, dirs: Dirs, tmp_path: Path) -> None:
-    """Fabric and ssh reach a server that exists only in there, by the pinned key, and refuse another one."""
+    """Guest and ssh reach a server inside the namespace by the pinned key, and refuse another one."""
     identity = tmp_path / "id"
     with Sshd(tmp_path / "sshd", [login_key(identity)], within=first) as server:
         known_hosts = dirs.hosts / "zap.known_hosts"
@@ -157,19 +158,20 @@ def test_both_reach_a_guest_inside(embedded: Embedded, first: int, dirs: Dirs, t
         target = ssh.Target(
             "zap", "127.0.0.1", known_hosts, USER, identity, embedded=embedded, port=server.port
         )
-        assert ssh.read_banner(target, 10).startswith("SSH-2.0-")
-        with ssh.connect(target, 30) as connection:
-            assert connection.run("id -un", hide=True, in_stream=False).stdout.strip() == USER
+        ssh.write_config(target)
+        guest = Guest(ssh.part_path("zap"), "zap")
+        assert guest.run("id -un").stdout.strip() == USER
+        guest.close()
         argv = ssh.argv(target, ["id", "-un"])
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         assert (done.stdout.strip(), done.returncode) == (USER, 0), done.stderr
         ssh.pin(known_hosts, ["zap"], ssh.keypair("other")[1])
-        with pytest.raises(ssh.KeyRefused):
-            ssh.connect(target, 30)
+        with pytest.raises(KeyRefused):
+            Guest(ssh.part_path("zap"), "zap").run("true")
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         assert "Host key verification failed" in done.stderr
-    with pytest.raises(ssh.PortClosed, match="refused"):
-        ssh.connect(target, 10)
+    with pytest.raises(PortClosed, match="refused"):
+        Guest(ssh.part_path("zap"), "zap").run("true")
     assert Path(f"/proc/{first}").exists()
 
 
@@ -178,7 +180,7 @@ def test_a_stopped_vm_is_called_stopped(dirs: Dirs, tmp_path: Path) -> None:
     target = ssh.Target("zap", "192.168.122.9", dirs.hosts / "zap.known_hosts", embedded=Embedded(tmp_path))
     ssh.write_config(target)
     with pytest.raises(
-        NoAnswer, match="zap: the VM does not run, and neither does the hypervisor that it lives in"
+        NoAnswer, match="zap: the VM is not running, and neither is the embedded hypervisor"
     ) as caught:
-        Remote(ssh.part_path("zap"), "zap").run("true")
+        Guest(ssh.part_path("zap"), "zap").run("true")
     assert caught.value.hint == "./inv start --host zap"

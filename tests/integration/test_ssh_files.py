@@ -16,7 +16,7 @@ import pytest
 from swarm import ssh
 from swarm.files import write_atomically
 from swarm.paths import ROOT
-from swarm.ssh.remote import Remote
+from swarm.ssh.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,7 +187,7 @@ def test_a_kept_connection_is_not_lost_to_another_hosts_change(dirs: Dirs) -> No
         ssh.write_config(ssh.Target(name, address, dirs.hosts / f"{name}.known_hosts"))
 
     def socket() -> str:
-        options = Remote(ssh.part_path("zap"), "zap").options()
+        options = Link(ssh.part_path("zap"), "zap").options()
         return next(option for option in options if option.startswith("ControlPath="))
 
     write("zap")

@@ -29,7 +29,7 @@ def part(dirs: Dirs, machine: Machine) -> Iterator[Path]:
     path.write_text(machine.config.read_text(), encoding="utf-8")
     assert path.is_relative_to(dirs.state)
     yield path
-    early.remote(path, machine.alias).close()
+    early.guest(path, machine.alias).close()
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_named_hosts_are_connected_early(
     early.connect([word.format(machine.alias) for word in words])
     begun = connecting()
     assert len(begun) == 1
-    guest = early.remote(part, machine.alias)
+    guest = early.guest(part, machine.alias)
     guest.connect()
     assert connecting() == begun
     assert guest.run("echo here").text == "here\n"
@@ -89,5 +89,5 @@ def test_an_outdated_early_connection_is_given_up(
         part.write_text(text.replace("HostName ", "HostName 127.0.0.1 # "), encoding="utf-8")
     else:
         ssh.pin(pins, [machine.alias], ssh.keypair("other")[1])
-    early.remote(part, machine.alias)
+    early.guest(part, machine.alias)
     assert connecting() == []

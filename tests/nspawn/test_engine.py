@@ -8,9 +8,9 @@ import pytest
 
 from swarm.deadline import Deadline
 from swarm.errors import CommandFailed, Refused, VerificationFailed
-from swarm.guest.kinds import basic as steps
 from swarm.guest.engine.converge import converge
 from swarm.guest.engine.probe import Step
+from swarm.guest.kinds import basic as steps
 from swarm.guest.kinds.services import linger, mount, unit
 from swarm.ssh.remote import ConnectionLost, Guest
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from invoke.runners import Promise
+
     from swarm.plan import Plan
     from tools.lab import Machine, World
 
@@ -107,13 +109,13 @@ def host(installed: Installed, request: pytest.FixtureRequest) -> Iterator[Machi
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every script that goes to a host, as it goes."""
     seen: list[str] = []
-    begin: Callable[..., object] = Guest.begin
+    send: Callable[..., Promise] = Guest.script
 
-    def counted(self: Guest, script: str, *rest: object, **named: object) -> object:
+    def counted(self: Guest, script: str, *rest: object, **named: object) -> Promise:
         seen.append(script)
-        return begin(self, script, *rest, **named)
+        return send(self, script, *rest, **named)
 
-    monkeypatch.setattr(Guest, "begin", counted)
+    monkeypatch.setattr(Guest, "script", counted)
     return seen
 
 
@@ -152,8 +154,8 @@ def test_pinned_release_that_does_not_exist(
 def test_every_promise(host: Machine, talk: Talk, tmp_path: Path) -> None:
     """After install and customize, every promise that can be tested on such a machine is kept; the report is written."""
     expected = Expected(swappiness=10, timezone="Europe/Berlin", ssh_keys=(KEY,))
-    promises = verify(host.config, host.alias, expected, talk, junit=tmp_path / "report.xml")
-    assert [promise.row for promise in promises if promise.result == "broken"] == []
+    promises = verify(host.guest(), expected, talk, junit=tmp_path / "report.xml").checks
+    assert [promise for promise in promises if promise.result == "broken"] == []
     # What such a machine has not: Secure Boot, TPM, a virtiofs share (two promises), buildx, Tailscale, authorities.
     assert sum(promise.result == "skipped" for promise in promises) == 7
     assert sum(promise.result == "kept" for promise in promises) >= 26
@@ -262,13 +264,9 @@ def test_the_next_release(world: World, talk: Talk) -> None:
     newer = world.machine(base_tree("trixie"), internet=True)
     install(newer.guest(), SETTINGS, talk, deadline=Deadline(1500))
     customize(newer.guest(), OWN, talk, deadline=Deadline(600))
-    promises = verify(
-        newer.config,
-        newer.alias,
-        Expected(swappiness=10, timezone="Europe/Berlin", ssh_keys=(KEY,), buildx=True),
-        talk,
-    )
-    assert [promise.row for promise in promises if promise.result == "broken"] == []
+    expected = Expected(swappiness=10, timezone="Europe/Berlin", ssh_keys=(KEY,), buildx=True)
+    promises = verify(newer.guest(), expected, talk).checks
+    assert [promise for promise in promises if promise.result == "broken"] == []
     assert sum(promise.result == "kept" for promise in promises) >= 27
     assert not install(newer.guest(), SETTINGS, talk)
     assert not customize(newer.guest(), OWN, talk)
@@ -312,7 +310,7 @@ def test_verify_logs_in_once(machine: Machine, talk: Talk) -> None:
     """However many promises there are, all are tested over one connection."""
     count = "journalctl -q -t sshd -g 'Accepted publickey' -o cat | wc -l"
     before = int(machine.ssh(count))
-    verify(machine.config, machine.alias, Expected(), talk)
+    verify(machine.guest(), Expected(), talk)
     machine.guest().close()
     assert int(machine.ssh(count)) - before <= 2  # the question's own login is one of them
 
@@ -320,16 +318,15 @@ def test_verify_logs_in_once(machine: Machine, talk: Talk) -> None:
 def test_broken_promise(machine: Machine, talk: Talk) -> None:
     """On a host that was not made so, the promises are shown as broken, each with what was found."""
     promises = {
-        promise.text: promise
-        for promise in verify(machine.config, machine.alias, Expected(swappiness=77), talk)
+        promise.text: promise for promise in verify(machine.guest(), Expected(swappiness=77), talk).checks
     }
     found = machine.ssh("cat /proc/sys/vm/swappiness").strip()
     swappiness, firewall, gateway = (
         promises[text]
         for text in (
-            "vm.swappiness is what the host file says.",
-            "The firewall comes up at boot.",
-            "The gateway says that it is ready.",
+            "vm.swappiness has the value of the host file.",
+            "The firewall starts at boot.",
+            "The gateway reports that it is ready.",
         )
     )
     assert {swappiness.result, firewall.result, gateway.result} == {"broken"}

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm.guest.kinds import basic as steps
 from swarm.guest.install.openclaw import RECORD, _release, _unknown_here
+from swarm.guest.kinds import basic as steps
 from swarm.guest.kinds.packages import fingerprints, npm_global, packages
 from swarm.guest.kinds.services import firewall_rule, mount, unit
 from swarm.inventory.inside import InstallSettings
@@ -134,7 +134,7 @@ def test_npm_versions(version: str, fact: str, due: bool) -> None:  # noqa: FBT0
 )
 def test_release_that_this_computer_can_ask_for(
     npm: str | None, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # noqa: FBT001
+) -> None:
     """Where the guest has no npm, the one here is asked at npm's default registry; only its clear no is a reason to refuse."""
     for name in ("sh", "mktemp", "rm", "grep", "tail", "env"):
         (tmp_path / name).symlink_to(shutil.which(name) or "")

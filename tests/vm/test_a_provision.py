@@ -225,13 +225,13 @@ def test_second_run_changes_nothing(zap: Lab) -> None:
             zap.domain(connection)._raw.ID(),
             zap.domain(connection).xml(),
             zap.domain(connection).xml(live=True),
-        )  # noqa: SLF001 - its number changes with every start
+        )
         again = zap.inv("provision", "--host", "zap", "--json")
         assert (
             zap.domain(connection)._raw.ID(),
             zap.domain(connection).xml(),
             zap.domain(connection).xml(live=True),
-        ) == before  # noqa: SLF001 - as above
+        ) == before
     assert again.code == 0
     assert again.data[0]["changes"] == []
     assert "nothing to do" in zap.inv("provision", "--host", "zap").err
