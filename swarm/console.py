@@ -1,9 +1,11 @@
-"""The one place that talks to the person: stderr is talk, stdout is data.
+"""The only module that writes to a person's terminal: talk goes to stderr, data to stdout.
 
-On a terminal, running steps show a spinner, progress bars and elapsed time; elsewhere (a log, CI) each step is one line
-when it ends, so that a log stays readable. Several hosts may talk at once: every line then begins with the host's name.
+Text from guests, servers and files passes through `visible` here, so that no control character reaches the terminal.
 
-Rich, which does the drawing, takes 25 ms to load: it is loaded when something is to be shown, or when there is nothing to do but wait.
+On a terminal, running steps show a spinner, progress bars and elapsed time. Elsewhere (a log, CI) each step is one
+line, written when the step ends. Several hosts may write at once: every line then begins with the host's name.
+
+Rich, which draws, takes 25 ms to load. It is loaded at the first output, or while there is nothing to do but wait.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from functools import cached_property
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from swarm.text import seconds
+from swarm.text import seconds, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,15 +28,27 @@ if TYPE_CHECKING:
 
 __all__ = ["Meter", "Screen", "Talk", "escape", "screen"]
 
-
-_WIDEST = 10_000  # columns
+_WIDEST = 10_000  # columns of a table that does not go to a terminal: a pipe has no width
 
 
 def escape(text: str) -> str:
-    """Return `text` as markup that shows exactly it: square brackets are nothing special."""
+    """Return markup that shows exactly `text`: square brackets and control characters have no effect."""
     from rich import markup
 
-    return markup.escape(text)
+    return markup.escape(visible(text))
+
+
+def _console(*, stderr: bool, width: int | None = None) -> Console:
+    """Make a console. Once the reader has gone, writing to stdout raises BrokenPipeError; to stderr it does nothing."""
+    from rich.console import Console
+
+    class Own(Console):
+        def on_broken_pipe(self) -> None:
+            if not stderr:
+                raise  # noqa: PLE0704 - rich calls this while it handles the BrokenPipeError
+            self.quiet = True
+
+    return Own(stderr=stderr, soft_wrap=True, highlight=False, emoji=False, width=width)
 
 
 class Meter:
@@ -44,11 +58,11 @@ class Meter:
         self._update = update
 
     def advance(self, done: int, total: int | None = None) -> None:
-        """Say that `done` bytes of `total` (None: unknown) are finished."""
+        """Show that `done` of `total` bytes (None: unknown) are finished."""
         self._update(completed=done, total=total, sized=True)
 
     def note(self, text: str) -> None:
-        """Show what is going on right now."""
+        """Show what the step is doing right now."""
         self._update(note=text)
 
 
@@ -62,20 +76,16 @@ class Screen:
     @cached_property
     def out(self) -> Console:
         """Standard output, for data."""
-        from rich.console import Console
-
-        # Off a terminal rich would cut a table at 80 columns; a pipe has no width.
-        return Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _WIDEST)
+        # Off a terminal, rich would cut a table at 80 columns.
+        return _console(stderr=False, width=None if sys.stdout.isatty() else _WIDEST)
 
     @cached_property
     def err(self) -> Console:
         """Standard error, for talk."""
-        from rich.console import Console
-
-        return Console(stderr=True, soft_wrap=True, highlight=False)
+        return _console(stderr=True)
 
     def load(self) -> None:
-        """Get ready to write; called where there is nothing to do but wait."""
+        """Load rich. Call this where there is nothing to do but wait."""
         with self._lock:
             self.err.print("", end="")
 
@@ -135,18 +145,26 @@ class Screen:
                     self._progress.stop()
                     del self._progress
 
+    @contextmanager
+    def spinner(self, text: str, *, quiet: bool = False) -> Iterator[None]:
+        """Show `text` with a spinner during the block, on a terminal. With `quiet`, show nothing."""
+        if quiet or not self.err.is_terminal:
+            yield
+            return
+        with self.err.status(escape(text)):
+            yield
+
     def line(self, text: str) -> None:
         """Write one line of talk; square brackets are markup."""
         with self._lock:
-            self.err.print(text)
+            self.err.print(visible(text))
 
     def error(self, error: Exception, prefix: str = "") -> None:
-        """Show a failure: its sentence and its hint."""
+        """Show a failure: its message and its hint. `prefix` is markup, with which every line begins."""
         message, hint = getattr(error, "message", str(error)), getattr(error, "hint", None)
-        self.line(
-            f"{prefix}[red bold]error:[/] {escape(message)}"
-            + (f"\n{prefix}  [yellow]hint:[/] {escape(hint)}" if hint else "")
-        )
+        text = f"[red bold]error:[/] {escape(message)}"
+        text += f"\n  [yellow]hint:[/] {escape(hint)}" if hint else ""
+        self.line(_prefixed(prefix, text))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Write a table to stdout; cells are plain text."""
@@ -154,17 +172,43 @@ class Screen:
 
         table = Table(*columns, box=None, pad_edge=False, header_style="bold", show_edge=False)
         for row in rows:
-            table.add_row(*(escape(cell) for cell in row))
+            table.add_row(*(escape(visible(cell, lines=False)) for cell in row))
         self.out.print(table, crop=False)
+
+    def data(self, line: str) -> None:
+        """Write one line of data to stdout; square brackets are markup."""
+        self.out.print(visible(line))
+
+    def text(self, lines: Iterable[str]) -> None:
+        """Write lines of plain text to stdout, such as a guest's console log."""
+        for line in lines:
+            sys.stdout.write(visible(line) + "\n")
+        sys.stdout.flush()
 
     def json(self, data: object) -> None:
         """Write data for scripts to stdout."""
-        sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+        for row in json.dumps(data, indent=2, ensure_ascii=not unicode).split("\n"):
+            sys.stdout.write((row if row.isprintable() else _json_escaped(row)) + "\n")
         sys.stdout.flush()
 
 
+def _prefixed(prefix: str, markup: str) -> str:
+    """Begin each line with `prefix`, so that no host's text can pass for another host's."""
+    return prefix + markup.replace("\n", f"\n{prefix}")
+
+
+def _json_escaped(row: str) -> str:
+    """Escape what a terminal would act on, in JSON's own way, so that the values stay the same."""
+    return "".join(character if character.isprintable() else _json_escape(character) for character in row)
+
+
+def _json_escape(character: str) -> str:
+    return json.dumps(character)[1:-1] if ord(character) > 0x7F else f"\\u{ord(character):04x}"  # noqa: PLR2004 - JSON has no escape of its own for DEL
+
+
 class Talk:
-    """What one host says; with several hosts each line carries the name."""
+    """What one host reports. In a run over several hosts, each line begins with the host's name."""
 
     def __init__(self, screen: Screen, host: str = "", *, quiet: bool = False) -> None:
         self.screen = screen
@@ -173,37 +217,36 @@ class Talk:
 
     @property
     def prefix(self) -> str:
-        """What each line begins with, as markup."""
+        """The beginning of each line, as markup."""
         return f"[cyan]{escape(self.host)}[/] " if self.host else ""
 
     def say(self, text: str) -> None:
         """Write one plain line."""
         if not self._quiet:
-            self.screen.line(self.prefix + escape(text))
+            self.screen.line(_prefixed(self.prefix, escape(text)))
 
     def warn(self, text: str) -> None:
-        """Write one line that should not be missed; it is shown even when talk is off."""
-        self.screen.line(f"{self.prefix}[yellow]note:[/] {escape(text)}")
+        """Write one line that must not be missed. It is shown even when talk is off."""
+        self.screen.line(_prefixed(self.prefix, f"[yellow]note:[/] {escape(text)}"))
 
     def done(self, text: str, took: float | None = None) -> None:
         """Write one line for something finished, with the seconds that it took."""
         if not self._quiet:
             timing = f" [dim]{seconds(took)}[/]" if took is not None else ""
-            self.screen.line(f"{self.prefix}[green]✓[/] {escape(text)}{timing}")
+            self.screen.line(_prefixed(self.prefix, f"[green]✓[/] {escape(text)}{timing}"))
 
     @contextmanager
     def step(self, text: str, *, silent: bool = False) -> Iterator[Meter]:
-        """Show `text` as running while the block runs, and as done, with its time, after it; nothing if the block raises."""
+        """Show `text` as running during the block, and as done, with its time, after it, unless the block raises."""
         start = time.monotonic()
         if self.screen.err.is_terminal and not self._quiet:
             with self.screen.live() as progress:
                 task = progress.add_task(self.prefix + escape(text), total=None, note="", sized=False)
 
                 def update(**fields: Any) -> None:
-                    shown: dict[str, Any] = {
-                        key: escape(value) if key == "note" else value for key, value in fields.items()
-                    }
-                    progress.update(task, **shown)
+                    if "note" in fields:
+                        fields["note"] = escape(visible(fields["note"], lines=False))
+                    progress.update(task, **fields)
 
                 try:
                     yield Meter(update)
@@ -215,7 +258,7 @@ class Talk:
             self.done(text, time.monotonic() - start)
 
     def ask(self, question: str) -> bool:
-        """Ask yes or no; no is the default, and the answer where nobody can be asked."""
+        """Ask a yes-or-no question. The default is no, which is also the answer where stdin is not a terminal."""
         if not sys.stdin.isatty():
             return False
         self.screen.err.print(f"{self.prefix}{escape(question)} \\[y/N] ", end="")

@@ -1,16 +1,17 @@
-"""Everything that can go wrong, as one tree; each error is a sentence and, where there is one, a remedy.
+"""The exception hierarchy. Each error carries a message and, where one exists, a hint.
 
 SwarmError
-├── InventoryError        a host file says something that cannot be
-├── UsageError            a command line says something that cannot be
-├── Refused               the wish is clear, but doing it would lose or break something
-├── Unfit                 this machine lacks what the work needs
-├── HypervisorError       libvirt said no
-├── ImageError            an image cannot be fetched, built or trusted
-├── Unreachable           a guest does not answer as it should
+├── InventoryError        a host file is invalid
+├── UsageError            the command line is invalid
+├── Refused               carrying out the command would lose or break something
+├── Unfit                 this machine does not provide what the command needs
+├── HypervisorError       libvirt reported an error
+├── ImageError            an image can't be downloaded, built or trusted
+├── Unreachable           a guest can't be reached
 ├── CommandFailed         a program ended with an error
 ├── VerificationFailed    the result is not what was promised
-└── RemoteError           another service said no
+├── RemoteError           another service reported an error
+└── InternalError         a defect of swarm
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ __all__ = [
     "CommandFailed",
     "HypervisorError",
     "ImageError",
+    "InternalError",
     "InventoryError",
     "Refused",
     "RemoteError",
@@ -27,11 +29,12 @@ __all__ = [
     "Unreachable",
     "UsageError",
     "VerificationFailed",
+    "explained",
 ]
 
 
 class SwarmError(Exception):
-    """A failure that a person can act on. Given a one-sentence message and, optionally, a hint: what to do next."""
+    """A failure that a person can act on. `message` is one sentence; `hint`, if there is one, says what to do next."""
 
     exit_code = 1
 
@@ -45,19 +48,19 @@ class SwarmError(Exception):
 
 
 class InventoryError(SwarmError):
-    """A host file, or the set of host files, is wrong."""
+    """A host file, or the set of host files, is invalid."""
 
 
 class UsageError(SwarmError):
-    """A command was called with options that make no sense."""
+    """A command was called with invalid options."""
 
 
 class Refused(SwarmError):
-    """Swarm will not do this, because something would be lost."""
+    """Swarm refuses to do this because something would be lost."""
 
 
 class Unfit(SwarmError):
-    """The machine lacks a program, a device, a right or the space that the work needs."""
+    """The machine does not provide a program, a device, a permission or the disk space that the command needs."""
 
 
 class HypervisorError(SwarmError):
@@ -65,11 +68,11 @@ class HypervisorError(SwarmError):
 
 
 class ImageError(SwarmError):
-    """An image cannot be fetched, built or trusted."""
+    """An image can't be downloaded, built or trusted."""
 
 
 class Unreachable(SwarmError):
-    """A guest does not answer, or answers as somebody else."""
+    """A guest does not answer, or its identity does not match."""
 
 
 class CommandFailed(SwarmError):
@@ -77,8 +80,32 @@ class CommandFailed(SwarmError):
 
 
 class VerificationFailed(SwarmError):
-    """What was made is not what was promised."""
+    """The result is not what was promised."""
 
 
 class RemoteError(SwarmError):
-    """Another service answered with an error."""
+    """Another service reported an error."""
+
+
+class InternalError(SwarmError):
+    """An exception that only a defect of swarm explains."""
+
+
+def explained(error: Exception) -> SwarmError:
+    """Turn any exception into a SwarmError. An OSError names its file; what is unforeseen becomes an InternalError."""
+    if isinstance(error, SwarmError):
+        return error
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error) or type(error).__name__
+        return SwarmError(f"{reason}: {error.filename}" if error.filename else reason)
+    return InternalError(
+        _internal(error), "SWARM_DEBUG=1 shows the traceback; report it as a defect of swarm"
+    )
+
+
+def _internal(error: Exception) -> str:
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the error's own __str__ is as defective as the rest
+        text = ""
+    return "internal error: " + ": ".join(filter(None, (type(error).__name__, text)))

@@ -1,7 +1,8 @@
-"""Text for people and for shells: durations, sizes, quoting."""
+"""Text for people and for shells: durations, sizes, quoting, and control characters made visible."""
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import TYPE_CHECKING
 
@@ -12,30 +13,40 @@ __all__ = ["amount", "quote", "seconds", "visible"]
 
 
 def seconds(value: float) -> str:
-    """Return a duration given in seconds as people read it: '0.4 s', '12 s', '2 min 05 s'."""
-    if value < 9.95:  # noqa: PLR2004 - below ten seconds the tenths are of interest; from here on they round to ten
+    """Format a duration given in seconds: '0.4 s', '12 s', '2 min 05 s'."""
+    if value < 9.95:  # noqa: PLR2004 - show tenths below ten seconds; 9.95 and above round to '10 s'
         return f"{value:.1f} s"
     whole = round(value)
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"  # noqa: PLR2004 - seconds of a minute
 
 
 def amount(count: int) -> str:
-    """Return a number of bytes as people read it: '824.1 MB'."""
+    """Format a number of bytes: '824.1 MB'."""
     from rich.filesize import decimal
 
     return decimal(count)
 
 
 def quote(*words: str | PurePath) -> str:
-    """Return `words` as one shell command in which each stays exactly one word. Every remote argument is quoted here."""
+    """Join `words` into one shell command in which each stays exactly one word. Every remote argument passes here."""
     return shlex.join(str(word) for word in words)
 
 
-def visible(text: str, *, lines: bool = False) -> str:
-    """Return `text` with control characters shown as escapes, like \\x1b; with `lines`, newlines and tabs stay."""
-    kept = "\n\t" if lines else ""
-    return "".join(sign if sign.isprintable() or sign in kept else _escaped(sign) for sign in text)
+def visible(text: str, *, lines: bool = True) -> str:
+    r"""Replace every character that a terminal would act on, or not show, by an escape such as `\x1b` or `\u202e`.
+
+    Printable is what str.isprintable says, so that control characters, bidirectional overrides, zero-width characters
+    and lone surrogates are all escaped. Tabs become spaces. Line ends are kept, and escaped too if `lines` is false.
+    """
+    if text.isprintable():
+        return text
+    rows = re.split(r"\r*\n", text)
+    shown = [row if row.isprintable() else _escaped(row.expandtabs()) for row in rows]
+    return ("\n" if lines else r"\n").join(shown)
 
 
-def _escaped(sign: str) -> str:
-    return sign.encode("unicode_escape").decode("ascii")
+def _escaped(row: str) -> str:
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in row
+    )

@@ -1,23 +1,24 @@
-"""The same verb on several hosts, side by side: one host's failure stops that host alone."""
+"""Run one verb on several hosts side by side. One host's failure ends that host's run alone."""
 
 from __future__ import annotations
 
+import os
 import time
+import traceback
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from swarm.console import Talk, screen
-from swarm.errors import SwarmError, UsageError
-from swarm.inventory import Host, load_several, names
-from swarm.text import seconds
+from swarm.console import Talk, escape, screen
+from swarm.errors import InternalError, InventoryError, SwarmError, UsageError, explained
+from swarm.inventory import Host, cross_check, load, load_several, names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Outcome", "chosen", "run", "summary", "worst"]
+__all__ = ["Outcome", "Selection", "chosen", "every", "run"]
 
 Result = TypeVar("Result")
 
@@ -25,81 +26,136 @@ _SIDE_BY_SIDE = 16  # hosts at once; each costs a thread, a libvirt connection a
 
 
 @dataclass(frozen=True)
-class Outcome(Generic[Result]):
-    """How the verb ended on one host: with a result or with an error, after so many seconds."""
+class Selection:
+    """The hosts that a command is for, and the errors of the host files that can't be used."""
 
-    host: Host
+    hosts: list[Host]
+    broken: dict[str, SwarmError] = field(default_factory=dict)
+
+    @property
+    def several(self) -> bool:
+        """Whether each line must name its host."""
+        return len(self.hosts) + len(self.broken) > 1
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Result]):
+    """How the verb ended on one host: with a result or with an error, after `took` seconds."""
+
+    name: str
     result: Result | None
     error: SwarmError | None
     took: float
+    host: Host | None = None  # None: its host file can't be used
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as plain data."""
         to_json = getattr(self.result, "to_json", dict)
         error = {"message": self.error.message, "hint": self.error.hint} if self.error else None
-        return {**to_json(), "host": self.host.name, "seconds": round(self.took, 3), "error": error}
+        return {**to_json(), "host": self.name, "seconds": round(self.took, 3), "error": error}
 
 
-def chosen(words: str | None) -> list[Host]:
-    """Return the hosts that `--host` names: one, several with commas, or "all". Raise UsageError or InventoryError."""
+def chosen(words: str | None) -> Selection:
+    """Return the hosts that `--host` names: one, several separated by commas, or "all".
+
+    Raise InventoryError for a host file that is named and can't be used; "all" tolerates it. Raise UsageError if no
+    host is named.
+    """
     if not words:
+        known = ", ".join(names()) or "none yet"
         raise UsageError(
-            "which host? --host takes a name, several with commas, or all",
-            f"known hosts: {', '.join(names()) or 'none yet'}",
+            "which host? --host takes a name, several separated by commas, or all", f"known hosts: {known}"
         )
-    wanted = names() if words == "all" else [word.strip() for word in words.split(",") if word.strip()]
+    if words == "all":
+        if not names():
+            raise UsageError("there are no host files", "hosts/demo.yaml is a host file that runs anywhere")
+        return every()
+    wanted = [word.strip() for word in words.split(",") if word.strip()]
     if not wanted:
-        raise UsageError("there is no host", "hosts/demo.yaml is a host file that runs anywhere")
-    return load_several(list(dict.fromkeys(wanted)))
+        raise UsageError("--host names no host", f"known hosts: {', '.join(names()) or 'none yet'}")
+    return Selection(load_several(list(dict.fromkeys(wanted))))
+
+
+def every() -> Selection:
+    """Return all hosts. A broken host file, or a clash between two, excludes only the hosts concerned."""
+    loaded, broken = dict[str, Host](), dict[str, SwarmError]()
+    for name in names():
+        try:
+            loaded[name] = load(name)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one file, the others are read
+            broken[name] = explained(error)
+    everyone = list(loaded.values())
+    for name in list(loaded):
+        try:
+            cross_check(everyone, [name])
+        except InventoryError as error:
+            broken[name] = error
+            del loaded[name]
+    return Selection(list(loaded.values()), broken)
 
 
 def run(
-    hosts: list[Host],
+    selection: Selection,
     verb: Callable[[Host, Talk], Result],
     *,
     first: Callable[[Host], object] | None = None,
     quiet: bool = False,
 ) -> list[Outcome[Result]]:
-    """Run `verb` on each host and return the outcomes in the hosts' order; errors are shown when they happen.
+    """Run `verb` on each host and return the outcomes, sorted as selected. Errors are shown when they happen.
 
-    `first` is called for one host after another before that. It is for what should begin at once and goes on by itself, like a connection:
-    threads that all prepare their work at the same time are in each other's way, and every host would be asked late.
+    Any exception is that host's error, whatever it is; only Ctrl-C and the like end the whole run.
+
+    `first` is called for one host after another before any verb. Use it for what should begin at once and continues on
+    its own, like a connection: threads that all prepare their work at the same time delay each other.
     """
-    several = len(hosts) > 1
-    failed: dict[str, SwarmError] = {}
-    if first:
-        for host in hosts:
-            try:
-                first(host)
-            except SwarmError as error:
-                failed[host.name] = error
+    failed: dict[str, Exception] = {}
+    for host in selection.hosts if first else ():
+        try:
+            first(host)  # type: ignore[misc] # it is not None here
+        except Exception as error:  # noqa: BLE001 - it becomes this host's outcome below
+            failed[host.name] = error
 
     def one(host: Host) -> Outcome[Result]:
-        talk = Talk(screen(), host.name if several else "", quiet=quiet)
+        talk = Talk(screen(), host.name if selection.several else "", quiet=quiet)
         start = time.monotonic()
         try:
             if host.name in failed:
-                raise failed[host.name]
-            return Outcome(host, verb(host, talk), None, time.monotonic() - start)
-        except SwarmError as error:
-            screen().error(error, talk.prefix)
-            return Outcome(host, None, error, time.monotonic() - start)
+                raise failed[host.name]  # noqa: TRY301 - to be treated like the verb's own
+            return Outcome(host.name, verb(host, talk), None, time.monotonic() - start, host)
+        except Exception as error:  # noqa: BLE001 - whatever happened, the other hosts' runs continue
+            return Outcome(host.name, None, _shown(error, talk), time.monotonic() - start, host)
 
-    if not several:
-        return [one(host) for host in hosts]
-    return _side_by_side(one, hosts)
+    outcomes = [_unusable(name, error, selection, quiet=quiet) for name, error in selection.broken.items()]
+    if len(selection.hosts) > 1:
+        outcomes += _side_by_side(one, selection.hosts)
+    else:
+        outcomes += [one(host) for host in selection.hosts]
+    return sorted(outcomes, key=lambda each: each.name) if selection.broken else outcomes
+
+
+def _unusable(name: str, error: SwarmError, selection: Selection, *, quiet: bool) -> Outcome[Any]:
+    return Outcome(
+        name, None, _shown(error, Talk(screen(), name if selection.several else "", quiet=quiet)), 0.0
+    )
+
+
+def _shown(error: Exception, talk: Talk) -> SwarmError:
+    """Show an error, with the traceback of a defect if SWARM_DEBUG is set, and return it as a SwarmError."""
+    sentence = explained(error)
+    if isinstance(sentence, InternalError) and os.environ.get("SWARM_DEBUG"):
+        talk.screen.line(escape("".join(traceback.format_exception(error))))
+    talk.screen.error(sentence, talk.prefix)
+    return sentence
 
 
 def _side_by_side(one: Callable[[Host], Outcome[Result]], hosts: list[Host]) -> list[Outcome[Result]]:
-    """Call `one` on each host in threads; raise what it raises.
+    """Call `one` on each host in threads. Raise what it raises.
 
-    The threads are daemons, since Ctrl-C must not wait for hosts that wait for their guests; what is cut short so, the next
-    run mends. A ThreadPoolExecutor would wait for them when Python ends.
+    The threads are daemons, because Ctrl-C must not wait for hosts that wait for their guests; the next run repairs
+    what is cut short. A ThreadPoolExecutor would wait for its threads when Python exits.
     """
-    todo, done = (
-        SimpleQueue[tuple[int, Host]](),
-        SimpleQueue[tuple[int, Outcome[Result] | None, BaseException | None]](),
-    )
+    todo = SimpleQueue[tuple[int, Host]]()
+    done = SimpleQueue[tuple[int, Outcome[Result] | None, BaseException | None]]()
     for item in enumerate(hosts):
         todo.put(item)
 
@@ -121,22 +177,3 @@ def _side_by_side(one: Callable[[Host], Outcome[Result]], hosts: list[Host]) -> 
             raise error or AssertionError("a thread ended with neither result nor error")
         ended[number] = outcome
     return [ended[number] for number in sorted(ended)]
-
-
-def summary(outcomes: list[Outcome[Any]], words: Callable[[Any], str]) -> None:
-    """Show a table with one line for each of several hosts; `words` says a result in a few words."""
-    if len(outcomes) > 1:
-        rows = [
-            (
-                each.host.name,
-                f"failed: {each.error.message.splitlines()[0]}" if each.error else words(each.result),
-                seconds(each.took),
-            )
-            for each in outcomes
-        ]
-        screen().table(("host", "result", "time"), rows)
-
-
-def worst(outcomes: list[Outcome[Any]]) -> int:
-    """Return the worst exit code."""
-    return max((each.error.exit_code for each in outcomes if each.error), default=0)

@@ -1,7 +1,7 @@
-"""Tab completion: the scripts of completion/, and the list of words that they read.
+"""Tab completion: the scripts of completion/, and the word list that they read.
 
-Starting Python at each TAB takes 100 ms, reading a list takes 2 ms. The list has a line `name|options|help` for each task,
-`-` being ./inv itself; an option that is followed by a value ends in `=`.
+Starting Python at each TAB would take 100 ms; reading a list takes 2 ms. The list has a line `name|options|help` for
+each task, where `-` stands for ./inv itself. An option that takes a value ends in `=`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ _SCRIPTS = ROOT / "completion"
 
 
 def script(shell: str) -> str:
-    """Return the completion script for bash, zsh or fish, with this folder in it. Raise UsageError for another shell."""
+    """Return the completion script for bash, zsh or fish, with this folder filled in. Raise UsageError for others."""
     shells = sorted(path.suffix[1:] for path in _SCRIPTS.glob("inv.*"))
     if shell not in shells:
-        raise UsageError(f"there is no completion for {shell!r}", f"there is one for {', '.join(shells)}")
+        raise UsageError(
+            f"there is no completion script for {shell!r}", f"choose one of: {', '.join(shells)}"
+        )
     return (_SCRIPTS / f"inv.{shell}").read_text(encoding="utf-8").replace("@ROOT@", shlex.quote(str(ROOT)))
 
 
 def write_words(core: ParserContext, tasks: Iterable[tuple[ParserContext, str]]) -> None:
-    """Write the list anew: the options of ./inv itself, and each task with its one line of help."""
+    """Write the word list: the options of ./inv itself, and each task with its one line of help."""
     lines = [
         f"-|{_options(core)}|",
         *(f"{name}|{_options(context)} --help|{text}" for context, text in tasks for name in _names(context)),
@@ -42,8 +44,8 @@ def write_words(core: ParserContext, tasks: Iterable[tuple[ParserContext, str]])
     try:
         WORDS.parent.mkdir(exist_ok=True)
         new.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        new.replace(WORDS)  # at once, since a shell may be reading
-    except OSError:  # a folder of somebody else's: completion then works with the list that is there
+        new.replace(WORDS)  # in one step, since a shell may be reading it
+    except OSError:  # no permission to write here: completion then uses the existing list
         new.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""How a short-lived process of ours begins and ends: without the work that only a long-lived one profits from."""
+"""How a short-lived process begins and ends: without the work that only pays off in a long-lived one."""
 
 from __future__ import annotations
 
@@ -8,32 +8,39 @@ import gc
 import os
 import signal
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import NoReturn, TextIO
 
 __all__ = ["begin", "leave"]
 
-# Objects made before Python looks for unused circles among them; its own 700 has it look again and again while modules are loaded,
-# which is a tenth of the time that loading takes.
+# Allocations before Python first searches for reference cycles. With its own threshold, 700, it searches many times
+# while modules are loaded, which takes a tenth of the loading time.
 _OBJECTS = 50_000
 
 
 def begin() -> None:
-    """Do this first."""
+    """Prepare the process. Call this before importing anything that takes time to load."""
     gc.set_threshold(_OBJECTS)
+    sys.stdin = _opened(0, sys.stdin)
+    sys.stdout = _opened(1, sys.stdout)
+    sys.stderr = _opened(2, sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # not every terminal has every character
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with this exit code. All output is written and exit functions run, but the interpreter is not taken apart.
+    """End the process with this exit code. Output is flushed and exit functions run, but modules are not torn down.
 
-    That takes 15 ms, and the kernel does it in one. The process must have no threads that somebody should wait for.
+    Tearing down takes 15 ms; the kernel frees the memory in one. No thread may be running that has to finish.
     """
     atexit._run_exitfuncs()  # noqa: SLF001 - what the interpreter itself calls
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read it has seen enough
+    except BrokenPipeError:  # the reader has seen enough
         code = code or 128 + signal.SIGPIPE
     except OSError as error:
         sys.stderr.write(f"error: {error.strerror}\n")
@@ -41,3 +48,17 @@ def leave(code: int) -> NoReturn:
     with contextlib.suppress(OSError):
         sys.stderr.flush()
     os._exit(code)
+
+
+def _opened(number: int, stream: TextIO | None) -> TextIO:
+    """Return `stream`, or /dev/null at descriptor `number` if the process was started with that descriptor closed.
+
+    Otherwise the next file to be opened, such as a lock, would get the number, and output would go into it.
+    """
+    if stream is not None:
+        return stream
+    null = os.open(os.devnull, os.O_RDWR)
+    if null != number:
+        os.dup2(null, number)
+        os.close(null)
+    return open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False)

@@ -1,0 +1,175 @@
+"""The commands that work in a guest over SSH: install, customize, verify, ssh. And `up`, which does everything."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from swarm.commands.render import render
+from swarm.commands.run import Outcome, Selection, chosen, run
+from swarm.commands.vm import positive, provisioned
+from swarm.console import Talk, screen
+from swarm.errors import UsageError
+from swarm.inventory import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from swarm.guest.verify import Expected, Verification
+    from swarm.inventory import Host
+    from swarm.plan import Plan
+    from swarm.ssh.guest import Guest
+
+__all__ = ["customize", "install", "ssh", "up", "verify"]
+
+
+def install(words: str, *, plan_only: bool, as_json: bool, upgrade: bool) -> int:
+    """Install OpenClaw in guests."""
+    outcomes = _installed(chosen(words), plan_only=plan_only, upgrade=upgrade, quiet=as_json)
+    return render(outcomes, as_json=as_json)
+
+
+def customize(words: str, *, plan_only: bool, as_json: bool) -> int:
+    """Apply settings and the user's own list in guests."""
+    return render(_customized(chosen(words), plan_only=plan_only, quiet=as_json), as_json=as_json)
+
+
+def verify(words: str, *, junit: str, as_json: bool) -> int:
+    """Test every promise on guests."""
+    selection = chosen(words)
+    if junit and selection.several:
+        raise UsageError("--junit writes the report of one host", "give one name to --host")
+    outcomes = _verified(selection, junit=Path(junit) if junit else None, quiet=as_json)
+    return _show_verified(outcomes, as_json=as_json)
+
+
+def up(words: str, limit: float) -> int:
+    """Provision, install, customize and verify. A host that fails in one step is left out of the later ones."""
+    positive("--timeout", limit)
+    selection, worst = chosen(words), 0
+    steps: tuple[
+        tuple[Callable[[Selection], list[Outcome[Any]]], Callable[[list[Outcome[Any]]], int]], ...
+    ] = (
+        (lambda hosts: provisioned(hosts, limit=limit), _show),
+        (_installed, _show),
+        (_customized, _show),
+        (_verified, _show_verified),
+    )
+    for step, show in steps:
+        outcomes = step(selection)
+        worst = max(worst, show(outcomes))
+        selection = Selection([each.host for each in outcomes if each.host and not each.error])
+        if not selection.hosts:
+            break
+    return worst
+
+
+def ssh(name: str, user: str, words: Sequence[str]) -> int:
+    """Become ssh."""
+    from swarm import access
+    from swarm import ssh as port
+
+    host = load(name)
+    access.reach(host)
+    argv = port.argv(access.target(host), words, user=user)
+    sys.stdout.flush()
+    os.execvp(argv[0], argv)  # noqa: S606 - no shell is involved, and ssh gets the terminal itself
+
+
+def _show(outcomes: list[Outcome[Any]]) -> int:
+    return render(outcomes, as_json=False)
+
+
+def _installed(selection: Selection, *, quiet: bool = False, **options: Any) -> list[Outcome[Plan]]:
+    def one(host: Host, guest: Guest, talk: Talk) -> Plan:
+        from swarm import access
+        from swarm.guest.install.steps import install as verb
+
+        settings = host.openclaw.model_copy(update={"ssh_keys": tuple(access.authorized_keys(host))})
+        return verb(guest, settings, talk, **options)
+
+    return _over_ssh(selection, one, quiet=quiet)
+
+
+def _customized(selection: Selection, *, quiet: bool = False, **options: Any) -> list[Outcome[Plan]]:
+    def one(host: Host, guest: Guest, talk: Talk) -> Plan:
+        from swarm.guest.customize import customize as verb
+        from swarm.inventory.inside import Share
+
+        own = host.vm.virtiofs
+        share = Share(tag=own.tag, target=str(own.target)) if own else None
+        return verb(guest, host.guest, talk, share=share, user=host.openclaw.user, **options)
+
+    return _over_ssh(selection, one, quiet=quiet)
+
+
+def _over_ssh(
+    selection: Selection, verb: Callable[[Host, Guest, Talk], Plan], *, quiet: bool
+) -> list[Outcome[Plan]]:
+    """Run a verb that works over SSH. Connections begin first, so that the verb's modules load while they are made."""
+    guests: dict[str, Guest] = {}
+
+    def reach(host: Host) -> None:
+        guests[host.name] = _connect(host)
+        guests[host.name].connect()
+
+    return run(selection, lambda host, talk: verb(host, guests[host.name], talk), first=reach, quiet=quiet)
+
+
+def _connect(host: Host) -> Guest:
+    """Return the guest. Its connection may have begun before the command was parsed."""
+    from swarm import access
+    from swarm.ssh import early
+
+    return early.guest(access.reach(host), host.name)
+
+
+def _verified(
+    selection: Selection, *, junit: Path | None = None, quiet: bool = False
+) -> list[Outcome[Verification]]:
+    def one(host: Host, talk: Talk) -> Verification:
+        from swarm.guest.verify import verify as verb
+
+        return verb(_connect(host), _expected(host), talk, junit=junit)
+
+    return run(selection, one, quiet=quiet)
+
+
+def _show_verified(outcomes: Sequence[Outcome[Verification]], *, as_json: bool = False) -> int:
+    """Show the checks of each host, in groups, and return the exit code. JSON is one list for all hosts."""
+
+    def data(_: object) -> list[dict[str, Any]]:
+        return [check for each in outcomes if each.result for check in each.result.to_json()["checks"]]
+
+    def table(_: object) -> None:
+        for found in [each.result for each in outcomes if each.result]:
+            for line in found.lines():
+                screen().out.print(line)
+            Talk(screen(), found.host).say(found.summary)
+
+    return render(outcomes, as_json=as_json, data=data, table=table)
+
+
+def _expected(host: Host) -> Expected:
+    """Return what a host file promises about its guest."""
+    from swarm import access
+    from swarm.guest.install.trust import certificates
+    from swarm.guest.verify import Expected
+
+    own, settings = host.vm.virtiofs, host.openclaw
+    return Expected(
+        user=settings.user,
+        port=settings.port,
+        secure_boot=True,
+        tpm=True,
+        share=(own.tag, str(own.target)) if own else None,
+        swappiness=host.guest.swappiness,
+        timezone=host.guest.timezone,
+        ssh_keys=tuple(access.authorized_keys(host)),
+        openclaw_version=settings.version,
+        buildx=settings.docker_source == "docker.com",
+        tailscale=settings.tailscale_enabled,
+        authorities=tuple(certificates(settings).values()),
+    )

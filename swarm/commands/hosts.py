@@ -1,0 +1,44 @@
+"""The command that lists the host files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from swarm.console import screen
+from swarm.errors import InventoryError
+from swarm.inventory import cross_check, load, names, size
+
+if TYPE_CHECKING:
+    from swarm.inventory import Host
+
+__all__ = ["hosts"]
+
+_COLUMNS = ("host", "domain", "ip", "memory", "vCPUs", "disk", "image", "hypervisor")
+
+
+def hosts(*, as_json: bool) -> int:
+    """List the host files. An error in one of them does not hide the others."""
+    found: list[Host] = []
+    errors: list[InventoryError] = []
+    for name in names():
+        try:
+            found.append(load(name))
+        except InventoryError as error:
+            errors.append(error)
+    try:
+        cross_check(found)
+    except InventoryError as error:
+        errors.append(error)
+    for problem in errors:
+        screen().error(problem)
+    if as_json:
+        screen().json([host.model_dump(mode="json") for host in found])
+    else:
+        screen().table(_COLUMNS, [_row(host) for host in found])
+    return max((problem.exit_code for problem in errors), default=0)
+
+
+def _row(host: Host) -> tuple[str, ...]:
+    vm = host.vm
+    memory, disk = f"{vm.memory_mib} MiB", size(vm.disk_size)
+    return (host.name, vm.domain, str(vm.ip), memory, str(vm.vcpus), disk, vm.image, host.hypervisor.uri)

@@ -1,0 +1,149 @@
+"""The commands about VMs: plan, provision, start, stop, destroy, status, console, pin."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from swarm.commands.render import Done, render
+from swarm.commands.run import Outcome, chosen, run
+from swarm.console import Talk, screen
+from swarm.errors import UsageError
+from swarm.inventory import Host, load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from swarm.commands.run import Selection
+    from swarm.plan import Plan
+    from swarm.vm.verbs import Status
+
+__all__ = [
+    "console",
+    "destroy",
+    "pin",
+    "plan",
+    "positive",
+    "provision",
+    "provisioned",
+    "start",
+    "status",
+    "stop",
+]
+
+CHANGES = 2  # the exit code of a plan that has changes, as with terraform's -detailed-exitcode
+
+_COLUMNS = ("host", "VM", "acceleration", "ip", "SSH", "drift")
+
+
+def plan(words: str, *, as_json: bool) -> int:
+    """Show what would change."""
+    outcomes = provisioned(chosen(words), plan_only=True, quiet=as_json)
+    code = render(outcomes, as_json=as_json)
+    return code or (CHANGES if any(each.result for each in outcomes) else 0)
+
+
+def provision(words: str, *, plan_only: bool, as_json: bool, restart: bool, limit: float) -> int:
+    """Create or update VMs."""
+    positive("--timeout", limit)
+    outcomes = provisioned(chosen(words), plan_only=plan_only, restart=restart, limit=limit, quiet=as_json)
+    return render(outcomes, as_json=as_json)
+
+
+def provisioned(selection: Selection, *, quiet: bool = False, **options: Any) -> list[Outcome[Plan]]:
+    """Run the verb `provision` with these options on the selected hosts."""
+    from swarm.vm.provision import provision as verb
+
+    return run(selection, lambda host, talk: verb(host, talk, **options), quiet=quiet)
+
+
+def start(words: str, limit: float, *, as_json: bool) -> int:
+    """Start VMs."""
+    from swarm.vm import verbs
+
+    def one(host: Host, talk: Talk) -> Done:
+        return Done(verbs.start(host, talk, limit), "started")
+
+    positive("--timeout", limit)
+    return render(run(chosen(words), one, quiet=as_json), as_json=as_json)
+
+
+def stop(words: str, limit: float, *, force: bool, as_json: bool) -> int:
+    """Stop VMs."""
+    from swarm.vm import verbs
+
+    def one(host: Host, talk: Talk) -> Done:
+        return Done(verbs.stop(host, talk, force=force, limit=limit), "stopped")
+
+    positive("--timeout", limit)
+    return render(run(chosen(words), one, quiet=as_json), as_json=as_json)
+
+
+def destroy(words: str, *, plan_only: bool, as_json: bool, yes: bool) -> int:
+    """Remove VMs."""
+    from swarm.vm import verbs
+
+    selection = chosen(words)
+    if len(selection.hosts) > 1 and not yes and not plan_only:
+        raise UsageError(
+            "destroying several VMs needs --yes",
+            f"./inv destroy --host {words} --plan shows what would be removed",
+        )
+
+    def one(host: Host, talk: Talk) -> Plan:
+        return verbs.destroy(host, talk, plan_only=plan_only, yes=yes)
+
+    return render(run(selection, one, quiet=as_json), as_json=as_json)
+
+
+def status(words: str, *, as_json: bool) -> int:
+    """Show the state of each host."""
+    from swarm.vm import verbs
+
+    selection = chosen(words)
+    with screen().spinner("checking", quiet=as_json):
+        outcomes = run(selection, lambda host, _: verbs.status(host), quiet=as_json)
+
+    def table(outcomes: Sequence[Outcome[Status]]) -> None:
+        found = [each.result or verbs.Status(each.name, "unknown") for each in outcomes]
+        screen().table(_COLUMNS, [(s.host, s.vm, s.acceleration, s.ip, s.ssh, s.drift) for s in found])
+
+    return render(outcomes, as_json=as_json, data=lambda all_: [each.to_json() for each in all_], table=table)
+
+
+def console(name: str, *, follow: bool, picture: str) -> None:
+    """Show the serial log, or save the screen as a PNG file."""
+    from swarm.vm import verbs
+
+    host = load(name)
+    if picture:
+        path = Path(picture)
+        if not path.parent.is_dir():
+            raise UsageError(f"--screenshot: the folder {path.parent} does not exist")
+        width, height = verbs.screenshot(host, path)
+        Talk(screen()).say(f"{path}: {width} × {height} pixels")
+        return
+    shown = 0
+    while True:
+        lines = verbs.console(host)
+        shown = shown if shown <= len(lines) else 0  # fewer lines: the VM was restarted, and its log with it
+        screen().text(lines[shown:])
+        shown = len(lines)
+        if not follow:
+            return
+        time.sleep(1)
+
+
+def pin(name: str, *, yes: bool) -> None:
+    """Pin a guest's current host key."""
+    from swarm.vm.pin import pin as verb
+
+    verb(load(name), Talk(screen()), yes=yes)
+
+
+def positive(option: str, value: float) -> None:
+    """Raise UsageError unless `value` is a number of seconds that something can be waited for."""
+    if not (value > 0 and math.isfinite(value)):
+        raise UsageError(f"{option}: expected a number of seconds above 0, not {value:g}")
