@@ -99,7 +99,7 @@ _REMEDIES = (
 )
 
 
-def found(lookup: Callable[..., Any], what: str, missing: int) -> Any:  # noqa: ANN401 - libvirt's objects have no types
+def found(lookup: Callable[..., Any], what: Any, missing: int) -> Any:  # noqa: ANN401 - libvirt's objects have no types
     """Return `lookup(what)`, or None where libvirt answers with the error code `missing`."""
     try:
         return lookup(what)
