@@ -68,17 +68,17 @@ class Network:
         self.name = name
         self._connection = connection
         with translated(f"looking up the network {name}"):
-            self._raw = found(connection.raw.networkLookupByName, name, libvirt.VIR_ERR_NO_NETWORK)
+            self.raw = found(connection.raw.networkLookupByName, name, libvirt.VIR_ERR_NO_NETWORK)
 
     @property
     def exists(self) -> bool:
         """Whether libvirt has it."""
-        return self._raw is not None
+        return self.raw is not None
 
     @property
     def active(self) -> bool:
         """Whether it runs."""
-        return self._raw is not None and bool(self._raw.isActive())
+        return self.raw is not None and bool(self.raw.isActive())
 
     def xml(self) -> str:
         """Return its configuration: the stored one, or the live one of a transient network."""
@@ -91,13 +91,13 @@ class Network:
         if not self.active:
             return []
         with translated(f"reading the leases of the network {self.name}"):
-            leases = self._raw.DHCPLeases()
+            leases = self.raw.DHCPLeases()
         return [(lease["ipaddr"], lease["mac"].lower()) for lease in leases if lease.get("mac")]
 
     def define(self, xml: str) -> None:
         """Define the network from `xml`."""
         with translated(f"defining the network {self.name}"):
-            self._raw = self._connection.raw.networkDefineXML(xml)
+            self.raw = self._connection.raw.networkDefineXML(xml)
 
     def activate(self) -> None:
         """Start it if it is stopped, and have it started with the hypervisor."""
@@ -176,10 +176,10 @@ class Network:
         return [Reservation.from_xml(host) for host in tree.findall(_HOSTS)]
 
     def _need(self) -> Any:  # noqa: ANN401 - libvirt's objects have no types
-        if self._raw is None:
+        if self.raw is None:
             raise HypervisorError(
                 f"the hypervisor has no network {self.name!r}",
                 "define it (virsh net-define /usr/share/libvirt/networks/default.xml), "
                 "or change hypervisor.network in the host file",
             )
-        return self._raw
+        return self.raw

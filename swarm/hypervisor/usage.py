@@ -94,6 +94,8 @@ def _follow(
     """Note `path` and the chain of files behind it as used by `user`."""
     while path and (real := resolve(path)) not in disks:
         disks[real] = user
-        raw = found(connection.raw.storageVolLookupByPath, path, libvirt.VIR_ERR_NO_STORAGE_VOL)
+        raw = found(
+            connection.raw.storageVolLookupByPath, posixpath.normpath(path), libvirt.VIR_ERR_NO_STORAGE_VOL
+        )
         volume = Volume.read(raw) if raw else None
         path = volume.backing if volume else None

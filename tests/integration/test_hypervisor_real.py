@@ -294,7 +294,7 @@ def test_the_reference_vm_is_defined_and_stays_so(
     remember(domain, kept, desired.domain_xml(zap, seen.kind, None))
     assert [change.line() for change in changes(zap, observe(zap, libvirt))] == [
         "▸ start",
-        "- seed: left by a broken run",
+        "- seed: left by an interrupted run",
     ]
     Action.DROP_SEED.apply(work)
     assert [change.line() for change in changes(zap, observe(zap, libvirt))] == [
