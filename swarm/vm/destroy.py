@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from swarm.console import Talk
     from swarm.vm.observe import DomainFacts
 
-__all__ = ["Kept", "Remains", "destroy", "removal", "rest", "survey"]
+__all__ = ["Kept", "Remains", "destroy", "removal", "remove", "rest", "survey"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def destroy(host: Host, talk: Talk, *, plan_only: bool = False, yes: bool = Fals
     with busy(host, talk), Libvirt(host.hypervisor.uri) as connection:
 
         def apply(plan: Plan, remains: Remains) -> Applied[Remains]:
-            _remove(host, connection, remains)
+            remove(host, connection, remains)
             return Applied(plan)
 
         def look() -> Remains:
@@ -165,7 +165,7 @@ def _reservations(
     return found
 
 
-def _remove(host: Host, connection: Libvirt, remains: Remains) -> None:
+def remove(host: Host, connection: Libvirt, remains: Remains) -> None:
     """Remove everything that was found. A run that is killed here leaves the domain, so that the next one goes on."""
     domain = Domain.find_by_uuid(connection, desired.domain_uuid(host))
     if domain:
