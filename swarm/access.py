@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from swarm import ssh
 from swarm.embedded import Embedded
 from swarm.errors import Unreachable
+from swarm.hypervisor import uri
 from swarm.inventory import EMBEDDED, load
 
 if TYPE_CHECKING:
@@ -18,12 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["authorized_keys", "guest", "reach", "target"]
 
-_SSH = ("qemu+ssh", "qemu+libssh", "qemu+libssh2")  # libvirt's ways to a hypervisor over SSH
-
 
 def target(host: Host, user: str = "root") -> ssh.Target:
     """Return how to reach the guest of `host` as `user`."""
-    uri = urlsplit(host.hypervisor.uri)
     return ssh.Target(
         name=host.name,
         address=str(host.vm.ip),
@@ -31,13 +28,13 @@ def target(host: Host, user: str = "root") -> ssh.Target:
         user=user,
         identity=None if host.openclaw.ssh_keys else ssh.own_key(),
         embedded=Embedded() if host.hypervisor.uri == EMBEDDED else None,
-        jump=f"ssh://{uri.netloc}" if uri.scheme in _SSH else None,
-        near=not host.hypervisor.far,
+        jump=uri.jump(host.hypervisor.uri),
+        near=not host.hypervisor.remote,
     )
 
 
 def authorized_keys(host: Host) -> list[str]:
-    """Return the public keys that may log in: the host file's, or swarm's own where it names none."""
+    """Return the public keys that may log in: the host file's, or swarm's own key if it names none."""
     return list(host.openclaw.ssh_keys) or [
         ssh.own_key().with_suffix(".pub").read_text(encoding="utf-8").strip()
     ]

@@ -11,14 +11,13 @@ import libvirt
 
 from swarm.embedded import Embedded
 from swarm.errors import HypervisorError, Unfit
+from swarm.hypervisor.uri import EMBEDDED, remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
 
 __all__ = ["Libvirt", "found", "translated"]
-
-_EMBEDDED = "embedded"
 
 # What libvirt says, what that means to a person, and the remedy.
 _REMEDIES = (
@@ -100,7 +99,7 @@ _REMEDIES = (
 )
 
 
-def found(lookup: Callable[..., Any], what: str, missing: int) -> Any:  # noqa: ANN401 - libvirt's objects have no types
+def found(lookup: Callable[..., Any], what: Any, missing: int) -> Any:  # noqa: ANN401 - libvirt's objects have no types
     """Return `lookup(what)`, or None where libvirt answers with the error code `missing`."""
     try:
         return lookup(what)
@@ -154,7 +153,7 @@ class Libvirt:
 
     def __init__(self, uri: str, embedded: Embedded | None = None) -> None:
         _Events.ensure()
-        self.embedded = (embedded or Embedded()) if uri == _EMBEDDED else None
+        self.embedded = (embedded or Embedded()) if uri == EMBEDDED else None
         self._use = self.embedded.use() if self.embedded else None
         self.started = self.embedded.start() if self.embedded else False
         self._open = True
@@ -168,7 +167,7 @@ class Libvirt:
     @property
     def local(self) -> bool:
         """Whether the hypervisor's files are this machine's files."""
-        return self.embedded is not None or "://" not in self.uri or self.uri.split("://")[1].startswith("/")
+        return not remote(self.uri)
 
     def close(self) -> None:
         """Close the connection, if it is open; guests go on."""

@@ -27,7 +27,7 @@ class Domain:
     """A libvirt domain. Make it with `find` or `define`."""
 
     def __init__(self, raw: Any) -> None:  # noqa: ANN401 - libvirt's objects have no types
-        self._raw = raw
+        self.raw = raw
         self.name = str(raw.name())
 
     @classmethod
@@ -59,12 +59,12 @@ class Domain:
     @property
     def uuid(self) -> str:
         """The domain's UUID."""
-        return str(self._raw.UUIDString())
+        return str(self.raw.UUIDString())
 
     @property
     def active(self) -> bool:
         """Whether it runs (or is paused)."""
-        return bool(self._raw.isActive())
+        return bool(self.raw.isActive())
 
     @property
     def state(self) -> str:
@@ -79,28 +79,28 @@ class Domain:
             libvirt.VIR_DOMAIN_PMSUSPENDED: "suspended",
             libvirt.VIR_DOMAIN_BLOCKED: "running",
         }
-        return words.get(self._raw.state()[0], "stopped")
+        return words.get(self.raw.state()[0], "stopped")
 
     @property
     def autostart(self) -> bool:
         """Whether it starts with its hypervisor."""
-        return bool(self._raw.autostart())
+        return bool(self.raw.autostart())
 
     @autostart.setter
     def autostart(self, wanted: bool) -> None:
         with translated("setting autostart"):
-            self._raw.setAutostart(int(wanted))
+            self.raw.setAutostart(int(wanted))
 
     def xml(self, *, live: bool = False) -> str:
         """Return the stored definition, or the running one."""
         with translated(f"reading the domain {self.name}"):
-            return str(self._raw.XMLDesc(0 if live else libvirt.VIR_DOMAIN_XML_INACTIVE))
+            return str(self.raw.XMLDesc(0 if live else libvirt.VIR_DOMAIN_XML_INACTIVE))
 
     def note(self, *, live: bool = False) -> str | None:
         """Return swarm's note in the domain's metadata, as XML, or None."""
         flag = libvirt.VIR_DOMAIN_AFFECT_LIVE if live else libvirt.VIR_DOMAIN_AFFECT_CONFIG
         try:
-            return str(self._raw.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, flag))
+            return str(self.raw.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, flag))
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
                 return None
@@ -110,15 +110,15 @@ class Domain:
         """Keep swarm's note in the stored definition, and in the running one where `live`."""
         flag = libvirt.VIR_DOMAIN_AFFECT_CONFIG | (libvirt.VIR_DOMAIN_AFFECT_LIVE if live else 0)
         with translated("writing the domain's metadata"):
-            self._raw.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, xml, _PREFIX, NAMESPACE, flag)
+            self.raw.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, xml, _PREFIX, NAMESPACE, flag)
 
     def start(self) -> None:
         """Power the VM on, or let a paused one run."""
         with translated(f"starting the VM {self.name}"):
             if self.state == "paused":
-                self._raw.resume()
+                self.raw.resume()
             else:
-                self._raw.create()
+                self.raw.create()
 
     def shutdown(self, limit: float) -> bool:
         """Ask the guest to power off, by its agent and by the power button; return whether it did within `limit` seconds.
@@ -136,7 +136,7 @@ class Domain:
                     libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN,
                 ):
                     with contextlib.suppress(libvirt.libvirtError):
-                        self._raw.shutdownFlags(flag)
+                        self.raw.shutdownFlags(flag)
                         break
                 again = time.monotonic() + 15  # a guest in early boot loses the first press
             time.sleep(_POLL)
@@ -146,7 +146,7 @@ class Domain:
         """Pull the plug, if the VM runs."""
         with translated(f"powering off the VM {self.name}"), contextlib.suppress(_NotRunning):
             try:
-                self._raw.destroy()
+                self.raw.destroy()
             except libvirt.libvirtError as error:
                 if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
                     raise _NotRunning from error
@@ -161,11 +161,11 @@ class Domain:
         )  # libvirt 8.9 and newer; older ones remove it unasked
         with translated(f"removing the VM {self.name}"):
             try:
-                self._raw.undefineFlags(flags)
+                self.raw.undefineFlags(flags)
             except libvirt.libvirtError as error:
                 if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG:
                     raise
-                self._raw.undefine()  # the test driver knows none of these flags
+                self.raw.undefine()  # the test driver knows none of these flags
 
     def detach(self, device_xml: str, target: str, limit: float) -> None:
         """Take a disk out of the stored definition and, where the VM runs, out of the machine.
@@ -176,7 +176,7 @@ class Domain:
         stored = f"dev='{target}'" in self.xml()
         if stored:
             with translated("ejecting the seed"):
-                self._raw.detachDeviceFlags(device_xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+                self.raw.detachDeviceFlags(device_xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
         end = time.monotonic() + limit
         again = 0.0
         while self.active and f"dev='{target}'" in self.xml(live=True):
@@ -187,16 +187,16 @@ class Domain:
                 )
             if time.monotonic() >= again:
                 with contextlib.suppress(libvirt.libvirtError):  # "already in the process of unplug"
-                    self._raw.detachDeviceFlags(device_xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+                    self.raw.detachDeviceFlags(device_xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
                 again = time.monotonic() + 5
             time.sleep(_POLL)
 
     def grow(self, target: str, capacity: int) -> None:
         """Grow a running VM's disk to `capacity` bytes. libvirt would shrink without a word: that is refused here."""
         with translated("growing the disk"):
-            if capacity < self._raw.blockInfo(target)[0]:
+            if capacity < self.raw.blockInfo(target)[0]:
                 raise Refused("a disk never shrinks")
-            self._raw.blockResize(target, capacity, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+            self.raw.blockResize(target, capacity, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 
     def agent(self, command: str, limit: int = 5, **arguments: object) -> Any:  # noqa: ANN401 - the agent's answer is any JSON
         """Send a command to the guest agent and return its answer; None if no agent answers within `limit` seconds."""
@@ -204,15 +204,15 @@ class Domain:
 
         request = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
         try:
-            return json.loads(libvirt_qemu.qemuAgentCommand(self._raw, request, limit, 0))["return"]
+            return json.loads(libvirt_qemu.qemuAgentCommand(self.raw, request, limit, 0))["return"]
         except (libvirt.libvirtError, libvirt_qemu.libvirt.libvirtError):
             return None
 
     def screenshot(self) -> bytes:
         """Return the screen as QEMU draws it, in its PPM format. Raise HypervisorError if the VM does not run."""
         with translated("taking a screenshot"):
-            stream = self._raw.connect().newStream()
-            self._raw.screenshot(stream, 0)
+            stream = self.raw.connect().newStream()
+            self.raw.screenshot(stream, 0)
             target = io.BytesIO()
             stream.recvAll(lambda _stream, data, sink: sink.write(data), target)
             stream.finish()

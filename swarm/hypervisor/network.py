@@ -1,19 +1,64 @@
-"""The libvirt network and its DHCP reservations, live and configured."""
+"""A libvirt network and its DHCP reservations, in the running and in the stored definition."""
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
 
 import libvirt
 
-from swarm.errors import HypervisorError
+from swarm.errors import HypervisorError, Refused
 from swarm.hypervisor.connection import Libvirt, found, translated
 
-__all__ = ["Network"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Network", "Reservation", "clash"]
 
 _HOSTS = "./ip/dhcp/host"
+_ADD = libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
+_DELETE = libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """One `<host>` element of a network's DHCP section. libvirt requires a MAC or a name; what is missing is empty."""
+
+    mac: str
+    ip: str
+    name: str
+
+    @classmethod
+    def from_xml(cls, element: ET.Element) -> Reservation:
+        """Return the reservation that a `<host>` element makes."""
+        return cls(element.get("mac", "").lower(), element.get("ip", ""), element.get("name", ""))
+
+    def to_xml(self) -> str:
+        """Return the reservation as libvirt's XML."""
+        values = (("mac", self.mac), ("name", self.name), ("ip", self.ip))
+        return f"<host {' '.join(f'{key}={quoteattr(value)}' for key, value in values if value)}/>"
+
+    def matches(self, other: Reservation) -> bool:
+        """Return True if libvirt could take this entry for `other` when asked to delete `other`.
+
+        A MAC that this entry does not have, and a name that `other` does not have, count as equal
+        (virNetworkDefUpdateIPDHCPHost in libvirt's network_conf.c).
+        """
+        same_mac = not self.mac or self.mac == other.mac
+        same_name = not other.name or self.name == other.name
+        return same_mac and same_name and self.ip == other.ip
+
+
+def clash(wanted: Reservation, entries: Iterable[Reservation], own: Iterable[str] = ()) -> Reservation | None:
+    """Return an entry of another machine that has the IP address or the name of `wanted`, or None.
+
+    `own` holds further MACs of the same machine. libvirt's ADD refuses such an entry, and its MODIFY overwrites it.
+    """
+    mine = {wanted.mac, *own}
+    others = (entry for entry in entries if entry.mac not in mine)
+    return next((e for e in others if e.ip == wanted.ip or (e.name and e.name == wanted.name)), None)
 
 
 class Network:
@@ -22,21 +67,21 @@ class Network:
     def __init__(self, connection: Libvirt, name: str) -> None:
         self.name = name
         self._connection = connection
-        with translated(f"looking for the network {name}"):
-            self._raw = found(connection.raw.networkLookupByName, name, libvirt.VIR_ERR_NO_NETWORK)
+        with translated(f"looking up the network {name}"):
+            self.raw = found(connection.raw.networkLookupByName, name, libvirt.VIR_ERR_NO_NETWORK)
 
     @property
     def exists(self) -> bool:
-        """Whether libvirt knows it."""
-        return self._raw is not None
+        """Whether libvirt has it."""
+        return self.raw is not None
 
     @property
     def active(self) -> bool:
         """Whether it runs."""
-        return self._raw is not None and bool(self._raw.isActive())
+        return self.raw is not None and bool(self.raw.isActive())
 
     def xml(self) -> str:
-        """Return its configuration: the stored one, or the live one of a network that has no stored one."""
+        """Return its configuration: the stored one, or the live one of a transient network."""
         raw = self._need()
         with translated(f"reading the network {self.name}"):
             return str(raw.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE if raw.isPersistent() else 0))
@@ -46,16 +91,13 @@ class Network:
         if not self.active:
             return []
         with translated(f"reading the leases of the network {self.name}"):
-            return [
-                (lease["ipaddr"], lease["mac"].lower())
-                for lease in self._raw.DHCPLeases()
-                if lease.get("mac")
-            ]
+            leases = self.raw.DHCPLeases()
+        return [(lease["ipaddr"], lease["mac"].lower()) for lease in leases if lease.get("mac")]
 
     def define(self, xml: str) -> None:
         """Define the network from `xml`."""
         with translated(f"defining the network {self.name}"):
-            self._raw = self._connection.raw.networkDefineXML(xml)
+            self.raw = self._connection.raw.networkDefineXML(xml)
 
     def activate(self) -> None:
         """Start it if it is stopped, and have it started with the hypervisor."""
@@ -66,67 +108,78 @@ class Network:
             if raw.isPersistent() and not raw.autostart():
                 raw.setAutostart(1)
 
-    def reserved(self, mac: str, ip: str, name: str) -> bool:
-        """Whether the address is reserved for the MAC, under that name, in every view that the network has."""
-        return all(self._hosts(view).get(mac) == (ip, name) for view, _ in self._views())
+    def reservations(self) -> list[Reservation]:
+        """Return every reservation of the running and the stored definition, each once."""
+        return list(dict.fromkeys(entry for view, _ in self._views() for entry in self._entries(view)))
 
-    def reservation(self, mac: str) -> str | None:
-        """Return the address that is reserved for the MAC, in any view, or None."""
-        return next((held[0] for view, _ in self._views() if (held := self._hosts(view).get(mac))), None)
+    def reserved(self, mac: str, ip: str, name: str) -> bool:
+        """Return True if the address is reserved for the MAC, under that name, in every definition of the network."""
+        wanted = Reservation(mac, ip, name)
+        return all(
+            [entry for entry in self._entries(view) if entry.mac == mac] == [wanted]
+            for view, _ in self._views()
+        )
 
     def reserve(self, mac: str, ip: str, name: str) -> None:
-        """Reserve the address. A reservation of the same MAC is modified; live and configured are handled each on its own."""
-        entry = f"<host mac={quoteattr(mac)} name={quoteattr(name)} ip={quoteattr(ip)}/>"
+        """Reserve the address in the running and the stored definition; an entry of the same MAC is replaced.
+
+        libvirt's MODIFY takes the first entry with the same MAC, address or name, so that it can overwrite another
+        machine's. The own entry is deleted and added instead. Raise Refused if another entry has the address or the name.
+        """
+        wanted = Reservation(mac, ip, name)
+        if other := clash(wanted, self.reservations()):
+            raise Refused(
+                f"the network {self.name} already has a reservation with this address or name: {other.to_xml()}",
+                "give the host file another vm.ip and vm.hostname, or remove that reservation: virsh net-update",
+            )
         for view, flag in self._views():
-            current = self._hosts(view).get(mac)
-            if current != (ip, name):
-                # libvirt refuses both a second ADD of a MAC and a MODIFY of an unknown one.
-                command = (
-                    libvirt.VIR_NETWORK_UPDATE_COMMAND_MODIFY
-                    if current
-                    else libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
-                )
-                self._update(command, entry, flag)
+            current = [entry for entry in self._entries(view) if entry.mac == mac]
+            if current != [wanted]:
+                for entry in current:
+                    self._delete(entry, view, flag)
+                self._update(_ADD, wanted, flag)
 
     def release(self, mac: str) -> bool:
-        """Remove the reservation of the MAC; return whether there was one."""
+        """Remove every reservation of the MAC. Return True if there was one."""
         gone = False
         for view, flag in self._views():
-            if current := self._hosts(view).get(mac):
-                self._update(
-                    libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE,
-                    f"<host mac={quoteattr(mac)} ip={quoteattr(current[0])}/>",
-                    flag,
-                )
-                gone = True
+            for entry in self._entries(view):
+                if entry.mac == mac:
+                    self._delete(entry, view, flag)
+                    gone = True
         return gone
 
-    def _update(self, command: int, entry: str, flag: int) -> None:
+    def _delete(self, entry: Reservation, view: int, flag: int) -> None:
+        """Delete exactly `entry`. libvirt deletes the first one that matches, so a second match is refused."""
+        if any(other != entry and other.matches(entry) for other in self._entries(view)):
+            raise Refused(
+                f"the network {self.name} has two reservations of {entry.ip}, and libvirt could delete the wrong one",
+                f"remove one of them: virsh net-edit {self.name}",
+            )
+        self._update(_DELETE, entry, flag)
+
+    def _update(self, command: int, entry: Reservation, flag: int) -> None:
         with translated(f"changing the reservations of the network {self.name}"):
-            self._need().update(command, libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST, -1, entry, flag)
+            section = libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST
+            self._need().update(command, section, -1, entry.to_xml(), flag)
 
     def _views(self) -> list[tuple[int, int]]:
-        """The XML views that exist, each with the flag that changes it."""
+        """Return the definitions that exist, as the flag that reads each and the flag that changes it."""
         raw = self._need()
-        views = (
-            [(libvirt.VIR_NETWORK_XML_INACTIVE, libvirt.VIR_NETWORK_UPDATE_AFFECT_CONFIG)]
-            if raw.isPersistent()
-            else []
-        )
-        return [*views, (0, libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE)] if raw.isActive() else views
+        stored = (libvirt.VIR_NETWORK_XML_INACTIVE, libvirt.VIR_NETWORK_UPDATE_AFFECT_CONFIG)
+        live = (0, libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE)
+        return [*([stored] if raw.isPersistent() else []), *([live] if raw.isActive() else [])]
 
-    def _hosts(self, view: int) -> dict[str, tuple[str, str]]:
+    def _entries(self, view: int) -> list[Reservation]:
         with translated(f"reading the network {self.name}"):
             tree = ET.fromstring(self._need().XMLDesc(view))
-        return {
-            host.get("mac", "").lower(): (host.get("ip", ""), host.get("name", ""))
-            for host in tree.findall(_HOSTS)
-        }
+        return [Reservation.from_xml(host) for host in tree.findall(_HOSTS)]
 
     def _need(self) -> Any:  # noqa: ANN401 - libvirt's objects have no types
-        if self._raw is None:
+        if self.raw is None:
             raise HypervisorError(
-                f"there is no libvirt network {self.name!r}",
-                "define it (virsh net-define /usr/share/libvirt/networks/default.xml), or name another one under hypervisor.network",
+                f"the hypervisor has no network {self.name!r}",
+                "define it (virsh net-define /usr/share/libvirt/networks/default.xml), "
+                "or change hypervisor.network in the host file",
             )
-        return self._raw
+        return self.raw

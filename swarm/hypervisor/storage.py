@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -25,13 +26,31 @@ _CHUNK = 256 * 1024  # bytes; libvirt's RPC layer splits larger writes anyway
 
 @dataclass(frozen=True)
 class Volume:
-    """What a pool knows of a file: name, path on the hypervisor, virtual size and bytes on disk."""
+    """A file in a pool: name, path on the hypervisor, virtual size, bytes on disk, and the path of its backing file."""
 
     name: str
     path: str
     capacity: int
     allocation: int
     physical: int
+    backing: str | None = None
+
+    @classmethod
+    def read(cls, raw: Any) -> Volume | None:  # noqa: ANN401 - libvirt's objects have no types
+        """Return the volume of a libvirt object, with one call; None if it has just been removed."""
+        xml = found(raw.XMLDesc, 0, libvirt.VIR_ERR_NO_STORAGE_VOL)
+        if xml is None:
+            return None
+        tree = ET.fromstring(xml)
+        capacity, allocation = (int(tree.findtext(f"./{name}") or 0) for name in ("capacity", "allocation"))
+        return cls(
+            name=tree.findtext("./name", ""),
+            path=tree.findtext("./target/path", ""),
+            capacity=capacity,
+            allocation=allocation,
+            physical=int(tree.findtext("./physical") or allocation),  # the test driver has no physical size
+            backing=tree.findtext("./backingStore/path"),
+        )
 
 
 class Pool:
@@ -63,23 +82,13 @@ class Pool:
     def volumes(self) -> list[Volume]:
         """Return all volumes."""
         with translated(f"listing the pool {self.name}"):
-            return [_volume(raw) for raw in self.raw.listAllVolumes()]
-
-    def backing(self) -> dict[str, str]:
-        """Return, for each overlay in the pool, the path of the volume that it holds its differences from."""
-        import xml.etree.ElementTree as ET
-
-        with translated(f"listing the pool {self.name}"):
-            bases = {
-                raw.name(): ET.fromstring(raw.XMLDesc(0)).findtext("./backingStore/path")
-                for raw in self.raw.listAllVolumes()
-            }
-        return {name: base for name, base in bases.items() if base}
+            return list(filter(None, map(Volume.read, self.raw.listAllVolumes())))
 
     def find(self, name: str) -> Volume | None:
         """Return the volume called `name`, or None."""
         raw = self._lookup(name)
-        return _volume(raw) if raw else None
+        with translated(f"reading the volume {name}"):
+            return Volume.read(raw) if raw else None
 
     def delete(self, name: str) -> bool:
         """Delete a volume; return whether there was one."""
@@ -94,7 +103,7 @@ class Pool:
         """Make a qcow2 volume of `capacity` bytes that holds only its differences from `base`."""
         backing = f"<backingStore><path>{escape(base.path)}</path><format type='qcow2'/></backingStore>"
         with translated(f"making the disk {name}"):
-            return _volume(self.raw.createXML(_volume_xml(name, capacity, "qcow2", backing)))
+            return _made(self.raw.createXML(_volume_xml(name, capacity, "qcow2", backing)))
 
     def resize(self, name: str, capacity: int) -> None:
         """Grow a volume that no running VM uses to `capacity` bytes; libvirt refuses to shrink."""
@@ -132,7 +141,7 @@ class Pool:
                 with contextlib.suppress(libvirt.libvirtError):
                     raw.delete()
                 raise
-            return _volume(raw)
+            return _made(raw)
 
     def read(self, name: str, last: int | None = None) -> bytes:
         """Return the content of a small volume, or its `last` bytes. Raise HypervisorError if there is none."""
@@ -141,7 +150,7 @@ class Pool:
         if raw is None:
             raise HypervisorError(f"there is no {name} in the pool {self.name}")
         with translated(f"reading {name}"):
-            size = _volume(raw).physical
+            size = _made(raw).physical
             offset = max(0, size - last) if last is not None else 0
             if size == offset:
                 return b""
@@ -159,9 +168,7 @@ class Pool:
 
 def find_pool(connection: Libvirt, folder: PurePosixPath) -> Pool | None:
     """Return the pool whose folder on the hypervisor is `folder`, active or not, or None."""
-    import xml.etree.ElementTree as ET
-
-    with translated("looking for the storage pool"):
+    with translated("looking up the storage pool"):
         for raw in connection.raw.listAllStoragePools():
             path = ET.fromstring(raw.XMLDesc(0)).findtext("./target/path")
             if path and PurePosixPath(path) == folder:
@@ -212,9 +219,8 @@ def _send(stream: Any, data: bytes) -> None:  # noqa: ANN401 - libvirt's objects
         view = view[stream.send(bytes(view)) :]
 
 
-def _volume(raw: Any) -> Volume:  # noqa: ANN401 - libvirt's objects have no types
-    _, capacity, allocation = raw.info()
-    physical = raw.infoFlags(libvirt.VIR_STORAGE_VOL_GET_PHYSICAL)[2]
-    return Volume(
-        name=raw.name(), path=raw.path(), capacity=capacity, allocation=allocation, physical=physical
-    )
+def _made(raw: Any) -> Volume:  # noqa: ANN401 - libvirt's objects have no types
+    volume = Volume.read(raw)
+    if volume is None:
+        raise HypervisorError(f"the new volume {raw.name()} is gone", "run the command again")
+    return volume

@@ -57,7 +57,7 @@ def _validate(name: str, document: Document) -> Host | list[Problem]:
     except ValidationError as error:
         return problems(document, error.errors(include_url=False))
     source = (values["vm"].get("virtiofs") or {}).get("source", "/")
-    if host.hypervisor.far and not source.startswith("/"):
+    if host.hypervisor.remote and not source.startswith("/"):
         message = "expected an absolute path, since the hypervisor is another machine"
         return [Problem(("vm", "virtiofs", "source"), message, "~ and relative paths start on this machine")]
     return host

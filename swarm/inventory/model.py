@@ -63,9 +63,9 @@ class Hypervisor(Section):
     )
 
     @property
-    def far(self) -> bool:
-        """Whether it is another machine, so that its folders are not ours."""
-        return addresses.far(self.uri)
+    def remote(self) -> bool:
+        """Whether it is another machine, so that its files are not this machine's."""
+        return addresses.remote(self.uri)
 
 
 class Virtiofs(Section):

@@ -1,108 +1,140 @@
-"""Which of libvirt's addresses swarm accepts, and when two of them mean the same hypervisor."""
+"""Which libvirt URIs a host file may hold, and when two of them mean the same hypervisor."""
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-__all__ = ["EMBEDDED", "check", "far", "place"]
+from swarm.hypervisor.uri import EMBEDDED, remote
 
-EMBEDDED = "embedded"
+__all__ = ["EMBEDDED", "check", "place", "remote"]
 
 Wrong = tuple[str, str | None]  # a sentence and a hint
 
 _LIKE = "like qemu:///system, qemu+ssh://root@box/system or embedded"
 _LOCAL = ("", "unix")
-_SSH = ("ssh", "libssh", "libssh2")  # https://libvirt.org/uri.html, "Transport configuration"
-_TRUST = {"no_verify": ("", "0"), "known_hosts_verify": ("normal",)}
+_FAR = ("ssh", "libssh", "libssh2", "tls", "tcp")
+_USER = re.compile(r"[A-Za-z0-9_.@+-]+")
+_MACHINE = re.compile(r"[a-z0-9_.:-]+")  # a name, an IPv4 or an IPv6 address
+
+# The parameters that a host file may give, with their values. libvirt documents more (https://libvirt.org/uri.html, and
+# EXTRACT_URI_ARG_* in its remote_driver.c). Those are refused: `command` and `netcat` name programs to run, `name` opens
+# another hypervisor than the one that the URI shows, and `tls_priority` and `no_sanity` weaken TLS.
+_PATH = re.compile(r"/[^\0]*")
+_PARAMETERS = {
+    "keyfile": _PATH,
+    "known_hosts": _PATH,
+    "known_hosts_verify": re.compile("normal"),
+    "mode": re.compile("auto|direct|legacy"),
+    "no_tty": re.compile("[01]?"),
+    "no_verify": re.compile("0?"),
+    "pkipath": _PATH,
+    "proxy": re.compile("auto|netcat|native"),
+    "socket": _PATH,
+    "sshauth": re.compile("[a-z,-]+"),
+}
+_TRUST = ("known_hosts_verify", "no_verify")
 
 
 def check(uri: str) -> Wrong | None:
-    """Return what is wrong with a hypervisor's address, as a sentence and a hint, or None.
+    """Return what is wrong with a host file's `hypervisor.uri`, as a sentence and a hint, or None.
 
-    Accepted are 'embedded'; qemu with no transport, unix, ssh, libssh, libssh2 or tls; and test, libvirt's own double
-    for tests. Refused are addresses that libvirt cannot open, that send everything in the clear (tcp), that switch off
-    the check of the other side's key, or that hold a password.
+    Accepted are 'embedded'; qemu with no transport, unix, ssh, libssh, libssh2 or tls; and test, libvirt's own driver for
+    tests. Refused is what libvirt cannot open, what sends everything unencrypted (tcp), what holds a password, and every
+    parameter that could run a program or disable the check of the other side's key.
     """
     if uri == EMBEDDED:
         return None
     if not uri.isprintable() or " " in uri:
-        return "expected libvirt's address of a hypervisor without spaces", _LIKE
+        return "expected a libvirt URI without spaces", _LIKE
     try:
         parts = urlsplit(uri)
         _ = parts.port
     except ValueError:
-        return "expected libvirt's address of a hypervisor, with a right machine and port", _LIKE
+        return "expected a libvirt URI with a valid host and port", _LIKE
     driver, _, transport = parts.scheme.partition("+")
     if "://" not in uri or driver not in {"qemu", "test"}:
         near = get_close_matches(uri, [EMBEDDED, "qemu:///system", "qemu:///session"], n=1, cutoff=0.7)
-        return (
-            "expected 'embedded' or libvirt's address of a QEMU hypervisor",
-            f"did you mean {near[0]}?" if near else _LIKE,
-        )
-    return _check_place(driver, transport, parts.path, parts.hostname, parts.username) or _check_trust(
-        transport, parts.password, parts.query
-    )
+        hint = f"did you mean {near[0]}?" if near else _LIKE
+        return "expected 'embedded' or the libvirt URI of a QEMU hypervisor", hint
+    return _check_place(driver, transport, parts) or _check_trust(transport, parts)
 
 
-def _check_place(driver: str, transport: str, path: str, host: str | None, user: str | None) -> Wrong | None:
+def _check_place(driver: str, transport: str, parts: SplitResult) -> Wrong | None:
+    path, host = parts.path, parts.hostname
     if driver == "test":
         right = not transport and not host and len(path) > 1
         return None if right else ("expected test:///default, or test:///PATH of a description", None)
-    goes_far = transport in {*_SSH, "tls", "tcp"}
+    goes_far = transport in _FAR
     rules: tuple[tuple[bool, str, str | None], ...] = (
         (
             not goes_far and transport not in _LOCAL,
-            f"libvirt knows no transport {transport!r}",
-            "known are ssh, libssh, libssh2, tls and unix",
+            f"libvirt has no transport {transport!r}",
+            "use ssh, libssh, libssh2, tls or unix",
         ),
         (
             path not in {"/system", "/session"},
-            f"expected an address that ends in /system or /session, found {path!r}",
+            f"expected a URI that ends in /system or /session, found {path!r}",
             _LIKE,
         ),
         (
             goes_far and not host,
-            f"the transport {transport} needs a machine to go to",
+            f"the transport {transport} needs a host name",
             f"like qemu+{transport}://root@box{path}",
         ),
         (
             transport == "unix" and bool(host),
-            "a unix socket is on this machine, so the address cannot name another",
+            "a Unix socket is on this machine, so the URI cannot name another",
             f"remove {host}, or use ssh",
         ),
-        (
-            f"{host}".startswith("-") or f"{user}".startswith("-"),
-            "ssh would take a name that begins with a hyphen for an option",
-            None,
-        ),
     )
-    return next(((message, hint) for broken, message, hint in rules if broken), None)
+    wrong = next(((message, hint) for broken, message, hint in rules if broken), None)
+    return wrong or _check_names(parts)
 
 
-def _check_trust(transport: str, password: str | None, query: str) -> Wrong | None:
-    if transport == "tcp":
-        return "the transport tcp sends everything, disks included, in the clear", "use ssh or tls"
-    if password is not None:
-        return "a password does not belong in a host file", "log in with an SSH key"
-    for key, values in parse_qs(query, keep_blank_values=True).items():
-        if key in _TRUST and not set(values) <= set(_TRUST[key]):
-            return (
-                f"{key} would switch off the check that the other side is who it should be",
-                f"remove {key}",
-            )
+def _check_names(parts: SplitResult) -> Wrong | None:
+    """Return what is wrong with the user and host name, which become arguments of ssh. libvirt decodes %XX in both."""
+    for what, value, pattern in (("user", parts.username, _USER), ("host", parts.hostname, _MACHINE)):
+        name = unquote(value or "")
+        if name.startswith("-"):
+            return f"ssh would take a {what} name that begins with a hyphen for an option", None
+        if name and not pattern.fullmatch(name):
+            return f"{name!r} is not a valid {what} name", _LIKE
     return None
 
 
-def far(uri: str) -> bool:
-    """Return whether the hypervisor is on another machine, so that its folders are not ours."""
-    return uri != EMBEDDED and bool(urlsplit(uri).hostname)
+def _check_trust(transport: str, parts: SplitResult) -> Wrong | None:
+    if transport == "tcp":
+        return "the transport tcp sends everything unencrypted, disks included", "use ssh or tls"
+    if parts.password is not None:
+        return "a password does not belong in a host file", "log in with an SSH key"
+    if parts.fragment:
+        return "expected a URI without '#'", _LIKE
+    return next(filter(None, map(_check_parameter, parts.query.split("&"))), None)
+
+
+def _check_parameter(parameter: str) -> Wrong | None:
+    """Check one `key=value`. libvirt ignores the case of keys and also splits at ';': only the plain form is accepted."""
+    key, _, value = parameter.partition("=")
+    key, value = unquote(key), unquote(value)
+    if not parameter:
+        return None
+    pattern = _PARAMETERS.get(key)
+    if pattern is None or ";" in parameter:
+        return f"the parameter {key!r} is not allowed in a host file", f"use only {', '.join(_PARAMETERS)}"
+    if pattern.fullmatch(value) and value.isprintable():
+        return None
+    if key in _TRUST:
+        return f"{key} would disable the check of the hypervisor's identity", f"remove {key}"
+    expected = "an absolute path" if pattern is _PATH else f"one of {pattern.pattern.replace('|', ', ')}"
+    return f"{key}: expected {expected}, found {value!r}", None
 
 
 def place(uri: str) -> str:
-    """Return a text that is the same for two addresses of one hypervisor: driver, machine, path and socket.
+    """Return a text that is the same for two URIs of one hypervisor: driver, host, path and socket.
 
-    Which user logs in by which transport makes no difference to system; a session belongs to one user.
+    The user and the transport make no difference to /system. A /session belongs to one user.
     """
     if uri == EMBEDDED:
         return uri

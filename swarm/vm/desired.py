@@ -36,7 +36,10 @@ BASE_PREFIX = "swarm-base-"
 
 @dataclass(frozen=True)
 class Note:
-    """What swarm notes in a domain's metadata: whose it is, and how it was when swarm last defined it."""
+    """What swarm records in a domain's metadata: whose it is, the disk made for it, and hashes of its last definition.
+
+    `disk` is the path of the disk that swarm made for the domain; versions before it was recorded left it empty.
+    """
 
     host: str
     kind: str
@@ -44,6 +47,7 @@ class Note:
     image: str
     spec: dict[str, str] = field(default_factory=dict)
     have: dict[str, str] = field(default_factory=dict)
+    disk: str = ""
 
     def to_xml(self, *, namespace: bool = False) -> str:
         """Return the note as the XML element that libvirt keeps; with its `namespace` where it is part of a definition."""
@@ -53,6 +57,7 @@ class Note:
             "kind": self.kind,
             "host-key": self.host_key,
             "image": self.image,
+            "disk": self.disk,
         }
         attributes = " ".join(f"{name}={quoteattr(value)}" for name, value in words.items())
         tag = f"swarm:state xmlns:swarm={quoteattr(NAMESPACE)}" if namespace else "state"
@@ -62,12 +67,13 @@ class Note:
     def from_xml(cls, xml: str) -> Note:
         """Return the note that `to_xml` wrote; without hashes, if another version of swarm made them in another way."""
         state = ET.fromstring(xml)
-        host, kind, host_key, image = (state.get(name, "") for name in ("host", "kind", "host-key", "image"))
+        names = ("host", "kind", "host-key", "image", "disk")
+        host, kind, host_key, image, disk = (state.get(name, "") for name in names)
         spec, have = (
             json.loads(state.get(name) or "{}") if state.get("form") == FORM else {}
             for name in ("spec", "have")
         )
-        return cls(host, kind, host_key, image, spec, have)
+        return cls(host, kind, host_key, image, spec, have, disk)
 
 
 def domain_uuid(host: Host) -> str:

@@ -72,7 +72,7 @@ class Finding:
 def examine(hosts: list[Host]) -> list[Finding]:
     """Return what was found: about this machine, where hosts live on it, and about each host's hypervisor. Changes nothing."""
     checks: list[Callable[[], Iterator[Finding]]] = []
-    if any(_local(host) for host in hosts):
+    if any(not host.hypervisor.remote for host in hosts):
         checks += [_kvm, _programs, _virtiofsd, _firmware]
     checks.append(_space)
     if any(host.hypervisor.uri == EMBEDDED for host in hosts):
@@ -82,10 +82,6 @@ def examine(hosts: list[Host]) -> list[Finding]:
         for uri in sorted({host.hypervisor.uri for host in hosts})
     ]
     return [finding for check in checks for finding in check()]
-
-
-def _local(host: Host) -> bool:
-    return host.hypervisor.uri == EMBEDDED or "+ssh" not in host.hypervisor.uri
 
 
 def _kvm() -> Iterator[Finding]:

@@ -6,12 +6,11 @@ import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
 from swarm import images
-from swarm.errors import Unfit
 
 if TYPE_CHECKING:
     from swarm.hypervisor.connection import Libvirt
 
-__all__ = ["check", "has_agent", "missing"]
+__all__ = ["has_agent", "missing"]
 
 # What the domain needs, where libvirt's domain capabilities say so, and the remedy.
 _NEEDS = (
@@ -58,12 +57,6 @@ def missing(connection: Libvirt, kind: str) -> list[tuple[str, str]]:
         for path, value, what, remedy in _NEEDS
         if value not in {entry.text for entry in tree.findall(path)}
     ]
-
-
-def check(connection: Libvirt, kind: str) -> None:
-    """Raise Unfit for the first thing that the hypervisor lacks."""
-    for what, remedy in missing(connection, kind):
-        raise Unfit(f"the hypervisor lacks {what}", remedy)
 
 
 def has_agent(image: str) -> bool:

@@ -1,26 +1,38 @@
-"""What is there: one look at libvirt, the images and the pinned key, as plain data. Changes nothing."""
+"""Observe one host: read libvirt, the images and the pinned key into plain data. Changes nothing."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from swarm import images, ssh
 from swarm.errors import HypervisorError, Unfit
 from swarm.hypervisor.domain import Domain, Trial
-from swarm.hypervisor.network import Network
+from swarm.hypervisor.network import Network, Reservation
 from swarm.hypervisor.storage import Volume, find_pool
+from swarm.hypervisor.usage import usage
 from swarm.inventory import Host, NetworkFacts
-from swarm.vm import desired
+from swarm.vm import desired, fitness
 from swarm.vm.desired import Note
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from swarm.hypervisor.connection import Libvirt
 
-__all__ = ["DomainFacts", "Observed", "acceleration", "network_facts", "observe", "share_problem"]
+__all__ = [
+    "DomainFacts",
+    "Observed",
+    "StaleReservation",
+    "acceleration",
+    "domain_facts",
+    "network_facts",
+    "observe",
+    "share_problem",
+]
 
 
 @dataclass(frozen=True)
@@ -43,24 +55,55 @@ class DomainFacts:
 
     @property
     def disk(self) -> str | None:
-        """The path of the root disk."""
+        """The path of the root disk in the stored definition."""
         return _source(self.xml, "vda")
+
+    @property
+    def own_disk(self) -> str | None:
+        """The path of the disk that swarm made for the domain."""
+        return (self.note.disk if self.note else "") or self.disk
 
     @property
     def seed(self) -> str | None:
         """The path of the seed, while the domain has one: until the first boot is over."""
         return _source(self.xml, "vdb") or (_source(self.live_xml, "vdb") if self.live_xml else None)
 
+    @property
+    def interfaces(self) -> list[tuple[str, str]]:
+        """The MAC (in lower case) and the libvirt network of each interface in the stored definition."""
+        found = []
+        for interface in ET.fromstring(self.xml).findall("./devices/interface[@type='network']"):
+            mac, source = interface.find("mac"), interface.find("source")
+            if mac is not None and source is not None:
+                found.append((mac.get("address", "").lower(), source.get("network", "")))
+        return found
+
+
+@dataclass(frozen=True)
+class StaleReservation:
+    """A reservation of the domain's own that the host file no longer asks for."""
+
+    network: str
+    mac: str
+    ip: str
+
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything that a plan is made from. `others` maps each MAC of other domains to their names."""
+    """Everything that a plan is made from.
+
+    `reservations` are those of the host's network, `stale` those of the domain that are to be removed. `macs` and `taken`
+    map each MAC, and each path that the host needs, to the name of another domain that uses it. `share_problem` says what
+    is wrong with the shared folder, and `missing` what the hypervisor needs for a new VM, each with a remedy.
+    """
 
     domain: DomainFacts | None = None
     namesake: str | None = None
     network: NetworkFacts | None = None
     network_active: bool = False
     reserved: bool = False
+    reservations: tuple[Reservation, ...] = ()
+    stale: tuple[StaleReservation, ...] = ()
     pool: str | None = None
     disk: Volume | None = None
     seed: Volume | None = None
@@ -68,35 +111,71 @@ class Observed:
     image_cached: bool = False
     pinned: str | None = None
     kind: str = "qemu"
-    others: dict[str, str] = field(default_factory=dict)
+    macs: Mapping[str, str] = field(default_factory=dict)
+    taken: Mapping[str, str] = field(default_factory=dict)
+    share_problem: str | None = None
+    missing: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def disk_missing(self) -> bool:
+        """Whether the pool is there and the disk is not. Without a pool, nothing is known of the disk."""
+        return self.pool is not None and self.disk is None
+
+    @property
+    def disk_wanted(self) -> bool:
+        """Whether a disk is to be made: for a new domain, and for one that has never finished its first boot."""
+        return self.domain is None or (self.disk_missing and self.domain.seed is not None)
 
 
 def observe(host: Host, connection: Libvirt) -> Observed:
-    """Return what there is of `host`. Raise HypervisorError if libvirt fails, ImageError for an image that no catalogue has."""
+    """Return the present state of `host`. Raise HypervisorError if libvirt fails, ImageError for an unknown image."""
     network = Network(connection, host.hypervisor.network)
     facts = network_facts(network.name, network.xml(), network.leases()) if network.exists else None
-    domain, namesake = _domain(host, connection)
+    domain = domain_facts(host, connection)
+    kind = _kind(host, domain) if domain else acceleration(host, connection)
+    others = usage(connection, besides=desired.domain_uuid(host))
+    seen = Observed(
+        domain=domain,
+        namesake=_namesake(host, connection),
+        network=facts,
+        network_active=network.active,
+        reserved=network.exists and network.reserved(host.vm.mac, str(host.vm.ip), host.vm.hostname),
+        reservations=tuple(network.reservations()) if network.exists else (),
+        stale=tuple(_stale(host, domain, connection)) if domain else (),
+        pinned=ssh.pinned(host.known_hosts),
+        kind=kind,
+        macs=others.macs,
+        taken=others.of((str(host.vm.disk_path), str(host.vm.disk_path.parent / desired.seed_volume(host)))),
+        share_problem=share_problem(host, connection),
+        missing=() if domain else tuple(fitness.missing(connection, kind)),
+    )
+    return _with_volumes(host, connection, seen)
+
+
+def _with_volumes(host: Host, connection: Libvirt, seen: Observed) -> Observed:
     pool = find_pool(connection, host.vm.disk_path.parent)
     # A pool that is stopped shows nothing; starting it changes nothing that the host file speaks of.
     if pool:
         pool.activate()
     found = {volume.name: volume for volume in pool.volumes()} if pool else {}
-    image = images.find(host.vm.image) if domain is None else None
-    return Observed(
-        domain=domain,
-        namesake=namesake,
-        network=facts,
-        network_active=network.active,
-        reserved=network.exists and network.reserved(host.vm.mac, str(host.vm.ip), host.vm.hostname),
+    seen = replace(
+        seen,
         pool=pool.name if pool else None,
         disk=found.get(host.vm.disk_path.name),
         seed=found.get(desired.seed_volume(host)),
-        base=_base(found, image),
-        image_cached=image is not None,
-        pinned=ssh.pinned(host.known_hosts),
-        kind=_kind(host, domain) if domain else acceleration(host, connection),
-        others=_other_macs(connection, desired.domain_uuid(host)) if domain is None else {},
     )
+    image = images.find(host.vm.image) if seen.disk_wanted else None
+    return replace(seen, base=_base(found, image), image_cached=image is not None)
+
+
+def _stale(host: Host, domain: DomainFacts, connection: Libvirt) -> Iterator[StaleReservation]:
+    """Yield the reservations of the domain's present interfaces that have another MAC or network than the host file."""
+    for mac, name in domain.interfaces:
+        if (mac, name) != (host.vm.mac, host.hypervisor.network):
+            network = Network(connection, name)
+            for entry in network.reservations() if network.exists else ():
+                if entry.mac == mac:
+                    yield StaleReservation(name, mac, entry.ip)
 
 
 def acceleration(host: Host, connection: Libvirt) -> str:
@@ -155,26 +234,29 @@ def _kind(host: Host, domain: DomainFacts) -> str:
     return {"kvm": "kvm", "emulation": "qemu"}.get(host.hypervisor.acceleration, domain.kind)
 
 
-def _domain(host: Host, connection: Libvirt) -> tuple[DomainFacts | None, str | None]:
-    """The host's domain, found by its UUID; and the UUID of another domain that has its name."""
-    mine = Domain.find_by_uuid(connection, desired.domain_uuid(host))
-    same_name = Domain.find(connection, host.vm.domain)
-    namesake = same_name.uuid if same_name and same_name.uuid != desired.domain_uuid(host) else None
-    if mine is None:
-        return None, namesake
-    live = mine.active
-    stored, running = mine.note(), mine.note(live=True) if live else None
-    facts = DomainFacts(
-        name=mine.name,
-        uuid=mine.uuid,
-        state=mine.state,
-        autostart=mine.autostart,
-        xml=mine.xml(),
-        live_xml=mine.xml(live=True) if live else None,
+def domain_facts(host: Host, connection: Libvirt) -> DomainFacts | None:
+    """Return what libvirt holds of the host's domain, which is found by its UUID, or None."""
+    domain = Domain.find_by_uuid(connection, desired.domain_uuid(host))
+    if domain is None:
+        return None
+    live = domain.active
+    stored, running = domain.note(), domain.note(live=True) if live else None
+    return DomainFacts(
+        name=domain.name,
+        uuid=domain.uuid,
+        state=domain.state,
+        autostart=domain.autostart,
+        xml=domain.xml(),
+        live_xml=domain.xml(live=True) if live else None,
         note=Note.from_xml(stored) if stored else None,
         live_note=Note.from_xml(running) if running else None,
     )
-    return facts, namesake
+
+
+def _namesake(host: Host, connection: Libvirt) -> str | None:
+    """Return the UUID of another domain that has the name of the host's domain, or None."""
+    domain = Domain.find(connection, host.vm.domain)
+    return domain.uuid if domain and domain.uuid != desired.domain_uuid(host) else None
 
 
 def _base(found: dict[str, Volume], image: images.Image | None) -> Volume | None:
@@ -182,15 +264,6 @@ def _base(found: dict[str, Volume], image: images.Image | None) -> Volume | None
     name = desired.base_volume(image.name, image.sha256, image.size) if image else None
     volume = found.get(name) if name else None
     return volume if volume and volume.physical == desired.base_volume_size(volume.name) else None
-
-
-def _other_macs(connection: Libvirt, uuid: str) -> dict[str, str]:
-    macs = {}
-    for domain in Domain.all(connection):
-        if domain.uuid != uuid:
-            for mac in ET.fromstring(domain.xml()).findall("./devices/interface/mac"):
-                macs[mac.get("address", "").lower()] = domain.name
-    return macs
 
 
 def _source(xml: str, target: str) -> str | None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from swarm import ssh
 from swarm.errors import HypervisorError, Refused
 from swarm.hypervisor.connection import Libvirt
+from swarm.vm.busy import busy
 from swarm.vm.desired import Note
-from swarm.vm.provision import busy
 from swarm.vm.verbs import need
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from swarm.embedded import Embedded
 from swarm.errors import ImageError, SwarmError
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.storage import find_pool
+from swarm.hypervisor.usage import usage
 from swarm.inventory import EMBEDDED, Host
 from swarm.text import amount
 from swarm.vm.desired import BASE_PREFIX
@@ -109,15 +110,18 @@ def _wanted(image: images.Image, hosts: list[Host]) -> tuple[str, ...]:
 def _pools(uri: str, folders: list[Any]) -> list[Item]:
     items = []
     with Libvirt(uri) as connection:
+        used = usage(connection)
         for folder in folders:
             pool = find_pool(connection, folder)
             if pool is None:
                 continue
             pool.activate()
-            backing = pool.backing()
-            for volume in pool.volumes():
+            volumes = pool.volumes()
+            for volume in volumes:
                 if volume.name.startswith(BASE_PREFIX):
-                    users = tuple(sorted(name for name, base in backing.items() if base == volume.path))
+                    overlays = sorted(each.name for each in volumes if each.backing == volume.path)
+                    # An overlay may lie in another pool, or outside all of them: then a domain's name stands for it.
+                    users = tuple(overlays or used.of([volume.path]).values())
                     items.append(
                         Item(
                             f"{uri} {folder}",

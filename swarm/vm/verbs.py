@@ -7,29 +7,32 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from swarm import access, ssh
-from swarm.console import Talk
 from swarm.deadline import Deadline
 from swarm.embedded import Embedded
 from swarm.errors import CommandFailed, HypervisorError, Refused, SwarmError, Unreachable
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.domain import Domain
 from swarm.hypervisor.network import Network
-from swarm.hypervisor.storage import find_pool
 from swarm.inventory import EMBEDDED, Host
-from swarm.plan import Change, Plan
 from swarm.ssh.reasons import KeyRefused, LoginRefused
-from swarm.text import amount
 from swarm.vm import desired
+from swarm.vm.actions import Action
+from swarm.vm.busy import busy
+from swarm.vm.destroy import destroy, rest
 from swarm.vm.difference import changes, pending, refuse
 from swarm.vm.observe import observe
-from swarm.vm.provision import SHUTDOWN, TIMEOUT, busy, console_log, wait
+from swarm.vm.ready import SHUTDOWN, TIMEOUT, wait
+from swarm.vm.serial import console_log
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_ANSWER = 15.0  # seconds that a guest has to log us in
+    from swarm.console import Talk
 
 __all__ = ["Status", "asleep", "console", "destroy", "need", "screenshot", "start", "status", "stop"]
+
+
+_ANSWER = 15.0  # seconds that a guest has to accept our login
 
 
 @dataclass(frozen=True)
@@ -98,40 +101,8 @@ def stop(host: Host, talk: Talk, *, force: bool = False, limit: float = SHUTDOWN
                         "wait longer (--timeout SECONDS), or pull the plug with --force: what it has not written to its disk is lost then",
                     )
         talk.done(f"{host.name} is stopped")
-        _rest(connection, talk)
+        rest(connection, talk)
         return True
-
-
-def destroy(host: Host, talk: Talk, *, plan_only: bool = False, yes: bool = False) -> Plan:
-    """Remove the VM and all that was made for it, base images excepted; return what was (or would be) removed.
-
-    Asks first. Raise Refused if the answer is no, or for a domain that swarm did not make.
-    """
-    if host.hypervisor.uri == EMBEDDED and not Embedded().exists:
-        return _local_rest(host, talk, plan_only=plan_only)
-    with busy(host, talk), Libvirt(host.hypervisor.uri) as connection:
-        plan, domain = _destruction(host, connection)
-        if not plan:
-            talk.done(f"{host.name}: nothing to do")
-        else:
-            for change in plan:
-                talk.say(change.line())
-            if not plan_only:
-                if not yes and not talk.ask(
-                    f"Delete all this? The disk of {host.name} cannot be brought back."
-                ):
-                    raise Refused(f"{host.name} was not destroyed", "answer y, or give --yes")
-                _remove(host, connection, domain)
-                left, _ = _destruction(host, connection)
-                if left:
-                    raise HypervisorError(
-                        f"{host.name}: this could not be removed: {'; '.join(change.subject for change in left)}",
-                        "run the same command again",
-                    )
-                talk.done(f"{host.name} is gone")
-        if not plan_only:
-            _rest(connection, talk)
-        return plan
 
 
 def console(host: Host, last: int | None = None) -> list[str]:
@@ -166,7 +137,9 @@ def status(host: Host) -> Status:
             return Status(host.name, "none", ip=str(host.vm.ip))
         try:
             refuse(host, observed)
-            upkeep = [change for change in changes(host, observed) if change.key not in {"start", "boot"}]
+            upkeep = [
+                change for change in changes(host, observed) if change.key not in {Action.START, Action.BOOT}
+            ]
             words = [f"{len(upkeep)} to change"] if upkeep else []
             words += ["waits for a restart"] if pending(observed.domain) else []
             drift = ", ".join(words) or "none"
@@ -182,10 +155,8 @@ def status(host: Host) -> Status:
 def _ssh_word(host: Host) -> str:
     from swarm.ssh.guest import Guest
 
-    target = access.target(host)
-    ssh.write_config(target)
     try:
-        Guest(ssh.part_path(host.name), host.name).run("true", timeout=_ANSWER)
+        Guest(access.reach(host), host.name).run("true", timeout=_ANSWER)
     except KeyRefused:
         return "other host key"
     except LoginRefused:
@@ -201,72 +172,3 @@ def need(host: Host, connection: Libvirt) -> Domain:
     if domain is None:
         raise HypervisorError(f"{host.name} has no VM yet", f"./inv provision --host {host.name} makes it")
     return domain
-
-
-def _destruction(host: Host, connection: Libvirt) -> tuple[Plan, Domain | None]:
-    """What there is to remove, and the domain."""
-    domain = Domain.find_by_uuid(connection, desired.domain_uuid(host))
-    found: list[Change] = []
-    if domain:
-        found.append(Change("delete", "domain", f"{domain.name}, with NVRAM and TPM state", key="domain"))
-    if pool := find_pool(connection, host.vm.disk_path.parent):
-        pool.activate()
-        wanted = {
-            host.vm.disk_path.name: "disk",
-            desired.seed_volume(host): "seed",
-            desired.console_volume(host): "console log",
-        }
-        found += [
-            Change(
-                "delete", wanted[volume.name], f"{volume.path}, {amount(volume.physical)}", key=volume.name
-            )
-            for volume in pool.volumes()
-            if volume.name in wanted
-        ]
-    network = Network(connection, host.hypervisor.network)
-    if network.exists and (ip := network.reservation(host.vm.mac)):
-        found.append(Change("delete", "reservation", f"{ip} for {host.vm.mac}", key="reservation"))
-    return Plan(host.name, (*found, *_pins(host))), domain
-
-
-def _pins(host: Host) -> list[Change]:
-    return (
-        [Change("delete", "pinned host key", str(host.known_hosts), key="pin")]
-        if host.known_hosts.exists()
-        else []
-    )
-
-
-def _remove(host: Host, connection: Libvirt, domain: Domain | None) -> None:
-    if domain:
-        domain.power_off()
-        domain.undefine()
-    if pool := find_pool(connection, host.vm.disk_path.parent):
-        pool.refresh()
-        for name in (host.vm.disk_path.name, desired.seed_volume(host), desired.console_volume(host)):
-            pool.delete(name)
-        pool.refresh()
-    network = Network(connection, host.hypervisor.network)
-    if network.exists:
-        network.release(host.vm.mac)
-    _forget(host)
-
-
-def _forget(host: Host) -> None:
-    """Drop the pinned key and the generated part of ssh_config."""
-    host.known_hosts.unlink(missing_ok=True)
-    ssh.forget(host.name)
-
-
-def _local_rest(host: Host, talk: Talk, *, plan_only: bool) -> Plan:
-    """Destroy where there never was a hypervisor: only a pinned key can be left."""
-    plan = Plan(host.name, tuple(_pins(host)))
-    if plan and not plan_only:
-        _forget(host)
-    talk.done(f"{host.name}: nothing to do" if not plan else f"{host.name} is gone")
-    return plan
-
-
-def _rest(connection: Libvirt, talk: Talk) -> None:
-    if connection.rest():
-        talk.say("the embedded hypervisor is stopped too, since no VM runs in it")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import libvirt
 import pytest
 
-from swarm.errors import HypervisorError, Unfit
+from swarm.errors import HypervisorError, Refused, Unfit
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.domain import Domain
-from swarm.hypervisor.network import Network
+from swarm.hypervisor.network import Network, Reservation
+from swarm.hypervisor.usage import usage
 from swarm.vm import desired, shape
 from swarm.vm.desired import Note
 from swarm.vm.difference import changes
@@ -116,7 +117,7 @@ def test_a_domain_of_somebody_else_has_no_note(connection: Libvirt, zap: Host) -
     assert Domain.define(connection, other).note() is None
     seen = observe(zap, connection)
     assert (seen.domain, seen.namesake) == (None, "11111111-2222-3333-4444-555555555555")
-    assert seen.others == {MAC: "zap [claw]"}
+    assert (seen.macs, seen.taken) == ({MAC: "zap [claw]"}, {str(zap.vm.disk_path): "zap [claw]"})
 
 
 BACK = "(changed outside swarm; put back)"
@@ -199,7 +200,7 @@ def test_a_lost_note_is_one_line(connection: Libvirt, zap: Host) -> None:
     define(connection, zap)
     connection.raw.defineXML(desired.domain_xml(zap, "qemu", None))
     assert plan(connection, zap) == [
-        "~ metadata: defined anew, since what swarm noted of its definition is missing"
+        "~ metadata: defined again, since the record of swarm's definition is missing"
     ]
 
 
@@ -276,7 +277,7 @@ def test_a_reservation_comes_changes_and_goes(network: Network) -> None:
 
 def test_why_it_must_be_the_right_command(network: Network) -> None:
     """Libvirt refuses a second ADD and a MODIFY of an unknown MAC alike: which is why reserve() looks first."""
-    raw = network._raw  # noqa: SLF001 - libvirt's own answer is what is looked at
+    raw = network.raw
     entry = f"<host mac='{MAC}' name='zap' ip='192.168.122.5'/>"
     section, live = libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST, libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE
     modify, add = libvirt.VIR_NETWORK_UPDATE_COMMAND_MODIFY, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
@@ -290,19 +291,76 @@ def test_why_it_must_be_the_right_command(network: Network) -> None:
     }
 
 
-def test_an_address_that_is_taken_is_a_sentence(network: Network) -> None:
-    """Libvirt's refusal to give one address to two machines reaches people as a sentence."""
+@pytest.mark.parametrize(
+    "entry",
+    [
+        ("52:54:00:00:00:09", "192.168.122.5", "bee"),
+        ("52:54:00:00:00:09", "192.168.122.6", "zap"),
+    ],
+    ids=["address", "name"],
+)
+def test_a_reservation_of_another_machine_is_not_overwritten(
+    network: Network, entry: tuple[str, str, str]
+) -> None:
+    """An address or a name that another entry has is refused, and both entries stay as they were."""
     network.reserve(MAC, "192.168.122.5", "zap")
-    with pytest.raises(HypervisorError, match="changing the reservations of the network lab failed"):
-        network.reserve("52:54:00:00:00:09", "192.168.122.5", "bee")
-    assert reservations(network) == {MAC: ("192.168.122.5", "zap")}
+    network.reserve("52:54:00:00:00:09", "192.168.122.9", "bee")
+    before = reservations(network)
+    with pytest.raises(Refused, match=r"already has a reservation with this address or name: <host mac="):
+        network.reserve(*entry)
+    assert reservations(network) == before
+
+
+def test_only_the_exact_reservation_is_deleted(network: Network) -> None:
+    """libvirt would delete an entry without MAC in place of ours, so that is refused."""
+    section, live = libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST, libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE
+    network.reserve(MAC, "192.168.122.5", "zap")
+    entry = Reservation(MAC, "192.168.122.5", "")
+    twin = Reservation("", "192.168.122.5", "printer")
+    assert twin.matches(entry)
+    assert not Reservation("", "192.168.122.6", "printer").matches(entry)
+    assert not Reservation("52:54:00:00:00:09", "192.168.122.5", "zap").matches(entry)
+    assert not twin.matches(Reservation(MAC, "192.168.122.5", "zap"))
+    network.raw.update(
+        libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST,
+        section,
+        -1,
+        "<host mac='52:54:00:00:00:09' ip='192.168.122.9'/>",
+        live,
+    )
+    assert network.release(MAC) is True
+    assert network.reservations() == [Reservation("52:54:00:00:00:09", "192.168.122.9", "")]
+
+
+def second(connection: Libvirt, host: Host, name: str, disk: str) -> None:
+    """Define a domain of another maker with the given disk."""
+    xml = f"""<domain type='test'><name>{name}</name><memory>1024</memory><os><type>hvm</type></os><devices>
+        <disk type='file'><source file='{disk}'/><target dev='vda'/></disk>
+        <disk type='volume'><source pool='store' volume='iso'/><target dev='vdb'/></disk>
+        </devices></domain>"""
+    connection.raw.defineXML(xml)
+
+
+def test_what_other_domains_use_is_found(connection: Libvirt, zap: Host) -> None:
+    """Disks and MACs of every domain but the own one are known, with their backing files and volumes by name."""
+    store = "<pool type='dir'><name>store</name><target><path>/store</path></target></pool>"
+    pool = connection.raw.storagePoolCreateXML(store)
+    for name, backing in (("base", ""), ("over", "<backingStore><path>/store/base</path></backingStore>")):
+        pool.createXML(f"<volume><name>{name}</name><capacity>1000</capacity>{backing}</volume>")
+    define(connection, zap)
+    second(connection, zap, "bee", "/store//over")
+    used = usage(connection, besides=desired.domain_uuid(zap))
+    assert used.disks == {"/store/over": "bee", "/store/base": "bee", "/store/iso": "bee"}
+    assert used.macs == {}
+    assert used.of(["/store/../store/base", "/other"]) == {"/store/../store/base": "bee"}
+    assert usage(connection).macs == {MAC: "zap [claw]"}
 
 
 def test_a_network_that_is_not_there(connection: Libvirt) -> None:
     """It exists not, runs not and leases nothing; whoever needs it is told how to get it."""
     missing = Network(connection, "gone")
     assert (missing.exists, missing.active, missing.leases()) == (False, False, [])
-    with pytest.raises(HypervisorError, match="there is no libvirt network 'gone'") as caught:
+    with pytest.raises(HypervisorError, match="the hypervisor has no network 'gone'") as caught:
         missing.reserve(MAC, "192.168.122.5", "zap")
     assert caught.value.hint
     assert "virsh net-define" in caught.value.hint

@@ -19,9 +19,10 @@ from swarm.hypervisor.storage import Pool, Volume, find_pool, make_pool
 from swarm.inventory import GIB, Host
 from swarm.paths import ROOT
 from swarm.vm import desired, fitness, seed, shape
-from swarm.vm.difference import changes
+from swarm.vm.actions import Action, Work, remember
+from swarm.vm.difference import changes, make_plan
 from swarm.vm.observe import acceleration, observe
-from swarm.vm.provision import _Work, console_log, make_plan
+from swarm.vm.serial import console_log
 from tests import samples
 
 if TYPE_CHECKING:
@@ -242,26 +243,37 @@ def test_this_machine_can_run_the_vm(libvirt: Libvirt, zap: Host) -> None:
 
 
 @pytest.fixture
-def work(libvirt: Libvirt, zap: Host, pool: Pool, network: Network, base_volume: Volume) -> Iterator[_Work]:
+def work(libvirt: Libvirt, zap: Host, pool: Pool, network: Network, base_volume: Volume) -> Iterator[Work]:
     """A provision of zap that has come to the point where the image is in the pool and the disk is made."""
     assert network.active
     pool.overlay(zap.vm.disk_path.name, base_volume, zap.vm.disk_size)
-    yield _Work(zap, libvirt, Talk(Screen(), quiet=True), observe(zap, libvirt), Deadline(60))
+    yield work_on(zap, libvirt)
     if domain := Domain.find(libvirt, zap.vm.domain):
         domain.undefine()
 
 
+def work_on(host: Host, libvirt: Libvirt) -> Work:
+    """Return the work of a run that begins now."""
+    return Work(host, libvirt, Talk(Screen(), quiet=True), observe(host, libvirt), Deadline(60))
+
+
+def apply(work: Work, *actions: Action) -> None:
+    """Apply actions in order."""
+    for action in actions:
+        action.apply(work)
+
+
+DEFINED = (Action.RESERVATION, Action.HOST_KEY, Action.SEED, Action.DOMAIN, Action.AUTOSTART)
 REST = ["▸ start", "▸ first boot: wait until the guest is ready, then eject and delete the seed"]
 
 
 def test_the_reference_vm_is_defined_and_stays_so(
-    libvirt: Libvirt, zap: Host, work: _Work, pool: Pool
+    libvirt: Libvirt, zap: Host, work: Work, pool: Pool
 ) -> None:
     """Libvirt takes zap's own host file, checked against its schema; a second look finds only the start left to do."""
-    for key in ("reservation", "host_key", "seed", "domain", "autostart"):
-        work.apply(key)
-    plan, seen = make_plan(zap, libvirt)
-    assert [change.line() for change in plan] == REST
+    apply(work, *DEFINED)
+    seen = observe(zap, libvirt)
+    assert [change.line() for change in make_plan(zap, seen)] == REST
     assert seen.domain
     assert seen.domain.note
     assert (seen.domain.note.host_key, seen.domain.note.image, seen.domain.kind) == (
@@ -279,29 +291,28 @@ def test_the_reference_vm_is_defined_and_stays_so(
     assert seen.domain.seed
     domain.detach(seed.device_xml(seen.domain.seed), "vdb", 1)
     kept = seen.domain.note
-    work._remember(domain, kept, desired.domain_xml(zap, seen.kind, None))  # noqa: SLF001 - what follows the first boot
+    remember(domain, kept, desired.domain_xml(zap, seen.kind, None))
     assert [change.line() for change in changes(zap, observe(zap, libvirt))] == [
         "▸ start",
-        "- seed: left by a broken run",
+        "- seed: left by an interrupted run",
     ]
-    work.apply("drop_seed")
+    Action.DROP_SEED.apply(work)
     assert [change.line() for change in changes(zap, observe(zap, libvirt))] == [
         "▸ start",
         "▸ boot: wait until the guest is ready",
     ]
 
 
-def test_a_changed_host_file_changes_the_definition(libvirt: Libvirt, zap: Host, work: _Work) -> None:
+def test_a_changed_host_file_changes_the_definition(libvirt: Libvirt, zap: Host, work: Work) -> None:
     """New memory is an update, applied to the definition; then it is settled, and everything else is as it was."""
-    for key in ("reservation", "host_key", "seed", "domain", "autostart"):
-        work.apply(key)
+    apply(work, *DEFINED)
     more = samples.variant(zap, memory_mib=4096)
     assert [change.line() for change in changes(more, observe(more, libvirt))] == [
         "~ memory: 3072 MiB → 4096 MiB",
         *REST,
     ]
     before = shape.parts(Domain.find(libvirt, zap.vm.domain).xml())  # type: ignore[union-attr]
-    _Work(more, libvirt, Talk(Screen(), quiet=True), observe(more, libvirt), Deadline(60)).apply("domain")
+    Action.DOMAIN.apply(work_on(more, libvirt))
     assert [change.line() for change in changes(more, observe(more, libvirt))] == REST
     domain = Domain.find(libvirt, zap.vm.domain)
     assert domain
@@ -309,10 +320,9 @@ def test_a_changed_host_file_changes_the_definition(libvirt: Libvirt, zap: Host,
     assert domain.autostart
 
 
-def test_what_virsh_edit_does_is_drift(libvirt: Libvirt, zap: Host, work: _Work) -> None:
+def test_what_virsh_edit_does_is_drift(libvirt: Libvirt, zap: Host, work: Work) -> None:
     """A device that somebody took out of the real definition is named, and comes back."""
-    for key in ("reservation", "host_key", "seed", "domain", "autostart"):
-        work.apply(key)
+    apply(work, *DEFINED)
     domain = Domain.find(libvirt, zap.vm.domain)
     assert domain
     text = domain.xml()
@@ -320,14 +330,13 @@ def test_what_virsh_edit_does_is_drift(libvirt: Libvirt, zap: Host, work: _Work)
     libvirt.raw.defineXML(text[:start] + text[end:].replace("watchdog", "", 0))
     lines = [change.line() for change in changes(zap, observe(zap, libvirt))]
     assert any(line.startswith("~ watchdog") and "put back" in line for line in lines)
-    _Work(zap, libvirt, Talk(Screen(), quiet=True), observe(zap, libvirt), Deadline(60)).apply("domain")
+    Action.DOMAIN.apply(work_on(zap, libvirt))
     assert [change.line() for change in changes(zap, observe(zap, libvirt))] == REST
 
 
-def test_a_vm_without_its_disk_does_not_start(libvirt: Libvirt, zap: Host, work: _Work, pool: Pool) -> None:
+def test_a_vm_without_its_disk_does_not_start(libvirt: Libvirt, zap: Host, work: Work, pool: Pool) -> None:
     """Libvirt's refusal to start reaches people as what it means, and the VM stays stopped."""
-    for key in ("host_key", "seed", "domain"):
-        work.apply(key)
+    apply(work, Action.HOST_KEY, Action.SEED, Action.DOMAIN)
     pool.delete(zap.vm.disk_path.name)
     domain = Domain.find(libvirt, zap.vm.domain)
     assert domain
@@ -338,7 +347,7 @@ def test_a_vm_without_its_disk_does_not_start(libvirt: Libvirt, zap: Host, work:
     assert domain.state == "stopped"
 
 
-def test_a_vm_that_never_started_said_nothing(libvirt: Libvirt, zap: Host, work: _Work, pool: Pool) -> None:
+def test_a_vm_that_never_started_said_nothing(libvirt: Libvirt, zap: Host, work: Work, pool: Pool) -> None:
     """Without a console log there is a sentence instead; with one, its lines are what a terminal would show."""
     assert pool.find(work.host.vm.disk_path.name)
     with pytest.raises(HypervisorError, match=r"there is no swarm-zap-console\.log"):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm.vm.provision import clean
+from swarm.vm.serial import clean
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from swarm.errors import InventoryError, Refused, SwarmError
+from swarm.errors import InventoryError, Refused, SwarmError, Unfit
+from swarm.hypervisor.network import Reservation
 from swarm.hypervisor.storage import Volume
 from swarm.inventory import GIB, Host, NetworkFacts
 from swarm.vm import desired, shape
 from swarm.vm.desired import Note
-from swarm.vm.difference import changes, pending, refuse
-from swarm.vm.observe import DomainFacts, Observed
+from swarm.vm.difference import changes, make_plan, pending, refuse
+from swarm.vm.observe import DomainFacts, Observed, StaleReservation
 from tests import samples
 
 if TYPE_CHECKING:
@@ -84,9 +85,9 @@ ANEW = [
     "+ base volume: uploaded into the hypervisor's pool",
     "+ reservation: 192.168.122.182 for 52:54:00:01:00:71",
     "+ host key: made here and pinned before the first boot",
-    "+ disk: /var/lib/libvirt/images/claw.qcow2, 60G",
     "+ seed: host key, users and network for the first boot",
     "+ domain: zap [claw]: 3072 MiB, 2 vCPUs, Secure Boot, TPM 2.0, emulation",
+    "+ disk: /var/lib/libvirt/images/claw.qcow2, 60G",
     "~ autostart: off → on",
     "▸ start",
     "▸ first boot: wait until the guest is ready, then eject and delete the seed",
@@ -112,12 +113,6 @@ def anew(**instead: str | None) -> list[str]:
         (
             {"network": replace(NETWORK, reservations={"52:54:00:01:00:71": IPv4Address("192.168.122.9")})},
             anew(reservation="~ reservation: 192.168.122.9 → 192.168.122.182 for 52:54:00:01:00:71"),
-        ),
-        (
-            {"disk": volume(physical=200 * 1024)},
-            anew(
-                disk="+ disk: /var/lib/libvirt/images/claw.qcow2, 60G (an untouched one of a broken run is replaced)"
-            ),
         ),
     ],
 )
@@ -154,9 +149,9 @@ START = ["▸ start", "▸ boot: wait until the guest is ready"]
         ({"autostart": False}, {}, {}, ["~ autostart: on → off"]),
         ({"disk_size": "80G"}, {}, {}, ["~ disk: 60G → 80G (the guest grows its file system at its next start)"]),
         ({"ip": "192.168.122.183"}, {"reserved": False}, {}, ["~ reservation: 192.168.122.182 → 192.168.122.183 for 52:54:00:01:00:71"]),
-        ({}, {"pinned": None}, {}, ["+ host key: pinned again, as the domain's metadata has it"]),
+        ({}, {"pinned": None}, {}, ["+ host key: pinned again, as the domain's metadata records it"]),
         ({}, {"network_active": False}, {"state": "stopped"}, ["~ network: stopped → running", *START]),
-        ({}, {"seed": volume("swarm-zap-seed.iso")}, {}, ["- seed: left by a broken run"]),
+        ({}, {"seed": volume("swarm-zap-seed.iso")}, {}, ["- seed: left by an interrupted run"]),
         ({}, {}, {"state": "stopped"}, START),
     ],
 )  # fmt: skip
@@ -231,7 +226,7 @@ def test_a_definition_without_its_hashes_is_made_anew(zap: Host, noted: bool) ->
     facts = domain(zap)
     bare = Note("zap", "qemu", KEY, zap.vm.image) if noted else None
     assert lines(zap, observed(zap, domain=replace(facts, note=bare))) == [
-        "~ metadata: defined anew, since what swarm noted of its definition is missing"
+        "~ metadata: defined again, since the record of swarm's definition is missing"
     ]
 
 
@@ -246,20 +241,40 @@ REFUSALS: list[tuple[dict[str, Any], type[SwarmError], str, str]] = [
     (
         {"namesake": "0b2f"},
         Refused,
-        "hosts/zap.yaml:7: vm.domain: the hypervisor has a domain 'zap [claw]' already, which swarm did not make",
+        "hosts/zap.yaml:7: vm.domain: the hypervisor already has a domain 'zap [claw]', which swarm did not make",
         "give this host another vm.domain, or remove that one by hand (virsh undefine --nvram --tpm)",
     ),
     (
-        {"others": {"52:54:00:01:00:71": "bee"}},
+        {"macs": {"52:54:00:01:00:71": "bee"}},
         Refused,
-        "hosts/zap.yaml:14: vm.mac: 52:54:00:01:00:71 is the address of the domain 'bee' already",
-        "give this host one of its own",
+        "hosts/zap.yaml:14: vm.mac: 52:54:00:01:00:71 is already the address of the domain 'bee'",
+        "give this host a MAC address of its own",
     ),
     (
-        {"disk": volume(physical=2 << 20)},
+        {"disk": volume(), "taken": {DISK: "bee"}},
         Refused,
-        f"hosts/zap.yaml:12: vm.disk_path: {DISK} is there already and holds 2.1 MB, but no domain of this host uses it",
-        "move it away if it is worth keeping, or delete it with: ./inv destroy --host zap",
+        f"hosts/zap.yaml:12: vm.disk_path: {DISK} is used by the domain 'bee'",
+        "give this host a disk_path of its own",
+    ),
+    (
+        {"disk": volume(physical=200_000)},
+        Refused,
+        f"hosts/zap.yaml:12: vm.disk_path: {DISK} already exists (200.0 kB), and no domain of this host records it",
+        "move it away, or delete it by hand if you are sure that it is not needed",
+    ),
+    (
+        {"reservations": (Reservation("52:54:00:00:00:09", "192.168.122.9", "zap"),)},
+        InventoryError,
+        "hosts/zap.yaml:8: vm.hostname: zap is already in a reservation of the network default: "
+        '<host mac="52:54:00:00:00:09" name="zap" ip="192.168.122.9"/>',
+        "give this host another vm.hostname, or remove that reservation: virsh net-update",
+    ),
+    (
+        {"reservations": (Reservation("", "192.168.122.182", "printer"),)},
+        InventoryError,
+        "hosts/zap.yaml:15: vm.ip: 192.168.122.182 is already in a reservation of the network default: "
+        '<host name="printer" ip="192.168.122.182"/>',
+        "give this host another vm.ip, or remove that reservation: virsh net-update",
     ),
     (
         {"network": replace(NETWORK, reservations={"52:54:00:00:00:09": IPv4Address("192.168.122.182")})},
@@ -294,7 +309,7 @@ def test_a_disk_is_not_moved(zap: Host) -> None:
     """A changed vm.disk_path is refused: the data would be left behind."""
     error = complaint(samples.variant(zap, disk_path="/pool/other.qcow2"), observed(zap))
     assert f"vm.disk_path: the domain's disk is {DISK}, and swarm does not move disks" in error.message
-    assert error.hint == "put the old path back, or destroy the VM and provision it anew"
+    assert error.hint == "restore the old path, or destroy the VM and provision it again"
 
 
 def test_a_disk_does_not_shrink(zap: Host) -> None:
@@ -313,10 +328,75 @@ def test_another_pinned_key_is_refused(zap: Host) -> None:
 
 
 def test_what_is_right_is_not_refused(zap: Host) -> None:
-    """Neither a first provision, nor a later one, nor an untouched disk of a broken run is refused."""
+    """Neither a first provision nor a later one is refused, and a host's own reservation is no clash."""
     refuse(zap, nothing())
-    refuse(zap, nothing(disk=volume(physical=400 * 1024)))
+    refuse(zap, nothing(reservations=(Reservation(zap.vm.mac, "192.168.122.182", "zap"),)))
     refuse(zap, nothing(network=None))
     refuse(zap, observed(zap))
     refuse(zap, observed(zap, pinned=None))
     refuse(zap, observed(zap, domain=replace(domain(zap), note=None)))
+
+
+def test_a_disk_in_use_is_refused_for_an_existing_vm_too(zap: Host) -> None:
+    """A disk that another domain uses is not touched, even where the domain of this host records it."""
+    error = complaint(zap, observed(zap, taken={DISK: "bee"}))
+    assert "is used by the domain 'bee'" in error.message
+    assert "destroy" not in f"{error.hint}"
+
+
+def test_an_unmade_disk_is_made_for_a_recorded_domain(zap: Host) -> None:
+    """A run that was killed after it defined the domain goes on with the disk: the domain records whose it is."""
+    facts = domain(zap, seed=True, state="stopped", live_xml=None, live_note=None)
+    unmade = observed(zap, domain=facts, disk=None, base=volume("base"))
+    assert lines(zap, unmade) == [f"+ disk: {DISK}, 60G", "▸ start", FIRST_BOOT]
+    assert lines(zap, replace(unmade, base=None))[:2] == ANEW[:2]
+
+
+def test_a_lost_disk_is_not_replaced(zap: Host) -> None:
+    """The disk of a VM that has finished its first boot held data: without it, the plan refuses."""
+    error = complaint(zap, observed(zap, disk=None))
+    assert f"the domain's disk {DISK} does not exist" in error.message
+    assert "./inv destroy --host zap" in f"{error.hint}"
+
+
+def test_nothing_is_known_of_a_disk_without_a_pool(zap: Host) -> None:
+    """Where the pool is not defined, a disk that is not listed is no reason to refuse or to make one."""
+    assert lines(zap, observed(zap, disk=None, pool=None)) == []
+
+
+def test_a_changed_mac_takes_its_reservation_along(zap: Host) -> None:
+    """The address that was reserved for the VM's old MAC is its own: it is released, and reserved for the new one."""
+    other = samples.variant(zap, mac="52:54:00:01:00:72")
+    old = StaleReservation("default", zap.vm.mac, "192.168.122.182")
+    entry = Reservation(zap.vm.mac, "192.168.122.182", "zap")
+    leased = replace(NETWORK, leases={IPv4Address("192.168.122.182"): zap.vm.mac})
+    seen = observed(zap, network=leased, reserved=False, stale=(old,), reservations=(entry,))
+    refuse(other, seen)
+    assert lines(other, seen)[:2] == [
+        "- reservation: 192.168.122.182 for 52:54:00:01:00:71 in the network default (no longer in the host file)",
+        "+ reservation: 192.168.122.182 for 52:54:00:01:00:72",
+    ]
+
+
+SHARE_GONE = "/srv/share does not exist"
+
+
+@pytest.mark.parametrize(
+    ("seen", "kind"),
+    [
+        (nothing(share_problem=SHARE_GONE), InventoryError),
+        (nothing(missing=(("a TPM model", "install swtpm"),)), Unfit),
+    ],
+)
+def test_what_a_new_vm_needs_is_asked_before_anything_is_made(
+    zap: Host, seen: Observed, kind: type[SwarmError]
+) -> None:
+    """A share or a feature of the hypervisor that is missing fails the plan, with a remedy."""
+    with pytest.raises(kind) as caught:
+        make_plan(zap, seen)
+    assert caught.value.hint
+
+
+def test_a_running_vm_does_not_need_its_share_for_a_plan(zap: Host) -> None:
+    """A share that is gone is no reason to refuse where neither the definition nor the start depends on it."""
+    assert not make_plan(zap, observed(zap, share_problem=SHARE_GONE))

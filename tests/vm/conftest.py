@@ -1,8 +1,12 @@
-"""One real boot of the reference VM for all these tests; those that would spoil it get a restored copy."""
+"""One real boot of the reference VM for all these tests; tests that change the guest get a restored copy.
+
+The order of the tests follows from their fixtures, see `NEEDS`; the names of their files do not matter.
+"""
 
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,20 +16,37 @@ from tests.vm.lab import Lab, Ran
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 # Taken before any fixture moves the cache: an image that is here already need not be built again.
 CACHE = cache_dir()
 
+# Tests run in the order of the last of these fixtures that they use: the running VM first, then copies of it, which need
+# it saved to disk and so gone, then what only needs the image that it was made from. All others come last.
+NEEDS = ("zap", "frozen", "fresh")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the tests of this folder by what they need, and leave all others where they are."""
+    here = Path(__file__).parent
+    places = [number for number, item in enumerate(items) if item.path.is_relative_to(here)]
+    ordered = sorted((items[number] for number in places), key=_turn)
+    for number, item in zip(places, ordered, strict=True):
+        items[number] = item
+
+
+def _turn(item: pytest.Item) -> int:
+    fixtures = getattr(item, "fixturenames", ())
+    return max((turn for turn, name in enumerate(NEEDS) if name in fixtures), default=len(NEEDS))
+
 
 def make_lab(base: Path, name: str) -> Lab:
-    """Make a laboratory below `base`."""
+    """Make a laboratory beneath `base`."""
     return Lab(base / name, CACHE)
 
 
 @pytest.fixture(scope="session")
 def zap_lab(base: Path) -> Iterator[Lab]:
-    """A laboratory with zap's host file and nothing made yet."""
+    """A laboratory with zap's host file and no VM yet."""
     lab = make_lab(base, "zap")
     lab.zap()
     yield lab
@@ -35,7 +56,7 @@ def zap_lab(base: Path) -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def provisioned(zap_lab: Lab) -> Ran:
-    """What `./inv provision --host zap` said: the one real boot."""
+    """The output of `./inv provision --host zap`: the one real boot."""
     return zap_lab.inv("provision", "--host", "zap")
 
 
@@ -48,7 +69,7 @@ def zap(zap_lab: Lab, provisioned: Ran) -> Lab:
 
 @pytest.fixture(scope="session")
 def frozen(zap: Lab) -> Lab:
-    """The laboratory with zap saved to disk: it cannot be used any more, but copied."""
+    """The laboratory with zap saved to disk. It can be copied, but no longer used."""
     zap.freeze()
     return zap
 
@@ -61,8 +82,19 @@ def thawed(base: Path, name: str, frozen: Lab) -> Lab:
 
 
 @pytest.fixture(scope="module")
+def fresh(base: Path, zap: Lab) -> Iterator[Lab]:
+    """A laboratory with no VM yet, and zap's image in the cache. zap is stopped, so that it takes no processor time."""
+    zap.inv("stop", "--host", "zap", "--force")
+    lab = make_lab(base, "fresh")
+    lab.zap()
+    yield lab
+    lab.close()
+    shutil.rmtree(lab.base)
+
+
+@pytest.fixture(scope="module")
 def spare(base: Path, frozen: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """A running copy of zap for one file of tests, to be spoiled by them in their order."""
+    """A running copy of zap for one file of tests, which change it in the order of the file."""
     lab = thawed(base, request.module.__name__.rpartition("_")[2][:8], frozen)
     yield lab
     lab.close()

@@ -170,12 +170,12 @@ class Lab:
         self.ssh("zap", "umount /mnt/swarm && sync")
         with self.hypervisor() as connection:
             domain = self.domain(connection)
-            domain._raw.detachDeviceFlags(self._share_xml(), 1)  # noqa: SLF001 - live only: VIR_DOMAIN_AFFECT_LIVE
+            domain.raw.detachDeviceFlags(self._share_xml(), 1)  # live only: VIR_DOMAIN_AFFECT_LIVE
             limit = time.monotonic() + _UNPLUGGED
             while "<filesystem" in domain.xml(live=True):
                 assert time.monotonic() < limit, "the guest does not give the share back"
                 time.sleep(0.2)
-            domain._raw.managedSave(0)  # noqa: SLF001 - only tests save
+            domain.raw.managedSave(0)  # only tests save
         Embedded(self.base / "state").stop()
 
     def thaw(self, source: Lab) -> None:
@@ -198,8 +198,8 @@ class Lab:
             domain = self.domain(connection)
             if not domain.active:
                 domain.start()
-            domain._raw.attachDeviceFlags(self._share_xml(), 1)  # noqa: SLF001 - as above
-            domain._raw.setTime({"seconds": int(time.time()), "nseconds": 0}, 0)  # noqa: SLF001 - the guest slept
+            domain.raw.attachDeviceFlags(self._share_xml(), 1)  # as above
+            domain.raw.setTime({"seconds": int(time.time()), "nseconds": 0}, 0)  # the guest slept
         self.ssh(
             "zap", "for n in $(seq 50); do mount /mnt/swarm && break; sleep 0.2; done; mountpoint /mnt/swarm"
         )

@@ -222,16 +222,16 @@ def test_second_run_changes_nothing(zap: Lab) -> None:
     """The same command again says that there is nothing to do, and the VM does not notice."""
     with zap.hypervisor() as connection:
         before = (
-            zap.domain(connection)._raw.ID(),
+            zap.domain(connection).raw.ID(),
             zap.domain(connection).xml(),
             zap.domain(connection).xml(live=True),
-        )
+        )  # its number changes with every start
         again = zap.inv("provision", "--host", "zap", "--json")
         assert (
-            zap.domain(connection)._raw.ID(),
+            zap.domain(connection).raw.ID(),
             zap.domain(connection).xml(),
             zap.domain(connection).xml(live=True),
-        ) == before
+        ) == before  # as above
     assert again.code == 0
     assert again.data[0]["changes"] == []
     assert "nothing to do" in zap.inv("provision", "--host", "zap").err

@@ -33,7 +33,7 @@ def in_guest(lab: Lab, command: str) -> str:
 def start_paused(lab: Lab, limit: int) -> Ran:
     """Pause the VM and have `./inv start` let it run: the quick way to climb the ladder."""
     with lab.hypervisor() as connection:
-        lab.domain(connection)._raw.suspend()  # noqa: SLF001 - only tests pause
+        lab.domain(connection).raw.suspend()  # only tests pause
     return lab.inv("start", "--host", "zap", "--timeout", str(limit))
 
 
@@ -145,7 +145,7 @@ def test_vm_that_dies_ends_the_wait(spare: Lab) -> None:
     in_guest(spare, "systemctl stop ssh.socket ssh.service")
     with spare.hypervisor() as connection:
         domain = spare.domain(connection)
-        domain._raw.suspend()  # noqa: SLF001 - only tests pause
+        domain.raw.suspend()  # only tests pause
         waiting = spare.start("start", "--host", "zap", "--timeout", "300")
         while domain.state != "running":
             time.sleep(0.1)

@@ -34,7 +34,7 @@ def test_edit_from_outside_is_drift_and_put_back(spare: Lab) -> None:
     """What somebody changes with virsh is shown as a change from outside, also where the template says nothing of it, and undone."""
     with spare.hypervisor() as connection:
         domain = spare.domain(connection)
-        domain._raw.setVcpusFlags(1, 2)  # noqa: SLF001 - `virsh setvcpus 1 --config`
+        domain.raw.setVcpusFlags(1, 2)  # `virsh setvcpus 1 --config`
         plan = spare.inv("plan", "--host", "zap")
         assert plan.code == 2
         assert re.search(r"~ vCPUs: .*current 1.*\(changed outside swarm; put back\)", plan.err)

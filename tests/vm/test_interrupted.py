@@ -1,42 +1,24 @@
-"""Runs that are killed, and the same command again: it always converges, and nothing is ever half-made."""
+"""Runs that are killed, and the same command again: it always converges, and nothing half-made is ever used."""
 
 from __future__ import annotations
 
-import shutil
 import signal
 import time
 from typing import TYPE_CHECKING
 
-import pytest
-
 from swarm.hypervisor.storage import find_pool
 from swarm.vm.desired import base_volume_size
-from tests.vm.conftest import make_lab
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from tests.vm.lab import Lab
 
-# Seconds after which runs are killed, one after the other: in the middle of start-up, upload, disk, seed, definition, start.
-# Where exactly each one dies differs from machine to machine; that it does not matter is what is tested.
+# Seconds after which runs are killed, one after the other: during start-up, upload, seed, definition, disk and start.
+# Where exactly each run is killed differs from machine to machine, and must not matter.
 MOMENTS = (0.3, 0.7, 1.0, 1.5, 2.0, 0.5, 0.8, 1.1, 1.4, 3.0)
 
 
-@pytest.fixture(scope="module")
-def fresh(base: Path, zap: Lab) -> Iterator[Lab]:
-    """A laboratory with nothing made yet. The image is in the cache by now, thanks to `zap`, which sleeps."""
-    zap.inv("stop", "--host", "zap", "--force")
-    lab = make_lab(base, "fresh")
-    lab.zap()
-    yield lab
-    lab.close()
-    shutil.rmtree(lab.base)
-
-
 def test_killed_runs_leave_nothing_that_passes_for_whole(fresh: Lab) -> None:
-    """However often a run is killed with -9, the next one starts from what is whole: a cut upload is never taken for an image."""
+    """After each kill -9 the next run starts from what is complete. A truncated upload is never used as an image."""
     for moment in MOMENTS:
         process = fresh.start("provision", "--host", "zap")
         time.sleep(moment)
@@ -54,7 +36,7 @@ def test_killed_runs_leave_nothing_that_passes_for_whole(fresh: Lab) -> None:
 
 
 def test_deadline_names_the_rung_and_the_next_run_goes_on(fresh: Lab) -> None:
-    """A run whose time is up names the rung; Ctrl-C says how to go on; the same command then completes the same VM."""
+    """A run that times out names the rung. Ctrl-C gives no traceback. The same command then completes the same VM."""
     late = fresh.inv("provision", "--host", "zap", "--timeout", "5")
     assert late.code == 1
     assert "'SSH port open' was not reached within 5 s" in late.err
@@ -69,8 +51,8 @@ def test_deadline_names_the_rung_and_the_next_run_goes_on(fresh: Lab) -> None:
     assert "✓ share mounted" in done.err
 
 
-def test_after_all_that_the_machine_is_like_any_other(fresh: Lab) -> None:
-    """In the end there is one base image, one disk, one console log, one NVRAM, one TPM state, one reservation, and nothing to do."""
+def test_an_interrupted_vm_ends_like_any_other(fresh: Lab) -> None:
+    """There is one base image, disk, console log, NVRAM, TPM state and reservation, and nothing to do."""
     assert "nothing to do" in fresh.inv("provision", "--host", "zap").err
     kinds = sorted(
         name.split("/")[0] + "/" + name.rpartition(".")[2] for name in fresh.files() if "save" not in name
@@ -79,3 +61,11 @@ def test_after_all_that_the_machine_is_like_any_other(fresh: Lab) -> None:
     with fresh.hypervisor() as connection:
         assert connection.raw.networkLookupByName("default").XMLDesc().count("<host mac=") == 1
     assert fresh.ssh("zap", "cat /proc/sys/kernel/hostname") == "zap\n"
+
+
+def test_destroy_removes_what_killed_runs_left(fresh: Lab) -> None:
+    """A VM that runs were killed over leaves nothing but the base image when it is destroyed."""
+    gone = fresh.inv("destroy", "--host", "zap", "--yes")
+    assert gone.code == 0, gone.err
+    (left,) = fresh.files()
+    assert left.startswith("images/swarm-base-built-")

@@ -1,0 +1,26 @@
+"""What a libvirt URI says about where its hypervisor is. Standard library only, so that the inventory can ask cheaply."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+__all__ = ["EMBEDDED", "jump", "remote"]
+
+EMBEDDED = "embedded"  # swarm's own private libvirt; not a URI of libvirt's
+
+_SSH = ("ssh", "libssh", "libssh2")  # https://libvirt.org/uri.html, "Transport configuration"
+
+
+def remote(uri: str) -> bool:
+    """Return True if the hypervisor is another machine, so that its files and devices are not this machine's.
+
+    A URI with a host name is remote, whatever its transport: without one, libvirt takes TLS.
+    """
+    return uri != EMBEDDED and bool(urlsplit(uri).hostname)
+
+
+def jump(uri: str) -> str | None:
+    """Return the hypervisor as an SSH jump host (`ssh://USER@HOST:PORT`), or None if libvirt does not reach it over SSH."""
+    parts = urlsplit(uri)
+    transport = parts.scheme.partition("+")[2]
+    return f"ssh://{parts.netloc}" if transport in _SSH else None
