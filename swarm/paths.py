@@ -1,12 +1,18 @@
-"""Where things live on the control machine.
+"""The directories on the control machine.
 
-SWARM_HOSTS, SWARM_STATE and SWARM_CACHE move the three folders; tests use that to stay out of a person's own.
+SWARM_HOSTS, SWARM_STATE and SWARM_CACHE override them. Tests use that to stay out of the user's own directories.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swarm.errors import Unfit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["ROOT", "cache_dir", "hosts_dir", "state_dir"]
 
@@ -14,19 +20,41 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def hosts_dir() -> Path:
-    """Return the folder with the host files and the pinned host keys."""
+    """Return the directory of the host files and the pinned host keys."""
     return Path(os.environ.get("SWARM_HOSTS") or ROOT / "hosts")
 
 
 def state_dir() -> Path:
-    """Return the folder of what must survive: swarm's own SSH key and the embedded hypervisor's disks."""
-    given = os.environ.get("SWARM_STATE")
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(given) if given else Path(base) / "swarm"
+    """Return the directory of what must survive: swarm's SSH key and the embedded hypervisor's disks.
+
+    It is SWARM_STATE, or else `swarm` in XDG_STATE_HOME (default: ~/.local/state). Raise Unfit if there is no home.
+    """
+    if given := os.environ.get("SWARM_STATE"):
+        return Path(given)
+    import platformdirs  # takes milliseconds, which a command that needs no state is spared
+
+    return _absolute(platformdirs.user_state_path, "SWARM_STATE")
 
 
 def cache_dir() -> Path:
-    """Return the folder of what can be fetched or built again: images."""
-    given = os.environ.get("SWARM_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(given) if given else Path(base) / "swarm"
+    """Return the directory of what can be downloaded or built again: images.
+
+    It is SWARM_CACHE, or else `swarm` in XDG_CACHE_HOME (default: ~/.cache). Raise Unfit if there is no home.
+    """
+    if given := os.environ.get("SWARM_CACHE"):
+        return Path(given)
+    import platformdirs
+
+    return _absolute(platformdirs.user_cache_path, "SWARM_CACHE")
+
+
+def _absolute(find: Callable[[str], Path], variable: str) -> Path:
+    try:
+        path = find("swarm")
+    except RuntimeError:  # neither HOME nor the user database has a home directory
+        path = Path()
+    if not path.is_absolute():
+        raise Unfit(
+            f"{variable}: no default, because this user has no home directory", f"set HOME, or set {variable}"
+        )
+    return path
