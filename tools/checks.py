@@ -206,7 +206,10 @@ def _schema() -> str:
 
 
 def main(names: Sequence[str]) -> int:
-    """Run the checks with these names, write what they find to stderr, and return the exit code: 0 if it is nothing, else 1."""
+    """Run the checks with these names and write their findings to stderr.
+
+    Return the exit code: 0 without findings, 1 with any, 2 for an unknown name.
+    """
     known = {check.name: check for check in checks()}
     if unknown := sorted(set(names) - set(known)):
         sys.stderr.write(f"unknown check: {', '.join(unknown)}\nhint: choose from: {', '.join(known)}\n")

@@ -128,7 +128,7 @@ def _spans(shots: Sequence[Shot], end: float) -> Iterable[tuple[int, Row, float,
 
 
 def svg(shots: Sequence[Shot], title: str, *, still: bool = False) -> str:
-    """Return the film. Where nothing moves (a printer, or a person who wants no motion) it is a picture of the end; so it is if `still`."""
+    """Return the film. Where nothing moves (a printer, or reduced motion), and if `still`, it is the last picture."""
     paced = [Shot(0.0, shots[-1].rows)] if still else _paced(shots)
     end = paced[-1].at + _END
     spans = [span for span in _spans(paced, end) if span[1]]
@@ -191,4 +191,5 @@ def _animation(number: int, since: float, until: float, end: float) -> str:
 
 def _span(length: float) -> str:
     whole = round(length)
-    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"  # noqa: PLR2004 - seconds of a minute
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -22,7 +22,12 @@ QUICK = ("unit", "integration")
 EVERYTHING = (*QUICK, "nspawn", "vm")  # not "guest", whose tests `inv verify` runs on a host
 
 
-def test(*, quick: bool = False, k: str | None = None, words: Sequence[str] = ()) -> NoReturn:  # noqa: PT028 - it is the command `test`, not a test
+def test(  # the command `test`, not a test
+    *,
+    quick: bool = False,  # noqa: PT028
+    k: str | None = None,  # noqa: PT028
+    words: Sequence[str] = (),  # noqa: PT028
+) -> NoReturn:
     """Replace this process with pytest, whose exit code becomes the command's.
 
     `quick` selects tests/unit and tests/integration without the tests marked slow. `k` is pytest's expression for test

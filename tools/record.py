@@ -1,7 +1,7 @@
-"""Record swarm's commands from a real run in a new clone: `.venv/bin/python tools/record.py` writes the SVG files of this folder.
+"""Record swarm's commands from a real run in a new clone: `.venv/bin/python tools/record.py` writes docs/*.svg.
 
-A shell in a pseudo-terminal is typed into, and everything that it shows is kept with its time. Nothing of the person's own
-swarm is touched: the clone, its state and its image cache are in a temporary folder.
+The program types into a shell in a pseudo-terminal, and keeps everything that the terminal shows with its time. It does
+not touch the user's own swarm: the clone, its state and its image cache are in a temporary folder.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ STILL = {"up"}  # half an hour is no film
 
 
 class Terminal:
-    """A shell in a pseudo-terminal, and what its screen showed when. Given the folder and the environment that it starts in."""
+    """A shell in a pseudo-terminal, started in a folder with an environment, and what its screen showed when."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.screen = pyte.Screen(COLUMNS, ROWS)
@@ -68,7 +68,7 @@ class Terminal:
         self._child, self._master = pty.fork()
         if not self._child:
             os.chdir(folder)
-            os.execvpe("bash", ["bash", "--norc", "--noprofile", "-i"], environment)  # noqa: S606 - a shell is what is recorded
+            os.execvpe("bash", ["bash", "--norc", "--noprofile", "-i"], environment)  # noqa: S606 - records a shell
         size = f"rows {ROWS} columns {COLUMNS}".split()
         subprocess.run(["stty", *size], stdin=self._master, check=True)
         self._until_prompt(10.0)
