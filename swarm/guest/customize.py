@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 from swarm.errors import Refused
 from swarm.guest.engine.converge import converge
-from swarm.guest.engine.probe import Step
-from swarm.guest.kinds.basic import command, file, sysctl
+from swarm.guest.engine.step import Step
+from swarm.guest.kinds.commands import command
+from swarm.guest.kinds.files import file
+from swarm.guest.kinds.mounts import mount
 from swarm.guest.kinds.packages import packages
-from swarm.guest.kinds.services import linger, mount
+from swarm.guest.kinds.settings import sysctl
+from swarm.guest.kinds.units import linger
 from swarm.inventory.inside import CommandItem, FileItem, PackageItem, SysctlItem
 from swarm.paths import ROOT
 from swarm.text import quote

@@ -10,9 +10,13 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from swarm.errors import Refused
-from swarm.guest.engine.probe import BUNDLE, Step, as_user, prelude
-from swarm.guest.kinds.basic import authorized_keys, command, directory, seed, user, user_block, user_file
-from swarm.guest.kinds.packages import pnpm_global
+from swarm.guest.engine.script import BUNDLE, as_user, prelude
+from swarm.guest.engine.step import Step
+from swarm.guest.kinds.accounts import authorized_keys, user
+from swarm.guest.kinds.commands import command
+from swarm.guest.kinds.edits import user_block
+from swarm.guest.kinds.files import directory, seed, user_file
+from swarm.guest.kinds.npm import pnpm_global
 from swarm.templates import render
 from swarm.text import quote
 
