@@ -125,8 +125,7 @@ def _content(item: FileItem) -> str:
     """The wanted content of a file. Raise Refused if its source can't be read."""
     if item.source is None:
         return item.content or ""
-    path = item.source.expanduser()
-    path = path if path.is_absolute() else ROOT / path
+    path = ROOT / item.source.expanduser()  # an absolute path replaces ROOT
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

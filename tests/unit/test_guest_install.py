@@ -65,7 +65,20 @@ def test_checks_of_npm() -> None:
     machine = named(checks(settings(nodejs_source="npm")), "architecture")
     assert machine.refuse("arm64") == "nodejs_source npm works only on amd64; use nodesource on arm64"
     assert machine.refuse("amd64") is None
-    assert named(checks(settings()), "disk space").probe == render("guest/disk-space.sh.j2", record=RECORD)
+
+
+def test_questions_of_the_checks() -> None:
+    """The checks ask for the system, its architecture, systemd and the disk, and say what is wanted."""
+    assert [(step.subject, step.probe, step.wanted) for step in checks(settings())] == [
+        (
+            "system",
+            '. /etc/os-release; echo "$ID ${VERSION_ID-} ${PRETTY_NAME-}"',
+            "Debian 12, Ubuntu 22.04 or later",
+        ),
+        ("architecture", "dpkg --print-architecture; :", "amd64 or arm64"),
+        ("systemd", "if [ -d /run/systemd/system ]; then echo yes; else echo no; fi", "yes"),
+        ("disk space", render("guest/disk-space.sh.j2", record=RECORD), "4096 MiB"),
+    ]
 
 
 @pytest.mark.parametrize("mode", ["release", "development"])

@@ -212,5 +212,5 @@ def test_auth_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TS", "")
     assert auth_key(variable) is None
     path.write_bytes(b"\xff")
-    with pytest.raises(Refused, match="not UTF-8 text"):
+    with pytest.raises(Refused, match=r"can't be read: not UTF-8 text$"):
         auth_key(named_file)
