@@ -38,7 +38,7 @@ def certificate(world: World, machine: Machine, tmp_path: Path) -> Iterator[Path
     """The certificate of a server at https://10.77.0.1:8443, which no machine trusts yet."""
     assert machine in world.machines
     path, key = tmp_path / "proxy.pem", tmp_path / "proxy.key"
-    words = (
+    options = (
         "-subj",
         "/CN=proxy",
         "-addext",
@@ -49,7 +49,7 @@ def certificate(world: World, machine: Machine, tmp_path: Path) -> Iterator[Path
         "-newkey",
         "rsa:2048",
     )
-    run("openssl", "req", "-x509", *words, "-keyout", key, "-out", path)
+    run("openssl", "req", "-x509", *options, "-keyout", key, "-out", path)
     server = subprocess.Popen(
         world.inside(sys.executable, "-c", SERVER, path, key),
         cwd=tmp_path,

@@ -45,7 +45,7 @@ def test_answer_without_marks(output: bytes) -> None:
     ],
 )
 def test_command_between_noise(shell: str, command: str, code: int, text: str, errors: str) -> None:
-    """A command runs as it is written, whatever the login prints, and its exit code is its own."""
+    """A command runs unchanged whatever the login prints, and keeps its exit code."""
     mark = new_mark()
     login = f"echo Welcome; echo trouble >&2; {wrap(command, mark)}"
     done = subprocess.run(

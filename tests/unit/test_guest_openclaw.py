@@ -204,7 +204,7 @@ def test_first_configuration() -> None:
 
 
 def test_given_configuration() -> None:
-    """A given openclaw.json is put in place as it is, and every longer text in it is kept out of all output."""
+    """A given openclaw.json is copied unchanged, and every longer text in it is kept out of all output."""
     text = json.dumps(
         {"a": ["twelve chars", "eleven char"], "b": {"c": "another long text"}, "d": 123456789012345}
     )

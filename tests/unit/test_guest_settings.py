@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "words"),
+    ("field", "value", "message"),
     [
         ("nodejs_version", "22.x", "OpenClaw needs Node 24 from 24.16 on"),
         ("nodejs_version", "24.15.0", "OpenClaw needs Node 24 from 24.16 on"),
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
         ("channel", "latest; reboot", "should match pattern"),
     ],
 )
-def test_wrong_install_settings(field: str, value: object, words: str) -> None:
+def test_wrong_install_settings(field: str, value: object, message: str) -> None:
     """A wrong value is refused, with what was expected."""
-    with pytest.raises(ValidationError, match=words):
+    with pytest.raises(ValidationError, match=message):
         InstallSettings.model_validate({field: value})
 
 
@@ -46,7 +46,7 @@ def test_accepted_node_versions(version: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("item", "words"),
+    ("item", "message"),
     [
         ({"file": "/etc/x"}, "expected either content or source"),
         ({"file": "etc/x", "content": ""}, "absolute path"),
@@ -59,9 +59,9 @@ def test_accepted_node_versions(version: str) -> None:
         ({"package": "htop", "version": "1"}, "Extra inputs"),
     ],
 )
-def test_wrong_customize_items(item: dict[str, Any], words: str) -> None:
+def test_wrong_customize_items(item: dict[str, Any], message: str) -> None:
     """A wrong item of the list is refused, with what was expected."""
-    with pytest.raises(ValidationError, match=words):
+    with pytest.raises(ValidationError, match=message):
         Customize.model_validate({"customize": [item]})
 
 
@@ -160,5 +160,5 @@ def test_every_refusal_at_once() -> None:
     }
     with pytest.raises(Refused) as caught:
         plan("zap", checks, facts)
-    for words in ("Fedora Linux 41", "riscv64", "not started by systemd", "100 MiB free"):
-        assert words in str(caught.value)
+    for message in ("Fedora Linux 41", "riscv64", "not started by systemd", "100 MiB free"):
+        assert message in str(caught.value)

@@ -156,11 +156,11 @@ def test_checkout(tmp_path: Path) -> None:
     commit = "-c user.name=t -c user.email=t@example.invalid commit -q --allow-empty -m"
     run(f"git init -q -b trunk '{source}'; cd '{source}'; git {commit} one; git branch next")
     for branch in ("trunk", "next"):
-        words = {"folder": str(folder), "url": f"file://{source}", "branch": branch}
-        guard = templates.render("guest/checkout-cloned.sh.j2", **words).strip()
+        source_values = {"folder": str(folder), "url": f"file://{source}", "branch": branch}
+        guard = templates.render("guest/checkout-cloned.sh.j2", **source_values).strip()
         cloned = f"if {guard}; then echo yes; else echo no; fi"
         assert run(f"( {cloned} ) 2>/dev/null") == "no\n"
-        run(f"set -e\n{templates.render('guest/checkout-clone.sh.j2', **words)}")
+        run(f"set -e\n{templates.render('guest/checkout-clone.sh.j2', **source_values)}")
         assert run(cloned) == "yes\n"
     built = templates.render("guest/checkout-built.sh.j2", folder=str(folder)).strip()
     assert run(f"( if {built}; then echo yes; else echo no; fi ) 2>/dev/null") == "no\n"

@@ -86,7 +86,7 @@ def test_long_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (None, "left no report: No such file or directory"),
         (b"", "report can't be read"),
@@ -96,12 +96,12 @@ def test_long_reason(tmp_path: Path) -> None:
         (b"<a>" + b"x" * (8 << 20) + b"</a>", "report is larger than 8 MiB"),
     ],
 )
-def test_bad_report(content: bytes | None, words: str, tmp_path: Path) -> None:
+def test_bad_report(content: bytes | None, message: str, tmp_path: Path) -> None:
     """A report that is missing, damaged or endless fails that host with a sentence."""
     path = tmp_path / "report.xml"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(CommandFailed, match=f"zap: the suite's {words}|zap: the suite {words}"):
+    with pytest.raises(CommandFailed, match=f"zap: the suite's {message}|zap: the suite {message}"):
         read_report("zap", path)
 
 
@@ -213,7 +213,7 @@ def test_suite_that_ran(code: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "total", "silence", "words"),
+    ("script", "total", "silence", "message"),
     [
         ("import time; time.sleep(600)", 600, 0.5, "made no progress for 0.5 s"),
         ("import time\nwhile True: print(1); time.sleep(0.1)", 1, 600, "timed out after 1.0 s"),
@@ -226,13 +226,13 @@ def test_suite_that_ran(code: int) -> None:
         ),
     ],
 )
-def test_time_limits(script: str, total: float, silence: float, words: str) -> None:
+def test_time_limits(script: str, total: float, silence: float, message: str) -> None:
     """A suite that hangs, drips or never ends is killed, and fails that host."""
     begin = time.monotonic()
     with pytest.raises(CommandFailed) as caught:
         suite.run("zap", python(script), lambda _: None, total=total, silence=silence)
     assert time.monotonic() - begin < 30
-    assert caught.value.message == f"zap: the verification {words}"
+    assert caught.value.message == f"zap: the verification {message}"
     assert caught.value.hint == "run the same command again"
 
 

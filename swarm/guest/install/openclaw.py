@@ -27,9 +27,8 @@ __all__ = ["RECORD", "account", "account_of", "first_config", "release", "softwa
 
 _FOLDER = "/var/lib/swarm"
 RECORD = f"{_FOLDER}/openclaw-release"
-_SHORTEST_KEY = (
-    12  # characters; shorter texts in a configuration are words like "loopback", and no API key is that short
-)
+# Characters. Shorter texts in a configuration are words like "loopback". No API key is that short.
+_SHORTEST_KEY = 12
 _PATIENCE = 20  # seconds for npm on this computer; without an answer the guest asks later
 
 
