@@ -23,7 +23,7 @@ from swarm.text import quote
 if TYPE_CHECKING:
     from swarm.inventory.inside import InstallSettings
 
-__all__ = ["RECORD", "account", "account_of", "first_config", "release", "software", "unknown_here"]
+__all__ = ["RECORD", "account", "first_config", "release", "software", "unknown_here"]
 
 _FOLDER = "/var/lib/swarm"
 RECORD = f"{_FOLDER}/openclaw-release"
@@ -32,15 +32,10 @@ _SHORTEST_KEY = 12
 _PATIENCE = 20  # seconds for npm on this computer; without an answer the guest asks later
 
 
-def account_of(settings: InstallSettings, after: tuple[str, ...]) -> Step:
-    """Return the step for the account that OpenClaw runs as."""
-    return user(settings.user, home=settings.home, after=after)
-
-
 def account(settings: InstallSettings, after: tuple[str, ...]) -> list[Step]:
     """Return the steps for the account, its environment, its folders and its SSH keys."""
     name, home = settings.user, settings.home
-    who = account_of(settings, after)
+    who = user(name, home=home, after=after)
     there = (who.subject,)
     authorities = BUNDLE if settings.ca_certificates else ""
     environment = render("guest/environment.j2", home=home, authorities=authorities)
