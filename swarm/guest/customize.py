@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 from swarm.errors import Refused
 from swarm.guest.engine.converge import converge
-from swarm.guest.engine.probe import Step
-from swarm.guest.kinds.basic import command, file, sysctl
+from swarm.guest.engine.step import Step
+from swarm.guest.kinds.commands import command
+from swarm.guest.kinds.files import file
+from swarm.guest.kinds.mounts import mount
 from swarm.guest.kinds.packages import packages
-from swarm.guest.kinds.services import linger, mount
+from swarm.guest.kinds.settings import sysctl
+from swarm.guest.kinds.units import linger
 from swarm.inventory.inside import CommandItem, FileItem, PackageItem, SysctlItem
 from swarm.paths import ROOT
 from swarm.text import quote
@@ -122,8 +125,7 @@ def _content(item: FileItem) -> str:
     """The wanted content of a file. Raise Refused if its source can't be read."""
     if item.source is None:
         return item.content or ""
-    path = item.source.expanduser()
-    path = path if path.is_absolute() else ROOT / path
+    path = ROOT / item.source.expanduser()  # an absolute path replaces ROOT
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -17,6 +17,7 @@ from xml.etree import ElementTree as ET
 from swarm.deadline import Deadline
 from swarm.errors import CommandFailed
 from swarm.paths import ROOT
+from swarm.text import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,8 +127,8 @@ def _follow(
 
 def _late(alias: str, deadline: Deadline, silence: float) -> str:
     if deadline.expired:
-        return f"{alias}: the verification timed out after {deadline.limit:.0f} s"
-    return f"{alias}: the verification made no progress for {silence:.0f} s"
+        return f"{alias}: the verification timed out after {seconds(deadline.limit)}"
+    return f"{alias}: the verification made no progress for {seconds(silence)}"
 
 
 def read_report(alias: str, path: Path) -> list[Check]:

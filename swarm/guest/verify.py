@@ -104,10 +104,8 @@ def verify(guest: Guest, expected: Expected, talk: Talk, *, junit: Path | None =
     if the suite can't run, takes too long or leaves no readable report, UsageError if the report can't be written.
     """
     # This also connects, so that the suite finds a connection, and says clearly why there is none.
-    login = guest.run(_LOGIN, timeout=_LOGIN_TIME, warn=True)
-    if login.exited:
-        raise CommandFailed(f"{guest.alias}: looking up the login user failed with exit code {login.exited}")
-    sudo = login.stdout.split()[-1:] != ["root"]
+    login = guest.check(_LOGIN, "looking up the login user", timeout=_LOGIN_TIME)
+    sudo = login.split()[-1:] != ["root"]
     with (
         tempfile.TemporaryDirectory(prefix="swarm-verify-") as name,
         talk.step("verify", silent=True) as meter,

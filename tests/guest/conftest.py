@@ -98,7 +98,9 @@ class Guest:
         """Run shell as ask() does and return what it prints. Fail with its last error if it fails."""
         answer = self.ask(command, login=login)
         found = (answer.errors or answer.text or f"exit code {answer.code}").splitlines()[-1][:_LONGEST]
-        assert answer.code == 0, f"{re.sub(r'^(ba)?sh: (line )?[0-9]+: ', '', found)} (asked by: {command})"
+        assert answer.code == 0, (
+            f"{re.sub(r'^(ba)?sh: (line )?[0-9]+: (eval: )?', '', found)} (asked by: {command})"
+        )
         return answer.text
 
     def as_user(self, command: str) -> str:

@@ -80,11 +80,11 @@ def test_listening_ports(guest: Guest, expected: Expected) -> None:
     }
     found = set()
     for line in guest.out("ss -Hltnu").splitlines():
-        words = line.split()
-        address, _, port = words[4].rpartition(":")
+        fields = line.split()
+        address, _, port = fields[4].rpartition(":")
         if not address.strip("[]").split("%")[0].startswith("127.") and address not in {
             "[::1]",
             "[::ffff:127.0.0.1]",
         }:
-            found.add((words[0], port))
+            found.add((fields[0], port))
     assert found - allowed == set()

@@ -1,4 +1,4 @@
-"""apt repositories and packages, against a signed repository that the test makes: keys, pins, upgrades, and what is refused."""
+"""apt repositories and packages, against a signed repository of the test: keys, pins, upgrades, refusals."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 from swarm.errors import CommandFailed, Refused, VerificationFailed
 from swarm.guest.engine.converge import converge
 from swarm.guest.install.software import docker, node, tailscale
-from swarm.guest.kinds.basic import user
-from swarm.guest.kinds.packages import Repository, apt_repository, packages
+from swarm.guest.kinds.accounts import user
+from swarm.guest.kinds.packages import packages
+from swarm.guest.kinds.repositories import Repository, apt_repository
 from swarm.inventory.inside import InstallSettings, Source
 from tests.nspawn.aptrepo import AptRepo
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 FAKE_TAILSCALE = """#!/bin/sh
-# Stands in for Tailscale, which needs its own servers: it keeps its arguments, and what the key file holds, for the test to see.
+# Stands in for Tailscale, which needs its own servers. It keeps its arguments and the key for the test.
 case $1 in
   status) [ -e /run/joined ] && echo '{ "BackendState": "Running" }' || echo '{ "BackendState": "NeedsLogin" }' ;;
   up) shift; echo "$@" >/run/joined; cat "${1#--auth-key=file:}" >/run/joined-key ;;
@@ -37,17 +38,18 @@ SERVICE = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-u
 
 @pytest.fixture
 def repo(machine: Machine) -> Iterator[AptRepo]:
-    """A repository; the machine forgets it afterwards."""
+    """A repository that the machine forgets afterwards."""
     with AptRepo(machine) as made:
         yield made
-    names = "/etc/apt/sources.list.d/{vendor,nodesource,docker,tailscale}.sources /etc/apt/keyrings/* /etc/apt/preferences.d/*"
+    lists = "/etc/apt/sources.list.d/{vendor,nodesource,docker,tailscale}.sources"
+    names = f"{lists} /etc/apt/keyrings/* /etc/apt/preferences.d/*"
     machine.ssh(
         f"bash -c 'rm -f {names}'; rm -f /var/lib/apt/lists/127.0.0.1*; dpkg --purge tool other 2>/dev/null || true"
     )
 
 
 def vendor(repo: AptRepo) -> Repository:
-    """The repository as a host would know it."""
+    """The repository, as an installation names it."""
     return Repository(
         "vendor",
         repo.url,
@@ -65,12 +67,12 @@ def tool(version: str) -> dict[str, str]:
 
 
 def subjects(plan: Plan) -> list[str]:
-    """What a plan is about."""
+    """The subjects of a plan's changes."""
     return [change.subject for change in plan]
 
 
 def test_repository_and_package(machine: Machine, repo: AptRepo, guest: Guest, talk: Talk) -> None:
-    """A repository with the right key is added in deb822 form, its package is installed, and a second run finds nothing to do."""
+    """A repository with the right key is added, its package is installed, and a second run changes nothing."""
     repo.package("tool", "1.0", tool("1.0"))
     repo.publish("right")
     source = apt_repository(vendor(repo))
@@ -84,7 +86,7 @@ def test_repository_and_package(machine: Machine, repo: AptRepo, guest: Guest, t
 
 
 def test_wrong_key(machine: Machine, repo: AptRepo, guest: Guest, talk: Talk) -> None:
-    """A key with another fingerprint is refused before anything is changed, and both fingerprints are named."""
+    """A key with another fingerprint is refused before any change, and both fingerprints are named."""
     wrong = replace(vendor(repo), key_url=f"{repo.url}/wrong.asc")
     with pytest.raises(Refused) as caught:
         converge(guest, [user("early", home="/home/early"), apt_repository(wrong)], talk)
@@ -100,7 +102,7 @@ def test_wrong_key(machine: Machine, repo: AptRepo, guest: Guest, talk: Talk) ->
 
 
 def test_key_beside_the_key(repo: AptRepo, guest: Guest, talk: Talk) -> None:
-    """A key file that holds a second key beside the right one is refused: apt would trust both."""
+    """A key file with a second key is refused, since apt would trust both."""
     both = (repo.folder / "right.asc").read_text() + (repo.folder / "wrong.asc").read_text()
     (repo.folder / "both.asc").write_text(both)
     with pytest.raises(Refused, match="holds another key"):
@@ -108,7 +110,7 @@ def test_key_beside_the_key(repo: AptRepo, guest: Guest, talk: Talk) -> None:
 
 
 def test_no_key(repo: AptRepo, guest: Guest, talk: Talk) -> None:
-    """A key that can't be fetched, or is none, is refused before anything is changed."""
+    """A key that can't be fetched or read is refused before any change."""
     with pytest.raises(Refused, match="can't be fetched from"):
         converge(guest, [apt_repository(replace(vendor(repo), key_url=f"{repo.url}/missing.asc"))], talk)
     (repo.folder / "junk.asc").write_text("this is not a key")
@@ -117,7 +119,7 @@ def test_no_key(repo: AptRepo, guest: Guest, talk: Talk) -> None:
 
 
 def test_signed_by_another(machine: Machine, repo: AptRepo, guest: Guest, talk: Talk) -> None:
-    """A repository whose lists are signed by another key is not kept: its files are gone, and apt works as before."""
+    """A repository whose lists are signed by another key is removed again, and apt works as before."""
     repo.publish("wrong")
     with pytest.raises(CommandFailed, match="apt repository vendor failed"):
         converge(guest, [apt_repository(vendor(repo))], talk)
@@ -130,7 +132,7 @@ def test_signed_by_another(machine: Machine, repo: AptRepo, guest: Guest, talk: 
 
 
 def test_upgrade(machine: Machine, repo: AptRepo, guest: Guest, talk: Talk) -> None:
-    """A newer package is left alone by a plain run, and installed by an upgrade or when the lowest version demands it."""
+    """A newer package is installed only by an upgrade, or if the lowest version demands it."""
     repo.package("tool", "1.0", tool("1.0"))
     repo.publish("right")
     source = apt_repository(vendor(repo))
@@ -156,14 +158,14 @@ def test_upgrade(machine: Machine, repo: AptRepo, guest: Guest, talk: Talk) -> N
 
 
 def test_old_source_list(machine: Machine, repo: AptRepo, guest: Guest, talk: Talk) -> None:
-    """A source list that was written for another release line is rewritten."""
+    """A source list for another release is rewritten."""
     converge(guest, [apt_repository(vendor(repo))], talk)
     machine.ssh("sed -i s/bookworm/bullseye/ /etc/apt/sources.list.d/vendor.sources")
     assert subjects(converge(guest, [apt_repository(vendor(repo))], talk)) == ["apt repository vendor"]
 
 
 def test_unknown_package(machine: Machine, guest: Guest, talk: Talk) -> None:
-    """A package that no source has is refused before anything is changed, by its name."""
+    """A package that no source has is refused before any change, by its name."""
     machine.ssh("touch /var/lib/apt/lists/partial")
     with pytest.raises(Refused, match="have no package no-such-thing"):
         converge(
@@ -173,13 +175,13 @@ def test_unknown_package(machine: Machine, guest: Guest, talk: Talk) -> None:
 
 
 def test_too_old_in_the_distribution(guest: Guest, talk: Talk) -> None:
-    """A distribution whose Node is too old for OpenClaw is refused before anything is changed."""
+    """A distribution whose Node is too old for OpenClaw is refused before any change."""
     with pytest.raises(Refused, match=r"package sources have nodejs 18.*, but 24.16 or later is needed"):
         converge(guest, node(InstallSettings(nodejs_source="distribution"), (), upgrade=False), talk)
 
 
 def source(repo: AptRepo) -> Source:
-    """A vendor's repository, at the test's address."""
+    """A vendor's repository, at the test's URL."""
     return Source(
         uri=repo.url,
         suite="{codename}",
@@ -190,7 +192,7 @@ def source(repo: AptRepo) -> Source:
 
 
 def test_docker_com(machine: Machine, repo: AptRepo, guest: Guest, talk: Talk) -> None:
-    """Docker comes with all its parts from the vendor's repository, or a mirror of it, and the user may use it."""
+    """Docker comes with all its parts from a mirror of the vendor's repository, and the user may use it."""
     unit = {"/lib/systemd/system/docker.service": SERVICE}
     names = (
         "docker-ce",
@@ -205,7 +207,8 @@ def test_docker_com(machine: Machine, repo: AptRepo, guest: Guest, talk: Talk) -
     repo.publish("right")
     machine.ssh("groupadd -f docker")
     settings = InstallSettings(sources={"docker": source(repo)})
-    wanted = [user("openclaw", home="/home/openclaw"), *docker(settings, (), "openclaw", upgrade=False)]
+    account = user("openclaw", home="/home/openclaw")
+    wanted = [account, *docker(settings, (), account.subject, upgrade=False)]
     converge(guest, wanted, talk)
     assert not converge(guest, wanted, talk)
     assert "docker" in machine.ssh("id -nG openclaw").split()
@@ -214,11 +217,11 @@ def test_docker_com(machine: Machine, repo: AptRepo, guest: Guest, talk: Talk) -
 
 
 def test_nodesource(machine: Machine, repo: AptRepo, guest: Guest, talk: Talk) -> None:
-    """Node comes from the vendor's repository, in its own numbering; one that is too old there for OpenClaw is refused once it is known."""
+    """Node comes from the vendor's repository. One that is too old for OpenClaw fails once the repository is known."""
     settings = InstallSettings(nodejs_source="nodesource", sources={"nodesource": source(repo)})
     wanted = [
         step for step in node(settings, (), upgrade=False) if not step.subject.startswith("npm")
-    ]  # npm's registry is not in reach
+    ]  # npm's registry can't be reached
     repo.package("nodejs", "24.15.0-1nodesource1", {"/usr/bin/node": "#!/bin/sh\necho v24.15.0\n"})
     repo.publish("right")
     with pytest.raises(VerificationFailed, match=r"nodejs"):
@@ -233,7 +236,7 @@ def test_nodesource(machine: Machine, repo: AptRepo, guest: Guest, talk: Talk) -
 
 
 def test_tailscale(machine: Machine, repo: AptRepo, guest: Guest, talk: Talk) -> None:
-    """Tailscale joins with its auth key; the key is on no command line, and without one the work is refused at once."""
+    """Tailscale joins with its auth key, which is on no command line. Without a key the run is refused."""
     repo.package(
         "tailscale",
         "1.9",

@@ -1,4 +1,4 @@
-"""Authorities beyond the distribution's own: a real HTTPS server with a certificate that the test signs."""
+"""Certificate authorities beyond the distribution's own, with a real HTTPS server whose certificate the test makes."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ server.serve_forever()
 
 @pytest.fixture
 def certificate(world: World, machine: Machine, tmp_path: Path) -> Iterator[Path]:
-    """The certificate of a server at https://10.77.0.1:8443, which nobody trusts yet."""
+    """The certificate of a server at https://10.77.0.1:8443, which no machine trusts yet."""
     assert machine in world.machines
     path, key = tmp_path / "proxy.pem", tmp_path / "proxy.key"
-    words = (
+    options = (
         "-subj",
         "/CN=proxy",
         "-addext",
@@ -49,7 +49,7 @@ def certificate(world: World, machine: Machine, tmp_path: Path) -> Iterator[Path
         "-newkey",
         "rsa:2048",
     )
-    run("openssl", "req", "-x509", *words, "-keyout", key, "-out", path)
+    run("openssl", "req", "-x509", *options, "-keyout", key, "-out", path)
     server = subprocess.Popen(
         world.inside(sys.executable, "-c", SERVER, path, key),
         cwd=tmp_path,
@@ -75,7 +75,7 @@ def answers(machine: Machine) -> bool:
 
 
 def test_an_authority_comes_and_goes(certificate: Path, machine: Machine, guest: Guest, talk: Talk) -> None:
-    """The guest trusts an authority from the run on that names it, Node is told, and not any longer once the host file has it no more."""
+    """The guest and its Node trust an authority as long as the host file names it."""
     named = certificates(InstallSettings.model_validate({"ca_certificates": [str(certificate)]}))
     assert not answers(machine)
     try:
@@ -93,7 +93,7 @@ def test_an_authority_comes_and_goes(certificate: Path, machine: Machine, guest:
 
 
 def test_a_set_up_that_was_cut_short(certificate: Path, machine: Machine, guest: Guest, talk: Talk) -> None:
-    """A certificate that lies there, but did not get into the system's list, is put there by the next run."""
+    """A certificate that an interrupted run left out of the system's list is added to it by the next run."""
     ((name, pem),) = certificates(
         InstallSettings.model_validate({"ca_certificates": [str(certificate)]})
     ).items()

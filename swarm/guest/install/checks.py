@@ -6,11 +6,11 @@ import re
 from typing import TYPE_CHECKING
 
 from swarm.guest.install.openclaw import RECORD
-from swarm.guest.kinds.basic import check
+from swarm.guest.kinds.commands import check
 from swarm.templates import render
 
 if TYPE_CHECKING:
-    from swarm.guest.engine.probe import Step
+    from swarm.guest.engine.step import Step
     from swarm.inventory.inside import InstallSettings
 
 __all__ = ["checks"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from swarm.guest.engine.probe import Step, as_user
+from swarm.guest.engine.script import as_user
+from swarm.guest.engine.step import Step
 from swarm.guest.install.openclaw import first_config
-from swarm.guest.kinds.services import linger, unit
+from swarm.guest.kinds.units import linger, unit
 from swarm.templates import render
 
 if TYPE_CHECKING:

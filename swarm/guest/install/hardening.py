@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from swarm.guest.kinds.basic import block, file
+from swarm.guest.kinds.edits import block
+from swarm.guest.kinds.files import file
+from swarm.guest.kinds.firewall import firewall, firewall_default, firewall_rule
 from swarm.guest.kinds.packages import packages
-from swarm.guest.kinds.services import firewall, firewall_default, firewall_rule, unit
+from swarm.guest.kinds.units import unit
 from swarm.templates import render
 from swarm.text import quote
 
 if TYPE_CHECKING:
-    from swarm.guest.engine.probe import Step
+    from swarm.guest.engine.step import Step
     from swarm.inventory.inside import InstallSettings
 
 __all__ = ["hardening", "sudoers"]

@@ -10,34 +10,32 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from swarm.errors import Refused
-from swarm.guest.engine.probe import BUNDLE, Step, as_user, prelude
-from swarm.guest.kinds.basic import authorized_keys, command, directory, seed, user, user_block, user_file
-from swarm.guest.kinds.packages import pnpm_global
+from swarm.guest.engine.script import BUNDLE, as_user, prelude
+from swarm.guest.engine.step import Step
+from swarm.guest.kinds.accounts import authorized_keys, user
+from swarm.guest.kinds.commands import command
+from swarm.guest.kinds.edits import user_block
+from swarm.guest.kinds.files import directory, seed, user_file
+from swarm.guest.kinds.npm import pnpm_global
 from swarm.templates import render
 from swarm.text import quote
 
 if TYPE_CHECKING:
     from swarm.inventory.inside import InstallSettings
 
-__all__ = ["RECORD", "account", "account_of", "first_config", "release", "software", "unknown_here"]
+__all__ = ["RECORD", "account", "first_config", "release", "software", "unknown_here"]
 
 _FOLDER = "/var/lib/swarm"
 RECORD = f"{_FOLDER}/openclaw-release"
-_SHORTEST_KEY = (
-    12  # characters; shorter texts in a configuration are words like "loopback", and no API key is that short
-)
+# Characters. Shorter texts in a configuration are words like "loopback". No API key is that short.
+_SHORTEST_KEY = 12
 _PATIENCE = 20  # seconds for npm on this computer; without an answer the guest asks later
-
-
-def account_of(settings: InstallSettings, after: tuple[str, ...]) -> Step:
-    """Return the step for the account that OpenClaw runs as."""
-    return user(settings.user, home=settings.home, after=after)
 
 
 def account(settings: InstallSettings, after: tuple[str, ...]) -> list[Step]:
     """Return the steps for the account, its environment, its folders and its SSH keys."""
     name, home = settings.user, settings.home
-    who = account_of(settings, after)
+    who = user(name, home=home, after=after)
     there = (who.subject,)
     authorities = BUNDLE if settings.ca_certificates else ""
     environment = render("guest/environment.j2", home=home, authorities=authorities)

