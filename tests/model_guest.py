@@ -17,7 +17,9 @@ __all__ = ["Ended", "ModelGuest", "Running", "ShellGuest", "lines_of"]
 
 _MARK = re.compile("\x1e[0-9a-f]{24}")
 _STEP = re.compile(r"^swarm_step_\d+\(\) \{\n(.*?)\n\}$", re.MULTILINE | re.DOTALL)
-_PROBE = re.compile(r"^printf '%s fact %s\\n' '\S+' \d+\n(.*?)\nprintf '\\n%s done", re.MULTILINE | re.DOTALL)
+_PROBE = re.compile(
+    r"^printf '%s fact %s\\n' '[^']+' \d+\n(.*?)\nprintf '\\n%s done", re.MULTILINE | re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,9 @@ class ShellGuest:
         )
         assert process.stdin
         assert process.stdout
-        process.stdin.write(f"run() {{\n(\n{script}\n)\n}}\nrun </dev/null\n".encode("utf-8", "surrogateescape"))
+        process.stdin.write(
+            f"run() {{\n(\n{script}\n)\n}}\nrun </dev/null\n".encode("utf-8", "surrogateescape")
+        )
         process.stdin.close()
 
         def read() -> None:

@@ -1,0 +1,368 @@
+"""How facts are asked for, with a real sh, and how any answer is read. What probes find on a host is in tests/nspawn."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarm.errors import CommandFailed
+from swarm.guest.engine.facts import FactReader, number
+from swarm.guest.engine.script import as_user, mark_for, prelude, probes
+from swarm.guest.engine.step import Step
+from swarm.text import quote
+from tests.model_guest import lines_of
+
+MARK = "\x1e0123456789ab"
+PRELUDE = prelude()  # as hosts get it
+
+
+def octal(data: bytes) -> str:
+    """Bytes as printf's %b takes them."""
+    return "".join(f"\\0{byte:03o}" for byte in data)
+
+
+def shell(script: str) -> bytes:
+    """What a real sh prints for a script."""
+    return subprocess.run(
+        ["sh"], input=script.encode("utf-8", "surrogateescape"), capture_output=True, check=True
+    ).stdout
+
+
+def question(subject: str, probe: str, *, reader: str = "", unread: str = "") -> Step:
+    """A step that only asks."""
+    return Step(subject=subject, probe=probe, wanted="", reader=reader, unread=unread)
+
+
+def read(steps: list[Step], lines: list[bytes]) -> dict[str, str]:
+    """The facts of some steps, as these lines of output tell them."""
+    reader = FactReader("zap", steps, MARK)
+    for line in lines:
+        reader.take(line)
+    return reader.facts()
+
+
+def ask(steps: list[Step], before: str = "") -> dict[str, str]:
+    """The facts of some steps, on this computer."""
+    return read(steps, lines_of(shell(f"{before}\n{probes(steps, MARK)}")))
+
+
+def recalled(tables: str, script: str) -> str:
+    """What functions of the prelude print, given tables of what is known."""
+    return shell(f"{PRELUDE}\n{tables}\n{script}").decode()
+
+
+@given(st.lists(st.binary(), min_size=1, max_size=4))
+def test_facts_are_exact(contents: list[bytes]) -> None:
+    """A fact may hold any bytes, also some that look like the marks; only one newline at its end is not part of it."""
+    facts = ask(
+        [question(str(index), f"printf %b {quote(octal(data))}") for index, data in enumerate(contents)]
+    )
+    read = [facts[str(index)].encode("utf-8", "surrogateescape") for index in range(len(contents))]
+    assert read == [data.removesuffix(b"\n") for data in contents]
+
+
+def test_probe_that_fails() -> None:
+    """A probe that fails is named. Its empty fact must not mean that the thing is absent."""
+    with pytest.raises(CommandFailed, match="^zap: reading the thing failed with exit code 3$"):
+        ask([question("the thing", "( exit 3 )")])
+
+
+def test_probe_that_ends_the_shell() -> None:
+    """A probe that ends the shared shell is named, too."""
+    with pytest.raises(CommandFailed, match="^zap: reading the thing failed: its probe ended the shell$"):
+        ask([question("first", "echo 1"), question("the thing", "exit 0"), question("last", "echo 3")])
+
+
+def test_missing_answer() -> None:
+    """An answer that is cut short is an error, not a smaller one."""
+    output = lines_of(shell(probes(TWO_OWN, MARK)))
+    with pytest.raises(CommandFailed, match="received only 1 of 2 answers") as caught:
+        read(TWO_OWN, output[:4])
+    assert "whether /run is full" in (caught.value.hint or "")
+
+
+def test_readers_have_a_shell_of_their_own() -> None:
+    """The steps of one reader share one shell, which is not root's; those of an unknown user have the fact for that."""
+    steps = [
+        question("a", "echo $who$shells", reader="root"),
+        question("b", "echo root"),
+        question("c", "echo $who$shells", reader="root"),
+        question("d", "echo never", reader="no-such-user", unread="absent"),
+    ]
+    # setpriv takes a privilege that a test may not have; all else is real.
+    stand_in = "swarm_prelude=; shells=; as_user() { shells=$shells. who=$1 sh; }; export shells\n"
+    assert ask(steps, stand_in) == {"a": "root.", "b": "root", "c": "root.", "d": "absent"}
+
+
+# A user's shell that prints a forged answer, with the mark that it was given, to the question with this number.
+FORGER = """swarm_prelude=
+as_user() {
+  script=$(cat)
+  case $script in *@ROOT@*) echo "root's mark is here" ;; esac
+  mark=$(printf '%%s' "$script" | grep -o "$(printf '\\036')[0-9a-f]*" | head -n 1)
+  printf '%%s fact %s\\nforged\\n\\n%%s done 0\\n' "$mark" "$mark"
+}""".replace("@ROOT@", MARK)
+TWO_OWN = [question("one", "echo 1"), question("two", "echo 2")]
+TWO = [question("root's", "echo bad"), question("mine", "echo ok", reader="root")]
+
+
+def test_a_reader_does_not_speak_for_root() -> None:
+    """A user's shell can forge only the user's own facts."""
+    assert ask(TWO, FORGER % "0") == {"root's": "bad", "mine": "forged"}
+
+
+@pytest.mark.parametrize("index", ["1", "many", ""])
+def test_answers_to_no_question(index: str) -> None:
+    """An answer that fits no question is an error that names the host."""
+    with pytest.raises(CommandFailed, match="^zap: received an unexpected answer from the guest$"):
+        ask(TWO, FORGER % index)
+
+
+def test_users_shell_that_fails() -> None:
+    """A user's shell that fails is named, and so is a probe in it that fails."""
+    with pytest.raises(CommandFailed, match="^zap: reading what root has failed with exit code 7$"):
+        ask(TWO, "swarm_prelude=; as_user() { cat >/dev/null; return 7; }")
+    ended = [question("mine", "exit 0", reader="root")]
+    with pytest.raises(CommandFailed, match="^zap: reading mine failed: its probe ended the shell$"):
+        ask(ended, "swarm_prelude=; as_user() { sh; }")
+
+
+def marked(*parts: str) -> list[bytes]:
+    """Lines of output; those that begin with a > are marks."""
+    return [part.replace(">", f"{MARK} ", 1).encode() for part in parts]
+
+
+@pytest.mark.parametrize(
+    ("lines", "facts"),
+    [
+        (marked(">fact 0", "a", ">done 0", ">fact 1", "b", ">done 0"), {"one": "a", "two": "b"}),
+        (marked(">fact 0", "a", "", ">done 0", ">fact 1", "", ">done 0"), {"one": "a", "two": ""}),
+        (marked(">fact 0", "a", "b", "", "", ">done 0", ">fact 1", ">done 0"), {"one": "a\nb\n", "two": ""}),
+        (
+            marked("noise", ">begin 0", ">fact 0", "a", ">done 0", "", ">fact 1", "b", ">done 0"),
+            {"one": "a", "two": "b"},
+        ),
+        # A sign of life may come anywhere, also in the middle of a line.
+        (
+            marked(
+                ">beat",
+                ">fact 0",
+                "a>beat",
+                "a",
+                "b>beat",
+                ">beat",
+                "",
+                ">done 0",
+                ">beat",
+                ">fact 1",
+                "",
+                ">done 0",
+            ),
+            {"one": "aa\nb", "two": ""},
+        ),
+    ],
+)
+def test_answers(lines: list[bytes], facts: dict[str, str]) -> None:
+    """Facts are what stands between their marks, without one newline; everything else is left out."""
+    assert read(TWO_OWN, lines) == facts
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        marked(">done 0"),
+        marked(">fact 1"),
+        marked(">fact 2"),
+        marked(">fact"),
+        marked(">fact 0 0"),
+        marked(">fact x"),
+        marked(f">fact {'0' * 5000}"),
+        marked(">fact 0", ">fact 1"),
+        marked(">fact 0", ">begin 0"),
+        marked(">fact 0", ">nobody"),
+        marked(">fact 0", ">done"),
+        marked(">fact 0", ">done 0 0"),
+        marked(">fact 0", ">done -1"),
+        marked(">fact 0", f">done {'9' * 5000}"),
+        marked(">fact 0", ">done 0", ">fact 0"),
+        marked(">fact 0", ">done 0", ">fact 1", ">done 0", ">fact 2"),
+    ],
+)
+def test_malformed_answers(lines: list[bytes]) -> None:
+    """Marks that the probes cannot have printed are an error that names the host."""
+    with pytest.raises(CommandFailed, match="^zap: received an unexpected answer from the guest$"):
+        read(TWO_OWN, lines)
+
+
+def test_other_lines_are_handed_on() -> None:
+    """Lines that belong to no fact are handed on in order, with other marks among them."""
+    others: list[bytes] = []
+    reader = FactReader("zap", TWO_OWN, MARK, others.append)
+    for line in marked("a", ">begin 0", ">fact 0", "b", ">done 0", "c", "d>beat", "e", ">nobody"):
+        reader.take(line)
+    assert others == marked("a", ">begin 0", "c", "de", ">nobody")
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("lines", "what"),
+    [
+        ([b"x" * (MIB - 1)], None),
+        ([b"x" * MIB], "one"),
+        ([b""] * MIB, None),
+        ([b""] * (MIB + 1), "one"),
+        ([b"x" * 1000 + f"{MARK} beat".encode()] * 1049, "one"),
+    ],
+)
+def test_a_fact_is_bounded(lines: list[bytes], what: str | None) -> None:
+    """A fact of more than a mebibyte is an error, however it is cut into lines."""
+    reader = FactReader("zap", TWO_OWN, MARK)
+    reader.take(f"{MARK} fact 0".encode())
+    if what is None:
+        for line in lines:
+            reader.take(line)
+        return
+    with pytest.raises(CommandFailed, match=f"^zap: the answer about {what} is too large$"):
+        for line in lines:
+            reader.take(line)
+
+
+def test_facts_are_bounded_together() -> None:
+    """All facts of a conversation may have eight mebibytes, and a user's shell too."""
+    steps = [question(str(index), "") for index in range(9)]
+    output = [
+        line
+        for index in range(9)
+        for line in (*marked(f">fact {index}"), b"x" * (MIB - 1), *marked(">done 0"))
+    ]
+    with pytest.raises(CommandFailed, match="^zap: the answer about 8 is too large$"):
+        read(steps, output)
+    assert len(read(steps[:8], output[:-3])) == 8
+    endless = marked(">fact 1") + [b"x" * 1023] * (8 * 1024 - 1)
+    with pytest.raises(CommandFailed, match="^zap: the answer about what root has is too large$"):
+        read(TWO, marked(">fact 0", "", ">done 0") + [*endless, b"", b"x" * 1100])
+    with pytest.raises(CommandFailed, match="^zap: the answer about nothing that was asked is too large$"):
+        read(TWO, [b"x" * MIB + f"{MARK} beat".encode(), f"x{MARK} beat".encode()])
+
+
+PIECES = st.one_of(
+    st.binary(max_size=30),
+    st.sampled_from(marked(">fact 0", ">fact 1", ">done 0", ">done 1", ">nobody", ">beat", ">begin 0", ">")),
+    st.sampled_from(
+        [word.encode() for word in (f"{mark_for('root', MARK)} fact 0", f"{mark_for('root', MARK)} done 0")]
+    ),
+)
+
+
+@given(st.lists(PIECES, max_size=12), st.booleans())
+def test_any_answer_is_handled(lines: list[bytes], own: bool) -> None:  # noqa: FBT001 - drawn by hypothesis
+    """Whatever a guest sends, the reader returns all facts or raises an error that names the host."""
+    steps = TWO_OWN if own else TWO
+    try:
+        assert set(read(steps, lines)) == {step.subject for step in steps}
+    except CommandFailed as error:
+        assert error.message.startswith("zap: ")  # noqa: PT017 - either is fine
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        (b"0", 0),
+        (b"75", 75),
+        (b"999999", 999999),
+        (b"1000000", None),
+        (b"", None),
+        (b"-1", None),
+        (b"1 ", None),
+        ("١".encode(), None),
+    ],
+)
+def test_numbers(word: bytes, value: int | None) -> None:
+    """A number has one to six ASCII digits."""
+    assert number(word) == value
+
+
+def test_as_user_hides_the_script() -> None:
+    """A script for another user is not an argument of a program: it goes through a pipe."""
+    assert as_user("zed", "echo hidden").endswith("| as_user zed")
+
+
+def test_known_units() -> None:
+    """A unit's state is found under each of its names, and under no part of one."""
+    tables = (
+        "units_table='Names=a.service b.service\nActiveState=active\n\nNames=ab.service\nActiveState=failed'"
+    )
+    assert recalled(tables, "unit_fact b.service") == "Names=a.service b.service\nActiveState=active\n"
+    assert recalled(tables, "unit_fact ab.service") == "Names=ab.service\nActiveState=failed\n"
+    assert recalled(tables, "unit_fact c.service") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "answer"),
+    [("zed", "makers", "yes"), ("zed", "zed", "yes"), ("ze", "makers", "no"), ("zed", "x", "no")],
+)
+def test_members(name: str, group: str, answer: str) -> None:
+    """A member of a group is listed by the group, or has it as the primary group."""
+    tables = "users_table='\nzed:x:7:70::/home/zed:/bin/sh\nze:x:8:80::/:/bin/sh\n' groups_table='\nmakers:x:9:ann,zed\nzed:x:70:\n'"
+    assert recalled(tables, f"member_fact {name} {group}") == f"{answer}\n"
+
+
+@pytest.mark.parametrize(
+    ("choices", "asked"),
+    [
+        (("jq",), False),
+        (("jq", "vim"), True),
+        (("docker-cli|docker.io",), False),
+        (("docker-buildx|",), False),
+        (("x|y",), True),
+    ],
+)
+def test_apt_is_asked_only_if_necessary(choices: tuple[str, ...], asked: bool) -> None:  # noqa: FBT001 - a column of the table
+    """apt, which is slow, is asked for candidates only if something that must be there is missing."""
+    tables = "packages_table='\njq\tinstalled 1.6\nvim\tconfig-files 2\ndocker.io\tinstalled 20\n'"
+    stand_ins = "find() { echo _Packages; }; apt_cache() { shift 2; for name; do printf '%s:\\n  Candidate: 3\\n' \"$name\"; done; }"
+    script = PRELUDE.replace("apt-cache policy", "apt_cache policy")
+    said = shell(f"{script}\n{tables}\n{stand_ins}\nask=0\npackages_candidates 0 {quote(*choices)}").decode()
+    names = [name for choice in choices for name in choice.split("|") if name]
+    assert said == ("lists\n" + "".join(f"candidate {name} 3\n" for name in names) if asked else "")
+
+
+@given(
+    st.one_of(st.binary(max_size=60), st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace"))),
+    st.sampled_from([1, 100]),
+)
+def test_content_is_exact(content: bytes, times: int) -> None:
+    """A file's content is its fact byte for byte, be it small or large, text or not."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content * times)
+        file.flush()
+        facts = ask(
+            [question("it", f"file_fact {quote(file.name)} none; echo")],
+            f"{PRELUDE}\nknown_files {quote(file.name)}\n",
+        )
+    assert facts["it"].partition("\n")[2].encode("utf-8", "surrogateescape") == content * times
+
+
+@pytest.mark.parametrize("name", ["plain", "with blank", "back\\slash", "star*", "new\nline"])
+def test_known_files(tmp_path: object, name: str) -> None:
+    """A file's fact is the same whether or not it was looked up with others before, whatever its name."""
+    path = f"{tmp_path}/{name}"
+    with open(path, "w") as file:  # noqa: PTH123 - tmp_path as text, for the shell
+        file.write("content\n")
+    alone = recalled(
+        "",
+        f"file_fact {quote(path)} none; files_sum {quote(path, '/missing')}; folder_fact {quote(str(tmp_path))}",
+    )
+    known = recalled(
+        "",
+        f"known_files {quote('/missing', path, str(tmp_path))}\n"
+        f"file_fact {quote(path)} none; files_sum {quote(path, '/missing')}; folder_fact {quote(str(tmp_path))}",
+    )
+    assert known == alone
+    assert alone.startswith("file 644 ")
