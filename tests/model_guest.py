@@ -1,4 +1,4 @@
-"""Two stand-ins for a guest: a model that interprets the engine's scripts, and one that runs them with this computer's sh."""
+"""Two stand-ins for a guest: a model that interprets the engine's scripts, and one that runs them with the local sh."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def lines_of(output: bytes) -> list[bytes]:
 
 @dataclass
 class ModelGuest:
-    """A guest whose probes are 'get NAME', and whose steps are lines of 'set NAME FACT', 'say TEXT', 'fail CODE' and 'lose'."""
+    """A guest whose probes are 'get NAME'. The lines of its steps: 'set NAME FACT', 'say TEXT', 'fail CODE', 'lose'."""
 
     state: dict[str, str]
     alias: str = "zap"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from swarm.console import Screen, Talk
@@ -9,9 +11,11 @@ from swarm.deadline import Deadline
 from swarm.errors import CommandFailed, Refused, VerificationFailed
 from swarm.guest.engine.converge import converge, observe
 from swarm.guest.engine.step import Step
-from swarm.plan import Plan
 from swarm.ssh.reasons import ConnectionLost
 from tests.model_guest import ModelGuest
+
+if TYPE_CHECKING:
+    from swarm.plan import Plan
 
 
 def step(
@@ -113,7 +117,7 @@ def test_the_plan_is_shown_first(capsys: pytest.CaptureFixture[str]) -> None:
 def test_refused_before_anything() -> None:
     """If a step refuses, nothing is changed."""
     guest = ModelGuest({"a": "bad", "b": "never"})
-    with pytest.raises(Refused, match="^b cannot be\n  hint: nothing was changed$"):
+    with pytest.raises(Refused, match=r"^b cannot be\n  hint: nothing was changed$"):
         run(guest, [step("a"), step("b")])
     assert len(guest.sent) == 1
 
@@ -121,7 +125,7 @@ def test_refused_before_anything() -> None:
 def test_refused_on_the_way() -> None:
     """If a later step refuses after a change, the run ends before that step and says that the change stays."""
     guest = ModelGuest({"a": "bad", "b": "bad"})
-    with pytest.raises(Refused, match="^b cannot be\n  hint: earlier changes are kept"):
+    with pytest.raises(Refused, match=r"^b cannot be\n  hint: earlier changes are kept"):
         run(guest, [step("a", "set a good\nset b never"), step("b", after=("a",))])
     assert len(guest.sent) == 2
 
@@ -210,7 +214,7 @@ def test_an_unreadable_answer() -> None:
         return None if int(fact) else ""
 
     guest = ModelGuest({"a": "9" * 5000})
-    with pytest.raises(CommandFailed, match="^zap: a: cannot read the guest's answer: ValueError"):
+    with pytest.raises(CommandFailed, match=r"^zap: a: cannot read the guest's answer: ValueError"):
         run(guest, [Step(subject="a", probe="get a", wanted="1", apply=odd)])
     guest = ModelGuest({"a": "0"})
     with pytest.raises(VerificationFailed):  # an empty script runs as one that does nothing

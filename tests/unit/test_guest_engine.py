@@ -73,7 +73,7 @@ def test_dependents(subjects: set[str], found: list[str]) -> None:
 def test_names() -> None:
     """A thing that is stated twice is refused. A step that waits for an unknown one is a bug."""
     check_names(DIAMOND)
-    with pytest.raises(Refused, match="^a is stated twice\n  hint: state each thing once$"):
+    with pytest.raises(Refused, match=r"^a is stated twice\n  hint: state each thing once$"):
         check_names([step("a"), step("b"), step("a")])
     with pytest.raises(AssertionError, match=r"b waits for unknown steps: \['x', 'y'\]"):
         check_names([step("a"), step("b", after=("y", "a"), reacts_to=("x",))])
@@ -116,7 +116,7 @@ def test_refusals_come_together(begun: bool, hint: str) -> None:  # noqa: FBT001
 def test_nothing_is_refused() -> None:
     """Without a reason, nothing is raised, and a plan refuses as a difference does."""
     refuse("zap", REASONS, {"x": "", "y": ""})
-    with pytest.raises(Refused, match="^key is missing\n  hint: nothing was changed$"):
+    with pytest.raises(Refused, match=r"^key is missing\n  hint: nothing was changed$"):
         plan("zap", REASONS, {"x": "", "y": "key"})
 
 
@@ -132,7 +132,7 @@ def test_nothing_is_refused() -> None:
     ],
 )
 def test_plan(facts: str, expected: list[tuple[str, bool]]) -> None:
-    """A change that depends on another is uncertain. A step that reacts to one is shown even if its state is as wanted."""
+    """A change that depends on another is uncertain. A step that reacts to one is shown even if it is not due."""
     steps = [step("b", after=("a",)), step("d", reacts_to=("c",)), step("c", reacts_to=("a",)), step("a")]
     found = plan("zap", steps, dict(zip("abcd", facts.split(), strict=True)))
     assert [(change.subject, change.certain) for change in found] == expected
@@ -167,7 +167,7 @@ def make(subject: str, *, shown: str | None, diff: str | None = None) -> Step:
     ],
 )
 def test_change(step: Step, expected: Change) -> None:
-    """A change creates what does not exist, updates what does, and runs commands; it shows no secrets and no raw bytes."""
+    """A change creates what does not exist, updates what does, and runs commands. It shows no secrets or raw bytes."""
     assert change("zap", step, "", hidden=("s3",)) == expected
     assert change("zap", step, "", hidden=("s3",), certain=False).certain is False
 
@@ -207,7 +207,7 @@ def test_a_steps_own_error_passes() -> None:
     def fail(_fact: str) -> None:
         raise Refused("no")
 
-    with pytest.raises(Refused, match="^no$"):
+    with pytest.raises(Refused, match=r"^no$"):
         read("zap", step("a"), fail, "")
     assert read("zap", step("a"), str.upper, "fact") == "FACT"
 

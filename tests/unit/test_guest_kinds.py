@@ -11,6 +11,7 @@ import hashlib
 import os
 from base64 import b64encode
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,6 @@ from hypothesis import strategies as st
 
 from swarm.errors import CommandFailed, Refused
 from swarm.guest.engine.difference import change, difference, plan
-from swarm.guest.engine.step import Step
 from swarm.guest.kinds.accounts import authorized_keys, group, member, user
 from swarm.guest.kinds.commands import check, command
 from swarm.guest.kinds.edits import block, edit, line, user_block
@@ -30,6 +30,9 @@ from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.repositories import Repository, apt_repository
 from swarm.guest.kinds.settings import sysctl
 from swarm.guest.kinds.units import linger, unit
+
+if TYPE_CHECKING:
+    from swarm.guest.engine.step import Step
 
 EXPECTED = Path(__file__).with_suffix(".txt")
 A = ("earlier",)
@@ -56,6 +59,7 @@ VENDOR = Repository(
 )
 PLAIN = Repository("plain", "https://x.example.com/", "./", "", "https://x.example.com/k", VENDOR.fingerprint)
 GOOD_KEY = b64encode(PGP.read_bytes()).decode()
+SOURCES = total(VENDOR.sources("debian bookworm amd64"))
 LOADED = "LoadState=loaded\nUnitFileState=enabled\nActiveState=active\nNeedDaemonReload=no"
 TWO_FILES = unit("x.service", config=("/etc/x", "/etc/y z"), after=A, reacts_to=("file /etc/x",))
 
@@ -265,10 +269,8 @@ CASES: dict[str, tuple[Step, tuple[str, ...]]] = {
         (
             f"os debian bookworm amd64\nsources \npin \nkey \noffered {GOOD_KEY}",
             f"os debian bookworm amd64\nsources 0\npin 0\nkey {GOOD_KEY}",
-            f"os debian bookworm amd64\nsources {total(VENDOR.sources('debian bookworm amd64'))}\n"
-            f"pin {total(VENDOR.pins)}\nkey {GOOD_KEY}",
-            f"os debian bookworm amd64\nsources {total(VENDOR.sources('debian bookworm amd64'))}\n"
-            f"pin 0\nkey {GOOD_KEY}",
+            f"os debian bookworm amd64\nsources {SOURCES}\npin {total(VENDOR.pins)}\nkey {GOOD_KEY}",
+            f"os debian bookworm amd64\nsources {SOURCES}\npin 0\nkey {GOOD_KEY}",
             f"os debian bookworm amd64\nsources 0\npin {total(VENDOR.pins)}\nkey {GOOD_KEY}",
             "os debian bookworm amd64\nsources \npin \nkey \nfailed E: no route",
             "os debian bookworm amd64\nsources \npin \nkey \noffered AAAA",

@@ -44,7 +44,13 @@ def test_blocks_are_removed(before: str, text: str, after: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["# BEGIN swarm own\n" * 50_000, "x# BEGIN swarm own\n# END swarm own\n", "# END swarm own\n"]
+    "content",
+    [
+        "# BEGIN swarm own\n" * 50_000,
+        "x# BEGIN swarm own\n# END swarm own\n",
+        "# END swarm own\n",
+        "# BEGIN swarm owner\nx\n# END swarm owner\n",
+    ],
 )
 def test_marks_that_are_no_block(content: str) -> None:
     """Marks without their counterpart, or in the middle of a line, are no block. Many of them take no time."""
@@ -114,7 +120,7 @@ def test_file_that_shows_no_difference() -> None:
     ],
 )
 def test_packages(fact: str, needed: str | None) -> None:
-    """Missing packages are installed: of alternatives the first that apt offers, of optional ones those that it offers."""
+    """Missing packages are installed: of alternatives the first that apt offers, of optional ones what it offers."""
     script = packages("some", ("a", "b|c", "d|"), from_repository=True).apply(fact)
     assert script is None if needed is None else needed in (script or "").splitlines()[-1].split()
 
@@ -154,7 +160,10 @@ def test_npm_versions(version: str, fact: str, due: bool) -> None:  # noqa: FBT0
     ],
 )
 def test_release_that_this_computer_can_ask_for(
-    npm: str | None, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    npm: str | None,
+    refused: bool,  # noqa: FBT001 - a column of the table
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """If the guest has no npm, the local one asks npm's default registry. Only a clear no is a reason to refuse."""
     for name in ("sh", "mktemp", "rm", "grep", "tail", "env"):
