@@ -185,7 +185,7 @@ def test_answers(lines: list[bytes], facts: dict[str, str]) -> None:
         marked(f">fact {'0' * 5000}"),
         marked(">fact 0", ">fact 1"),
         marked(">fact 0", ">begin 0"),
-        marked(">fact 0", ">nobody"),
+        marked(">fact 0", ">no-user"),
         marked(">fact 0", ">done"),
         marked(">fact 0", ">done 0 0"),
         marked(">fact 0", ">done -1"),
@@ -204,9 +204,9 @@ def test_other_lines_are_handed_on() -> None:
     """Lines that belong to no fact are handed on in order, with other marks among them."""
     others: list[bytes] = []
     reader = FactReader("zap", TWO_OWN, MARK, others.append)
-    for line in marked("a", ">begin 0", ">fact 0", "b", ">done 0", "c", "d>beat", "e", ">nobody"):
+    for line in marked("a", ">begin 0", ">fact 0", "b", ">done 0", "c", "d>beat", "e", ">no-user"):
         reader.take(line)
-    assert others == marked("a", ">begin 0", "c", "de", ">nobody")
+    assert others == marked("a", ">begin 0", "c", "de", ">no-user")
 
 
 MIB = 1 << 20
@@ -251,7 +251,7 @@ def test_facts_are_bounded_together() -> None:
 
 PIECES = st.one_of(
     st.binary(max_size=30),
-    st.sampled_from(marked(">fact 0", ">fact 1", ">done 0", ">done 1", ">nobody", ">beat", ">begin 0", ">")),
+    st.sampled_from(marked(">fact 0", ">fact 1", ">done 0", ">done 1", ">no-user", ">beat", ">begin 0", ">")),
     st.sampled_from(
         [word.encode() for word in (f"{mark_for('root', MARK)} fact 0", f"{mark_for('root', MARK)} done 0")]
     ),

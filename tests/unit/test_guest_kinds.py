@@ -1,6 +1,6 @@
 """Every kind of step as a table: what it asks, and given these facts, exactly this happens.
 
-The expected texts are in test_guest_kinds.txt. After a deliberate change, write them anew and read the difference:
+The expected texts are in test_guest_kinds.txt. After a deliberate change, regenerate them and review the diff:
 
     SWARM_WRITE_EXPECTED=1 python -m pytest tests/unit/test_guest_kinds.py
 """
@@ -330,7 +330,7 @@ def test_kind(name: str) -> None:
 
 
 def test_every_expectation_is_used() -> None:
-    """No expected text is left over from a case that is gone. With SWARM_WRITE_EXPECTED, all are written anew."""
+    """No expected text is left over from a case that is gone. With SWARM_WRITE_EXPECTED, all are regenerated."""
     if os.environ.get("SWARM_WRITE_EXPECTED"):
         parts = [f"\n=== {name} ===\n{described(*case)}\n" for name, case in CASES.items()]
         EXPECTED.write_text("".join(parts), encoding="utf-8")

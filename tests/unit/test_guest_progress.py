@@ -21,7 +21,7 @@ SUBJECTS = ("one", "two")
 
 
 class Recorder(Talk):
-    """Records what is said, and what is noted beside steps."""
+    """Records lines, steps and the notes beside them."""
 
     def __init__(self) -> None:
         super().__init__(Screen())
@@ -71,8 +71,8 @@ def test_steps_are_shown_as_they_run() -> None:
     ]
 
 
-def test_waiting_is_said() -> None:
-    """A run that waits for an earlier one says so; without a talk, nothing is said."""
+def test_waiting_is_reported() -> None:
+    """A run that waits for an earlier one says so, unless it has no talk."""
     talk = Recorder()
     feed(Reporter("zap", (), MARK, talk), ">busy")
     assert talk.log == ["say waiting: an earlier run is still finishing a step on this host"]

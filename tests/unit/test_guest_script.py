@@ -1,6 +1,6 @@
 """The scripts that guests run, with a real sh: the lock, the signs of life, the steps; and their text.
 
-The expected texts are in test_guest_script.txt. After a deliberate change, write them anew and read the difference:
+The expected texts are in test_guest_script.txt. After a deliberate change, regenerate them and review the diff:
 
     SWARM_WRITE_EXPECTED=1 python -m pytest tests/unit/test_guest_script.py
 """
@@ -72,7 +72,7 @@ def described() -> str:
 
 
 def test_texts() -> None:
-    """The texts of scripts are exactly the expected ones. With SWARM_WRITE_EXPECTED, they are written anew."""
+    """The texts of scripts are exactly the expected ones. With SWARM_WRITE_EXPECTED, they are regenerated."""
     if os.environ.get("SWARM_WRITE_EXPECTED"):
         EXPECTED.write_text(described(), encoding="utf-8")
     assert described() == EXPECTED.read_text(encoding="utf-8")
