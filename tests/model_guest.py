@@ -13,7 +13,7 @@ from swarm.ssh.session import Limits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Ended", "ModelGuest", "Running", "ShellGuest", "lines_of"]
+__all__ = ["Ended", "ModelGuest", "Running", "ShellGuest", "lines_of", "shell"]
 
 _MARK = re.compile("\x1e[0-9a-f]{24}")
 _STEP = re.compile(r"^swarm_step_\d+\(\) \{\n(.*?)\n\}$", re.MULTILINE | re.DOTALL)
@@ -38,6 +38,13 @@ class Running:
     def join(self) -> Ended:
         """Do the work."""
         return Ended(self.work())
+
+
+def shell(script: str) -> bytes:
+    """What a real sh prints for a script."""
+    return subprocess.run(
+        ["sh"], input=script.encode("utf-8", "surrogateescape"), capture_output=True, check=True
+    ).stdout
 
 
 def lines_of(output: bytes) -> list[bytes]:
