@@ -42,20 +42,21 @@ def our_steps() -> list[Step]:
     """The twelve steps as swarm states them."""
     from jinja2 import Environment, StrictUndefined
 
-    from swarm.guest.kinds import basic as steps
+    from swarm.guest.kinds.accounts import group, member, user
+    from swarm.guest.kinds.commands import command
+    from swarm.guest.kinds.edits import line
+    from swarm.guest.kinds.files import file
+    from swarm.guest.kinds.settings import sysctl
 
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701 - not HTML
     return [
-        *(
-            steps.file(path, environment.from_string(text).render(owner=OWNER))
-            for path, text in FILES.items()
-        ),
-        *(steps.line(path, line, match) for path, (line, match) in LINES.items()),
-        *(steps.sysctl(key, value) for key, value in SYSCTLS.items()),
-        steps.group("benchers"),
-        steps.user("bench", home="/home/bench"),
-        steps.member("bench", "benchers", after=("user bench", "group benchers")),
-        *(steps.command(path, script, unless=f"test -e {path}") for path, script in COMMANDS.items()),
+        *(file(path, environment.from_string(text).render(owner=OWNER)) for path, text in FILES.items()),
+        *(line(path, text, match) for path, (text, match) in LINES.items()),
+        *(sysctl(key, value) for key, value in SYSCTLS.items()),
+        group("benchers"),
+        user("bench", home="/home/bench"),
+        member("bench", "benchers", after=("user bench", "group benchers")),
+        *(command(path, script, unless=f"test -e {path}") for path, script in COMMANDS.items()),
     ]
 
 

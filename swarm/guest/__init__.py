@@ -1,1 +1,1 @@
-"""What is inside a guest: steps that know what is, what should be, and how to get there."""
+"""The inside of a guest: the steps of install and customize, the engine that runs them, and verify."""

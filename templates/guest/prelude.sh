@@ -1,12 +1,12 @@
-# Shell functions that probes and changes share. POSIX sh; nothing here runs by itself.
+# Shell functions that probes and changes share. POSIX sh. Sourcing this file runs nothing.
 
-# put PATH MODE OWNER GROUP: standard input becomes the file PATH, all of it or nothing of it.
-# The new file is complete, on disk and has its owner and mode before it takes the old one's place.
+# put PATH MODE OWNER GROUP: write standard input to the file PATH, atomically.
+# The new file is complete, on disk and has its owner and mode before it replaces the old one.
 put() (
   set -eu
   folder=$(dirname -- "$1") name=$(basename -- "$1")
   umask 077
-  rm -f -- "$folder/.$name".swarm-?????? # what a power cut may have left
+  rm -f -- "$folder/.$name".swarm-?????? # left behind by a power cut
   new=$(mktemp "$folder/.$name.swarm-XXXXXX")
   trap 'rm -f -- "$new"' EXIT
   cat >"$new"
@@ -17,10 +17,10 @@ put() (
   sync -- "$folder"
 )
 
-# The known_… functions ask for all probes at once what many of them need; the …_fact functions recall it. Programs are started
-# sparingly here, since they are what a probe costs: 1 ms each, 10 and more under emulation. Each table begins and ends with a newline.
+# The known_… functions look up, once for all probes, what many of them need. The …_fact functions recall it. Few programs
+# are started here, since each costs 1 ms, or more than 10 under emulation. Each table begins and ends with a newline.
 
-# recall TABLE KEY: put into $found what stands after KEY in the line of the table that begins with it; fail if there is none.
+# recall TABLE KEY: set $found to the rest of the table's line that begins with KEY. Fail if there is none.
 recall() {
   case $1 in *"
 $2"*) ;; *) return 1 ;; esac
@@ -63,7 +63,7 @@ $(getent group -- "$@")
 "
 }
 
-# known_units NAME…, known_user_units NAME…: what systemd says of each, in blocks with an empty line between them.
+# known_units NAME…, known_user_units NAME…: the properties of each, in blocks with an empty line between them.
 known_units() {
   units_table=$(systemctl show -p Names,LoadState,UnitFileState,ActiveState,NeedDaemonReload -- "$@")
 }
@@ -71,19 +71,19 @@ known_user_units() {
   units_table=$(systemctl --user show -p Names,LoadState,UnitFileState,ActiveState,NeedDaemonReload -- "$@")
 }
 
-# known_packages NAME…: state and version of each that dpkg knows.
+# known_packages NAME…: state and version of each that dpkg has heard of.
 known_packages() {
   packages_table="
 $(dpkg-query -W -f '${Package}	${db:Status-Status} ${Version}\n' -- "$@" 2>/dev/null)
 "
 }
 
-# file_state PATH: put "MODE OWNER GROUP KIND SIZE" into $found; fail if there is nothing.
+# file_state PATH: set $found to "MODE OWNER GROUP KIND SIZE". Fail if the file does not exist.
 file_state() {
   recall "${states_table-}" "$1	" || found=$(stat -c '%a %U %G %F %s' -- "$1" 2>/dev/null)
 }
 
-# file_sum PATH: put the checksum of the content into $found; fail if it can't be read.
+# file_sum PATH: set $found to the checksum of the content. Fail if it cannot be read.
 file_sum() {
   case ${sums_table-} in
     *"  $1
@@ -97,8 +97,8 @@ file_sum() {
   esac
 }
 
-# show PATH SIZE: print a file. A small one is read by the shell, a byte at a time, which is still less than a program costs; if it is not
-# as long as it should be (a shell can't hold a zero byte), that was in vain.
+# show PATH SIZE: print a file. The shell reads a small one, a byte at a time, which still costs less than a program. If the
+# result has the wrong length (a shell cannot hold a zero byte), cat prints the file.
 show() {
   if [ "$2" -le 2048 ]; then
     text=""
@@ -115,9 +115,8 @@ show() {
   cat -- "$1"
 }
 
-# file_fact PATH SHA256 [quiet]: "absent", "other MODE OWNER GROUP KIND", or "file MODE OWNER GROUP SHA256", with the content on the lines
-# after it where it is another than the expected one (so that the difference can be shown) and not too large for that. The checksum
-# "none" stands for any content: it is always shown.
+# file_fact PATH SHA256 [quiet]: "absent", "other MODE OWNER GROUP KIND", or "file MODE OWNER GROUP SHA256". The content
+# follows if it differs from the expected one and is small enough for a diff. With the checksum "none" it always follows.
 file_fact() {
   file_state "$1" || { echo absent; return 0; }
   size=${found##* } state=${found% *}
@@ -136,7 +135,7 @@ file_fact() {
   if [ "$found" != "$2" ] && [ "${3-}" != quiet ] && [ "$size" -le 131072 ]; then show "$1" "$size"; fi
 }
 
-# as_user NAME: run the shell script on standard input as that user, with the user's own D-Bus and systemd in reach.
+# as_user NAME: run the shell script on standard input as that user, with access to the user's D-Bus and systemd.
 as_user() {
   entry=$(getent passwd -- "$1") || return 1
   entry=${entry#*:*:} # NAME:PASSWORD: and then UID:GID:GECOS:HOME:SHELL
@@ -149,7 +148,7 @@ as_user() {
     PATH="$pnpm_home/bin:$pnpm_home:$home/.local/bin:/usr/local/bin:/usr/bin:/bin" ${NODE_EXTRA_CA_CERTS:+"NODE_EXTRA_CA_CERTS=$NODE_EXTRA_CA_CERTS"} sh
 }
 
-# wait_for SECONDS COMMAND…: try the command every half second until it works; fail when the time is up.
+# wait_for SECONDS COMMAND…: run the command every half second until it succeeds. Fail after that many seconds.
 wait_for() {
   tries=$(($1 * 2))
   shift
@@ -160,31 +159,31 @@ wait_for() {
   done
 }
 
-# unit_settled COMMAND…: whether the state that `systemctl is-active` (the command) says is one that stays, be it good or bad.
+# unit_settled COMMAND…: succeed if the state that `systemctl is-active` (the command) prints is final, good or bad.
 unit_settled() {
   case $("$@") in activating | deactivating | reloading) return 1 ;; esac
 }
 
-# apt LINE…: apt-get without questions, which waits for another one that holds a lock (300 s: an unattended upgrade takes that long).
-# Its own waiting is for dpkg's lock only, not for that of the package lists, which is tried here with a POSIX lock as it does itself.
+# apt ARGUMENT…: apt-get without questions. It waits up to 300 s, as long as an unattended upgrade takes, for another one.
+# apt-get itself waits only for dpkg's lock, so this function waits for the lock of the package lists.
 apt() {
   wait_for 300 apt_lists_free || true
   apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
 }
 
-# apt_lists_free: whether nobody is fetching package lists (flock(1) would not see apt's fcntl lock; /proc/locks shows both).
+# apt_lists_free: succeed if no process is fetching package lists. flock(1) does not see apt's fcntl lock; /proc/locks does.
 apt_lists_free() {
   [ -e /var/lib/apt/lists/lock ] || return 0
   ! grep -q ":$(stat -c %i /var/lib/apt/lists/lock) " /proc/locks
 }
 
-# files_sum FILE…: one checksum over the content of all files; a missing one counts as such.
+# files_sum FILE…: one checksum over the names and contents of all files that exist.
 files_sum() {
   sum=$(for file; do if file_state "$file" && file_sum "$file"; then echo "$found  $file"; fi; done | sha256sum)
   echo "${sum%% *}"
 }
 
-# loaded_fact STAMP FILE…: what a service was started with, and what it would be started with now, as checksums.
+# loaded_fact STAMP FILE…: checksums of the files that a service was started with, and of the present ones.
 loaded_fact() {
   loaded=""
   if [ -e "$1" ]; then read -r loaded <"$1"; fi
@@ -193,7 +192,7 @@ loaded_fact() {
   echo "Files=$(files_sum "$@")"
 }
 
-# unit_fact NAME: systemd's words about one of the known units.
+# unit_fact NAME: the properties of one of the known units.
 unit_fact() {
   rest=$units_table
   while [ "$rest" ]; do
@@ -211,7 +210,8 @@ unit_fact() {
   done
 }
 
-# authorities_fact FILE…: a line "NAME SHA256 trusted" for each certificate, or "untrusted" if the system's list is still without it.
+# authorities_fact FILE…: a line "NAME SHA256 trusted" for each certificate, or "untrusted" if the system's list does not
+# contain it yet.
 authorities_fact() {
   for file; do
     [ -e "$file" ] || continue
@@ -231,7 +231,7 @@ setting_fact() {
   if recall "$settings_table" "$1:"; then echo "$found"; else echo unknown; fi
 }
 
-# user_fact NAME: "absent", or "HOME:SHELL MODE", the mode being that of the home folder.
+# user_fact NAME: "absent", or "HOME:SHELL MODE" with the mode of the home folder.
 user_fact() {
   recall "$users_table" "$1:" || { echo absent; return 0; }
   shell=${found##*:} home=${found%:*}
@@ -245,7 +245,7 @@ group_fact() {
   if recall "$groups_table" "$1:"; then echo there; else echo absent; fi
 }
 
-# member_fact NAME GROUP: whether the user is in the group, as one of its members or by the user's own entry.
+# member_fact NAME GROUP: "yes" if the group lists the user, or is the user's primary group, else "no".
 member_fact() {
   recall "$users_table" "$1:" || { echo no; return 0; }
   gid=${found#*:*:}
@@ -257,7 +257,7 @@ member_fact() {
   esac
 }
 
-# linger_fact NAME: whether the user's systemd runs with a bus of its own, and will after a boot.
+# linger_fact NAME: "yes" if the user's systemd runs with its own bus, and will after a boot, else "no".
 linger_fact() {
   recall "$users_table" "$1:" || { echo no; return 0; }
   uid=${found#*:} uid=${uid%%:*}
@@ -268,13 +268,13 @@ linger_fact() {
   fi
 }
 
-# ufw_rule_fact PORT PROTOCOL: whether UFW's files allow it from everywhere, in IPv4 and IPv6.
+# ufw_rule_fact PORT PROTOCOL: "allowed" if UFW's files allow it from everywhere, in IPv4 and IPv6, else "none".
 ufw_rule_fact() {
   if grep -qxF "### tuple ### allow $2 $1 0.0.0.0/0 any 0.0.0.0/0 in" /etc/ufw/user.rules &&
     grep -qxF "### tuple ### allow $2 $1 ::/0 any ::/0 in" /etc/ufw/user6.rules; then echo allowed; else echo none; fi
 }
 
-# firewall_fact RULE…: "enabled enforced" if UFW starts at boot, and the kernel has all of these rules as iptables -S prints them.
+# firewall_fact RULE…: "enabled enforced" if UFW is enabled and the kernel has all of these rules, as iptables -S prints them.
 firewall_fact() {
   if grep -qx 'ENABLED=yes' /etc/ufw/ufw.conf; then enabled=enabled; else enabled=disabled; fi
   enforced=enforced rules="
@@ -288,7 +288,7 @@ $rule
   echo "$enabled $enforced"
 }
 
-# key_fact FILE URL: "key BASE64" of an apt keyring; if there is none, "offered BASE64" of what the URL delivers, or "failed WHY".
+# key_fact FILE URL: "key BASE64" of an apt keyring. If it does not exist, also "offered BASE64" of the URL, or "failed WHY".
 key_fact() {
   echo "key $(base64 -w0 -- "$1")"
   [ ! -s "$1" ] || return 0
@@ -303,7 +303,7 @@ key_fact() {
 }
 
 # The four functions of a packages step; they share the variables ask and candidates.
-# package_version NAME: put the version that is installed into $found; fail if none is.
+# package_version NAME: set $found to the installed version. Fail if there is none.
 package_version() {
   recall "$packages_table" "$1	installed "
 }
@@ -324,9 +324,9 @@ packages_lowest() {
   fi
 }
 
-# packages_candidates ALWAYS CHOICE…: "lists" if apt's lists are younger than a week, and "candidate NAME VERSION" for each that apt offers.
-# A choice is "a", "a|b" where either will do, or "a|" where none will do too. apt-cache takes 0.3 s, so it is asked only if something is
-# missing, or if ALWAYS is 1.
+# packages_candidates ALWAYS CHOICE…: "lists" if apt's lists are less than a week old, and "candidate NAME VERSION" for each
+# package that apt offers. A choice is "a", "a|b" (either is good), or "a|" (optional). apt-cache takes 0.3 s, so it runs only
+# if a package is missing, or if ALWAYS is 1.
 packages_candidates() {
   [ "$1" = 0 ] || ask=1
   shift
@@ -359,17 +359,17 @@ packages_offered() {
   if [ -n "$version" ] && dpkg --compare-versions "$version" lt "$2"; then echo "low $1 $version"; fi
 }
 
-# release_fact PACKAGE@VERSION: "offered VERSION" as npm's registry has it, "unknown" if it has none, "unanswered WORDS" if it does not say,
-# nothing if there is no npm yet. npm keeps its cache and its log in a folder that is thrown away.
+# release_fact PACKAGE@VERSION: "offered VERSION" from npm's registry, "unknown" if it has none, "unanswered MESSAGE" if it
+# cannot be asked, nothing if npm is not installed. npm's cache and log are in a temporary folder.
 release_fact() {
   command -v npm >/dev/null || return 0
   folder=$(mktemp -d)
-  if version=$(npm view --cache "$folder" --logs-max=0 "$1" version 2>"$folder/words"); then
+  if version=$(npm view --cache "$folder" --logs-max=0 "$1" version 2>"$folder/errors"); then
     if [ -n "$version" ]; then echo "offered $version" | tail -n1; else echo unknown; fi
-  elif grep -qE 'E404|ETARGET' "$folder/words"; then
+  elif grep -qE 'E404|ETARGET' "$folder/errors"; then
     echo unknown
   else
-    echo "unanswered $(grep -m1 -i 'npm err' "$folder/words")"
+    echo "unanswered $(grep -m1 -i 'npm err' "$folder/errors")"
   fi
   rm -rf "$folder"
 }

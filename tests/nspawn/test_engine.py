@@ -9,10 +9,16 @@ import pytest
 from swarm.deadline import Deadline
 from swarm.errors import CommandFailed, Refused, VerificationFailed
 from swarm.guest.engine.converge import converge
-from swarm.guest.engine.probe import Step
-from swarm.guest.kinds import basic as steps
-from swarm.guest.kinds.services import linger, mount, unit
-from swarm.ssh.remote import ConnectionLost, Guest
+from swarm.guest.engine.step import Step
+from swarm.guest.kinds.accounts import authorized_keys, group, member, user
+from swarm.guest.kinds.commands import check, command
+from swarm.guest.kinds.edits import block, line, user_block
+from swarm.guest.kinds.files import directory, file, seed, user_file
+from swarm.guest.kinds.mounts import mount
+from swarm.guest.kinds.settings import sysctl
+from swarm.guest.kinds.units import linger, unit
+from swarm.ssh.guest import Guest
+from swarm.ssh.reasons import ConnectionLost
 
 if TYPE_CHECKING:
     from swarm.console import Talk
@@ -29,11 +35,11 @@ UNIT = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=default.ta
 def make(name: str, script: str, *, after: tuple[str, ...] = (), secrets: tuple[str, ...] = ()) -> Step:
     """A step that runs `script` and is content when the file /tmp/NAME is there."""
     return Step(
-        name,
-        f"if [ -e /tmp/{name} ]; then echo there; else echo absent; fi",
-        "there",
-        lambda fact: None if fact == "there" else f"{script}\ntouch /tmp/{name}",
-        after,
+        subject=name,
+        probe=f"if [ -e /tmp/{name} ]; then echo there; else echo absent; fi",
+        wanted="there",
+        apply=lambda fact: None if fact == "there" else f"{script}\ntouch /tmp/{name}",
+        after=after,
         secrets=secrets,
     )
 
@@ -43,30 +49,30 @@ def everything() -> list[Step]:
     zed = ("user zed",)
     marked = ("file /etc/systemd/system/marked.service",)
     return [
-        steps.user("zed", home="/home/zed", home_mode="750"),
-        steps.group("makers"),
-        steps.member("zed", "makers", after=(*zed, "group makers")),
-        steps.file("/etc/nasty/deep/file", NASTY, mode="640", group="makers", after=("group makers",)),
-        steps.directory("/srv/box", mode="711"),
-        steps.line("/etc/list", "colour = blue", r"^colour\b"),
-        steps.block("/etc/list", "own", "a = 1\nb = 2", after=("line in /etc/list: colour = blue",)),
-        steps.sysctl("net.ipv4.ip_default_ttl", "65"),
-        steps.authorized_keys("zed", "/home/zed", [KEY], after=zed),
-        steps.user_file("zed", "/home/zed/.config/deep/file", NASTY, after=zed),
-        steps.user_block("zed", "/home/zed/.bashrc", "own", "export A=1", after=zed),
-        steps.directory("/home/zed/private", mode="700", owner="zed", after=zed),
-        steps.seed("zed", "/home/zed/seeded", "first", after=zed),
+        user("zed", home="/home/zed", home_mode="750"),
+        group("makers"),
+        member("zed", "makers", after=(*zed, "group makers")),
+        file("/etc/nasty/deep/file", NASTY, mode="640", group="makers", after=("group makers",)),
+        directory("/srv/box", mode="711"),
+        line("/etc/list", "color = blue", r"^color\b"),
+        block("/etc/list", "own", "a = 1\nb = 2", after=("line in /etc/list: color = blue",)),
+        sysctl("net.ipv4.ip_default_ttl", "65"),
+        authorized_keys("zed", "/home/zed", [KEY], after=zed),
+        user_file("zed", "/home/zed/.config/deep/file", NASTY, after=zed),
+        user_block("zed", "/home/zed/.bashrc", "own", "export A=1", after=zed),
+        directory("/home/zed/private", mode="700", owner="zed", after=zed),
+        seed("zed", "/home/zed/seeded", "first", after=zed),
         linger("zed", after=zed),
-        steps.file("/etc/systemd/system/marked.service", UNIT),
+        file("/etc/systemd/system/marked.service", UNIT),
         unit("marked.service", config=("/etc/systemd/system/marked.service",), reacts_to=marked),
-        steps.user_file("zed", "/home/zed/.config/systemd/user/own.service", UNIT, after=zed),
+        user_file("zed", "/home/zed/.config/systemd/user/own.service", UNIT, after=zed),
         unit(
             "own.service",
             user="zed",
             after=("linger for zed", "file /home/zed/.config/systemd/user/own.service"),
         ),
         *mount("tmpfs", "/mnt/with blank", "tmpfs", "size=64k,nofail"),
-        steps.command("echo of a quote", 'echo "it\'s" >/tmp/quoted', unless='grep -q "it\'s" /tmp/quoted'),
+        command("echo of a quote", 'echo "it\'s" >/tmp/quoted', unless='grep -q "it\'s" /tmp/quoted'),
     ]
 
 
@@ -86,7 +92,7 @@ def test_every_kind(machine: Machine, guest: Guest, talk: Talk) -> None:
         machine.ssh("stat -c '%a %U %G' /etc/nasty/deep/file /home/zed/.config/deep/file")
         == "640 root makers\n644 zed zed\n"
     )
-    assert machine.ssh("cat /etc/list") == "colour = blue\n# BEGIN swarm own\na = 1\nb = 2\n# END swarm own\n"
+    assert machine.ssh("cat /etc/list") == "color = blue\n# BEGIN swarm own\na = 1\nb = 2\n# END swarm own\n"
     assert machine.ssh("true; ls /tmp").find("injected") == -1
     machine.reboot()
     # A home-made unit and a user's unit are up again, the sysctl is set, the mount is there.
@@ -94,10 +100,10 @@ def test_every_kind(machine: Machine, guest: Guest, talk: Talk) -> None:
 
 
 def test_plan_changes_nothing(machine: Machine, guest: Guest, talk: Talk) -> None:
-    """A plan shows a file's difference, says maybe for what hangs on it, and leaves everything as it is."""
-    first = steps.file("/etc/planned", "one\ntwo\n")
+    """A plan shows a file's diff, marks dependent changes as uncertain, and changes nothing."""
+    first = file("/etc/planned", "one\ntwo\n")
     converge(guest, [first], talk)
-    second = steps.file("/etc/planned", "one\nthree\n", mode="600")
+    second = file("/etc/planned", "one\nthree\n", mode="600")
     hanging = make("hanging", "true", after=(second.subject,))
     plan = converge(guest, [second, hanging], talk, plan_only=True)
     assert [(change.subject, change.action, change.certain) for change in plan] == [
@@ -109,11 +115,11 @@ def test_plan_changes_nothing(machine: Machine, guest: Guest, talk: Talk) -> Non
 
 
 def test_drift(machine: Machine, guest: Guest, talk: Talk) -> None:
-    """What somebody changed by hand is put right, and only that."""
+    """Manual changes are reverted, and nothing else is touched."""
     wanted = [
-        steps.file("/etc/drift/a", "a\n"),
-        steps.file("/etc/drift/b", "b\n"),
-        steps.sysctl("net.ipv4.tcp_fin_timeout", "59"),
+        file("/etc/drift/a", "a\n"),
+        file("/etc/drift/b", "b\n"),
+        sysctl("net.ipv4.tcp_fin_timeout", "59"),
     ]
     converge(guest, wanted, talk)
     machine.ssh("chmod 666 /etc/drift/b; echo 61 >/proc/sys/net/ipv4/tcp_fin_timeout")
@@ -125,24 +131,24 @@ def test_drift(machine: Machine, guest: Guest, talk: Talk) -> None:
 
 
 def test_a_link_in_the_way(machine: Machine, guest: Guest, talk: Talk) -> None:
-    """A link that a user put in place of a file of its own does not let root write, or show, what it points to."""
+    """A link in place of a user's file does not make root write, or show, the file that it points to."""
     machine.login("mallory")
     machine.ssh(
         "echo precious >/root/precious; ln -sf /root/precious /home/mallory/file; ln -sfn /root /home/mallory/folder"
     )
-    plan = converge(guest, [steps.user_file("mallory", "/home/mallory/file", "mine\n")], talk)
+    plan = converge(guest, [user_file("mallory", "/home/mallory/file", "mine\n")], talk)
     assert "precious" not in str(plan.changes[0].detail)
     with pytest.raises(CommandFailed, match="Permission denied"):
-        converge(guest, [steps.user_file("mallory", "/home/mallory/folder/new", "mine\n")], talk)
+        converge(guest, [user_file("mallory", "/home/mallory/folder/new", "mine\n")], talk)
     assert machine.ssh("cat /root/precious; ls /root/new 2>&1 || true").startswith("precious\n")
 
 
 def test_failure_and_continue(machine: Machine, guest: Guest, talk: Talk) -> None:
-    """A failing step stops the host, names itself and shows its last words; the next run goes on with it."""
-    machine.ssh("rm -f /tmp/one /tmp/two /tmp/three /tmp/mended")
+    """A failing step ends the run, is named, and shows its output. The next run continues with it."""
+    machine.ssh("rm -f /tmp/one /tmp/two /tmp/three /tmp/fixed")
     wanted = [
         make("one", "true"),
-        make("two", "echo first words; echo last words >&2; test -e /tmp/mended"),
+        make("two", "echo first words; echo last words >&2; test -e /tmp/fixed"),
         make("three", "true"),
     ]
     with pytest.raises(
@@ -151,20 +157,18 @@ def test_failure_and_continue(machine: Machine, guest: Guest, talk: Talk) -> Non
         converge(guest, wanted, talk)
     assert "run the same command again" in (caught.value.hint or "")
     assert machine.ssh("cd /tmp; ls one two three 2>/dev/null || true") == "one\n"
-    machine.ssh("touch /tmp/mended")
+    machine.ssh("touch /tmp/fixed")
     assert subjects(converge(guest, wanted, talk)) == ["two", "three"]
 
 
 def test_no_effect(guest: Guest, talk: Talk) -> None:
-    """A change that ran without an error and changed nothing is a failure."""
+    """A change that runs without an error but has no effect is a failure."""
     with pytest.raises(
         VerificationFailed,
         match="idle: the change ran without an error but had no effect: wanted there, found absent",
     ):
         converge(
-            guest,
-            [Step("idle", "echo absent", "there", lambda fact: "true" if fact == "absent" else None)],
-            talk,
+            guest, [Step(subject="idle", probe="echo absent", wanted="there", apply=lambda _: "true")], talk
         )
 
 
@@ -180,14 +184,14 @@ def test_any_error_in_a_step_counts(guest: Guest, talk: Talk) -> None:
     """A command that fails in the middle of a step ends it, and so does an unset variable."""
     for script in ("false; true", "echo $NOT_SET_ANYWHERE"):
         with pytest.raises(CommandFailed, match="shaky failed"):
-            converge(guest, [Step("shaky", "echo no", "yes", lambda _, script=script: script)], talk)  # type: ignore[misc]
+            converge(guest, [make("shaky", script)], talk)
 
 
 def test_refused_before_anything(machine: Machine, guest: Guest, talk: Talk) -> None:
-    """If one step knows that the work can't be done, no step is begun, and every reason is given."""
+    """If a step refuses, no step begins, and every reason is given."""
     machine.ssh("rm -f /tmp/begun")
-    no = steps.check("no", "echo wrong", "right", lambda fact: f"it is {fact}")
-    nor = steps.check("nor", "echo worse", "right", lambda fact: f"it is {fact}")
+    no = check("no", "echo wrong", "right", lambda fact: f"it is {fact}")
+    nor = check("nor", "echo worse", "right", lambda fact: f"it is {fact}")
     with pytest.raises(Refused, match="it is wrong; it is worse"):
         converge(guest, [make("begun", "true"), no, nor], talk)
     assert machine.ssh("ls /tmp").find("begun") == -1
@@ -196,18 +200,18 @@ def test_refused_before_anything(machine: Machine, guest: Guest, talk: Talk) -> 
 def test_stated_twice(guest: Guest, talk: Talk) -> None:
     """The same thing stated twice is refused."""
     with pytest.raises(Refused, match="file /etc/x is stated twice"):
-        converge(guest, [steps.file("/etc/x", "1"), steps.file("/etc/x", "2")], talk)
+        converge(guest, [file("/etc/x", "1"), file("/etc/x", "2")], talk)
 
 
 def test_secrets(machine: Machine, guest: Guest, talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:
     """A secret is in no output, no error, no plan, and on no command line of the host."""
     secret = "s3cr3t-Value-9f2"
     machine.ssh("rm -f /tmp/quiet /tmp/seen")
-    file = steps.file("/etc/secret", f"key={secret}\n", mode="600", hidden=(secret,))
-    plan = converge(guest, [file], talk, plan_only=True)
+    hidden = file("/etc/secret", f"key={secret}\n", mode="600", hidden=(secret,))
+    plan = converge(guest, [hidden], talk, plan_only=True)
     assert secret not in str(plan.to_json())
     assert "key=••••" in str(plan.to_json())
-    converge(guest, [file], talk)
+    converge(guest, [hidden], talk)
     # It looks for itself in all command lines; the brackets keep this pattern from matching its own.
     look = "if cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -q 's3cr3t-[V]alue-9f2'; then echo shown; exit 1; fi"
     look = f"key={secret}\n{look}\necho $key; exit 9"
@@ -219,9 +223,10 @@ def test_secrets(machine: Machine, guest: Guest, talk: Talk, capsys: pytest.Capt
 
 
 def test_connection_killed(machine: Machine, guest: Guest, talk: Talk) -> None:
-    """When the connection is killed, the running step ends in peace, no further one begins, and the next run does the rest."""
+    """If the connection is killed, the running step finishes, no other begins, and the next run does the rest."""
     machine.ssh("rm -f /tmp/slow /tmp/next")
-    kill = "pid=$$; until grep -q '^Name:.sshd$' /proc/$pid/status; do pid=$(sed -n 's/^PPid:.//p' /proc/$pid/status); done; kill $pid"
+    parent = "pid=$(sed -n 's/^PPid:.//p' /proc/$pid/status)"
+    kill = f"pid=$$; until grep -q '^Name:.sshd$' /proc/$pid/status; do {parent}; done; kill $pid"
     slow = make("slow", f"( {kill} )\nsleep 2\necho still at work\necho more")
     nextone = make("nextone", "true")
     with pytest.raises(ConnectionLost, match="the connection broke during slow"):
@@ -231,7 +236,7 @@ def test_connection_killed(machine: Machine, guest: Guest, talk: Talk) -> None:
 
 
 def test_cable_pulled(machine: Machine, guest: Guest, talk: Talk) -> None:
-    """When the cable is pulled, it is noticed without an answer from the host; plugged in again, the next run does the rest."""
+    """A pulled cable is noticed although the host does not answer. Plugged in again, the next run does the rest."""
     machine.ssh("rm -f /tmp/pulled /tmp/after")
     wanted = [make("pulled", "echo now; sleep 3"), make("after", "true", after=("pulled",))]
 
@@ -253,11 +258,11 @@ def test_cable_pulled(machine: Machine, guest: Guest, talk: Talk) -> None:
 
 
 def test_reboot_in_a_step(machine: Machine, guest: Guest, talk: Talk) -> None:
-    """When the host reboots in the middle of the work, that is a lost connection, and the next run does the rest."""
+    """A reboot during a run is a lost connection, and the next run does the rest."""
     wanted = [
-        steps.file("/etc/reboot/one", "1\n"),
+        file("/etc/reboot/one", "1\n"),
         make("../root/rebooted", "systemctl reboot; sleep 60"),
-        steps.file("/etc/reboot/two", "2\n", after=("../root/rebooted",)),
+        file("/etc/reboot/two", "2\n", after=("../root/rebooted",)),
     ]
     with pytest.raises(ConnectionLost):
         converge(guest, wanted, talk, deadline=Deadline(120))
@@ -267,9 +272,9 @@ def test_reboot_in_a_step(machine: Machine, guest: Guest, talk: Talk) -> None:
 
 
 def test_disk_full(machine: Machine, guest: Guest, talk: Talk) -> None:
-    """A file for which there is no room is not half written: the old one stays, no rest lies about, and with room the next run does it."""
+    """With the disk full, the old file stays and no temporary file is left. With space, the next run succeeds."""
     machine.ssh("mkdir -p /mnt/small; mount -t tmpfs -o size=64k tmpfs /mnt/small")
-    small, large = steps.file("/mnt/small/file", "old\n"), steps.file("/mnt/small/file", "new\n" * 50_000)
+    small, large = file("/mnt/small/file", "old\n"), file("/mnt/small/file", "new\n" * 50_000)
     converge(guest, [small], talk)
     with pytest.raises(CommandFailed, match="No space left on device"):
         converge(guest, [large], talk)
@@ -279,11 +284,11 @@ def test_disk_full(machine: Machine, guest: Guest, talk: Talk) -> None:
 
 
 def test_a_missed_restart(machine: Machine, guest: Guest, talk: Talk) -> None:
-    """A service whose file was changed, but whose restart was missed, is restarted by the next run."""
+    """A service whose restart was missed after a change of its file is restarted by the next run."""
     path = "/etc/systemd/system/stale.service"
 
     def wanted(text: str) -> list[Step]:
-        return [steps.file(path, text), unit("stale.service", config=(path,), reacts_to=(f"file {path}",))]
+        return [file(path, text), unit("stale.service", config=(path,), reacts_to=(f"file {path}",))]
 
     converge(guest, wanted(UNIT), talk)
     newer = UNIT.replace("infinity", "1000000")
@@ -297,19 +302,19 @@ def test_a_missed_restart(machine: Machine, guest: Guest, talk: Talk) -> None:
 
 
 def test_a_service_that_dies(guest: Guest, talk: Talk) -> None:
-    """A service that starts and dies at once is a failure that shows the service's own words."""
+    """A service that starts and exits at once is a failure that shows its journal."""
     path = "/etc/systemd/system/dying.service"
-    text = "[Service]\nExecStart=/bin/sh -c 'echo bad setting in line 7; exit 3'\n[Install]\nWantedBy=multi-user.target\n"
+    text = UNIT.replace("/bin/sleep infinity", "/bin/sh -c 'echo bad setting in line 7; exit 3'")
     with pytest.raises(CommandFailed, match=r"(?s)unit dying.service failed.*bad setting in line 7"):
-        converge(guest, [steps.file(path, text), unit("dying.service", reacts_to=(f"file {path}",))], talk)
+        converge(guest, [file(path, text), unit("dying.service", reacts_to=(f"file {path}",))], talk)
 
 
 def test_through_sudo(machine: Machine, talk: Talk) -> None:
-    """All of it works for a login that is not root, through sudo."""
+    """Everything works through sudo for a login that is not root."""
     guest = Guest(machine.login("helper", "helper ALL=(ALL) NOPASSWD: ALL"), machine.alias)
     wanted = [
-        steps.file("/etc/by-sudo", NASTY, mode="600"),
-        steps.command("a file of root's", "touch /root/by-sudo", unless="test -e /root/by-sudo"),
+        file("/etc/by-sudo", NASTY, mode="600"),
+        command("a file of root's", "touch /root/by-sudo", unless="test -e /root/by-sudo"),
     ]
     assert len(converge(guest, wanted, talk).changes) == 2
     assert not converge(guest, wanted, talk)

@@ -1,4 +1,4 @@
-"""Steps as tables: given this fact, exactly this happens. What the shell then does is tested in tests/nspawn."""
+"""What is easy to get wrong in steps, one promise each. Their whole behavior is in test_guest_kinds, in text."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm.guest.install.openclaw import RECORD, _release, _unknown_here
-from swarm.guest.kinds import basic as steps
-from swarm.guest.kinds.packages import fingerprints, npm_global, packages
-from swarm.guest.kinds.services import firewall_rule, mount, unit
+from swarm.guest.install.openclaw import RECORD, release, unknown_here
+from swarm.guest.kinds.accounts import authorized_keys
+from swarm.guest.kinds.edits import line, with_block, without_blocks
+from swarm.guest.kinds.files import file
+from swarm.guest.kinds.mounts import mount
+from swarm.guest.kinds.npm import npm_global
+from swarm.guest.kinds.packages import packages
+from swarm.guest.kinds.repositories import fingerprints
+from swarm.guest.kinds.units import unit
 from swarm.inventory.inside import InstallSettings
 from swarm.paths import ROOT
 
@@ -23,35 +28,57 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=80)
 
 @given(TEXT, TEXT)
 def test_block_is_idempotent(content: str, text: str) -> None:
-    """A block that is there is not added again, and the lines around it stay as they are."""
-    once = steps.with_block(content, "own", text)
-    assert steps.with_block(once, "own", text) == once
+    """A block is not added a second time, and the lines around it stay unchanged."""
+    once = with_block(content, "own", text)
+    assert with_block(once, "own", text) == once
     assert once.startswith(content)
+
+
+@given(TEXT, TEXT, TEXT)
+def test_blocks_are_removed(before: str, text: str, after: str) -> None:
+    """All blocks of a name are removed, and what is around them stays."""
+    one = with_block("", "own", text)
+    content = f"{before}\n{one}{after}\n{one}"
+    assert without_blocks(content, "own") == f"{before}\n{after}\n"
+    assert without_blocks(content, "other") == content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "# BEGIN swarm own\n" * 50_000,
+        "x# BEGIN swarm own\n# END swarm own\n",
+        "# END swarm own\n",
+        "# BEGIN swarm owner\nx\n# END swarm owner\n",
+    ],
+)
+def test_marks_that_are_no_block(content: str) -> None:
+    """Marks without their counterpart, or in the middle of a line, are no block. Many of them take no time."""
+    assert without_blocks(content, "own") == content
+    assert with_block(content, "own", "x").startswith(content)
 
 
 def test_block_is_replaced() -> None:
     """A block with another text is replaced where it stands."""
     content = "before\n# BEGIN swarm own\nold\n# END swarm own\nafter\n"
-    assert (
-        steps.with_block(content, "own", "new") == "before\n# BEGIN swarm own\nnew\n# END swarm own\nafter\n"
-    )
-    assert steps.with_block("x\n", "own", "new", top=True) == "# BEGIN swarm own\nnew\n# END swarm own\nx\n"
+    assert with_block(content, "own", "new") == "before\n# BEGIN swarm own\nnew\n# END swarm own\nafter\n"
+    assert with_block("x\n", "own", "new", top=True) == "# BEGIN swarm own\nnew\n# END swarm own\nx\n"
 
 
 @pytest.mark.parametrize(
     ("content", "due"),
     [
         ("", True),
-        ("colour = blue\n", False),
-        ("colour = red\nsize = 1\n", True),
-        ("a\ncolour = blue\nb\n", False),
-        ("colour = blue\ncolour = red\n", True),
+        ("color = blue\n", False),
+        ("color = red\nsize = 1\n", True),
+        ("a\ncolor = blue\nb\n", False),
+        ("color = blue\ncolor = red\n", True),
     ],
 )
 def test_line(content: str, due: bool) -> None:  # noqa: FBT001 - a column of the table
-    """A line is due if it is missing, different, or stated again differently."""
+    """A line is changed if it is missing, different, or contradicted by a later one."""
     fact = f"file 644 root root 0\n{content}" if content else "absent\n"
-    assert (steps.line("/etc/x", "colour = blue", r"^colour\b").apply(fact) is not None) is due
+    assert (line("/etc/x", "color = blue", r"^color\b").apply(fact) is not None) is due
 
 
 @pytest.mark.parametrize(
@@ -66,15 +93,15 @@ def test_line(content: str, due: bool) -> None:  # noqa: FBT001 - a column of th
     ],
 )
 def test_file(fact: str, due: bool) -> None:  # noqa: FBT001 - a column of the table
-    """A file is due if its content, mode, owner or group differs, or if it is no file."""
-    wanted = steps.file("/etc/x", "hello\n")
+    """A file is written if its content, mode, owner or group differs, or if it is no regular file."""
+    wanted = file("/etc/x", "hello\n")
     total = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"  # sha256 of "hello\n"
     assert (wanted.apply(fact.format(sum=total)) is not None) is due
 
 
 def test_file_that_shows_no_difference() -> None:
-    """Where only the mode differs, there is no difference of content to show."""
-    wanted = steps.file("/etc/x", "hello\n")
+    """If only the mode differs, there is no diff."""
+    wanted = file("/etc/x", "hello\n")
     assert (
         wanted.diff("file 600 root root 5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03")
         is None
@@ -93,13 +120,13 @@ def test_file_that_shows_no_difference() -> None:
     ],
 )
 def test_packages(fact: str, needed: str | None) -> None:
-    """What is missing is installed, of alternatives the first that apt offers, and what may be missing is not missed."""
+    """Missing packages are installed: of alternatives the first that apt offers, of optional ones what it offers."""
     script = packages("some", ("a", "b|c", "d|"), from_repository=True).apply(fact)
     assert script is None if needed is None else needed in (script or "").splitlines()[-1].split()
 
 
-def test_package_that_nobody_has() -> None:
-    """With fresh lists, a package without a candidate is a reason to refuse; without lists it can't be known."""
+def test_package_that_apt_does_not_have() -> None:
+    """A package without a candidate is a reason to refuse, unless apt's lists are missing or old."""
     wanted = packages("some", ("a", "b"))
     assert wanted.refuse("installed a 1\nlists") == "the guest's package sources have no package b"
     assert wanted.refuse("installed a 1") is None
@@ -118,7 +145,7 @@ def test_package_that_nobody_has() -> None:
     ],
 )
 def test_npm_versions(version: str, fact: str, due: bool) -> None:  # noqa: FBT001 - a column of the table
-    """An exact version must be that one; a release line must be that line and not too old; any version is the latest of its day."""
+    """An exact version must match. A release line must match and not be too old. Any version satisfies 'latest'."""
     lowest = "24.16" if version.startswith("24") else "0"
     assert (npm_global("thing", version, "true", lowest=lowest).apply(fact) is not None) is due
 
@@ -133,9 +160,12 @@ def test_npm_versions(version: str, fact: str, due: bool) -> None:  # noqa: FBT0
     ],
 )
 def test_release_that_this_computer_can_ask_for(
-    npm: str | None, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    npm: str | None,
+    refused: bool,  # noqa: FBT001 - a column of the table
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where the guest has no npm, the one here is asked at npm's default registry; only its clear no is a reason to refuse."""
+    """If the guest has no npm, the local one asks npm's default registry. Only a clear no is a reason to refuse."""
     for name in ("sh", "mktemp", "rm", "grep", "tail", "env"):
         (tmp_path / name).symlink_to(shutil.which(name) or "")
     if npm:
@@ -143,11 +173,11 @@ def test_release_that_this_computer_can_ask_for(
         (tmp_path / "npm").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")
-    _unknown_here.cache_clear()
-    wanted = _release(InstallSettings(version="1.2.3"), (), upgrade=False)
+    unknown_here.cache_clear()
+    wanted = release(InstallSettings(version="1.2.3"), (), upgrade=False)
     assert (wanted.refuse("") is not None) is refused
     assert wanted.refuse("version 1.2.3\npinned") is None
-    _unknown_here.cache_clear()
+    unknown_here.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -159,7 +189,7 @@ def test_release_that_this_computer_can_ask_for(
     ],
 )
 def test_npm_package_that_does_not_work(works_after: int, calls: list[str], code: int) -> None:
-    """A package that lacks an optional part is installed once more, and taken away again if that does not help."""
+    """A package that misses an optional part is installed once more, and removed if that does not help."""
     script = npm_global("thing", "latest", f"[ $installs -ge {works_after} ]", program="npm").apply("")
     stand_in = "installs=0; npm() { echo $1; [ $1 = uninstall ] || installs=$((installs + 1)); }"
     done = subprocess.run(
@@ -180,9 +210,9 @@ def test_npm_package_that_does_not_work(works_after: int, calls: list[str], code
         ({}, "version 2026.9.6\nchannel latest\noffered 2026.9.6", False),
     ],
 )
-def test_release(settings: dict[str, str], fact: str, due: bool) -> None:  # noqa: FBT001 - a column of the table
-    """A channel is resolved once and then recorded; an upgrade, another channel or another pin resolves it anew."""
-    wanted = _release(InstallSettings.model_validate(settings), (), upgrade=True)
+def testrelease(settings: dict[str, str], fact: str, due: bool) -> None:  # noqa: FBT001 - a column of the table
+    """A channel is resolved once and recorded. An upgrade, another channel or another pin resolves it again."""
+    wanted = release(InstallSettings.model_validate(settings), (), upgrade=True)
     script = wanted.apply(fact)
     assert (script is not None) is due
     assert script is None or RECORD in script
@@ -210,24 +240,18 @@ def test_release(settings: dict[str, str], fact: str, due: bool) -> None:  # noq
     ],
 )
 def test_unit(now: str, verbs: list[str]) -> None:
-    """A unit gets just what it lacks."""
+    """A unit gets only the verbs that it needs."""
     script = unit("x.service", config=("/etc/x",)).apply(now) or ""
     assert [
         verb for verb in ("daemon-reload", "enable", "start", "restart") if f"systemctl {verb}" in script
     ] == verbs
 
 
-def test_firewall_rule() -> None:
-    """A rule that UFW has is left alone."""
-    assert firewall_rule(22, "tcp").apply("allowed") is None
-    assert firewall_rule(22, "tcp").apply("none") == "ufw allow 22/tcp"
-
-
 def test_mount_line() -> None:
-    """A line of fstab for the same folder is replaced, comments and other lines stay, and blanks are written in octal."""
-    line, now = mount("swarm", "/mnt/my swarm", "virtiofs", "defaults,nofail")
+    """A line of fstab for the same folder is replaced. Comments and other lines stay. Blanks are written in octal."""
+    entry, now = mount("swarm", "/mnt/my swarm", "virtiofs", "defaults,nofail")
     old = "# mine\nUUID=1 / ext4 defaults 0 1\nother /mnt/my\\040swarm 9p defaults 0 0\n"
-    script = line.apply(f"file 644 root root 0\n{old}") or ""
+    script = entry.apply(f"file 644 root root 0\n{old}") or ""
     assert "swarm /mnt/my\\040swarm virtiofs defaults,nofail 0 0" in script
     assert "9p" not in script
     assert "# mine" in script
@@ -235,10 +259,10 @@ def test_mount_line() -> None:
 
 
 def test_keys_outside_the_block() -> None:
-    """Keys that are already there for the same account are not listed twice, and keys of others stay."""
+    """Keys that the account has already are not listed twice, and other keys stay."""
     key = "ssh-ed25519 AAAAfirst me"
     script = (
-        steps.authorized_keys("zed", "/home/zed", [key]).apply(
+        authorized_keys("zed", "/home/zed", [key]).apply(
             f"file 600 zed zed 0\n{key}\nssh-ed25519 AAAAother you\n"
         )
         or ""
@@ -248,7 +272,7 @@ def test_keys_outside_the_block() -> None:
 
 
 def test_fingerprints() -> None:
-    """What is no key has no fingerprint."""
+    """Data that is not a key has no fingerprint."""
     assert fingerprints(b"") == set()
     assert (
         fingerprints(

@@ -1,4 +1,4 @@
-"""A plan says what would change: to people as lines, to scripts as data."""
+"""A plan: lines for people, data for scripts."""
 
 from __future__ import annotations
 
@@ -27,37 +27,47 @@ from swarm.plan import SIGNS, Action, Change, Plan
     ],
 )
 def test_a_change_is_one_line(change: Change, line: str) -> None:
-    """A line has the sign of what is done, the thing, what it is and will be, and what one should know."""
+    """A line has the sign of the action, the subject, the state before and after, and a note."""
     assert change.line() == line
 
 
 def test_every_action_has_a_sign_of_its_own() -> None:
-    """No two kinds of change look alike."""
+    """No two actions have the same sign."""
     assert set(SIGNS) == set(get_args(Action))
     assert len(set(SIGNS.values())) == len(SIGNS)
 
 
 def test_a_plan_is_true_when_something_would_change() -> None:
-    """An empty plan is false, so that 'nothing to do' is a plain question."""
+    """An empty plan is false."""
     assert not Plan("zap")
     assert Plan("zap", (Change("run", "start"),))
 
 
+@pytest.mark.parametrize(
+    ("count", "summary"), [(0, "nothing to do"), (1, "1 change"), (2, "2 changes"), (12, "12 changes")]
+)
+def test_a_plan_says_how_much_it_changes(count: int, summary: str) -> None:
+    """The summary counts the changes, in the singular or the plural."""
+    plan = Plan("zap", (Change("run", "start"),) * count)
+    assert plan.summary == summary
+    assert plan.changed is (count > 0)
+
+
 @pytest.mark.parametrize("action", get_args(Action))
 def test_only_replacing_and_deleting_are_asked_about(action: Action) -> None:
-    """What cannot be undone is destructive, whatever else is in the plan."""
+    """A plan is destructive if any of its changes replaces or deletes something."""
     plan = Plan("zap", (Change("create", "network"), Change(action, "thing")))
     assert plan.destructive is (action in {"replace", "delete"})
 
 
 def test_a_plan_keeps_its_order() -> None:
-    """Changes are applied in the order in which they are listed."""
+    """Changes keep the order in which they were given."""
     changes = tuple(Change("run", str(number)) for number in range(5))
     assert tuple(Plan("zap", changes)) == changes
 
 
 def test_a_plan_is_plain_data_for_scripts() -> None:
-    """JSON has every field that a person sees, and none that only the program needs."""
+    """JSON has every field that people see, and none that only the program needs."""
     plan = Plan(
         "zap", (Change("update", "memory", "1 GiB", "2 GiB", note="later", key="domain", detail="long"),)
     )

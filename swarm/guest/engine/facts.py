@@ -92,7 +92,7 @@ class FactReader:
             self._end(words[1:])
         elif not self._open:
             self._other(line)
-        elif self._nested and words == [b"nobody"]:
+        elif self._nested and words == [b"no-user"]:
             self._unread()
         else:
             raise self._unexpected()

@@ -6,7 +6,7 @@ Everything that the engine reads back is on lines of its own that begin with a m
     MARK busy               an earlier run holds the lock
     MARK begin N, MARK end N CODE       step N of this script
     MARK fact N, then the fact, then MARK done CODE     the answer to question N of the probes
-    MARK nobody             instead of a fact: the user who should run the probe does not exist
+    MARK no-user            instead of a fact: the user who should run the probe does not exist
 
 The shell functions that probes and steps use are in templates/guest/prelude.sh.
 """
@@ -183,4 +183,4 @@ def _known(steps: Sequence[Step]) -> list[str]:
 
 def _ask_reader(reader: str, steps: Sequence[Step], mark: str) -> str:
     script = as_user(reader, probes(of_reader(steps, reader), mark_for(reader, mark)))
-    return f"if id -u {quote(reader)} >/dev/null; then {script}; else printf '%s nobody\\n' '{mark}'; fi"
+    return f"if id -u {quote(reader)} >/dev/null; then {script}; else printf '%s no-user\\n' '{mark}'; fi"

@@ -40,6 +40,9 @@ class Guest(Protocol):
         """Send a script and return. `take` is given each line of output, without the newline, from another thread."""
 
 
+_OUTPUT = 64 << 20  # bytes of a whole conversation; nothing of them is kept but facts and the last lines
+
+
 def limits(total: float, deadline: Deadline | None) -> Limits:
     """Return the limits of a conversation of `total` seconds, or of those until the deadline if they are fewer."""
-    return Limits(total=min(total, deadline.remaining) if deadline else total)
+    return Limits(total=min(total, deadline.remaining) if deadline else total, output=_OUTPUT)

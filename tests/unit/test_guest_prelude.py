@@ -1,0 +1,100 @@
+"""The shell functions that probes share, with a real sh. What they find on a host is in tests/nspawn."""
+
+from __future__ import annotations
+
+import tempfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarm.guest.engine.script import as_user, prelude
+from swarm.text import quote
+from tests.model_guest import shell
+
+PRELUDE = prelude()  # as hosts get it
+
+
+def recalled(tables: str, script: str) -> str:
+    """What functions of the prelude print, given tables of what is known."""
+    return shell(f"{PRELUDE}\n{tables}\n{script}").decode()
+
+
+def test_as_user_hides_the_script() -> None:
+    """A script for another user is not an argument of a program: it goes through a pipe."""
+    assert as_user("zed", "echo hidden").endswith("| as_user zed")
+
+
+def test_known_units() -> None:
+    """A unit's state is found under each of its names, and under no part of one."""
+    tables = (
+        "units_table='Names=a.service b.service\nActiveState=active\n\nNames=ab.service\nActiveState=failed'"
+    )
+    assert recalled(tables, "unit_fact b.service") == "Names=a.service b.service\nActiveState=active\n"
+    assert recalled(tables, "unit_fact ab.service") == "Names=ab.service\nActiveState=failed\n"
+    assert recalled(tables, "unit_fact c.service") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "answer"),
+    [("zed", "makers", "yes"), ("zed", "zed", "yes"), ("ze", "makers", "no"), ("zed", "x", "no")],
+)
+def test_members(name: str, group: str, answer: str) -> None:
+    """A member of a group is listed by the group, or has it as the primary group."""
+    users, groups = "zed:x:7:70::/home/zed:/bin/sh\nze:x:8:80::/:/bin/sh", "makers:x:9:ann,zed\nzed:x:70:"
+    tables = f"users_table='\n{users}\n' groups_table='\n{groups}\n'"
+    assert recalled(tables, f"member_fact {name} {group}") == f"{answer}\n"
+
+
+@pytest.mark.parametrize(
+    ("choices", "asked"),
+    [
+        (("jq",), False),
+        (("jq", "vim"), True),
+        (("docker-cli|docker.io",), False),
+        (("docker-buildx|",), False),
+        (("x|y",), True),
+    ],
+)
+def test_apt_is_asked_only_if_necessary(choices: tuple[str, ...], asked: bool) -> None:  # noqa: FBT001 - a column of the table
+    """apt, which is slow, is asked for candidates only if something that must be there is missing."""
+    tables = "packages_table='\njq\tinstalled 1.6\nvim\tconfig-files 2\ndocker.io\tinstalled 20\n'"
+    offer = "shift 2; for name; do printf '%s:\\n  Candidate: 3\\n' \"$name\"; done"
+    stand_ins = f"find() {{ echo _Packages; }}; apt_cache() {{ {offer}; }}"
+    script = PRELUDE.replace("apt-cache policy", "apt_cache policy")
+    said = shell(f"{script}\n{tables}\n{stand_ins}\nask=0\npackages_candidates 0 {quote(*choices)}").decode()
+    names = [name for choice in choices for name in choice.split("|") if name]
+    assert said == ("lists\n" + "".join(f"candidate {name} 3\n" for name in names) if asked else "")
+
+
+@given(
+    st.one_of(st.binary(max_size=60), st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace"))),
+    st.sampled_from([1, 100]),
+)
+def test_content_is_exact(content: bytes, times: int) -> None:
+    """A file's content is its fact byte for byte, be it small or large, text or not."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content * times)
+        file.flush()
+        name = quote(file.name)
+        fact = shell(f"{PRELUDE}\nknown_files {name}\nfile_fact {name} none")
+    assert fact.partition(b"\n")[2] == content * times
+
+
+@pytest.mark.parametrize("name", ["plain", "with blank", "back\\slash", "star*", "new\nline"])
+def test_known_files(tmp_path: object, name: str) -> None:
+    """A file's fact is the same whether or not it was looked up with others before, whatever its name."""
+    path = f"{tmp_path}/{name}"
+    with open(path, "w") as file:  # noqa: PTH123 - tmp_path as text, for the shell
+        file.write("content\n")
+    alone = recalled(
+        "",
+        f"file_fact {quote(path)} none; files_sum {quote(path, '/missing')}; folder_fact {quote(str(tmp_path))}",
+    )
+    known = recalled(
+        "",
+        f"known_files {quote('/missing', path, str(tmp_path))}\n"
+        f"file_fact {quote(path)} none; files_sum {quote(path, '/missing')}; folder_fact {quote(str(tmp_path))}",
+    )
+    assert known == alone
+    assert alone.startswith("file 644 ")
