@@ -101,7 +101,7 @@ def test_what_is_uploaded_is_what_is_there(pool: Pool) -> None:
     assert pool.read("data", 0) == b""
     assert pool.delete("data") is True
     assert (pool.delete("data"), pool.find("data")) == (False, None)
-    with pytest.raises(HypervisorError, match="there is no data in the pool"):
+    with pytest.raises(HypervisorError, match="has no volume data"):
         pool.read("data")
 
 
@@ -136,7 +136,7 @@ def test_an_upload_that_breaks_leaves_nothing(pool: Pool, error: BaseException) 
 @pytest.mark.parametrize("kind", ["raw", "qcow2"])
 def test_a_source_that_is_too_short_is_not_taken_for_whole(pool: Pool, kind: str) -> None:
     """A file that shrank while it was read is an error, and leaves no volume."""
-    with pytest.raises(HypervisorError, match=f"uploading data ended early: 1000 of {len(DATA)} bytes"):
+    with pytest.raises(HypervisorError, match=f"uploading data ended early: the file held 1000 of {len(DATA)} bytes"):
         pool.upload("data", io.BytesIO(DATA[:1000]), len(DATA), kind)
     pool.refresh()
     assert pool.find("data") is None
@@ -193,7 +193,7 @@ def test_a_disk_is_an_overlay_that_grows(pool: Pool, base_volume: Volume) -> Non
     assert grown.capacity == 80 * GIB
     with pytest.raises(HypervisorError, match="growing the disk"):
         pool.resize(made.name, 10 * GIB)
-    with pytest.raises(HypervisorError, match="making the disk"):
+    with pytest.raises(HypervisorError, match="creating the disk"):
         pool.overlay(made.name, base_volume, GIB)  # it is there already
 
 
@@ -350,7 +350,7 @@ def test_a_vm_without_its_disk_does_not_start(libvirt: Libvirt, zap: Host, work:
 def test_a_vm_that_never_started_said_nothing(libvirt: Libvirt, zap: Host, work: Work, pool: Pool) -> None:
     """Without a console log there is a sentence instead; with one, its lines are what a terminal would show."""
     assert pool.find(work.host.vm.disk_path.name)
-    with pytest.raises(HypervisorError, match=r"there is no swarm-zap-console\.log"):
+    with pytest.raises(HypervisorError, match=r"has no volume swarm-zap-console\.log"):
         console_log(zap, libvirt)
     said = b"\x1b[2J\x1b[1mBooting\x1b[0m\r\nlast line\r\n"
     pool.upload("swarm-zap-console.log", io.BytesIO(said), len(said), "raw")
