@@ -138,7 +138,9 @@ class _Events(threading.Thread):
         """Start the loop, once per process. It must be registered before the first connection opens."""
         with cls._started:
             if not cls._running:
-                libvirt.registerErrorHandler(lambda *_: None, None)  # libvirt would print every error to stderr
+                libvirt.registerErrorHandler(
+                    lambda *_: None, None
+                )  # libvirt would print every error to stderr
                 libvirt.virEventRegisterDefaultImpl()
                 cls(daemon=True).start()
                 cls._running = True

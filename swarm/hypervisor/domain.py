@@ -199,7 +199,7 @@ class Domain:
             self.raw.blockResize(target, capacity, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 
     def agent(self, command: str, limit: int = 5, **arguments: object) -> Any:  # noqa: ANN401 - the agent's answer is any JSON
-        """Send a command to the guest agent. Return its answer, or None if there is none within `limit` seconds."""
+        """Send a command to the guest agent. Return its answer, None after `limit` seconds without one."""
         import libvirt_qemu
 
         request = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
@@ -230,7 +230,7 @@ class Trial:
 
     @classmethod
     def starts(cls, connection: Libvirt, kind: str) -> bool:
-        """Start and destroy a paused, diskless, transient domain of type `kind`. Return True if it started."""
+        """Start and destroy a paused, diskless domain of type `kind`. Return True if it started."""
         system = "<os><type arch='x86_64' machine='q35'>hvm</type></os>"
         xml = f"<domain type='{kind}'><name>swarm-trial</name><memory unit='MiB'>16</memory>{system}</domain>"
         with cls._lock:
