@@ -192,7 +192,7 @@ class Domain:
             time.sleep(_POLL)
 
     def grow(self, target: str, capacity: int) -> None:
-        """Grow a running VM's disk to `capacity` bytes. Raise Refused for a smaller size, which libvirt would accept."""
+        """Grow a running VM's disk to `capacity` bytes. Raise Refused for a smaller size, since libvirt does not."""
         with translated("growing the disk"):
             if capacity < self.raw.blockInfo(target)[0]:
                 raise Refused("a disk never shrinks")
