@@ -70,7 +70,7 @@ def _definitions(raw: libvirt.virDomain) -> Iterator[ET.Element]:
 
 def _sources(connection: Libvirt, tree: ET.Element) -> Iterator[str]:
     """Yield the path of every disk, and of every backing file that a running domain's definition names."""
-    for source in (found for disk in tree.findall("./devices/disk") for found in disk.iter("source")):
+    for source in (each for disk in tree.findall("./devices/disk") for each in disk.iter("source")):
         path = source.get("file") or source.get("dev") or source.get("dir")
         if path:
             yield path

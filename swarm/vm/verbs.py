@@ -6,7 +6,7 @@ import io
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from swarm import access, ssh
+from swarm import access
 from swarm.deadline import Deadline
 from swarm.embedded import Embedded
 from swarm.errors import CommandFailed, HypervisorError, Refused, SwarmError, Unreachable
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SHUTDOWN",
-    "Power",
     "Status",
     "asleep",
     "console",
@@ -42,27 +41,6 @@ __all__ = [
     "status",
     "stop",
 ]
-
-
-@dataclass(frozen=True)
-class Power:
-    """The result of starting or stopping a VM; true if the VM's state was changed."""
-
-    changed: bool
-    word: str
-
-    def __bool__(self) -> bool:
-        return self.changed
-
-    @property
-    def summary(self) -> str:
-        """The result in a few words."""
-        return self.word if self.changed else "nothing to do"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as plain data."""
-        return {"changed": self.changed}
-
 
 _ANSWER = 15.0  # seconds that a guest has to accept our login
 
@@ -88,8 +66,8 @@ def asleep(host: Host) -> bool:
     return host.hypervisor.uri == EMBEDDED and not Embedded().running
 
 
-def start(host: Host, talk: Talk, limit: float = TIMEOUT) -> Power:
-    """Start the VM and wait up to `limit` seconds until the guest is ready. Return true if it had to be started.
+def start(host: Host, talk: Talk, limit: float = TIMEOUT) -> bool:
+    """Start the VM and wait up to `limit` seconds until the guest is ready. Return True if it had to be started.
 
     Raise HypervisorError if there is no VM, Unreachable if the guest does not become ready.
     """
@@ -97,16 +75,16 @@ def start(host: Host, talk: Talk, limit: float = TIMEOUT) -> Power:
         domain = need(host, connection)
         if domain.state == "running":
             talk.done(f"{host.name}: already running, nothing to do")
-            return Power(changed=False, word="started")
+            return False
         Network(connection, host.hypervisor.network).activate()
         domain.start()
         wait(host, connection, domain, Deadline(limit), talk)
         talk.done(f"{host.name} is ready at {host.vm.ip}")
-        return Power(changed=True, word="started")
+        return True
 
 
-def stop(host: Host, talk: Talk, *, force: bool = False, limit: float = SHUTDOWN) -> Power:
-    """Have the guest power off within `limit` seconds, or with `force` at once. Return true if it was running.
+def stop(host: Host, talk: Talk, *, force: bool = False, limit: float = SHUTDOWN) -> bool:
+    """Have the guest power off within `limit` seconds, or with `force` at once. Return True if it was running.
 
     Raise Refused if the guest does not power off: only `force` may lose data that it has not written.
     """
@@ -122,12 +100,12 @@ def stop(host: Host, talk: Talk, *, force: bool = False, limit: float = SHUTDOWN
             _shut_down(host, domain, talk, limit)
         talk.done(f"{host.name} is stopped")
         rest(connection, talk)
-        return Power(changed=True, word="stopped")
+        return True
 
 
-def _stopped_already(host: Host, talk: Talk) -> Power:
+def _stopped_already(host: Host, talk: Talk) -> bool:
     talk.done(f"{host.name}: already stopped, nothing to do")
-    return Power(changed=False, word="stopped")
+    return False
 
 
 def _shut_down(host: Host, domain: Domain, talk: Talk, limit: float) -> None:
