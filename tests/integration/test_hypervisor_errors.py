@@ -17,7 +17,11 @@ MESSAGES = [
         "the hypervisor has no UEFI firmware with Secure Boot",
         "ovmf",
     ),
-    ("operation failed: Unable to find a satisfying virtiofsd", "the hypervisor has no virtiofsd", "virtiofsd"),
+    (
+        "operation failed: Unable to find a satisfying virtiofsd",
+        "the hypervisor has no virtiofsd",
+        "virtiofsd",
+    ),
     (
         "internal error: Unable to find 'swtpm_setup' binary in $PATH: No such file or directory",
         "the hypervisor has no software TPM",
