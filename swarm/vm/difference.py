@@ -282,7 +282,7 @@ def _label(part: str) -> str:
     labels = {
         "vcpu": "vCPUs",
         "devices/filesystem": "share",
-        "devices/interface": "network card",
+        "devices/interface": "network interface",
         "devices/disk": "drive",
         "os": "firmware",
     }

@@ -173,12 +173,8 @@ def _embedded() -> Iterator[Finding]:
             "run swarm as root, or install sudo",
         )
     if os.geteuid() == 0:
-        tried = subprocess.run(
-            ["unshare", "--mount", "--net", "--pid", "--fork", "true"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        argv = ["unshare", "--mount", "--net", "--pid", "--fork", "true"]
+        tried = subprocess.run(argv, capture_output=True, text=True, check=False)
         if tried.returncode:
             yield Finding(
                 "failure",

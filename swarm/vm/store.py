@@ -60,7 +60,7 @@ class Survey:
         return [
             *listed,
             *(
-                (item.where, item.name, amount(item.size), ", ".join(item.users) or "nobody")
+                (item.where, item.name, amount(item.size), ", ".join(item.users) or "unused")
                 for item in self.items
             ),
         ]

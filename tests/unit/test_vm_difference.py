@@ -147,8 +147,8 @@ START = ["▸ start", "▸ boot: wait until the guest is ready"]
         ({"virtiofs": None}, {}, {}, [f"~ share swarm: {SHARE} ({SECOND})"]),
         ({"mac": "52:54:00:01:00:72"}, {"reserved": False}, {}, [
             "+ reservation: 192.168.122.182 for 52:54:00:01:00:72",
-            f"~ network card 52:54:00:01:00:72: type network, mac address 52:54:00:01:00:72, {CARD} ({SECOND})",
-            f"~ network card 52:54:00:01:00:71: type network, mac address 52:54:00:01:00:71, {CARD} ({SECOND})",
+            f"~ network interface 52:54:00:01:00:72: type network, mac address 52:54:00:01:00:72, {CARD} ({SECOND})",
+            f"~ network interface 52:54:00:01:00:71: type network, mac address 52:54:00:01:00:71, {CARD} ({SECOND})",
         ]),
         ({"autostart": False}, {}, {}, ["~ autostart: on → off"]),
         ({"disk_size": "80G"}, {}, {}, ["~ disk: 60G → 80G (the guest grows its file system at its next start)"]),
