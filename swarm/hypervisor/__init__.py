@@ -1,5 +1,5 @@
-"""Libvirt, and nothing but libvirt: so that a hypervisor at the other end of qemu+ssh:// works like a local one.
+"""The port to libvirt. It uses libvirt's API alone, so that a hypervisor behind qemu+ssh:// works like a local one.
 
-`connection` opens it and turns its errors into sentences, `storage` has pools and volumes, `network` the DHCP
-reservations, `domain` the VM itself.
+`uri` says where a hypervisor is, `connection` opens it and translates errors, `storage` has pools and volumes,
+`network` DHCP reservations, `domain` the VM itself, and `usage` which disks and MACs all domains use.
 """

@@ -1,4 +1,4 @@
-"""A connection to libvirt whose failures are sentences."""
+"""A connection to libvirt that translates libvirt's errors."""
 
 from __future__ import annotations
 
@@ -19,88 +19,88 @@ if TYPE_CHECKING:
 
 __all__ = ["Libvirt", "found", "translated"]
 
-# What libvirt says, what that means to a person, and the remedy.
+# A pattern of libvirt's message, what it means, and the remedy.
 _REMEDIES = (
     (
         r"Unable to find any firmware|Unable to find .*efi",
-        "there is no UEFI firmware with Secure Boot",
+        "the hypervisor has no UEFI firmware with Secure Boot",
         "install the package ovmf on the hypervisor",
     ),
     (
         r"Unable to find a satisfying virtiofsd|virtiofsd.*not found",
-        "there is no virtiofsd",
+        "the hypervisor has no virtiofsd",
         "install the package virtiofsd (Debian 12: qemu-system-common) on the hypervisor",
     ),
     (
         r"swtpm.*(No such file|not found|Unable to find)|Unable to find 'swtpm",
-        "there is no software TPM",
+        "the hypervisor has no software TPM",
         "install the packages swtpm and swtpm-tools on the hypervisor",
     ),
     (
         r"No space left on device",
         "the hypervisor's disk is full",
-        "free some space there; `./inv images --prune` removes base images that no VM uses",
+        "free some space there; ./inv images --prune removes base images that no VM uses",
     ),
     (
         r"the virtiofs export directory '(?P<what>[^']+)' does not exist",
-        "the share {what} does not exist on the hypervisor",
+        "the shared folder {what} does not exist on the hypervisor",
         "make the folder, or correct vm.virtiofs.source in the host file",
     ),
     (
         r"Cannot access (storage|backing) file '(?P<what>[^']+)'.*No such file",
         "{what} does not exist",
-        "put it back, or destroy the VM and provision it anew",
+        "restore the file, or destroy the VM and provision it again",
     ),
     (
         r"Cannot access storage file '(?P<what>[^']+)'",
-        "QEMU's user cannot reach {what}",
-        "every folder above it must be searchable: chmod o+x; `./inv doctor` names the one that is not",
+        "QEMU's user cannot access {what}",
+        "make every folder above it searchable (chmod o+x); ./inv doctor names the one that is not",
     ),
     (
         r"Cannot access backing file '(?P<what>[^']+)'",
-        "QEMU's user cannot reach {what}",
-        "every folder above it must be searchable: chmod o+x; `./inv doctor` names the one that is not",
+        "QEMU's user cannot access {what}",
+        "make every folder above it searchable (chmod o+x); ./inv doctor names the one that is not",
     ),
     (
         r"internal error: Network is already in use by interface (?P<what>\S+)",
-        "the libvirt network's addresses are in use on {what}",
-        "stop what uses them, or give the host file another hypervisor.network",
+        "the interface {what} already uses the libvirt network's addresses",
+        "free those addresses, or change hypervisor.network in the host file",
     ),
     (
         r"Cannot allocate memory|cannot set up guest memory",
-        "the hypervisor has not enough memory",
+        "the hypervisor does not have enough memory",
         "lower vm.memory_mib in the host file, or stop another VM",
     ),
     (
         r"authentication (failed|unavailable)|polkit",
-        "libvirt does not let you in",
-        "become a member of the group libvirt (sudo adduser $USER libvirt, then log in again)",
+        "libvirt denies you access",
+        "join the group libvirt (sudo adduser $USER libvirt, then log in again)",
     ),
     (
         r"Permission denied.*libvirt-sock|libvirt-sock.*Permission denied",
-        "libvirt does not let you in",
-        "become a member of the group libvirt (sudo adduser $USER libvirt, then log in again)",
+        "libvirt denies you access",
+        "join the group libvirt (sudo adduser $USER libvirt, then log in again)",
     ),
     (
         r"libvirt-sock'?: No such file|libvirt-sock'?: Connection refused",
-        "no libvirt daemon runs on this machine",
-        "start it (sudo systemctl enable --now libvirtd), or set hypervisor.uri: embedded in the host file, which needs none",
+        "no libvirt daemon is running on this machine",
+        "start it (sudo systemctl enable --now libvirtd), or set hypervisor.uri: embedded in the host file",
     ),
     (
         r"Host key verification failed",
-        "the hypervisor's SSH host key is not known, or another one",
-        "log in once by hand with ssh, check the key, and try again",
+        "the hypervisor's SSH host key is unknown or has changed",
+        "log in once with ssh, check the key, and run the command again",
     ),
     (
         r"Could not resolve hostname (?P<what>\S+?):",
-        "there is no machine called {what}",
+        "the host name {what} cannot be resolved",
         "check hypervisor.uri in the host file",
     ),
 )
 
 
 def found(lookup: Callable[..., Any], what: Any, missing: int) -> Any:  # noqa: ANN401 - libvirt's objects have no types
-    """Return `lookup(what)`, or None where libvirt answers with the error code `missing`."""
+    """Return `lookup(what)`, or None if libvirt answers with the error code `missing`."""
     try:
         return lookup(what)
     except libvirt.libvirtError as error:
@@ -111,7 +111,7 @@ def found(lookup: Callable[..., Any], what: Any, missing: int) -> Any:  # noqa: 
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Turn libvirt's errors into HypervisorError. Given what was tried, as a noun phrase like "starting the VM"."""
+    """Turn libvirt's errors into HypervisorError. `doing` is what is tried, such as "starting the VM"."""
     try:
         yield
     except libvirt.libvirtError as error:
@@ -123,22 +123,24 @@ def translated(doing: str) -> Iterator[None]:
                 ) from error
         raise HypervisorError(
             f"{doing} failed: {' '.join(text.split())}",
-            "this is libvirt's own message; `./inv doctor` may know more",
+            "this is libvirt's own message; check the hypervisor: ./inv doctor",
         ) from error
 
 
 class _Events(threading.Thread):
-    """Libvirt's event loop: without it a connection has no keepalive, and events such as "device removed" never come."""
+    """Libvirt's event loop. A connection needs it for keepalive and for events such as "device removed"."""
 
     _started = threading.Lock()
     _running = False
 
     @classmethod
     def ensure(cls) -> None:
-        """Start the loop once in this process; it must be registered before the first connection opens."""
+        """Start the loop, once per process. It must be registered before the first connection opens."""
         with cls._started:
             if not cls._running:
-                libvirt.registerErrorHandler(lambda *_: None, None)  # else libvirt prints each miss by itself
+                libvirt.registerErrorHandler(
+                    lambda *_: None, None
+                )  # libvirt would print every error to stderr
                 libvirt.virEventRegisterDefaultImpl()
                 cls(daemon=True).start()
                 cls._running = True
@@ -149,7 +151,7 @@ class _Events(threading.Thread):
 
 
 class Libvirt:
-    """An open connection. Given the host file's uri; an embedded hypervisor is started if it does not run."""
+    """An open connection. Given the host file's `hypervisor.uri`; an embedded hypervisor is started if necessary."""
 
     def __init__(self, uri: str, embedded: Embedded | None = None) -> None:
         _Events.ensure()
@@ -170,7 +172,7 @@ class Libvirt:
         return not remote(self.uri)
 
     def close(self) -> None:
-        """Close the connection, if it is open; guests go on."""
+        """Close the connection, if it is open. VMs keep running."""
         if self._open:
             self._open = False
             self.raw.close()
@@ -178,9 +180,9 @@ class Libvirt:
                 self._use.close()
 
     def rest(self) -> bool:
-        """Close the connection, and stop an embedded hypervisor in which nothing runs and that nobody else uses.
+        """Close the connection, and stop an embedded hypervisor that runs no VM and has no other user.
 
-        Return whether it was stopped: nobody wants a daemon that has no work.
+        Return True if it was stopped.
         """
         embedded = self.embedded
         self.close()
@@ -194,25 +196,25 @@ class Libvirt:
             finally:
                 raw.close()
 
-        with translated("looking whether a VM still runs"):
+        with translated("checking whether a VM still runs"):
             return embedded.stop_if(idle)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # What was started only for a look, or for a run that failed, does not stay.
+        # A hypervisor that was started for this connection alone does not stay.
         self.rest() if self.started else self.close()
 
     def domain_kinds(self) -> set[str]:
         """Return the domain types ("kvm", "qemu") that libvirt offers for x86_64."""
         import xml.etree.ElementTree as ET
 
-        with translated("asking libvirt what it can do"):
+        with translated("reading libvirt's capabilities"):
             tree = ET.fromstring(self.raw.getCapabilities())
         return {kind.get("type", "") for kind in tree.findall("./guest/arch[@name='x86_64']/domain")}
 
     def domain_capabilities(self, kind: str) -> str:
-        """Return libvirt's XML about what a q35 domain of type `kind` may have."""
-        with translated("asking libvirt what a VM may have"):
+        """Return libvirt's domain capabilities for a q35 domain of type `kind`, as XML."""
+        with translated("reading libvirt's domain capabilities"):
             return str(self.raw.getDomainCapabilities(None, "x86_64", "q35", kind, 0))

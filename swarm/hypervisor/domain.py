@@ -1,4 +1,4 @@
-"""The domain: what libvirt holds of a VM, and what can be done to it."""
+"""A libvirt domain: its definition, its state and its metadata."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from swarm.hypervisor.connection import Libvirt, found, translated
 
 __all__ = ["NAMESPACE", "Domain"]
 
-# Under this XML namespace swarm keeps its own note in a domain's metadata. It is a name, nothing is fetched from it.
+# The XML namespace of swarm's note in a domain's metadata. It is only a name.
 NAMESPACE = "urn:swarm:domain:1"
 _PREFIX = "swarm"
 
-_POLL = 0.2  # seconds between looks at a domain that is on its way to a state
+_POLL = 0.2  # seconds between two checks of a domain's state
 
 
 class Domain:
-    """A libvirt domain. Make it with `find` or `define`."""
+    """A libvirt domain. Create it with `find` or `define`."""
 
     def __init__(self, raw: Any) -> None:  # noqa: ANN401 - libvirt's objects have no types
         self.raw = raw
@@ -33,14 +33,14 @@ class Domain:
     @classmethod
     def find(cls, connection: Libvirt, name: str) -> Domain | None:
         """Return the domain called `name`, or None."""
-        with translated(f"looking for the domain {name}"):
+        with translated(f"looking up the domain {name}"):
             raw = found(connection.raw.lookupByName, name, libvirt.VIR_ERR_NO_DOMAIN)
         return cls(raw) if raw else None
 
     @classmethod
     def find_by_uuid(cls, connection: Libvirt, uuid: str) -> Domain | None:
         """Return the domain with this UUID, or None."""
-        with translated("looking for the domain by its UUID"):
+        with translated("looking up the domain by its UUID"):
             raw = found(connection.raw.lookupByUUIDString, uuid, libvirt.VIR_ERR_NO_DOMAIN)
         return cls(raw) if raw else None
 
@@ -52,7 +52,7 @@ class Domain:
 
     @classmethod
     def define(cls, connection: Libvirt, xml: str) -> Domain:
-        """Define a domain, or redefine the one with the same UUID: a running one changes at its next start."""
+        """Define a domain, or redefine the one with the same UUID. A running domain changes at its next start."""
         with translated("defining the VM"):
             return cls(connection.raw.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE))
 
@@ -63,12 +63,12 @@ class Domain:
 
     @property
     def active(self) -> bool:
-        """Whether it runs (or is paused)."""
+        """Whether it is running or paused."""
         return bool(self.raw.isActive())
 
     @property
     def state(self) -> str:
-        """One word: running, paused, shutting-down, crashed, suspended or stopped."""
+        """Return running, paused, shutting-down, crashed, suspended or stopped."""
         words = {
             libvirt.VIR_DOMAIN_RUNNING: "running",
             libvirt.VIR_DOMAIN_PAUSED: "paused",
@@ -92,12 +92,12 @@ class Domain:
             self.raw.setAutostart(int(wanted))
 
     def xml(self, *, live: bool = False) -> str:
-        """Return the stored definition, or the running one."""
+        """Return the stored definition, or with `live` the running one."""
         with translated(f"reading the domain {self.name}"):
             return str(self.raw.XMLDesc(0 if live else libvirt.VIR_DOMAIN_XML_INACTIVE))
 
     def note(self, *, live: bool = False) -> str | None:
-        """Return swarm's note in the domain's metadata, as XML, or None."""
+        """Return swarm's note in the domain's metadata as XML, or None."""
         flag = libvirt.VIR_DOMAIN_AFFECT_LIVE if live else libvirt.VIR_DOMAIN_AFFECT_CONFIG
         try:
             return str(self.raw.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, flag))
@@ -107,13 +107,13 @@ class Domain:
             raise
 
     def write_note(self, xml: str, *, live: bool = False) -> None:
-        """Keep swarm's note in the stored definition, and in the running one where `live`."""
+        """Write swarm's note into the stored definition, and with `live` into the running one too."""
         flag = libvirt.VIR_DOMAIN_AFFECT_CONFIG | (libvirt.VIR_DOMAIN_AFFECT_LIVE if live else 0)
         with translated("writing the domain's metadata"):
             self.raw.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, xml, _PREFIX, NAMESPACE, flag)
 
     def start(self) -> None:
-        """Power the VM on, or let a paused one run."""
+        """Start the VM, or resume a paused one."""
         with translated(f"starting the VM {self.name}"):
             if self.state == "paused":
                 self.raw.resume()
@@ -121,9 +121,9 @@ class Domain:
                 self.raw.create()
 
     def shutdown(self, limit: float) -> bool:
-        """Ask the guest to power off, by its agent and by the power button; return whether it did within `limit` seconds.
+        """Ask the guest to power off. Return True if it did within `limit` seconds.
 
-        Both ways are used since either may be deaf: an agent that is not up yet, a guest that ignores the button.
+        The guest agent is asked first and the power button pressed otherwise, since either may have no effect.
         """
         end = time.monotonic() + limit
         again = 0.0
@@ -138,12 +138,12 @@ class Domain:
                     with contextlib.suppress(libvirt.libvirtError):
                         self.raw.shutdownFlags(flag)
                         break
-                again = time.monotonic() + 15  # a guest in early boot loses the first press
+                again = time.monotonic() + 15  # a guest in early boot ignores the first request
             time.sleep(_POLL)
         return True
 
     def power_off(self) -> None:
-        """Pull the plug, if the VM runs."""
+        """Power off at once, if the VM is running. The guest gets no chance to write its data."""
         with translated(f"powering off the VM {self.name}"), contextlib.suppress(_NotRunning):
             try:
                 self.raw.destroy()
@@ -153,25 +153,25 @@ class Domain:
                 raise
 
     def undefine(self) -> None:
-        """Remove the definition with all that belongs to it: NVRAM, TPM state, saved memory, snapshot and checkpoint metadata."""
+        """Remove the definition with NVRAM, TPM state, saved memory, and snapshot and checkpoint metadata."""
         flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
         flags |= libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
         flags |= getattr(
             libvirt, "VIR_DOMAIN_UNDEFINE_TPM", 0
-        )  # libvirt 8.9 and newer; older ones remove it unasked
+        )  # libvirt 8.9 and newer; older versions always remove it
         with translated(f"removing the VM {self.name}"):
             try:
                 self.raw.undefineFlags(flags)
             except libvirt.libvirtError as error:
                 if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG:
                     raise
-                self.raw.undefine()  # the test driver knows none of these flags
+                self.raw.undefine()  # the test driver has none of these flags
 
     def detach(self, device_xml: str, target: str, limit: float) -> None:
-        """Take a disk out of the stored definition and, where the VM runs, out of the machine.
+        """Remove a disk from the stored definition and from the running VM.
 
-        A guest gives a disk back in its own time: wait up to `limit` seconds, asking again, since a guest in early boot
-        does not hear. Raise HypervisorError if it keeps the disk.
+        The guest must release the disk: wait up to `limit` seconds and repeat the request, which a guest in early boot
+        ignores. Raise HypervisorError if it keeps the disk.
         """
         stored = f"dev='{target}'" in self.xml()
         if stored:
@@ -182,8 +182,8 @@ class Domain:
         while self.active and f"dev='{target}'" in self.xml(live=True):
             if time.monotonic() >= end:
                 raise HypervisorError(
-                    "ejecting the seed failed: the guest does not let go of it",
-                    "it goes at the VM's next start; run the same command again then",
+                    "ejecting the seed failed: the guest does not release it",
+                    "restart the VM, and run the command again",
                 )
             if time.monotonic() >= again:
                 with contextlib.suppress(libvirt.libvirtError):  # "already in the process of unplug"
@@ -192,14 +192,14 @@ class Domain:
             time.sleep(_POLL)
 
     def grow(self, target: str, capacity: int) -> None:
-        """Grow a running VM's disk to `capacity` bytes. libvirt would shrink without a word: that is refused here."""
+        """Grow a running VM's disk to `capacity` bytes. Raise Refused for a smaller size, since libvirt does not."""
         with translated("growing the disk"):
             if capacity < self.raw.blockInfo(target)[0]:
                 raise Refused("a disk never shrinks")
             self.raw.blockResize(target, capacity, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 
     def agent(self, command: str, limit: int = 5, **arguments: object) -> Any:  # noqa: ANN401 - the agent's answer is any JSON
-        """Send a command to the guest agent and return its answer; None if no agent answers within `limit` seconds."""
+        """Send a command to the guest agent. Return its answer, None after `limit` seconds without one."""
         import libvirt_qemu
 
         request = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
@@ -209,7 +209,7 @@ class Domain:
             return None
 
     def screenshot(self) -> bytes:
-        """Return the screen as QEMU draws it, in its PPM format. Raise HypervisorError if the VM does not run."""
+        """Return the screen as a PPM image. Raise HypervisorError if the VM is not running."""
         with translated("taking a screenshot"):
             stream = self.raw.connect().newStream()
             self.raw.screenshot(stream, 0)
@@ -224,13 +224,13 @@ class _NotRunning(Exception):
 
 
 class Trial:
-    """A throwaway domain that shows whether a kind of domain really starts."""
+    """A temporary domain that shows whether a type of domain really starts."""
 
     _lock = threading.Lock()
 
     @classmethod
     def starts(cls, connection: Libvirt, kind: str) -> bool:
-        """Start a paused, diskless, transient domain of type `kind` and end it; return whether it started."""
+        """Start and destroy a paused, diskless domain of type `kind`. Return True if it started."""
         system = "<os><type arch='x86_64' machine='q35'>hvm</type></os>"
         xml = f"<domain type='{kind}'><name>swarm-trial</name><memory unit='MiB'>16</memory>{system}</domain>"
         with cls._lock:

@@ -123,8 +123,8 @@ class Network:
     def reserve(self, mac: str, ip: str, name: str) -> None:
         """Reserve the address in the running and the stored definition; an entry of the same MAC is replaced.
 
-        libvirt's MODIFY takes the first entry with the same MAC, address or name, so that it can overwrite another
-        machine's. The own entry is deleted and added instead. Raise Refused if another entry has the address or the name.
+        libvirt's MODIFY takes the first entry with the same MAC or name, so that it can overwrite another machine's.
+        The own entry is deleted and added instead. Raise Refused if another entry has the address or the name.
         """
         wanted = Reservation(mac, ip, name)
         if other := clash(wanted, self.reservations()):

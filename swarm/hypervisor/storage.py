@@ -1,4 +1,4 @@
-"""Pools and volumes: base images by content, overlays, seeds; nothing half-written is ever taken for whole."""
+"""Storage pools and volumes. A volume that was not written completely is never taken for complete."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "Volume", "find_pool", "make_pool"]
 
-_CHUNK = 256 * 1024  # bytes; libvirt's RPC layer splits larger writes anyway
+_CHUNK = 256 * 1024  # bytes per write; libvirt's RPC layer splits larger ones
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Pool:
         self.name = str(raw.name())
 
     def activate(self) -> None:
-        """Start the pool if it is stopped, have it started with the hypervisor, and see what others put into it."""
+        """Start the pool if it is stopped, have it started with the hypervisor, and refresh its list of volumes."""
         with translated(f"starting the pool {self.name}"):
             if not self.raw.isActive():
                 self.raw.create()
@@ -70,7 +70,7 @@ class Pool:
             self.raw.refresh()
 
     def refresh(self) -> None:
-        """Look again at what the folder holds; a file that vanishes meanwhile is nobody's error."""
+        """Refresh the list of volumes. A file that disappears meanwhile is no error."""
         with contextlib.suppress(libvirt.libvirtError):
             self.raw.refresh()
 
@@ -91,7 +91,7 @@ class Pool:
             return Volume.read(raw) if raw else None
 
     def delete(self, name: str) -> bool:
-        """Delete a volume; return whether there was one."""
+        """Delete a volume. Return True if it existed."""
         raw = self._lookup(name)
         if raw is None:
             return False
@@ -100,13 +100,13 @@ class Pool:
         return True
 
     def overlay(self, name: str, base: Volume, capacity: int) -> Volume:
-        """Make a qcow2 volume of `capacity` bytes that holds only its differences from `base`."""
+        """Create a qcow2 volume of `capacity` bytes that is backed by `base`. Raise HypervisorError if it exists."""
         backing = f"<backingStore><path>{escape(base.path)}</path><format type='qcow2'/></backingStore>"
-        with translated(f"making the disk {name}"):
+        with translated(f"creating the disk {name}"):
             return _made(self.raw.createXML(_volume_xml(name, capacity, "qcow2", backing)))
 
     def resize(self, name: str, capacity: int) -> None:
-        """Grow a volume that no running VM uses to `capacity` bytes; libvirt refuses to shrink."""
+        """Grow a volume that no running VM uses to `capacity` bytes. libvirt refuses to shrink it."""
         with translated(f"growing the disk {name}"):
             self._lookup(name).resize(capacity)
 
@@ -118,9 +118,9 @@ class Pool:
         kind: str,
         progress: Callable[[int], None] = lambda _: None,
     ) -> Volume:
-        """Put `size` bytes of `source` into a new volume of format `kind`; a failure leaves no volume behind.
+        """Write `size` bytes of `source` into a new volume of format `kind`. A failure leaves no volume behind.
 
-        `progress` is told how many bytes are through. After a kill -9 a short volume can stay: `physical` tells.
+        `progress` is called with the number of bytes sent. A kill -9 can leave a volume whose `physical` is too small.
         """
         with translated(f"uploading {name} into the pool {self.name}"):
             raw = self.raw.createXML(_volume_xml(name, size, kind))
@@ -144,11 +144,11 @@ class Pool:
             return _made(raw)
 
     def read(self, name: str, last: int | None = None) -> bytes:
-        """Return the content of a small volume, or its `last` bytes. Raise HypervisorError if there is none."""
+        """Return the content of a small volume, or its `last` bytes. Raise HypervisorError if it does not exist."""
         self.refresh()
         raw = self._lookup(name)
         if raw is None:
-            raise HypervisorError(f"there is no {name} in the pool {self.name}")
+            raise HypervisorError(f"the pool {self.name} has no volume {name}")
         with translated(f"reading {name}"):
             size = _made(raw).physical
             offset = max(0, size - last) if last is not None else 0
@@ -162,12 +162,12 @@ class Pool:
         return target.getvalue()
 
     def _lookup(self, name: str) -> Any:  # noqa: ANN401 - libvirt's objects have no types
-        with translated(f"looking for the volume {name}"):
+        with translated(f"looking up the volume {name}"):
             return found(self.raw.storageVolLookupByName, name, libvirt.VIR_ERR_NO_STORAGE_VOL)
 
 
 def find_pool(connection: Libvirt, folder: PurePosixPath) -> Pool | None:
-    """Return the pool whose folder on the hypervisor is `folder`, active or not, or None."""
+    """Return the pool of the hypervisor's folder `folder`, active or not, or None."""
     with translated("looking up the storage pool"):
         for raw in connection.raw.listAllStoragePools():
             path = ET.fromstring(raw.XMLDesc(0)).findtext("./target/path")
@@ -177,15 +177,15 @@ def find_pool(connection: Libvirt, folder: PurePosixPath) -> Pool | None:
 
 
 def make_pool(connection: Libvirt, folder: PurePosixPath) -> Pool:
-    """Define, build and start a directory pool for `folder`, named after it."""
-    with translated(f"making a storage pool for {folder}"):
+    """Define, build and start a directory pool for `folder`, and name it after the folder."""
+    with translated(f"creating a storage pool for {folder}"):
         taken = {raw.name() for raw in connection.raw.listAllStoragePools()}
         name = next(
             name
             for name in (folder.name, *(f"{folder.name}-{n}" for n in range(2, 100)))
             if name not in taken
         )
-        # 0711: QEMU's user must get at files whose names it is told, and nobody else needs a list of them.
+        # 0711: QEMU's user opens files by name, and no other user needs to list them.
         target = (
             f"<target><path>{escape(str(folder))}</path><permissions><mode>0711</mode></permissions></target>"
         )
@@ -199,7 +199,7 @@ def make_pool(connection: Libvirt, folder: PurePosixPath) -> Pool:
 
 
 def _volume_xml(name: str, capacity: int, kind: str, backing: str = "") -> str:
-    """A new volume that takes no space before something is written to it."""
+    """Return the XML of a volume that takes no space until it is written to."""
     size = f"<capacity>{capacity}</capacity><allocation>0</allocation>"
     return (
         f"<volume><name>{escape(name)}</name>{size}<target><format type='{kind}'/></target>{backing}</volume>"
@@ -209,7 +209,7 @@ def _volume_xml(name: str, capacity: int, kind: str, backing: str = "") -> str:
 def _check_sent(name: str, sent: int, size: int) -> None:
     if sent != size:
         raise HypervisorError(
-            f"uploading {name} ended early: {sent} of {size} bytes were there to be sent", "try again"
+            f"uploading {name} ended early: the file held {sent} of {size} bytes", "run the command again"
         )
 
 

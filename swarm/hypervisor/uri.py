@@ -1,4 +1,4 @@
-"""What a libvirt URI says about where its hypervisor is. Standard library only, so that the inventory can ask cheaply."""
+"""Where a libvirt URI's hypervisor is. Uses the standard library only: the inventory imports it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def remote(uri: str) -> bool:
 
 
 def jump(uri: str) -> str | None:
-    """Return the hypervisor as an SSH jump host (`ssh://USER@HOST:PORT`), or None if libvirt does not reach it over SSH."""
+    """Return `ssh://USER@HOST:PORT` if libvirt reaches the hypervisor over SSH, or None."""
     parts = urlsplit(uri)
     transport = parts.scheme.partition("+")[2]
     return f"ssh://{parts.netloc}" if transport in _SSH else None

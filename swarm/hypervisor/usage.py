@@ -39,8 +39,8 @@ class Usage:
 def usage(connection: Libvirt, *, besides: str = "") -> Usage:
     """Return what all domains use, except the one with the UUID `besides`.
 
-    Both the stored and the running definition of each count. Backing files are followed as far as libvirt's active pools
-    have the volumes. Raise HypervisorError if libvirt fails.
+    Both the stored and the running definition of each count. Backing files are followed as far as libvirt's active
+    pools have the volumes. Raise HypervisorError if libvirt fails.
     """
     resolve = _resolver(connection)
     disks: dict[str, str] = {}
@@ -70,10 +70,7 @@ def _definitions(raw: libvirt.virDomain) -> Iterator[ET.Element]:
 
 def _sources(connection: Libvirt, tree: ET.Element) -> Iterator[str]:
     """Yield the path of every disk, and of every backing file that a running domain's definition names."""
-    for source in (
-        *tree.findall("./devices/disk/source"),
-        *tree.findall("./devices/disk//backingStore/source"),
-    ):
+    for source in (each for disk in tree.findall("./devices/disk") for each in disk.iter("source")):
         path = source.get("file") or source.get("dev") or source.get("dir")
         if path:
             yield path

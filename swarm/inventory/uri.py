@@ -18,9 +18,9 @@ _FAR = ("ssh", "libssh", "libssh2", "tls", "tcp")
 _USER = re.compile(r"[A-Za-z0-9_.@+-]+")
 _MACHINE = re.compile(r"[a-z0-9_.:-]+")  # a name, an IPv4 or an IPv6 address
 
-# The parameters that a host file may give, with their values. libvirt documents more (https://libvirt.org/uri.html, and
-# EXTRACT_URI_ARG_* in its remote_driver.c). Those are refused: `command` and `netcat` name programs to run, `name` opens
-# another hypervisor than the one that the URI shows, and `tls_priority` and `no_sanity` weaken TLS.
+# The parameters that a host file may give, with their values. libvirt has more (https://libvirt.org/uri.html and
+# EXTRACT_URI_ARG_* in its remote_driver.c), which are refused: `command` and `netcat` run programs, `name` opens
+# another hypervisor than the URI shows, and `tls_priority` and `no_sanity` weaken TLS.
 _PATH = re.compile(r"/[^\0]*")
 _PARAMETERS = {
     "keyfile": _PATH,
@@ -40,9 +40,9 @@ _TRUST = ("known_hosts_verify", "no_verify")
 def check(uri: str) -> Wrong | None:
     """Return what is wrong with a host file's `hypervisor.uri`, as a sentence and a hint, or None.
 
-    Accepted are 'embedded'; qemu with no transport, unix, ssh, libssh, libssh2 or tls; and test, libvirt's own driver for
-    tests. Refused is what libvirt cannot open, what sends everything unencrypted (tcp), what holds a password, and every
-    parameter that could run a program or disable the check of the other side's key.
+    Accepted are 'embedded'; qemu with no transport, unix, ssh, libssh, libssh2 or tls; and libvirt's test driver.
+    Refused is what libvirt cannot open, what is unencrypted (tcp) or holds a password, and every parameter that could
+    run a program or disable the check of the other side's key.
     """
     if uri == EMBEDDED:
         return None
@@ -115,7 +115,7 @@ def _check_trust(transport: str, parts: SplitResult) -> Wrong | None:
 
 
 def _check_parameter(parameter: str) -> Wrong | None:
-    """Check one `key=value`. libvirt ignores the case of keys and also splits at ';': only the plain form is accepted."""
+    """Check one `key=value`. libvirt ignores the case of keys and also splits at ';', so both are refused."""
     key, _, value = parameter.partition("=")
     key, value = unquote(key), unquote(value)
     if not parameter:

@@ -1,5 +1,5 @@
 """The VM of a host file.
 
-What it should be (`desired`), what it is (`observe`), the difference (`difference`), and the way from one to the other
-(`provision`), down to a guest that answers (`ladder`).
+`desired` is what it should be and `observe` what it is. `difference` makes a plan of them, whose changes are `actions`.
+`provision` and `destroy` run them, and `ready` waits for the guest on a `ladder` of conditions.
 """

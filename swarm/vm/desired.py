@@ -1,4 +1,4 @@
-"""What a host file asks of libvirt. Pure: a Host in, XML and names out."""
+"""The libvirt objects that a host file describes. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ __all__ = [
     "seed_volume",
 ]
 
-# Domains of swarm get their UUID from their host's name, so that two runs, or two control machines, agree on it.
-_UUIDS = uuid.UUID("5a7c1f0e-3f0b-5d8e-9a37-6f2d1c9b8e41")  # a random one, made for this purpose
+# A domain's UUID is derived from its host's name, so that two runs, or two control machines, agree on it.
+_UUIDS = uuid.UUID("5a7c1f0e-3f0b-5d8e-9a37-6f2d1c9b8e41")  # a random namespace
 BASE_PREFIX = "swarm-base-"
 
 
@@ -50,8 +50,8 @@ class Note:
     disk: str = ""
 
     def to_xml(self, *, namespace: bool = False) -> str:
-        """Return the note as the XML element that libvirt keeps; with its `namespace` where it is part of a definition."""
-        words = {
+        """Return the note as XML. With `namespace`, it can be part of a definition."""
+        values = {
             "form": FORM,
             "host": self.host,
             "kind": self.kind,
@@ -59,13 +59,13 @@ class Note:
             "image": self.image,
             "disk": self.disk,
         }
-        attributes = " ".join(f"{name}={quoteattr(value)}" for name, value in words.items())
+        attributes = " ".join(f"{name}={quoteattr(value)}" for name, value in values.items())
         tag = f"swarm:state xmlns:swarm={quoteattr(NAMESPACE)}" if namespace else "state"
         return f"<{tag} {attributes} spec={quoteattr(json.dumps(self.spec))} have={quoteattr(json.dumps(self.have))}/>"
 
     @classmethod
     def from_xml(cls, xml: str) -> Note:
-        """Return the note that `to_xml` wrote; without hashes, if another version of swarm made them in another way."""
+        """Return the note that `to_xml` wrote. Hashes that another version computed differently are left out."""
         state = ET.fromstring(xml)
         names = ("host", "kind", "host-key", "image", "disk")
         host, kind, host_key, image, disk = (state.get(name, "") for name in names)
@@ -82,7 +82,7 @@ def domain_uuid(host: Host) -> str:
 
 
 def domain_xml(host: Host, kind: str, seed: str | None) -> str:
-    """Return the domain as the host file states it. Given "kvm" or "qemu", and the seed's path until the first boot is over."""
+    """Return the domain's XML. `kind` is "kvm" or "qemu"; `seed` is the seed's path until the first boot is over."""
     return render(
         "domain.xml.j2",
         vm=host.vm,
@@ -96,30 +96,30 @@ def domain_xml(host: Host, kind: str, seed: str | None) -> str:
 
 
 def network_xml(name: str) -> str:
-    """Return the network that swarm defines in its embedded hypervisor: the same as everybody's "default"."""
+    """Return the XML of the embedded hypervisor's network, which equals libvirt's own "default"."""
     return render("network.xml.j2", name=name)
 
 
 def console_volume(host: Host) -> str:
-    """Return the name of the file, beside the disk, into which the serial console is logged."""
+    """Return the name of the serial console's log, which is beside the disk."""
     return f"swarm-{host.name}-console.log"
 
 
 def seed_volume(host: Host) -> str:
-    """Return the name of the seed, beside the disk."""
+    """Return the name of the seed, which is beside the disk."""
     return f"swarm-{host.name}-seed.iso"
 
 
 def base_volume(name: str, sha256: str, size: int) -> str:
-    """Return the name of a base image's volume: what it is, a hash of its content, and its size in bytes.
+    """Return the name of a base image's volume, with the hash of its content and its size in bytes.
 
-    With the size in the name, anybody who sees the volume can tell whether it is whole.
+    The size in the name shows whether the volume is complete.
     """
     return f"{BASE_PREFIX}{name}-{sha256[:16]}-{size}.qcow2"
 
 
 def base_volume_size(volume: str) -> int | None:
-    """Return the size in bytes that a base volume's name promises, None for any other volume."""
+    """Return the size in bytes that a base volume's name states, or None for any other volume."""
     stem = PurePosixPath(volume).stem
     tail = stem.rpartition("-")[2]
     return int(tail) if volume.startswith(BASE_PREFIX) and tail.isdigit() else None

@@ -39,7 +39,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Remains:
-    """What there is of a host: its domain's name, its volumes by label, its reservations and whether a key is pinned."""
+    """What exists of a host: its domain's name, volumes with labels, reservations and a pinned key."""
 
     domain: str | None = None
     volumes: tuple[tuple[str, Volume], ...] = ()

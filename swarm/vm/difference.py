@@ -28,7 +28,7 @@ _FIRST_BOOT = "wait until the guest is ready, then eject and delete the seed"
 
 
 def make_plan(host: Host, observed: Observed, *, restart: bool = False) -> Plan:
-    """Return the pending changes. Raise a SwarmError if the host file asks for something that cannot or must not be done."""
+    """Return the pending changes. Raise a SwarmError if the host file asks for what cannot or must not be done."""
     refuse(host, observed)
     plan = Plan(host.name, tuple(changes(host, observed, restart=restart)))
     needs_share = {change.key for change in plan} & {Action.DOMAIN, Action.START}
@@ -110,11 +110,12 @@ def _own_macs(host: Host, observed: Observed) -> set[str]:
 
 
 def _refuse_unknown_disk(host: Host, observed: Observed) -> None:
-    """Refuse a disk that nothing records as swarm's: the domain, which is that record, is defined before its disk is made."""
+    """Refuse a disk without a record. The domain is that record, and it is defined before its disk is made."""
     if observed.disk:
         held = amount(observed.disk.physical)
         raise Refused(
-            f"{_at(host, 'disk_path')}: {host.vm.disk_path} already exists ({held}), and no domain of this host records it",
+            f"{_at(host, 'disk_path')}: {host.vm.disk_path} already exists ({held}), "
+            "and no domain of this host records it",
             "move it away, or delete it by hand if you are sure that it is not needed",
         )
 
@@ -144,7 +145,7 @@ def _refuse_key(host: Host, observed: Observed, domain: DomainFacts) -> None:
 
 
 def changes(host: Host, observed: Observed, *, restart: bool = False) -> list[Change]:
-    """Return the pending changes in execution order. With `restart`, a running VM is restarted if changes wait for it."""
+    """Return the pending changes in execution order. With `restart`, a VM is restarted if changes wait for that."""
     if observed.domain is None:
         return list(_create(host, observed))
     return list(_update(host, observed, observed.domain, restart=restart))
@@ -254,7 +255,7 @@ def _boot(observed: Observed, domain: DomainFacts, *, running: bool) -> Iterator
 
 
 def _definition(wanted: str, actual: str, note: Note, *, later: bool) -> Iterator[Change]:
-    """Yield the parts of the stored definition that differ. With `later`, they reach a running VM at its next start."""
+    """Yield the parts of the stored definition that differ. With `later`, they take effect at the next start."""
     if (
         not note.have
     ):  # a run was killed before it wrote the hashes, the note was removed, or its form is another version's
@@ -281,7 +282,7 @@ def _label(part: str) -> str:
     labels = {
         "vcpu": "vCPUs",
         "devices/filesystem": "share",
-        "devices/interface": "network card",
+        "devices/interface": "network interface",
         "devices/disk": "drive",
         "os": "firmware",
     }

@@ -1,4 +1,4 @@
-"""Is this machine fit? Each check says what it found and, if that is not good, the remedy."""
+"""Check this machine and its hypervisors. Each finding that is not good comes with a remedy."""
 
 from __future__ import annotations
 
@@ -29,11 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "examine"]
 
-# Free bytes below which a build or a VM's first day will not fit: a built image takes 4 GiB while it is made, an overlay
-# grows to 2 GiB by installing OpenClaw.
+# Free bytes that a build and a new VM need: a build uses 4 GiB, and OpenClaw's installation grows an overlay to 2 GiB.
 _SPACE = 6 << 30
 
-# A program of each job, with Debian's and Ubuntu's package for it. virtiofsd lies outside PATH on purpose of its packagers.
+# A program for each purpose, with its package in Debian and Ubuntu. virtiofsd is packaged outside PATH.
 _PROGRAMS = (
     ("qemu-system-x86_64", "qemu-system-x86", "run VMs"),
     ("qemu-img", "qemu-utils", "make disks"),
@@ -50,15 +49,14 @@ _PROGRAMS = (
     ("ssh", "openssh-client", "log into VMs"),
 )
 _VIRTIOFSD = ("/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd")
-_FIRMWARE = Path(
-    "/usr/share/qemu/firmware"
-)  # where firmware packages describe themselves, QEMU's docs/interop/firmware.json
+# Where firmware packages describe themselves (QEMU's docs/interop/firmware.json).
+_FIRMWARE = Path("/usr/share/qemu/firmware")
 _QEMU_USERS = ("libvirt-qemu", "qemu")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     level: Literal["ok", "warning", "failure"]
     what: str
@@ -70,7 +68,7 @@ class Finding:
 
 
 def examine(hosts: list[Host]) -> list[Finding]:
-    """Return what was found: about this machine, where hosts live on it, and about each host's hypervisor. Changes nothing."""
+    """Check this machine, as far as `hosts` need it, and each host's hypervisor. Changes nothing."""
     checks: list[Callable[[], Iterator[Finding]]] = []
     if any(not host.hypervisor.remote for host in hosts):
         checks += [_kvm, _programs, _virtiofsd, _firmware]
@@ -91,8 +89,8 @@ def _kvm() -> Iterator[Finding]:
     elif not {"vmx", "svm"} & set(flags):
         yield Finding(
             "warning",
-            "no KVM: the CPU offers no virtualization (neither vmx nor svm), so VMs are emulated: a boot takes minutes, not seconds",
-            "switch virtualization on in the firmware, or nested virtualization on the machine that hosts this one",
+            "no KVM: the CPU has no virtualization (neither vmx nor svm). VMs are emulated and take minutes to boot",
+            "enable virtualization in the firmware, or nested virtualization on the machine that hosts this one",
         )
     elif not Path("/dev/kvm").exists():
         yield Finding(
@@ -103,45 +101,41 @@ def _kvm() -> Iterator[Finding]:
     elif not os.access("/dev/kvm", os.R_OK | os.W_OK):
         yield Finding(
             "warning",
-            "KVM may not be used by you",
-            "become a member of the group kvm (sudo adduser $USER kvm, then log in again)",
+            "you have no access to /dev/kvm",
+            "join the group kvm (sudo adduser $USER kvm, then log in again)",
         )
     else:
         yield Finding(
             "warning",
-            "no KVM: /dev/kvm is there, but the kernel makes no VM",
-            "another hypervisor may hold the CPU's virtualization; dmesg says which",
+            "no KVM: /dev/kvm exists, but the kernel cannot create a VM",
+            "stop another hypervisor that uses the CPU's virtualization; see dmesg",
         )
 
 
 def _programs() -> Iterator[Finding]:
     search = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-    lacking = [
+    missing = [
         (program, package, purpose)
         for program, package, purpose in _PROGRAMS
         if not shutil.which(program, path=search)
     ]
-    for program, package, purpose in lacking:
+    for program, package, purpose in missing:
         yield Finding(
             "failure",
-            f"{program} is missing, which is needed to {purpose}",
+            f"{program} is missing, which swarm needs to {purpose}",
             f"sudo apt-get install {package}",
         )
-    if not lacking:
-        yield Finding("ok", f"all {len(_PROGRAMS)} programs are there")
+    if not missing:
+        yield Finding("ok", f"all {len(_PROGRAMS)} programs are installed")
 
 
 def _virtiofsd() -> Iterator[Finding]:
-    there = next((path for path in _VIRTIOFSD if Path(path).exists()), None)
-    yield (
-        Finding("ok", f"virtiofsd: {there}")
-        if there
-        else Finding(
-            "failure",
-            "virtiofsd is missing, which shares folders with VMs",
-            "sudo apt-get install virtiofsd (Debian 12: qemu-system-common)",
-        )
-    )
+    present = next((path for path in _VIRTIOFSD if Path(path).exists()), None)
+    if present:
+        yield Finding("ok", f"virtiofsd: {present}")
+    else:
+        remedy = "sudo apt-get install virtiofsd (Debian 12: qemu-system-common)"
+        yield Finding("failure", "virtiofsd is missing, which shares folders with VMs", remedy)
 
 
 def _firmware() -> Iterator[Finding]:
@@ -152,7 +146,7 @@ def _firmware() -> Iterator[Finding]:
             return
     yield Finding(
         "failure",
-        f"no UEFI firmware with Secure Boot and enrolled keys is described in {_FIRMWARE}",
+        f"{_FIRMWARE} describes no UEFI firmware with Secure Boot and enrolled keys",
         "sudo apt-get install ovmf",
     )
 
@@ -165,7 +159,7 @@ def _space() -> Iterator[Finding]:
             yield Finding(
                 "failure",
                 f"{folder}: {amount(free)} free, and swarm needs {amount(_SPACE)}",
-                "free some space, or set SWARM_CACHE or SWARM_STATE to another folder; ./inv images --prune removes unused images",
+                "free some space (./inv images --prune removes unused images), or set SWARM_CACHE or SWARM_STATE",
             )
         else:
             yield Finding("ok", f"{folder}: {amount(free)} free")
@@ -175,37 +169,31 @@ def _embedded() -> Iterator[Finding]:
     if os.geteuid() != 0 and not shutil.which("sudo"):
         yield Finding(
             "failure",
-            "the embedded hypervisor needs root to start, and there is no sudo",
+            "the embedded hypervisor needs root to start, and sudo is not installed",
             "run swarm as root, or install sudo",
         )
     if os.geteuid() == 0:
-        tried = subprocess.run(
-            ["unshare", "--mount", "--net", "--pid", "--fork", "true"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        argv = ["unshare", "--mount", "--net", "--pid", "--fork", "true"]
+        tried = subprocess.run(argv, capture_output=True, text=True, check=False)
         if tried.returncode:
             yield Finding(
                 "failure",
-                f"this kernel gives no namespaces: {tried.stderr.strip()}",
-                "inside a container, it must be privileged",
+                f"this kernel cannot create namespaces: {tried.stderr.strip()}",
+                "in a container, make it privileged",
             )
     embedded = Embedded()
     if reason := embedded.no_way_out:
         yield Finding(
             "warning",
-            f"VMs of the embedded hypervisor reach no network outside: {reason}",
-            "install the package passt; ./inv stop and start the VMs then",
+            f"VMs of the embedded hypervisor have no network outside it: {reason}",
+            "install the package passt, then stop and start the VMs",
         )
-    yield Finding(
-        "ok",
-        f"embedded hypervisor: {'running' if embedded.running else 'not running, starts when it is needed'} ({embedded.state})",
-    )
+    state = "running" if embedded.running else "not running, starts when needed"
+    yield Finding("ok", f"embedded hypervisor: {state} ({embedded.state})")
 
 
 def _hypervisor(uri: str, hosts: list[Host]) -> Callable[[], Iterator[Finding]]:
-    def look() -> Iterator[Finding]:
+    def check() -> Iterator[Finding]:
         if uri == EMBEDDED and not Embedded().running:
             for host in hosts:
                 yield from _share(host, None)
@@ -213,9 +201,9 @@ def _hypervisor(uri: str, hosts: list[Host]) -> Callable[[], Iterator[Finding]]:
         try:
             with Libvirt(uri) as connection:
                 kind = acceleration(hosts[0], connection)
-                yield Finding("ok", f"{uri}: answers, with {'KVM' if kind == 'kvm' else 'emulation'}")
+                yield Finding("ok", f"{uri}: works, with {'KVM' if kind == 'kvm' else 'emulation'}")
                 for what, remedy in fitness.missing(connection, kind):
-                    yield Finding("failure", f"{uri}: lacks {what}", remedy)
+                    yield Finding("failure", f"{uri}: {what} is missing", remedy)
                 for host in hosts:
                     yield from _network(host, connection)
                     yield from _share(host, connection)
@@ -225,7 +213,7 @@ def _hypervisor(uri: str, hosts: list[Host]) -> Callable[[], Iterator[Finding]]:
                 "failure", f"{uri} ({', '.join(host.name for host in hosts)}): {error.message}", error.hint
             )
 
-    return look
+    return check
 
 
 def _network(host: Host, connection: Libvirt) -> Iterator[Finding]:
@@ -234,7 +222,7 @@ def _network(host: Host, connection: Libvirt) -> Iterator[Finding]:
         if host.hypervisor.uri != EMBEDDED:
             yield Finding(
                 "failure",
-                f"{host.name}: there is no libvirt network {network.name!r}",
+                f"{host.name}: the hypervisor has no network {network.name!r}",
                 "virsh net-define /usr/share/libvirt/networks/default.xml",
             )
         return
@@ -244,8 +232,8 @@ def _network(host: Host, connection: Libvirt) -> Iterator[Finding]:
             if address in facts.subnet:
                 yield Finding(
                     "failure",
-                    f"{host.name}: the network {network.name} cannot start, since {interface} has {address}, one of its addresses",
-                    "give the libvirt network another subnet (virsh net-edit), or use hypervisor.uri: embedded",
+                    f"{host.name}: the network {network.name} cannot start: {interface} has its address {address}",
+                    "give the libvirt network another subnet (virsh net-edit), or set hypervisor.uri: embedded",
                 )
     if host.vm.ip not in facts.subnet:
         yield Finding(
@@ -257,7 +245,7 @@ def _network(host: Host, connection: Libvirt) -> Iterator[Finding]:
         yield Finding(
             "failure",
             f"{host.name}: {host.vm.ip} is leased to {owner}",
-            "give the host another vm.ip, or stop that machine and let its lease run out",
+            "give the host another vm.ip, or stop that machine and wait until its lease expires",
         )
 
 
@@ -265,19 +253,16 @@ def _share(host: Host, connection: Libvirt | None) -> Iterator[Finding]:
     share = host.vm.virtiofs
     if share is None:
         return
-    problem = (
-        share_problem(host, connection)
-        if connection
-        else None
-        if share.source.is_dir()
-        else f"{share.source} is not a folder"
-    )
+    if connection:
+        problem = share_problem(host, connection)
+    else:
+        problem = None if share.source.is_dir() else f"{share.source} is not a folder"
     if problem:
         yield Finding("failure", f"{host.name}: the share {problem}", f"mkdir -p {share.source}")
 
 
 def _searchable(host: Host, connection: Libvirt) -> Iterator[Finding]:
-    """The system's QEMU runs as a user of its own, who must be able to search every folder above a disk."""
+    """Check that the user of the system's QEMU can search every folder above the disk."""
     if connection.embedded or not connection.local:
         return
     for folder in reversed(Path(host.vm.disk_path).parents):

@@ -1,4 +1,4 @@
-"""Whether a hypervisor can run the VM at all: asked of libvirt before anything is made."""
+"""Whether a hypervisor can run the VM, according to libvirt's domain capabilities."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["has_agent", "missing"]
 
-# What the domain needs, where libvirt's domain capabilities say so, and the remedy.
+# Where the domain capabilities list what the domain needs: path, value, name and remedy.
 _NEEDS = (
     (
         "./os/enum[@name='firmware']/value",
@@ -30,7 +30,7 @@ _NEEDS = (
         "./devices/filesystem/enum[@name='driverType']/value",
         "virtiofs",
         "virtiofs",
-        "QEMU 5 or newer is needed on the hypervisor",
+        "install QEMU 5 or newer on the hypervisor",
     ),
     (
         "./devices/tpm/enum[@name='model']/value",
@@ -48,7 +48,7 @@ _NEEDS = (
 
 
 def missing(connection: Libvirt, kind: str) -> list[tuple[str, str]]:
-    """Return what the hypervisor lacks for domains of type `kind`, as (what, remedy)."""
+    """Return what is missing on the hypervisor for domains of type `kind`, each as (what, remedy)."""
     if not connection.domain_kinds() & {kind}:
         return [(f"QEMU for x86_64 ({kind})", "install the package qemu-system-x86 on the hypervisor")]
     tree = ET.fromstring(connection.domain_capabilities(kind))
@@ -60,5 +60,5 @@ def missing(connection: Libvirt, kind: str) -> list[tuple[str, str]]:
 
 
 def has_agent(image: str) -> bool:
-    """Whether an image brings the guest agent: the built ones do, the publishers' do not."""
+    """Return True if an image has the guest agent installed. Built images do, published ones do not."""
     return any(entry.name == image and entry.kind == "built" for entry in images.entries())

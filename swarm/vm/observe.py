@@ -92,9 +92,9 @@ class StaleReservation:
 class Observed:
     """Everything that a plan is made from.
 
-    `reservations` are those of the host's network, `stale` those of the domain that are to be removed. `macs` and `taken`
-    map each MAC, and each path that the host needs, to the name of another domain that uses it. `share_problem` says what
-    is wrong with the shared folder, and `missing` what the hypervisor needs for a new VM, each with a remedy.
+    `reservations` are those of the host's network, `stale` those of the domain that are to be removed. `macs` and
+    `taken` map each MAC, and each path that the host needs, to the name of another domain that uses it.
+    `share_problem` is what is wrong with the shared folder. `missing` is what a new VM needs, each with a remedy.
     """
 
     domain: DomainFacts | None = None
@@ -154,7 +154,7 @@ def observe(host: Host, connection: Libvirt) -> Observed:
 
 def _with_volumes(host: Host, connection: Libvirt, seen: Observed) -> Observed:
     pool = find_pool(connection, host.vm.disk_path.parent)
-    # A pool that is stopped shows nothing; starting it changes nothing that the host file speaks of.
+    # A stopped pool lists no volumes. Starting it changes nothing that the host file describes.
     if pool:
         pool.activate()
     found = {volume.name: volume for volume in pool.volumes()} if pool else {}
@@ -179,20 +179,20 @@ def _stale(host: Host, domain: DomainFacts, connection: Libvirt) -> Iterator[Sta
 
 
 def acceleration(host: Host, connection: Libvirt) -> str:
-    """Return "kvm" where a KVM domain really starts, else "qemu". Raise Unfit where the host file insists on KVM in vain."""
+    """Return "kvm" if a KVM domain really starts, else "qemu". Raise Unfit if the host file demands KVM in vain."""
     wanted = host.hypervisor.acceleration
     if wanted != "emulation" and "kvm" in connection.domain_kinds() and Trial.starts(connection, "kvm"):
         return "kvm"
     if wanted == "kvm":
         raise Unfit(
             "this hypervisor cannot run KVM domains, and the host file asks for hypervisor.acceleration: kvm",
-            "./inv doctor says what is missing; acceleration: auto takes emulation",
+            "find out what is missing (./inv doctor), or set acceleration: auto, which falls back to emulation",
         )
     return "qemu"
 
 
 def network_facts(name: str, xml: str, leases: list[tuple[str, str]]) -> NetworkFacts:
-    """Return a libvirt network's XML and leases as facts. Raise HypervisorError for a network without IPv4 and DHCP."""
+    """Return the facts of a libvirt network's XML and leases. Raise HypervisorError without IPv4 and DHCP."""
     tree = ET.fromstring(xml)
     ip = next(
         (
@@ -205,7 +205,7 @@ def network_facts(name: str, xml: str, leases: list[tuple[str, str]]) -> Network
     if ip is None:
         raise HypervisorError(
             f"the libvirt network {name!r} hands out no IPv4 addresses by DHCP",
-            "name another one under hypervisor.network",
+            "change hypervisor.network in the host file",
         )
     gateway = ipaddress.IPv4Address(ip.get("address", ""))
     subnet = ipaddress.IPv4Network(f"{gateway}/{ip.get('netmask') or ip.get('prefix')}", strict=False)
@@ -230,7 +230,7 @@ def network_facts(name: str, xml: str, leases: list[tuple[str, str]]) -> Network
 
 
 def _kind(host: Host, domain: DomainFacts) -> str:
-    """The type that an existing domain should have: a VM keeps what it was made with, unless the host file insists."""
+    """Return the wanted type of an existing domain: the one it was made with, unless the host file says otherwise."""
     return {"kvm": "kvm", "emulation": "qemu"}.get(host.hypervisor.acceleration, domain.kind)
 
 
@@ -260,7 +260,7 @@ def _namesake(host: Host, connection: Libvirt) -> str | None:
 
 
 def _base(found: dict[str, Volume], image: images.Image | None) -> Volume | None:
-    """The whole base volume of this image, if the pool has it."""
+    """Return the complete base volume of this image, if the pool has it."""
     name = desired.base_volume(image.name, image.sha256, image.size) if image else None
     volume = found.get(name) if name else None
     return volume if volume and volume.physical == desired.base_volume_size(volume.name) else None
@@ -275,7 +275,7 @@ def _source(xml: str, target: str) -> str | None:
 
 
 def share_problem(host: Host, connection: Libvirt) -> str | None:
-    """Return what is wrong with the shared folder, or None; a folder on another machine is libvirt's to judge."""
+    """Return what is wrong with the shared folder, or None. A folder on another machine is not checked."""
     share = host.vm.virtiofs
     if share is None or not connection.local:
         return None

@@ -1,6 +1,6 @@
-"""`inv pin`: pin the host key that a guest has now.
+"""`inv pin`: pin a guest's present host key.
 
-The guest's agent tells it, by a channel that only the hypervisor has, so no network needs to be trusted.
+The key is read through the guest agent, whose channel only the hypervisor has, so that no network has to be trusted.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ _LONGEST = 1024  # bytes; such a line has about a hundred
 
 
 def pin(host: Host, talk: Talk, *, yes: bool = False) -> bool:
-    """Pin the guest's present host key instead of the old one, and return whether it is another; ask first, unless `yes`.
+    """Pin the guest's present host key instead of the old one. Return True if it differs. Ask first, unless `yes`.
 
-    Raise HypervisorError if there is no VM or its agent does not answer, and Refused if what it says is no key or nobody agreed.
+    Raise HypervisorError if there is no VM or its agent does not answer, Refused if there is no valid key or the user
+    does not agree.
     """
     with busy(host, talk), Libvirt(host.hypervisor.uri) as connection:
         domain = need(host, connection)
@@ -40,18 +41,18 @@ def pin(host: Host, talk: Talk, *, yes: bool = False) -> bool:
         made = Note.from_xml(note) if note else None
         old = ssh.pinned(host.known_hosts)
         if old == key and made and made.host_key == key:
-            talk.done(f"{host.name}: this key is pinned, nothing to do")
+            talk.done(f"{host.name}: this key is already pinned, nothing to do")
             return False
         talk.say(f"~ host key: {fingerprint(old) if old else 'none'} → {fingerprint(key)}")
         if not yes and not talk.ask(
-            f"Did you change the host key of {host.name}? From now on only the new one is trusted."
+            f"Did you change the host key of {host.name}? Only the new key will be trusted."
         ):
             raise Refused(
                 "nothing was pinned",
-                "answer y, or give --yes, if you know why the key changed; if not, find out who did it",
+                "answer y, or give --yes, if you know why the key changed; otherwise find out who changed it",
             )
         if made:
-            # Only the stored one: the running machine's note says which changes wait for its next start.
+            # Only the stored note: the running VM's note shows which changes wait for its next start.
             domain.write_note(replace(made, host_key=key).to_xml())
         ssh.pin(host.known_hosts, (host.name, str(host.vm.ip)), key)
         talk.done(f"{host.name}: pinned in {host.known_hosts}")
@@ -68,19 +69,19 @@ def fingerprint(key: str) -> str:
 
 
 def _present(host: Host, domain: Domain) -> str:
-    """The guest's public host key, as `ssh-ed25519 BASE64`."""
+    """Return the guest's public host key as `ssh-ed25519 BASE64`."""
     if not domain.active:
         raise HypervisorError(
-            f"{host.name} is stopped, so nobody can tell its host key", f"./inv start --host {host.name}"
+            f"{host.name} is stopped, so its host key cannot be read", f"./inv start --host {host.name}"
         )
     if domain.agent("guest-ping") is None:
         raise HypervisorError(
             f"the guest agent of {host.name} does not answer",
-            "the guest may be starting; its package is called qemu-guest-agent",
+            "wait until the guest has started; the agent's package is qemu-guest-agent",
         )
     handle = domain.agent("guest-file-open", path=_FILE, mode="r")
     if handle is None:
-        raise Refused(f"{host.name} has no file {_FILE}", "make the key again in the guest: ssh-keygen -A")
+        raise Refused(f"{host.name} has no file {_FILE}", "create the key in the guest: ssh-keygen -A")
     read = domain.agent("guest-file-read", handle=handle, count=_LONGEST) or {}
     domain.agent("guest-file-close", handle=handle)
     text = base64.b64decode(read.get("buf-b64", "")).decode("utf-8", "replace")
@@ -90,6 +91,6 @@ def _present(host: Host, domain: Domain) -> str:
     if not match:
         raise Refused(
             f"{host.name}: {_FILE} does not hold an ed25519 public key",
-            "make it again in the guest: ssh-keygen -A",
+            "create it again in the guest: ssh-keygen -A",
         )
     return match[1]

@@ -15,14 +15,13 @@ from swarm.vm.busy import busy
 from swarm.vm.difference import make_plan, pending
 from swarm.vm.observe import Observed, observe
 from swarm.vm.ready import TIMEOUT
-from swarm.vm.serial import clean
 
 if TYPE_CHECKING:
     from swarm.console import Talk
     from swarm.inventory import Host
     from swarm.plan import Plan
 
-__all__ = ["TIMEOUT", "clean", "provision"]
+__all__ = ["TIMEOUT", "provision"]
 
 
 def provision(

@@ -1,4 +1,4 @@
-"""The seed: a NoCloud ISO that tells a guest, at its first boot, who it is."""
+"""The seed: a NoCloud ISO that configures a guest at its first boot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["device_xml", "iso", "seed_files"]
 
-_LABEL = "CIDATA"  # cloud-init's NoCloud looks for a file system of this name
+_LABEL = "CIDATA"  # the label of cloud-init's NoCloud file system
 
 
 def seed_files(
@@ -24,8 +24,8 @@ def seed_files(
 ) -> dict[str, str]:
     """Return the seed's files by name.
 
-    `instance` makes cloud-init treat this as a new machine, `host_key` is (private, public), and `has_agent` says whether
-    the image brings the guest agent, which is installed at first boot otherwise.
+    `instance` makes cloud-init treat the guest as a new machine. `host_key` is (private, public). Without
+    `has_agent`, the guest agent is installed at the first boot.
     """
     values = {
         "vm": host.vm,
@@ -41,7 +41,7 @@ def seed_files(
 
 
 def iso(files: dict[str, str]) -> bytes:
-    """Return an ISO 9660 image, with Joliet and Rock Ridge names, that holds `files`. It is made in memory: it has secrets."""
+    """Return an ISO 9660 image of `files` with Joliet and Rock Ridge names. It holds secrets and stays in memory."""
     image = pycdlib.PyCdlib()
     image.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident=_LABEL)
     for number, (name, text) in enumerate(files.items()):
@@ -54,8 +54,8 @@ def iso(files: dict[str, str]) -> bytes:
 
 
 def device_xml(path: str) -> str:
-    """Return the seed's disk as libvirt needs it to take it out of a domain."""
+    """Return the seed's disk element, which identifies the device to detach."""
     from xml.sax.saxutils import quoteattr
 
-    what = f"<driver name='qemu' type='raw'/><source file={quoteattr(path)}/><target dev='vdb' bus='virtio'/><readonly/>"
-    return f"<disk type='file' device='disk'>{what}</disk>"
+    source = f"<driver name='qemu' type='raw'/><source file={quoteattr(path)}/>"
+    return f"<disk type='file' device='disk'>{source}<target dev='vdb' bus='virtio'/><readonly/></disk>"

@@ -1,7 +1,7 @@
-"""Domain XML as comparable parts. Pure: XML in, dictionaries and sentences out.
+"""Compare domain XML part by part. Pure: no I/O.
 
-libvirt fills a definition with defaults and reorders it, so that two texts of one domain never look alike. Here a domain
-is a dictionary of parts (`vcpu`, `devices/disk[vda]`, …), each in an order-free form.
+libvirt adds defaults to a definition and reorders it, so the texts of one domain differ. Here a domain is a dictionary
+of parts (`vcpu`, `devices/disk[vda]`, …), each in a form that does not depend on order.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 __all__ = ["FORM", "Difference", "differences", "hashes", "parts"]
 
-# The way in which hashes are made; to be counted up whenever it changes, so that hashes of another version are not compared.
+# The version of the hashes. Increase it whenever they are computed differently, so that versions are not compared.
 FORM = "1"
 
-# What tells two devices of one kind apart, by the path of an attribute inside the device.
+# Paths of attributes that distinguish two devices of one kind, the most specific first.
 _KEYS = ("@index", "target@dev", "mac@address", "target@dir", "target@name", "target@port", "@type", "@model")
 _KIB = {
     "b": 1 / 1024,
@@ -30,8 +30,8 @@ _KIB = {
     "T": 1 << 30,
 }
 _MEMORY = {"memory", "currentMemory"}
-_NO_PART = {"metadata"}  # where the hashes are kept
-# What libvirt fills in by itself; told only where it was stated.
+_NO_PART = {"metadata"}  # the hashes themselves are stored there
+# Attributes that libvirt adds; a difference in them alone is not described.
 _FILLED_IN = ("address", "alias", "@placement")
 
 Leaves = dict[str, str]
@@ -39,7 +39,7 @@ Leaves = dict[str, str]
 
 @dataclass(frozen=True)
 class Difference:
-    """One part that is not as it should be: what it is and what it should be, in a few words."""
+    """One part that differs, with short descriptions of its present and its wanted form. None: it does not exist."""
 
     part: str
     is_now: str | None
@@ -47,13 +47,13 @@ class Difference:
 
 
 def parts(xml: str) -> dict[str, ET.Element]:
-    """Return the parts of a domain's XML by name; devices each on their own."""
+    """Return the parts of a domain's XML by name. Each device is a part."""
     found: dict[str, ET.Element] = {}
     for child in ET.fromstring(xml):
         if child.tag == "devices":
             for device in sorted(
                 child, key=lambda device: repr(_ordered(device))
-            ):  # two that look alike are told apart by their content
+            ):  # two devices with the same name are ordered by their content
                 name = f"devices/{device.tag}{_key(device)}"
                 while name in found:
                     name += "'"
@@ -66,7 +66,7 @@ def parts(xml: str) -> dict[str, ET.Element]:
 
 
 def hashes(xml: str) -> dict[str, str]:
-    """Return a short hash of each part, the same for every order of elements and attributes."""
+    """Return a short hash of each part. It does not depend on the order of elements and attributes."""
     return {
         name: hashlib.sha256(repr(_ordered(part)).encode()).hexdigest()[:12]
         for name, part in parts(xml).items()
@@ -76,10 +76,10 @@ def hashes(xml: str) -> dict[str, str]:
 def differences(
     wanted_xml: str, actual_xml: str, spec: dict[str, str], have: dict[str, str]
 ) -> tuple[list[Difference], list[Difference]]:
-    """Return what the host file changed, and what somebody else changed.
+    """Return the parts that the host file changed, and the parts that were changed outside swarm.
 
-    `spec` and `have` are the hashes noted when swarm last defined the domain: of the XML it asked for, and of the XML that
-    libvirt then held.
+    `spec` and `have` are the hashes recorded when swarm last defined the domain: of the XML that it asked for,
+    and of the XML that libvirt made of it.
     """
     wanted, actual = parts(wanted_xml), parts(actual_xml)
     spec_now, have_now = hashes(wanted_xml), hashes(actual_xml)
@@ -91,8 +91,8 @@ def differences(
         if have_now.get(name) != have.get(name) and name not in ours
     ]
     return (
-        [Difference(name, *_words(actual.get(name), wanted.get(name))) for name in ours],
-        [Difference(name, *_words(actual.get(name), wanted.get(name))) for name in theirs],
+        [Difference(name, *_described(actual.get(name), wanted.get(name))) for name in ours],
+        [Difference(name, *_described(actual.get(name), wanted.get(name))) for name in theirs],
     )
 
 
@@ -136,14 +136,14 @@ def _leaves(element: ET.Element, prefix: str = "") -> Leaves:
     return found
 
 
-def _words(actual: ET.Element | None, wanted: ET.Element | None) -> tuple[str | None, str | None]:
-    """What differs between two forms of a part: only the leaves that we state and that are not so; else the whole."""
+def _described(actual: ET.Element | None, wanted: ET.Element | None) -> tuple[str | None, str | None]:
+    """Describe how two forms of a part differ: by the leaves that we state and that differ, or else as a whole."""
     is_now, should = (
         _leaves(actual) if actual is not None else {},
         _leaves(wanted) if wanted is not None else {},
     )
     off = [name for name, value in should.items() if is_now.get(name) != value] if actual is not None else []
-    if wanted is not None and actual is not None and not off:  # something was added that we do not state
+    if wanted is not None and actual is not None and not off:  # only something that we do not state was added
         off = [name for name in is_now if name not in should and not name.startswith(_FILLED_IN)]
     if off:
         return _text(is_now, off), _text(should, off)
@@ -153,14 +153,14 @@ def _words(actual: ET.Element | None, wanted: ET.Element | None) -> tuple[str | 
 
 
 def _text(leaves: Leaves, names: list[str]) -> str:
-    words = []
+    found = []
     for name in names:
         value = leaves.get(name)
         if value is None:
-            words.append(f"no {_label(name)}" if name else "nothing")
+            found.append(f"no {_label(name)}" if name else "nothing")
         else:
-            words.append(f"{_label(name)} {value}" if name else value)
-    return ", ".join(words) or "as libvirt made it"
+            found.append(f"{_label(name)} {value}" if name else value)
+    return ", ".join(found) or "as libvirt made it"
 
 
 def _label(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Which images there are, in the cache and in each hypervisor's pools, and which of them anybody needs."""
+"""List the images in the cache and in the hypervisors' pools, and who uses them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CATALOGUE = "catalogue"
 
 @dataclass(frozen=True)
 class Item:
-    """One image somewhere. `users` are host files for the cache, disks for a pool."""
+    """One stored image. `users` are host names for the cache; for a pool, disks or domains."""
 
     where: str
     name: str
@@ -44,14 +44,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Survey:
-    """Everything found."""
+    """All images that were found."""
 
     catalogue: tuple[images.Entry, ...]
     items: tuple[Item, ...]
 
     @property
     def unused(self) -> list[Item]:
-        """What nobody needs."""
+        """The images without users."""
         return [item for item in self.items if not item.users]
 
     def rows(self) -> list[tuple[str, str, str, str]]:
@@ -60,7 +60,7 @@ class Survey:
         return [
             *listed,
             *(
-                (item.where, item.name, amount(item.size), ", ".join(item.users) or "nobody")
+                (item.where, item.name, amount(item.size), ", ".join(item.users) or "unused")
                 for item in self.items
             ),
         ]
@@ -76,9 +76,9 @@ class Survey:
 
 
 def survey(hosts: list[Host], talk: Talk) -> Survey:
-    """Look at the cache and at the pools of all `hosts`.
+    """List the images in the cache and in the pools of all `hosts`.
 
-    An embedded hypervisor that ran before is started for the look; one that does not answer is named and left out.
+    An embedded hypervisor is started if it ever ran before. A hypervisor that cannot be reached is skipped.
     """
     items = [
         Item(CACHE, image.path.name, image.size, _wanted(image, hosts), partial(images.remove, image))

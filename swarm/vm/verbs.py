@@ -1,12 +1,12 @@
-"""What is done with a VM that is there: start, stop, destroy, look at its console, say how it is."""
+"""What can be done with an existing VM: start and stop it, read its console and screen, report its status."""
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from swarm import access, ssh
+from swarm import access
 from swarm.deadline import Deadline
 from swarm.embedded import Embedded
 from swarm.errors import CommandFailed, HypervisorError, Refused, SwarmError, Unreachable
@@ -20,7 +20,7 @@ from swarm.vm.actions import Action
 from swarm.vm.busy import busy
 from swarm.vm.destroy import destroy, rest
 from swarm.vm.difference import changes, pending, refuse
-from swarm.vm.observe import observe
+from swarm.vm.observe import Observed, observe
 from swarm.vm.ready import SHUTDOWN, TIMEOUT, wait
 from swarm.vm.serial import console_log
 
@@ -29,15 +29,25 @@ if TYPE_CHECKING:
 
     from swarm.console import Talk
 
-__all__ = ["Status", "asleep", "console", "destroy", "need", "screenshot", "start", "status", "stop"]
-
+__all__ = [
+    "SHUTDOWN",
+    "Status",
+    "asleep",
+    "console",
+    "destroy",
+    "need",
+    "screenshot",
+    "start",
+    "status",
+    "stop",
+]
 
 _ANSWER = 15.0  # seconds that a guest has to accept our login
 
 
 @dataclass(frozen=True)
 class Status:
-    """How a host is: each field in a word or a few."""
+    """A host's status, each field in a few words. A field is empty where nothing is known."""
 
     host: str
     vm: str
@@ -48,30 +58,25 @@ class Status:
 
     def to_json(self) -> dict[str, Any]:
         """Return the status as plain data."""
-        return {
-            "host": self.host,
-            "vm": self.vm,
-            "acceleration": self.acceleration,
-            "ip": self.ip,
-            "ssh": self.ssh,
-            "drift": self.drift,
-        }
+        return asdict(self)
 
 
 def asleep(host: Host) -> bool:
-    """Whether the host lives in the embedded hypervisor and that is not running: then its VM cannot run either."""
+    """Return True if the host's hypervisor is the embedded one and is not running, so that the VM is not either."""
     return host.hypervisor.uri == EMBEDDED and not Embedded().running
 
 
 def start(host: Host, talk: Talk, limit: float = TIMEOUT) -> bool:
-    """Start the VM and wait until the guest is ready; return whether it was not running. Raise HypervisorError if there is none."""
+    """Start the VM and wait up to `limit` seconds until the guest is ready. Return True if it had to be started.
+
+    Raise HypervisorError if there is no VM, Unreachable if the guest does not become ready.
+    """
     with busy(host, talk), Libvirt(host.hypervisor.uri) as connection:
         domain = need(host, connection)
         if domain.state == "running":
-            talk.done(f"{host.name}: runs already, nothing to do")
+            talk.done(f"{host.name}: already running, nothing to do")
             return False
-        network = Network(connection, host.hypervisor.network)
-        network.activate()
+        Network(connection, host.hypervisor.network).activate()
         domain.start()
         wait(host, connection, domain, Deadline(limit), talk)
         talk.done(f"{host.name} is ready at {host.vm.ip}")
@@ -79,41 +84,48 @@ def start(host: Host, talk: Talk, limit: float = TIMEOUT) -> bool:
 
 
 def stop(host: Host, talk: Talk, *, force: bool = False, limit: float = SHUTDOWN) -> bool:
-    """Have the guest power off, within `limit` seconds, or pull the plug with `force`; return whether it was running.
+    """Have the guest power off within `limit` seconds, or with `force` at once. Return True if it was running.
 
-    Raise Refused if the guest does not obey: whoever wants to lose what it has not written yet says so.
+    Raise Refused if the guest does not power off: only `force` may lose data that it has not written.
     """
     if asleep(host):
-        talk.done(f"{host.name}: stopped already, nothing to do")
-        return False
+        return _stopped_already(host, talk)
     with busy(host, talk), Libvirt(host.hypervisor.uri) as connection:
         domain = need(host, connection)
         if not domain.active:
-            talk.done(f"{host.name}: stopped already, nothing to do")
-            return False
+            return _stopped_already(host, talk)
         if force:
             domain.power_off()
         else:
-            with talk.step(f"{host.name}: shutting down"):
-                if not domain.shutdown(limit):
-                    raise Refused(
-                        f"{host.name} did not power off within {limit:.0f} s",
-                        "wait longer (--timeout SECONDS), or pull the plug with --force: what it has not written to its disk is lost then",
-                    )
+            _shut_down(host, domain, talk, limit)
         talk.done(f"{host.name} is stopped")
         rest(connection, talk)
         return True
 
 
+def _stopped_already(host: Host, talk: Talk) -> bool:
+    talk.done(f"{host.name}: already stopped, nothing to do")
+    return False
+
+
+def _shut_down(host: Host, domain: Domain, talk: Talk, limit: float) -> None:
+    with talk.step(f"{host.name}: shutting down"):
+        if not domain.shutdown(limit):
+            raise Refused(
+                f"{host.name} did not power off within {limit:.0f} s",
+                "wait longer (--timeout SECONDS), or power it off with --force, which loses unwritten data",
+            )
+
+
 def console(host: Host, last: int | None = None) -> list[str]:
-    """Return what the serial console said since the VM's start, at most its `last` bytes."""
+    """Return the serial console's lines since the VM's start, from at most its `last` bytes."""
     with Libvirt(host.hypervisor.uri) as connection:
         need(host, connection)
         return console_log(host, connection, last)
 
 
 def screenshot(host: Host, path: Path) -> tuple[int, int]:
-    """Write what the VM's screen shows as a PNG file; return its width and height in pixels."""
+    """Write the VM's screen to `path` as a PNG file. Return its width and height in pixels."""
     from PIL import Image
 
     with Libvirt(host.hypervisor.uri) as connection:
@@ -128,28 +140,33 @@ def screenshot(host: Host, path: Path) -> tuple[int, int]:
 
 
 def status(host: Host) -> Status:
-    """Return how a host is. Nothing is started for it: a VM whose embedded hypervisor does not run is stopped."""
+    """Return a host's status. Nothing is started: a VM whose embedded hypervisor is not running is stopped."""
     if asleep(host):
         return Status(host.name, "stopped" if Embedded().exists else "none")
     with Libvirt(host.hypervisor.uri) as connection:
         observed = observe(host, connection)
         if observed.domain is None:
             return Status(host.name, "none", ip=str(host.vm.ip))
-        try:
-            refuse(host, observed)
-            upkeep = [
-                change for change in changes(host, observed) if change.key not in {Action.START, Action.BOOT}
-            ]
-            words = [f"{len(upkeep)} to change"] if upkeep else []
-            words += ["waits for a restart"] if pending(observed.domain) else []
-            drift = ", ".join(words) or "none"
-        except SwarmError as error:
-            drift = error.message
         state = observed.domain.state
-        kind = "KVM" if observed.kind == "kvm" else "emulation"
         return Status(
-            host.name, state, kind, str(host.vm.ip), _ssh_word(host) if state == "running" else "", drift
+            host=host.name,
+            vm=state,
+            acceleration="KVM" if observed.kind == "kvm" else "emulation",
+            ip=str(host.vm.ip),
+            ssh=_ssh_word(host) if state == "running" else "",
+            drift=_drift(host, observed),
         )
+
+
+def _drift(host: Host, observed: Observed) -> str:
+    try:
+        refuse(host, observed)
+    except SwarmError as error:
+        return error.message
+    upkeep = [each for each in changes(host, observed) if each.key not in {Action.START, Action.BOOT}]
+    found = [f"{len(upkeep)} to change"] if upkeep else []
+    found += ["waits for a restart"] if observed.domain and pending(observed.domain) else []
+    return ", ".join(found) or "none"
 
 
 def _ssh_word(host: Host) -> str:

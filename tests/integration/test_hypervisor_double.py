@@ -42,7 +42,7 @@ def connection(tmp_path: Path) -> Iterator[Libvirt]:
 
 @pytest.fixture
 def zap(dirs: Dirs) -> Host:
-    """The reference host, in a network that is not there: the test driver knows no leases."""
+    """The reference host, in a network that does not exist: the test driver has no leases."""
     assert dirs.hosts.is_dir()
     return samples.host()
 
@@ -92,7 +92,7 @@ def test_what_is_defined_is_found(connection: Libvirt, zap: Host) -> None:
 
 
 def test_what_was_defined_is_not_changed_again(connection: Libvirt, zap: Host) -> None:
-    """Libvirt fills in and reorders a definition, and a second look still finds nothing to do, with and without a seed."""
+    """What libvirt completes and reorders still counts as unchanged, with or without a seed."""
     define(connection, zap)
     assert plan(connection, zap) == []
     define(connection, zap, "/pool/seed.iso")
@@ -109,8 +109,8 @@ def test_the_note_survives_in_libvirt(connection: Libvirt, zap: Host) -> None:
     assert Note.from_xml(again) == odd
 
 
-def test_a_domain_of_somebody_else_has_no_note(connection: Libvirt, zap: Host) -> None:
-    """No note is an answer, and not an error; such a domain of that name is a namesake."""
+def test_a_domain_of_another_maker_has_no_note(connection: Libvirt, zap: Host) -> None:
+    """A missing note is no error, and another domain of that name is a namesake."""
     other = desired.domain_xml(zap, "qemu", None).replace(
         desired.domain_uuid(zap), "11111111-2222-3333-4444-555555555555"
     )
@@ -147,7 +147,7 @@ EDITS: list[tuple[str, Callable[[libvirt.virDomain], object], list[str]]] = [
 def test_what_virsh_changes_is_drift(
     connection: Libvirt, zap: Host, edit: Callable[[libvirt.virDomain], object], lines: list[str]
 ) -> None:
-    """Each change that somebody makes with virsh is found, named, and gone once the domain is defined again."""
+    """Each change made with virsh is named, and gone once the domain is defined again."""
     define(connection, zap)
     edit(connection.raw.lookupByName("zap [claw]"))
     assert plan(connection, zap) == lines
@@ -179,15 +179,15 @@ def test_what_virsh_changes_is_drift(
 def test_what_virsh_edit_changes_is_drift(
     connection: Libvirt, zap: Host, old: str, new: str, line: str
 ) -> None:
-    """A definition that somebody edited by hand is told by the leaf that differs."""
+    """A definition that was edited by hand is described by the leaf that differs."""
     text = define(connection, zap).xml()
     assert text.count(old) == 1, text
     connection.raw.defineXML(text.replace(old, new))
     assert f"{line} {BACK}" in plan(connection, zap)
 
 
-def test_a_changed_wish_is_ours(connection: Libvirt, zap: Host) -> None:
-    """What the host file changed is an update of ours, and defining it settles it; autostart stays as it was."""
+def test_a_changed_host_file_is_an_update(connection: Libvirt, zap: Host) -> None:
+    """What the host file changed is an update. Defining the domain settles it and keeps autostart."""
     define(connection, zap)
     more = samples.variant(zap, memory_mib=4096, vcpus=4)
     assert plan(connection, more) == ["~ memory: 3072 MiB → 4096 MiB", "~ vCPUs: 2 → 4"]
@@ -196,7 +196,7 @@ def test_a_changed_wish_is_ours(connection: Libvirt, zap: Host) -> None:
 
 
 def test_a_lost_note_is_one_line(connection: Libvirt, zap: Host) -> None:
-    """`virsh define` of a file without metadata drops the note: one line says that it is made anew."""
+    """`virsh define` without metadata drops the note: one line says that the domain is defined again."""
     define(connection, zap)
     connection.raw.defineXML(desired.domain_xml(zap, "qemu", None))
     assert plan(connection, zap) == [
@@ -204,8 +204,8 @@ def test_a_lost_note_is_one_line(connection: Libvirt, zap: Host) -> None:
     ]
 
 
-def test_states_are_words(connection: Libvirt, zap: Host) -> None:
-    """Stopped, running, paused; starting a paused VM lets it go on; pulling the plug twice is no error."""
+def test_a_domain_goes_through_its_states(connection: Libvirt, zap: Host) -> None:
+    """Starting a paused VM resumes it, and powering off twice is no error."""
     domain = define(connection, zap)
     assert (domain.state, domain.active) == ("stopped", False)
     domain.start()
@@ -262,7 +262,7 @@ def reservations(network: Network) -> dict[str, tuple[str, str]]:
 
 
 def test_a_reservation_comes_changes_and_goes(network: Network) -> None:
-    """Each of the three is done by the one libvirt command that works for it, and doing it twice changes nothing."""
+    """A reservation is added, replaced and removed, and repeating each changes nothing."""
     assert network.release(MAC) is False
     for ip, name in (("192.168.122.5", "zap"), ("192.168.122.6", "zap"), ("192.168.122.6", "claw")):
         assert not network.reserved(MAC, ip, name)
@@ -276,7 +276,7 @@ def test_a_reservation_comes_changes_and_goes(network: Network) -> None:
 
 
 def test_why_it_must_be_the_right_command(network: Network) -> None:
-    """Libvirt refuses a second ADD and a MODIFY of an unknown MAC alike: which is why reserve() looks first."""
+    """Libvirt refuses a second ADD and a MODIFY of an unknown MAC with the same error code."""
     raw = network.raw
     entry = f"<host mac='{MAC}' name='zap' ip='192.168.122.5'/>"
     section, live = libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST, libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE
@@ -312,7 +312,7 @@ def test_a_reservation_of_another_machine_is_not_overwritten(
 
 
 def test_only_the_exact_reservation_is_deleted(network: Network) -> None:
-    """libvirt would delete an entry without MAC in place of ours, so that is refused."""
+    """An entry is deleted by all its values, since libvirt takes an entry without MAC for any."""
     section, live = libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST, libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE
     network.reserve(MAC, "192.168.122.5", "zap")
     entry = Reservation(MAC, "192.168.122.5", "")
@@ -332,7 +332,7 @@ def test_only_the_exact_reservation_is_deleted(network: Network) -> None:
     assert network.reservations() == [Reservation("52:54:00:00:00:09", "192.168.122.9", "")]
 
 
-def second(connection: Libvirt, host: Host, name: str, disk: str) -> None:
+def second(connection: Libvirt, name: str, disk: str) -> None:
     """Define a domain of another maker with the given disk."""
     xml = f"""<domain type='test'><name>{name}</name><memory>1024</memory><os><type>hvm</type></os><devices>
         <disk type='file'><source file='{disk}'/><target dev='vda'/></disk>
@@ -348,7 +348,7 @@ def test_what_other_domains_use_is_found(connection: Libvirt, zap: Host) -> None
     for name, backing in (("base", ""), ("over", "<backingStore><path>/store/base</path></backingStore>")):
         pool.createXML(f"<volume><name>{name}</name><capacity>1000</capacity>{backing}</volume>")
     define(connection, zap)
-    second(connection, zap, "bee", "/store//over")
+    second(connection, "bee", "/store//over")
     used = usage(connection, besides=desired.domain_uuid(zap))
     assert used.disks == {"/store/over": "bee", "/store/base": "bee", "/store/iso": "bee"}
     assert used.macs == {}
@@ -356,8 +356,8 @@ def test_what_other_domains_use_is_found(connection: Libvirt, zap: Host) -> None
     assert usage(connection).macs == {MAC: "zap [claw]"}
 
 
-def test_a_network_that_is_not_there(connection: Libvirt) -> None:
-    """It exists not, runs not and leases nothing; whoever needs it is told how to get it."""
+def test_a_network_that_does_not_exist(connection: Libvirt) -> None:
+    """A missing network has no leases, and an error about it says how to define it."""
     missing = Network(connection, "gone")
     assert (missing.exists, missing.active, missing.leases()) == (False, False, [])
     with pytest.raises(HypervisorError, match="the hypervisor has no network 'gone'") as caught:

@@ -1,4 +1,4 @@
-"""What libvirt says reaches people as what it means and what to do about it."""
+"""libvirt's messages are translated into their meaning and a remedy."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ import pytest
 from swarm.errors import HypervisorError, Unfit
 from swarm.hypervisor.connection import Libvirt, translated
 
-# libvirt's own words, as its sources have them, and what people are told instead.
-WORDS = [
+# libvirt's message, as in its sources; what it means; and a part of the remedy.
+MESSAGES = [
     (
         "operation failed: Unable to find any firmware to satisfy 'efi'",
-        "there is no UEFI firmware with Secure Boot",
+        "the hypervisor has no UEFI firmware with Secure Boot",
         "ovmf",
     ),
-    ("operation failed: Unable to find a satisfying virtiofsd", "there is no virtiofsd", "virtiofsd"),
+    (
+        "operation failed: Unable to find a satisfying virtiofsd",
+        "the hypervisor has no virtiofsd",
+        "virtiofsd",
+    ),
     (
         "internal error: Unable to find 'swtpm_setup' binary in $PATH: No such file or directory",
-        "there is no software TPM",
+        "the hypervisor has no software TPM",
         "swtpm-tools",
     ),
     (
@@ -30,12 +34,12 @@ WORDS = [
     ),
     (
         "unsupported configuration: the virtiofs export directory '/no/share' does not exist",
-        "the share /no/share does not exist",
+        "the shared folder /no/share does not exist",
         "virtiofs.source",
     ),
     (
         "Cannot access storage file '/root/x.qcow2' (as uid:64055, gid:64055): Permission denied",
-        "QEMU's user cannot reach /root/x.qcow2",
+        "QEMU's user cannot access /root/x.qcow2",
         "chmod o+x",
     ),
     (
@@ -45,52 +49,52 @@ WORDS = [
     ),
     (
         "Cannot access backing file '/root/b' of storage file '/pool/x' (as uid:64055, gid:64055): Permission denied",
-        "QEMU's user cannot reach /root/b",
+        "QEMU's user cannot access /root/b",
         "chmod o+x",
     ),
     (
         "internal error: Network is already in use by interface eth0",
-        "the libvirt network's addresses are in use on eth0",
+        "the interface eth0 already uses the libvirt network's addresses",
         "hypervisor.network",
     ),
     (
         "internal error: process exited: cannot set up guest memory 'pc.ram': Cannot allocate memory",
-        "the hypervisor has not enough memory",
+        "the hypervisor does not have enough memory",
         "memory_mib",
     ),
     (
         "authentication unavailable: no polkit agent available to authenticate action 'org.libvirt.unix.manage'",
-        "libvirt does not let you in",
+        "libvirt denies you access",
         "group libvirt",
     ),
     (
         "Failed to connect socket to '/var/run/libvirt/libvirt-sock': Permission denied",
-        "libvirt does not let you in",
+        "libvirt denies you access",
         "group libvirt",
     ),
     (
         "Failed to connect socket to '/var/run/libvirt/libvirt-sock': No such file or directory",
-        "no libvirt daemon runs on this machine",
+        "no libvirt daemon is running on this machine",
         "embedded",
     ),
     (
         "Cannot recv data: Host key verification failed.: Connection reset by peer",
-        "the hypervisor's SSH host key is not known, or another one",
+        "the hypervisor's SSH host key is unknown or has changed",
         "log in once",
     ),
     (
         "Cannot recv data: ssh: Could not resolve hostname box: Name or service not known",
-        "there is no machine called box",
+        "the host name box cannot be resolved",
         "hypervisor.uri",
     ),
 ]
 
 
-@pytest.mark.parametrize(("words", "meaning", "remedy"), WORDS)
-def test_libvirts_words_become_a_sentence_and_a_remedy(words: str, meaning: str, remedy: str) -> None:
-    """What libvirt says is told by what it means and what to do about it, never as a traceback."""
+@pytest.mark.parametrize(("text", "meaning", "remedy"), MESSAGES)
+def test_a_message_becomes_its_meaning_and_a_remedy(text: str, meaning: str, remedy: str) -> None:
+    """A known message becomes one sentence with a hint."""
     error = libvirt.libvirtError("x() failed")
-    error.err = (libvirt.VIR_ERR_INTERNAL_ERROR, 0, words, 2, None, None, None, -1, -1)
+    error.err = (libvirt.VIR_ERR_INTERNAL_ERROR, 0, text, 2, None, None, None, -1, -1)
     with pytest.raises(HypervisorError) as caught, translated("starting the VM"):
         raise error
     assert caught.value.message.startswith(f"starting the VM failed: {meaning}")
@@ -98,8 +102,8 @@ def test_libvirts_words_become_a_sentence_and_a_remedy(words: str, meaning: str,
     assert remedy in caught.value.hint
 
 
-def test_words_that_nobody_expected_are_told_as_they_are() -> None:
-    """An unknown failure is libvirt's own message on one line."""
+def test_an_unknown_message_is_shown_on_one_line() -> None:
+    """An unknown failure is shown as libvirt's own message, without line breaks."""
     error = libvirt.libvirtError("x() failed")
     error.err = (
         libvirt.VIR_ERR_INTERNAL_ERROR,
@@ -121,6 +125,6 @@ def test_words_that_nobody_expected_are_told_as_they_are() -> None:
     "uri", ["test:///no/such/file.xml", "qemu+unix:///system?socket=/no/such/libvirt-sock"]
 )
 def test_a_hypervisor_that_cannot_be_reached_is_unfit(uri: str) -> None:
-    """Connecting in vain is told with the address that was tried."""
+    """A failed connection names the URI."""
     with pytest.raises(Unfit, match=re.escape(f"connecting to {uri} failed")):
         Libvirt(uri)

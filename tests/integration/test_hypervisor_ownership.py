@@ -11,11 +11,10 @@ import pytest
 
 from swarm.console import Screen, Talk
 from swarm.deadline import Deadline
-from swarm.errors import Refused
+from swarm.errors import InventoryError, Refused
 from swarm.hypervisor.domain import Domain
 from swarm.hypervisor.network import Network, Reservation
 from swarm.hypervisor.storage import Pool, Volume, find_pool, make_pool
-from swarm.inventory import Host
 from swarm.vm import desired
 from swarm.vm.actions import Action, Work
 from swarm.vm.destroy import remove, survey
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from swarm.hypervisor.connection import Libvirt
+    from swarm.inventory import Host
     from tests.conftest import Dirs
 
 FOLDER = PurePosixPath("/var/lib/libvirt/images")
@@ -102,7 +102,7 @@ BEFORE = (Action.RESERVATION, Action.HOST_KEY, Action.SEED)
 def test_a_run_killed_before_its_domain_leaves_only_what_has_swarms_name(
     libvirt: Libvirt, zap: Host, pool: Pool
 ) -> None:
-    """Before the domain exists there is no disk, so that destroy needs no record to clean up: seed, reservation and pin."""
+    """Before the domain exists there is no disk: only the seed, the reservation and the pin are left."""
     apply(zap, libvirt, *BEFORE)
     assert pool.find(DISK) is None
     assert paths(zap, libvirt) == ["swarm-zap-seed.iso"]
@@ -148,10 +148,12 @@ def test_a_disk_of_another_domain_is_never_touched(
     assert pool.find(DISK)
 
 
-def test_a_disk_that_nothing_records_is_kept(libvirt: Libvirt, zap: Host, pool: Pool, base_volume: Volume) -> None:
+def test_a_disk_that_nothing_records_is_kept(
+    libvirt: Libvirt, zap: Host, pool: Pool, base_volume: Volume
+) -> None:
     """A file at disk_path that no domain of the host records is neither replaced nor deleted."""
     pool.overlay(DISK, base_volume, zap.vm.disk_size)
-    with pytest.raises(Refused, match="already exists .* and no domain of this host records it"):
+    with pytest.raises(Refused, match=r"already exists .* and no domain of this host records it"):
         lines(zap, libvirt)
     remains = survey(zap, libvirt)
     assert (remains.volumes, len(remains.kept)) == ((), 1)
@@ -160,7 +162,7 @@ def test_a_disk_that_nothing_records_is_kept(libvirt: Libvirt, zap: Host, pool: 
 def test_a_changed_host_file_does_not_change_what_destroy_removes(
     libvirt: Libvirt, zap: Host, pool: Pool, base_volume: Volume
 ) -> None:
-    """destroy goes by the domain: its disk and its reservation go, and the disk that the file names now stays."""
+    """A removal goes by the domain: its disk and its reservation go, and the disk that the file names now stays."""
     apply(zap, libvirt, *BEFORE, Action.DOMAIN)
     pool.overlay(DISK, base_volume, zap.vm.disk_size)
     pool.overlay("other.qcow2", base_volume, zap.vm.disk_size)
@@ -184,23 +186,27 @@ def test_a_mac_of_another_domain_keeps_its_reservation(libvirt: Libvirt, zap: Ho
     assert survey(zap, libvirt).reservations == ()
 
 
-def test_a_changed_mac_moves_the_reservation(libvirt: Libvirt, zap: Host, pool: Pool, base_volume: Volume) -> None:
+def test_a_changed_mac_moves_the_reservation(
+    libvirt: Libvirt, zap: Host, pool: Pool, base_volume: Volume
+) -> None:
     """After a change of vm.mac the old reservation is gone, in both definitions, and the address has the new MAC."""
     apply(zap, libvirt, *BEFORE, Action.DOMAIN, Action.AUTOSTART)
     pool.overlay(DISK, base_volume, zap.vm.disk_size)
     other = samples.variant(zap, mac="52:54:00:01:00:72")
     plan = make_plan(other, observe(other, libvirt))
-    apply(other, libvirt, *[each for each in Action.of(plan) if each not in {Action.START, Action.FIRST_BOOT}])
+    apply(
+        other, libvirt, *[each for each in Action.of(plan) if each not in {Action.START, Action.FIRST_BOOT}]
+    )
     wanted = Reservation("52:54:00:01:00:72", str(zap.vm.ip), zap.vm.hostname)
     assert Network(libvirt, "default").reservations() == [wanted]
     assert lines(other, libvirt)[0] == "▸ start"
 
 
 def test_a_name_of_another_reservation_is_refused(libvirt: Libvirt, zap: Host, network: Network) -> None:
-    """A host name that another reservation has is refused, in the plan and by the action, and both views stay as they were."""
+    """A host name of another reservation is refused by plan and action, and both definitions stay unchanged."""
     network.reserve("52:54:00:00:00:09", "192.168.122.9", zap.vm.hostname)
     with pytest.raises(
-        Exception, match=r"vm\.hostname: zap is already in a reservation of the network default"
+        InventoryError, match=r"vm\.hostname: zap is already in a reservation of the network default"
     ):
         lines(zap, libvirt)
     raw = libvirt.raw.networkLookupByName("default")

@@ -68,7 +68,7 @@ def base_volume(pool: Pool, tmp_path: Path) -> Volume:
 
 
 def test_a_pool_is_made_once(libvirt: Libvirt, embedded: Embedded) -> None:
-    """A folder becomes a pool, which is found again, started with the hypervisor, and searchable by QEMU's user but not listable."""
+    """A folder becomes a pool that is found again, starts with the hypervisor, and is searchable but not listable."""
     folder = PurePosixPath("/var/lib/libvirt/other/images")
     assert find_pool(libvirt, folder) is None
     first, second = make_pool(libvirt, FOLDER.parent / "twin" / "images"), make_pool(libvirt, folder)
@@ -89,19 +89,19 @@ def test_a_pool_is_made_once(libvirt: Libvirt, embedded: Embedded) -> None:
 
 
 def test_what_is_uploaded_is_what_is_there(pool: Pool) -> None:
-    """An upload arrives byte by byte, tells how far it is, and can be read back, whole or from its end."""
-    told: list[int] = []
-    made = pool.upload("data", io.BytesIO(DATA), len(DATA), "raw", told.append)
+    """An upload is complete, reports its progress, and can be read back, whole or from its end."""
+    progress: list[int] = []
+    made = pool.upload("data", io.BytesIO(DATA), len(DATA), "raw", progress.append)
     assert (made.name, made.physical, made.path) == ("data", len(DATA), str(FOLDER / "data"))
-    assert told == sorted(told)
-    assert told[-1] == len(DATA)
+    assert progress == sorted(progress)
+    assert progress[-1] == len(DATA)
     assert pool.read("data") == DATA
     assert pool.read("data", 100) == DATA[-100:]
     assert pool.read("data", 1 << 30) == DATA
     assert pool.read("data", 0) == b""
     assert pool.delete("data") is True
     assert (pool.delete("data"), pool.find("data")) == (False, None)
-    with pytest.raises(HypervisorError, match="there is no data in the pool"):
+    with pytest.raises(HypervisorError, match="has no volume data"):
         pool.read("data")
 
 
@@ -136,7 +136,9 @@ def test_an_upload_that_breaks_leaves_nothing(pool: Pool, error: BaseException) 
 @pytest.mark.parametrize("kind", ["raw", "qcow2"])
 def test_a_source_that_is_too_short_is_not_taken_for_whole(pool: Pool, kind: str) -> None:
     """A file that shrank while it was read is an error, and leaves no volume."""
-    with pytest.raises(HypervisorError, match=f"uploading data ended early: 1000 of {len(DATA)} bytes"):
+    with pytest.raises(
+        HypervisorError, match=f"uploading data ended early: the file held 1000 of {len(DATA)} bytes"
+    ):
         pool.upload("data", io.BytesIO(DATA[:1000]), len(DATA), kind)
     pool.refresh()
     assert pool.find("data") is None
@@ -159,12 +161,13 @@ class Slow(io.BytesIO):
         return super().read(count)
 
 with Libvirt("embedded", Embedded(Path(sys.argv[1]))) as connection:
-    find_pool(connection, PurePosixPath("/var/lib/libvirt/images")).upload(sys.argv[2], Slow(bytes(size)), size, "qcow2")
+    pool = find_pool(connection, PurePosixPath("/var/lib/libvirt/images"))
+    pool.upload(sys.argv[2], Slow(bytes(size)), size, "qcow2")
 """
 
 
 def test_an_upload_that_was_killed_is_not_taken_for_whole(pool: Pool, embedded: Embedded) -> None:
-    """After kill -9 in the middle of an upload the volume is shorter than its name promises, and is replaced by the next run."""
+    """After kill -9 during an upload, the volume is shorter than its name states, and is replaced."""
     name = desired.base_volume("ubuntu", "0" * 64, 5 << 20)
     argv = [sys.executable, "-c", _UPLOADER, str(embedded.state.parent), name]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as uploader:
@@ -184,21 +187,21 @@ def test_a_disk_is_an_overlay_that_grows(pool: Pool, base_volume: Volume) -> Non
     made = pool.overlay("zap <&'.qcow2", base_volume, 60 * GIB)
     assert made.capacity == 60 * GIB
     assert made.physical < 1 << 20
-    told = pool.raw.storageVolLookupByName(made.name).XMLDesc()
-    assert "<backingStore>" in told
-    assert base_volume.path in told
+    xml = pool.raw.storageVolLookupByName(made.name).XMLDesc()
+    assert "<backingStore>" in xml
+    assert base_volume.path in xml
     pool.resize(made.name, 80 * GIB)
     grown = pool.find(made.name)
     assert grown
     assert grown.capacity == 80 * GIB
     with pytest.raises(HypervisorError, match="growing the disk"):
         pool.resize(made.name, 10 * GIB)
-    with pytest.raises(HypervisorError, match="making the disk"):
+    with pytest.raises(HypervisorError, match="creating the disk"):
         pool.overlay(made.name, base_volume, GIB)  # it is there already
 
 
 def test_a_reservation_is_live_and_configured(libvirt: Libvirt, network: Network) -> None:
-    """It is added, changed and removed in both of the network's forms, and mended where only one of them has it."""
+    """A reservation is added, changed and removed in both definitions, and completed if one does not have it."""
     network.reserve(MAC, "192.168.122.182", "zap")
     assert Network(libvirt, "default").reserved(MAC, "192.168.122.182", "zap")
     raw = libvirt.raw.networkLookupByName("default")
@@ -270,7 +273,7 @@ REST = ["▸ start", "▸ first boot: wait until the guest is ready, then eject 
 def test_the_reference_vm_is_defined_and_stays_so(
     libvirt: Libvirt, zap: Host, work: Work, pool: Pool
 ) -> None:
-    """Libvirt takes zap's own host file, checked against its schema; a second look finds only the start left to do."""
+    """Libvirt accepts zap's definition and its schema check. Only the start is left to do."""
     apply(work, *DEFINED)
     seen = observe(zap, libvirt)
     assert [change.line() for change in make_plan(zap, seen)] == REST
@@ -285,7 +288,7 @@ def test_the_reference_vm_is_defined_and_stays_so(
     assert seen.domain.seed == str(FOLDER / "swarm-zap-seed.iso")
     assert b"CIDATA" in pool.read("swarm-zap-seed.iso")
 
-    # As after the first boot: the seed is out of the definition, and the note knows it.
+    # As after the first boot: the seed is out of the definition and of the note.
     domain = Domain.find(libvirt, zap.vm.domain)
     assert domain
     assert seen.domain.seed
@@ -321,7 +324,7 @@ def test_a_changed_host_file_changes_the_definition(libvirt: Libvirt, zap: Host,
 
 
 def test_what_virsh_edit_does_is_drift(libvirt: Libvirt, zap: Host, work: Work) -> None:
-    """A device that somebody took out of the real definition is named, and comes back."""
+    """A device that was removed from the definition is named and put back."""
     apply(work, *DEFINED)
     domain = Domain.find(libvirt, zap.vm.domain)
     assert domain
@@ -347,10 +350,12 @@ def test_a_vm_without_its_disk_does_not_start(libvirt: Libvirt, zap: Host, work:
     assert domain.state == "stopped"
 
 
-def test_a_vm_that_never_started_said_nothing(libvirt: Libvirt, zap: Host, work: Work, pool: Pool) -> None:
-    """Without a console log there is a sentence instead; with one, its lines are what a terminal would show."""
+def test_a_vm_that_never_started_has_no_console_log(
+    libvirt: Libvirt, zap: Host, work: Work, pool: Pool
+) -> None:
+    """Without a console log there is an error; with one, its lines are what a terminal would show."""
     assert pool.find(work.host.vm.disk_path.name)
-    with pytest.raises(HypervisorError, match=r"there is no swarm-zap-console\.log"):
+    with pytest.raises(HypervisorError, match=r"has no volume swarm-zap-console\.log"):
         console_log(zap, libvirt)
     said = b"\x1b[2J\x1b[1mBooting\x1b[0m\r\nlast line\r\n"
     pool.upload("swarm-zap-console.log", io.BytesIO(said), len(said), "raw")

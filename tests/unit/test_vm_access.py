@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def test_only_a_way_that_cannot_be_recorded_is_sheltered(dirs: Dirs) -> None:
-    """What stays on this machine, in its private hypervisor or inside another SSH connection is sheltered; libvirt over TLS is not."""
+    """A connection to a remote hypervisor's guest is sheltered only if it goes through SSH."""
     text = (ROOT / "hosts/demo.yaml").read_text(encoding="utf-8")
     found = {}
     for uri in ("embedded", "qemu:///system", "qemu+ssh://root@box/system", "qemu+tls://box/system"):

@@ -27,12 +27,12 @@ ZAP = load("zap")
 
 # Any text, but with plenty of what XML, libvirt and shells give a meaning of their own.
 ODD = st.sampled_from("<>&'\"%${}[]()#;|\\` ~=:é→🦞")
-words = st.text(ODD | st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=40)
+some_text = st.text(ODD | st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=40)
 NO_CONTROL = st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\ufffe\uffff")
 
 
 def host_with(**vm: Any) -> Host:
-    """Return a host with these values, or tell hypothesis to try others where a host file may not have them."""
+    """Return a host with these values, or reject the example if a host file may not have them."""
     try:
         return variant(ZAP, **vm)
     except ValidationError:
@@ -45,16 +45,16 @@ def one(root: ET.Element, path: str) -> ET.Element:
     return element
 
 
-@given(name=words)
-def test_any_domain_name_arrives_as_it_is(name: str) -> None:
-    """Whatever name a host file may give, the domain's XML is well-formed and says exactly that."""
+@given(name=some_text)
+def test_any_domain_name_arrives_unchanged(name: str) -> None:
+    """Every name that a host file may give is in the domain's XML unchanged."""
     root = ET.fromstring(desired.domain_xml(host_with(domain=name), "qemu", None))
     assert one(root, "name").text == name
 
 
-@given(disk=words, share=words, seed=words)
-def test_any_path_arrives_as_it_is(disk: str, share: str, seed: str) -> None:
-    """Paths with XML's own signs reach libvirt as they are, and so does the console log, which lies beside the disk."""
+@given(disk=some_text, share=some_text, seed=some_text)
+def test_any_path_arrives_unchanged(disk: str, share: str, seed: str) -> None:
+    """Paths with XML's special characters are escaped, and the console log is beside the disk."""
     folder = {"source": f"/{share}", "tag": "swarm", "target": "/mnt/swarm"}
     host = host_with(disk_path=f"/{disk}/x.qcow2", virtiofs=folder)
     root = ET.fromstring(desired.domain_xml(host, "qemu", seed))
@@ -67,8 +67,8 @@ def test_any_path_arrives_as_it_is(disk: str, share: str, seed: str) -> None:
     )
 
 
-@given(name=words)
-def test_any_network_name_arrives_as_it_is(name: str) -> None:
+@given(name=some_text)
+def test_any_network_name_arrives_unchanged(name: str) -> None:
     """The network's name is escaped in the network's XML as in the domain's."""
     assert one(ET.fromstring(desired.network_xml(name)), "name").text == name
 
@@ -88,7 +88,7 @@ def test_the_processor_goes_with_the_kind(kind: str, mode: str) -> None:
 
 
 def test_what_every_domain_promises() -> None:
-    """Secure Boot with enrolled keys, TPM 2.0, shared memory for virtiofs, watchdog, agent, and the reference host's figures."""
+    """A domain has Secure Boot, TPM 2.0, shared memory, watchdog and agent, and the host file's sizes."""
     root = ET.fromstring(desired.domain_xml(ZAP, "kvm", None))
     features = {
         feature.get("name"): feature.get("enabled") for feature in root.findall("os/firmware/feature")
@@ -118,15 +118,15 @@ def test_what_every_domain_promises() -> None:
 
 
 def test_the_uuid_is_the_hosts_for_good() -> None:
-    """Two control machines, and two runs, agree on a domain's UUID: it comes from the host's name and nothing else."""
+    """A domain's UUID is derived from the host's name alone, so that two control machines agree on it."""
     assert desired.domain_uuid(ZAP) == "fbfc6658-9bf8-5ef8-a375-0ed5c8ed65de"
     assert desired.domain_uuid(variant(ZAP, domain="other", memory_mib=512)) == desired.domain_uuid(ZAP)
     assert desired.domain_uuid(variant(ZAP, name="bee")) != desired.domain_uuid(ZAP)
 
 
 @given(name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,20}", fullmatch=True), size=st.integers(0, 1 << 50))
-def test_a_base_volume_tells_its_own_size(name: str, size: int) -> None:
-    """Whoever sees a base volume's name can tell how large it must be to be whole."""
+def test_a_base_volumes_name_states_its_size(name: str, size: int) -> None:
+    """A base volume's name states the size of the complete volume."""
     volume = desired.base_volume(name, "0123456789abcdef" * 4, size)
     assert volume.startswith(f"{desired.BASE_PREFIX}{name}-0123456789abcdef-")
     assert desired.base_volume_size(volume) == size
@@ -143,13 +143,13 @@ def test_a_base_volume_tells_its_own_size(name: str, size: int) -> None:
         "",
     ],
 )
-def test_other_volumes_promise_nothing(name: str) -> None:
-    """A volume that is no base image has no promised size."""
+def test_other_volumes_state_no_size(name: str) -> None:
+    """The name of a volume that is no base image states no size."""
     assert desired.base_volume_size(name) is None
 
 
 def namespaced(note: str) -> Iterator[str]:
-    """Yield the note as it is written by itself, and as part of a definition, read back as libvirt hands it out."""
+    """Yield the note by itself, and as libvirt returns it from a definition."""
     yield note
     root = ET.fromstring(f"<metadata>{note}</metadata>")
     yield ET.tostring(root[0], encoding="unicode")
@@ -163,14 +163,14 @@ def test_a_note_comes_back_as_it_was_written(
     host: str, kind: str, key: str, image: str, spec: dict[str, str]
 ) -> None:
     """Whatever text a note holds, XML gives it back, by itself and inside a definition."""
-    note = Note(host, kind, key, image, spec, {"x": "y"})
+    note = Note(host, kind, key, image, spec, {"x": "y"}, disk=f"/pool/{host}")
     for xml in (note.to_xml(), *namespaced(note.to_xml(namespace=True))):
         assert Note.from_xml(xml) == note
     assert ET.fromstring(note.to_xml(namespace=True)).tag == f"{{{NAMESPACE}}}state"
 
 
-def test_a_note_of_which_little_is_left() -> None:
-    """A note that somebody cut down is read as far as it goes."""
+def test_a_note_without_most_attributes() -> None:
+    """A note without most of its attributes is read with empty values."""
     assert Note.from_xml("<state host='zap'/>") == Note("zap", "", "", "")
 
 

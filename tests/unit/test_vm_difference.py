@@ -80,7 +80,7 @@ def lines(host: Host, seen: Observed, *, restart: bool = False) -> list[str]:
     return [change.line() for change in changes(host, seen, restart=restart)]
 
 
-ANEW = [
+CREATED = [
     "+ image: ubuntu-24.04",
     "+ base volume: uploaded into the hypervisor's pool",
     "+ reservation: 192.168.122.182 for 52:54:00:01:00:71",
@@ -94,41 +94,45 @@ ANEW = [
 ]
 
 
-def anew(**instead: str | None) -> list[str]:
-    """Return the lines of a first provision, those that begin with a key's words replaced, or left out where None."""
-    keyed = {line[2:].partition(":")[0].replace(" ", "_"): line for line in ANEW}
+def created(**instead: str | None) -> list[str]:
+    """Return the lines of a first provision. A keyword replaces the line of that subject, or with None removes it."""
+    keyed = {line[2:].partition(":")[0].replace(" ", "_"): line for line in CREATED}
     return [line for line in (keyed | instead).values() if line]
 
 
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({}, anew()),
-        ({"image_cached": True}, anew(image=None)),
-        ({"base": volume("base")}, anew(image=None, base_volume=None)),
-        ({"kind": "kvm"}, anew(domain="+ domain: zap [claw]: 3072 MiB, 2 vCPUs, Secure Boot, TPM 2.0, KVM")),
-        ({"reserved": True}, anew(reservation=None)),
-        ({"network": None, "network_active": False}, [*ANEW[:2], "+ network: default", *ANEW[2:]]),
-        ({"network_active": False}, [*ANEW[:2], "~ network: stopped → running", *ANEW[2:]]),
+        ({}, created()),
+        ({"image_cached": True}, created(image=None)),
+        ({"base": volume("base")}, created(image=None, base_volume=None)),
+        (
+            {"kind": "kvm"},
+            created(domain="+ domain: zap [claw]: 3072 MiB, 2 vCPUs, Secure Boot, TPM 2.0, KVM"),
+        ),
+        ({"reserved": True}, created(reservation=None)),
+        ({"network": None, "network_active": False}, [*CREATED[:2], "+ network: default", *CREATED[2:]]),
+        ({"network_active": False}, [*CREATED[:2], "~ network: stopped → running", *CREATED[2:]]),
         (
             {"network": replace(NETWORK, reservations={"52:54:00:01:00:71": IPv4Address("192.168.122.9")})},
-            anew(reservation="~ reservation: 192.168.122.9 → 192.168.122.182 for 52:54:00:01:00:71"),
+            created(reservation="~ reservation: 192.168.122.9 → 192.168.122.182 for 52:54:00:01:00:71"),
         ),
     ],
 )
 def test_a_first_provision(zap: Host, fields: dict[str, Any], expected: list[str]) -> None:
-    """What is there already is not made again, and what there is instead is said."""
+    """What exists is not made again, and what differs is shown with its present value."""
     assert lines(zap, nothing(**fields)) == expected
 
 
 def test_no_autostart_is_no_change_for_a_new_domain(zap: Host) -> None:
     """A domain that is not to start by itself needs no step for that, since libvirt defines it so."""
-    assert lines(samples.variant(zap, autostart=False), nothing()) == anew(autostart=None)
+    assert lines(samples.variant(zap, autostart=False), nothing()) == created(autostart=None)
 
 
 SECOND = "takes effect at the next start; --restart does it now"
 FIRST_BOOT = "▸ first boot: wait until the guest is ready, then eject and delete the seed"
-SHARE = f"type mount, accessmode passthrough, driver type virtiofs, source dir {Path('~/lab/swarm').expanduser()}, target dir swarm"
+SOURCE = Path("~/lab/swarm").expanduser()
+SHARE = f"type mount, accessmode passthrough, driver type virtiofs, source dir {SOURCE}, target dir swarm"
 CARD = "source network default, model type virtio"
 START = ["▸ start", "▸ boot: wait until the guest is ready"]
 
@@ -143,12 +147,14 @@ START = ["▸ start", "▸ boot: wait until the guest is ready"]
         ({"virtiofs": None}, {}, {}, [f"~ share swarm: {SHARE} ({SECOND})"]),
         ({"mac": "52:54:00:01:00:72"}, {"reserved": False}, {}, [
             "+ reservation: 192.168.122.182 for 52:54:00:01:00:72",
-            f"~ network card 52:54:00:01:00:72: type network, mac address 52:54:00:01:00:72, {CARD} ({SECOND})",
-            f"~ network card 52:54:00:01:00:71: type network, mac address 52:54:00:01:00:71, {CARD} ({SECOND})",
+            f"~ network interface 52:54:00:01:00:72: type network, mac address 52:54:00:01:00:72, {CARD} ({SECOND})",
+            f"~ network interface 52:54:00:01:00:71: type network, mac address 52:54:00:01:00:71, {CARD} ({SECOND})",
         ]),
         ({"autostart": False}, {}, {}, ["~ autostart: on → off"]),
         ({"disk_size": "80G"}, {}, {}, ["~ disk: 60G → 80G (the guest grows its file system at its next start)"]),
-        ({"ip": "192.168.122.183"}, {"reserved": False}, {}, ["~ reservation: 192.168.122.182 → 192.168.122.183 for 52:54:00:01:00:71"]),
+        ({"ip": "192.168.122.183"}, {"reserved": False}, {}, [
+            "~ reservation: 192.168.122.182 → 192.168.122.183 for 52:54:00:01:00:71",
+        ]),
         ({}, {"pinned": None}, {}, ["+ host key: pinned again, as the domain's metadata records it"]),
         ({}, {"network_active": False}, {"state": "stopped"}, ["~ network: stopped → running", *START]),
         ({}, {"seed": volume("swarm-zap-seed.iso")}, {}, ["- seed: left by an interrupted run"]),
@@ -158,13 +164,13 @@ START = ["▸ start", "▸ boot: wait until the guest is ready"]
 def test_a_later_provision(
     zap: Host, vm: dict[str, Any], fields: dict[str, Any], facts: dict[str, Any], expected: list[str]
 ) -> None:
-    """Each wish that changed, and each thing that went missing, is one line; nothing else is."""
+    """Each changed setting and each missing thing is one line of the plan, and there are no others."""
     vm_now = domain(zap, **facts)
     assert lines(samples.variant(zap, **vm), observed(zap, domain=vm_now, **fields)) == expected
 
 
 def test_drift_is_put_back(zap: Host) -> None:
-    """What somebody changed with virsh is shown as theirs, and put back at the next start."""
+    """What was changed with virsh is shown as changed outside swarm, and put back."""
     edited = (
         domain(zap).xml.replace("<vcpu>2</vcpu>", "<vcpu>7</vcpu>").replace('action="reset"', 'action="none"')
     )
@@ -175,7 +181,7 @@ def test_drift_is_put_back(zap: Host) -> None:
 
 
 def test_devices_that_came_and_went_are_drift(zap: Host) -> None:
-    """A device that somebody added is told with what it is, one that somebody removed with what it was."""
+    """An added device is described by what it is, a removed one by what it was."""
     edited = domain(zap).xml.replace('<memballoon model="virtio"/>', '<sound model="ich9"/>')
     assert lines(zap, observed(zap, domain=domain(zap, xml=edited))) == [
         "~ sound ich9: model ich9 → as swarm defined it (changed outside swarm; put back)",
@@ -184,7 +190,7 @@ def test_devices_that_came_and_went_are_drift(zap: Host) -> None:
 
 
 def test_restart_brings_what_waits(zap: Host) -> None:
-    """With --restart a running VM gets at once what its definition has new, and is not restarted for nothing."""
+    """With --restart, a VM is restarted if its definition has changed, and only then."""
     more = samples.variant(zap, memory_mib=4096)
     assert lines(more, observed(zap), restart=True) == ["~ memory: 3072 MiB → 4096 MiB", "▸ restart"]
     old = domain(zap)
@@ -202,7 +208,7 @@ def test_autostart_alone_restarts_nothing(zap: Host) -> None:
 
 
 def test_what_waits_for_the_next_start(zap: Host) -> None:
-    """The parts in which the running VM is older than its definition are named; the seed, which was ejected live, is not."""
+    """Parts that changed since the VM was started are listed, except the seed, which was ejected live."""
     facts = domain(zap)
     assert facts.note
     old = facts.note.spec | {"vcpu": "old", "devices/disk[vdb]": "seed", "devices/filesystem[other]": "gone"}
@@ -213,7 +219,7 @@ def test_what_waits_for_the_next_start(zap: Host) -> None:
 
 
 def test_an_unfinished_first_boot_goes_on(zap: Host) -> None:
-    """A domain that still has its seed was never ready, so the first boot is waited for again."""
+    """A domain that still has its seed was never ready, so the plan waits for the first boot again."""
     facts = domain(zap, seed=True)
     assert lines(zap, observed(zap, domain=facts, seed=volume("swarm-zap-seed.iso"))) == [FIRST_BOOT]
     stopped = replace(facts, state="stopped", live_xml=None, live_note=None)
@@ -221,8 +227,8 @@ def test_an_unfinished_first_boot_goes_on(zap: Host) -> None:
 
 
 @pytest.mark.parametrize("noted", [True, False], ids=["no hashes noted", "no note at all"])
-def test_a_definition_without_its_hashes_is_made_anew(zap: Host, noted: bool) -> None:  # noqa: FBT001 - a parameter of the table
-    """A run killed between defining and noting leaves nothing to compare with: one line says so, instead of one for each part."""
+def test_a_definition_without_its_hashes_is_defined_again(zap: Host, noted: bool) -> None:  # noqa: FBT001 - a parameter of the table
+    """Without hashes there is nothing to compare with: one line says so, not one for each part."""
     facts = domain(zap)
     bare = Note("zap", "qemu", KEY, zap.vm.image) if noted else None
     assert lines(zap, observed(zap, domain=replace(facts, note=bare))) == [
@@ -237,6 +243,7 @@ def complaint(host: Host, seen: Observed) -> SwarmError:
     return caught.value
 
 
+IN_USE = "is already in a reservation of the network default:"
 REFUSALS: list[tuple[dict[str, Any], type[SwarmError], str, str]] = [
     (
         {"namesake": "0b2f"},
@@ -265,15 +272,13 @@ REFUSALS: list[tuple[dict[str, Any], type[SwarmError], str, str]] = [
     (
         {"reservations": (Reservation("52:54:00:00:00:09", "192.168.122.9", "zap"),)},
         InventoryError,
-        "hosts/zap.yaml:8: vm.hostname: zap is already in a reservation of the network default: "
-        '<host mac="52:54:00:00:00:09" name="zap" ip="192.168.122.9"/>',
+        f'hosts/zap.yaml:8: vm.hostname: zap {IN_USE} <host mac="52:54:00:00:00:09" name="zap" ip="192.168.122.9"/>',
         "give this host another vm.hostname, or remove that reservation: virsh net-update",
     ),
     (
         {"reservations": (Reservation("", "192.168.122.182", "printer"),)},
         InventoryError,
-        "hosts/zap.yaml:15: vm.ip: 192.168.122.182 is already in a reservation of the network default: "
-        '<host name="printer" ip="192.168.122.182"/>',
+        f'hosts/zap.yaml:15: vm.ip: 192.168.122.182 {IN_USE} <host name="printer" ip="192.168.122.182"/>',
         "give this host another vm.ip, or remove that reservation: virsh net-update",
     ),
     (
@@ -289,7 +294,7 @@ REFUSALS: list[tuple[dict[str, Any], type[SwarmError], str, str]] = [
 def test_a_first_provision_refuses(
     zap: Host, fields: dict[str, Any], kind: type[SwarmError], message: str, hint: str
 ) -> None:
-    """What belongs to somebody else is never taken: the file, the line and the way out are named."""
+    """What another domain or machine has is never taken. The error names file and line, and what to do."""
     error = complaint(zap, nothing(**fields))
     assert (type(error), error.message.replace(str(zap.known_hosts.parent.parent) + "/", ""), error.hint) == (
         kind,
@@ -349,7 +354,7 @@ def test_an_unmade_disk_is_made_for_a_recorded_domain(zap: Host) -> None:
     facts = domain(zap, seed=True, state="stopped", live_xml=None, live_note=None)
     unmade = observed(zap, domain=facts, disk=None, base=volume("base"))
     assert lines(zap, unmade) == [f"+ disk: {DISK}, 60G", "▸ start", FIRST_BOOT]
-    assert lines(zap, replace(unmade, base=None))[:2] == ANEW[:2]
+    assert lines(zap, replace(unmade, base=None))[:2] == CREATED[:2]
 
 
 def test_a_lost_disk_is_not_replaced(zap: Host) -> None:

@@ -82,10 +82,10 @@ def test_the_label_is_the_one_that_cloud_init_looks_for(tmp_path: Path) -> None:
         pytest.skip("no blkid on this machine")
     path = tmp_path / "seed.iso"
     path.write_bytes(seed.iso({"meta-data": "x"}))
-    told = subprocess.run(
+    data = subprocess.run(
         [blkid, "-p", "-o", "export", path], check=True, capture_output=True, text=True
     ).stdout
-    assert {"LABEL=CIDATA", "TYPE=iso9660"} <= set(told.splitlines())
+    assert {"LABEL=CIDATA", "TYPE=iso9660"} <= set(data.splitlines())
 
 
 def test_user_data_means_what_was_given() -> None:
@@ -93,7 +93,7 @@ def test_user_data_means_what_was_given() -> None:
     text = files("ssh-ed25519 AAAA me", "ssh-rsa BBBB you")["user-data"]
     assert text.startswith("#cloud-config\n")
     keys = ["ssh-ed25519 AAAA me", "ssh-rsa BBBB you"]
-    told = yaml(text)
+    data = yaml(text)
     wanted = {
         "hostname": "zap",
         "manage_etc_hosts": True,
@@ -112,26 +112,26 @@ def test_user_data_means_what_was_given() -> None:
         ],
         "mounts": [["swarm", "/mnt/swarm", "virtiofs", "defaults,nofail", "0", "0"]],
     }
-    assert {key: told[key] for key in wanted} == wanted
-    written = {entry["path"]: entry["content"] for entry in told["write_files"]}
+    assert {key: data[key] for key in wanted} == wanted
+    written = {entry["path"]: entry["content"] for entry in data["write_files"]}
     assert "PasswordAuthentication no\n" in written["/etc/ssh/sshd_config.d/10-swarm.conf"]
 
 
 def test_an_image_without_the_agent_gets_it() -> None:
-    """Publishers' images have no guest agent, so that it is installed at the first boot; without a share nothing is mounted."""
-    told = yaml(files(has_agent=False, virtiofs=None)["user-data"])
-    assert told["packages"] == ["qemu-guest-agent"]
-    assert "mounts" not in told
+    """An image without the guest agent installs it at the first boot. Without a share nothing is mounted."""
+    data = yaml(files(has_agent=False, virtiofs=None)["user-data"])
+    assert data["packages"] == ["qemu-guest-agent"]
+    assert "mounts" not in data
 
 
 def test_network_and_meta_data() -> None:
-    """The card is found by its MAC, whatever the guest calls it, and asks for its address by DHCP."""
-    told = files()
-    assert yaml(told["network-config"]) == {
+    """The interface is found by its MAC, whatever its name in the guest, and uses DHCP."""
+    data = files()
+    assert yaml(data["network-config"]) == {
         "version": 2,
         "ethernets": {"nic0": {"match": {"macaddress": ZAP.vm.mac}, "dhcp4": True, "dhcp6": False}},
     }
-    assert yaml(told["meta-data"]) == {"instance-id": "instance-1", "local-hostname": "zap"}
+    assert yaml(data["meta-data"]) == {"instance-id": "instance-1", "local-hostname": "zap"}
 
 
 printable = st.text(
@@ -148,14 +148,14 @@ printable = st.text(
     tag=st.sampled_from(("a", "no")),
 )
 def test_user_data_means_the_same_for_any_allowed_value(comments: list[str], hostname: str, tag: str) -> None:
-    """A key's comment may be any text, and a host may be called "no" or "1e3", which YAML would take for something else."""
+    """Key comments may be any text, and names like "no" or "1e3" stay text in YAML."""
     keys = [f"ssh-ed25519 AAAA {comment}" for comment in comments]
     share = {"source": "/x", "tag": tag, "target": '/mnt/"{{x}}"'}
-    told = yaml(files(*keys, hostname=hostname, virtiofs=share)["user-data"])
-    assert told["hostname"] == hostname
-    assert [user["ssh_authorized_keys"] for user in told["users"]] == [keys, keys]
-    assert told["mounts"][0][:2] == [tag, '/mnt/"{{x}}"']
-    json.dumps(told, ensure_ascii=False).encode()  # half a character could not be written to any file
+    data = yaml(files(*keys, hostname=hostname, virtiofs=share)["user-data"])
+    assert data["hostname"] == hostname
+    assert [user["ssh_authorized_keys"] for user in data["users"]] == [keys, keys]
+    assert data["mounts"][0][:2] == [tag, '/mnt/"{{x}}"']
+    json.dumps(data, ensure_ascii=False).encode()  # half a character could not be written to any file
 
 
 def test_the_seeds_disk_is_what_the_domain_has() -> None:

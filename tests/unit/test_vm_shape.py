@@ -56,8 +56,9 @@ def compare(actual: str, wanted: str = ZAP) -> tuple[list[Difference], list[Diff
 
 
 _devices = st.builds(
-    lambda tag, attributes, target, words: ET.fromstring(
-        f"<{tag} {' '.join(f'{name}={value!r}' for name, value in attributes.items())}><target dev='{target}'/>{words}</{tag}>"
+    lambda tag, attributes, target, inner: ET.fromstring(
+        f"<{tag} {' '.join(f'{name}={value!r}' for name, value in attributes.items())}>"
+        f"<target dev='{target}'/>{inner}</{tag}>"
     ),
     st.sampled_from(("disk", "channel", "hostdev")),
     st.dictionaries(st.sampled_from(("type", "mode", "index")), st.sampled_from(("a", "b", "c")), max_size=3),
@@ -69,7 +70,7 @@ _devices = st.builds(
 @settings(max_examples=60, deadline=None)
 @given(order=st.randoms(use_true_random=False), extra=st.lists(_devices, max_size=5))
 def test_order_means_nothing(order: random.Random, extra: list[ET.Element]) -> None:
-    """Elements and attributes in another order make the same domain, also with several devices that look alike."""
+    """The order of elements and attributes does not matter, also with several similar devices."""
     root = ET.fromstring(ZAP)
     devices = root.find("devices")
     assert devices is not None
@@ -92,7 +93,7 @@ def leaves(root: ET.Element) -> list[tuple[ET.Element, str | None]]:
     value=st.sampled_from(("other", "17", "nothing")),
 )
 def test_every_changed_leaf_is_found(leaf: int, value: str) -> None:
-    """Any one attribute or text that somebody changes is drift, and both sides of the sentence tell it from before."""
+    """Any changed attribute or text is drift, and the description shows two different values."""
     tree = ET.fromstring(ZAP)
     element, name = leaves(tree)[leaf]
     if name is None:
@@ -108,6 +109,8 @@ def test_every_changed_leaf_is_found(leaf: int, value: str) -> None:
 
 
 FEATURE = "firmware feature"
+KEYS, BOOT = f"{FEATURE} enrolled-keys enabled", f"{FEATURE} secure-boot enabled"
+DISK = "/var/lib/libvirt/images/claw.qcow2"
 
 
 @pytest.mark.parametrize(
@@ -116,18 +119,18 @@ FEATURE = "firmware feature"
         ("vcpu", None, "8", "vcpu", "8", "2"),
         ("memory", None, "1024", "memory", "1024 MiB", "3072 MiB"),
         ("memory", "unit", "KiB", "memory", "3 MiB", "3072 MiB"),
-        ("devices/disk[1]/source", "file", "/x", "devices/disk[vda]", "source file /x", "source file /var/lib/libvirt/images/claw.qcow2"),
-        ("os/firmware/feature[1]", "enabled", "no", "os", f"{FEATURE} enrolled-keys enabled no", f"{FEATURE} enrolled-keys enabled yes"),
-        ("os/firmware/feature[2]", "enabled", "no", "os", f"{FEATURE} secure-boot enabled no", f"{FEATURE} secure-boot enabled yes"),
+        ("devices/disk[1]/source", "file", "/x", "devices/disk[vda]", "source file /x", f"source file {DISK}"),
+        ("os/firmware/feature[1]", "enabled", "no", "os", f"{KEYS} no", f"{KEYS} yes"),
+        ("os/firmware/feature[2]", "enabled", "no", "os", f"{BOOT} no", f"{BOOT} yes"),
         ("devices/watchdog", "action", "none", "devices/watchdog[i6300esb]", "action none", "action reset"),
         ("on_crash", None, "destroy", "on_crash", "destroy", "restart"),
-        ("devices/rng/backend", None, "/dev/random", "devices/rng[virtio]", "backend /dev/random", "backend /dev/urandom"),
+        ("devices/rng/backend", None, "/r", "devices/rng[virtio]", "backend /r", "backend /dev/urandom"),
     ],
 )  # fmt: skip
-def test_what_somebody_changed_is_named(
+def test_a_change_is_named_by_its_leaf(
     path: str, attribute: str | None, value: str, part: str, is_now: str, wanted: str
 ) -> None:
-    """A change is told by its part and the one leaf that differs, not by the whole device."""
+    """A change is described by its part and the one leaf that differs, not by the whole device."""
     assert compare(changed(path, attribute=attribute, value=value)) == (
         [],
         [Difference(part, is_now, wanted)],
@@ -135,13 +138,13 @@ def test_what_somebody_changed_is_named(
 
 
 def test_what_the_host_file_changed_is_ours() -> None:
-    """What differs from the noted wish is the host file's doing, even if libvirt's text has another form of it."""
-    wish = changed("vcpu", value="4")
-    assert compare(ZAP, wanted=wish) == ([Difference("vcpu", "2", "4")], [])
+    """What differs from the recorded definition was changed by the host file, whatever libvirt made of it."""
+    wanted = changed("vcpu", value="4")
+    assert compare(ZAP, wanted=wanted) == ([Difference("vcpu", "2", "4")], [])
 
 
 def test_a_device_that_came_and_one_that_went() -> None:
-    """A device that somebody added has no wanted form, one that somebody removed has no present form."""
+    """An added device has no wanted form, a removed one no present form."""
     root = ET.fromstring(ZAP)
     devices = root.find("devices")
     assert devices is not None
@@ -159,7 +162,7 @@ def test_a_device_that_came_and_one_that_went() -> None:
 
 
 def test_fewer_processors_at_the_start_are_drift() -> None:
-    """`virsh setvcpus --config` writes vcpu's attribute `current`, which no wish states: it is found all the same."""
+    """`virsh setvcpus --config` writes the attribute `current`, which swarm never writes: it is found."""
     assert compare(changed("vcpu", attribute="current", value="1")) == (
         [],
         [Difference("vcpu", "current 1", "no current")],
@@ -167,7 +170,7 @@ def test_fewer_processors_at_the_start_are_drift() -> None:
 
 
 def test_less_memory_at_the_start_is_drift() -> None:
-    """`virsh setmem --config` writes currentMemory, which no wish states: it is found all the same."""
+    """`virsh setmem --config` writes currentMemory, which swarm never writes: it is found nevertheless."""
     balloon = ZAP.replace("</memory>", "</memory><currentMemory unit='KiB'>524288</currentMemory>")
     assert compare(balloon) == ([], [Difference("currentMemory", "512 MiB", None)])
 

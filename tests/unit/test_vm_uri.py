@@ -100,7 +100,7 @@ ALLOWED = re.compile(
 
 
 def as_libvirt_reads(query: str) -> list[str]:
-    """Return the keys that libvirt finds in a query: virURIParseParams splits at '&', and at ';' where no '&' follows."""
+    """Return the keys that libvirt's virURIParseParams finds: it splits at '&', and at ';' where no '&' follows."""
     keys = []
     while query:
         end = query.find("&") if "&" in query else query.find(";")

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 # Taken before any fixture moves the cache: an image that is here already need not be built again.
 CACHE = cache_dir()
 
-# Tests run in the order of the last of these fixtures that they use: the running VM first, then copies of it, which need
-# it saved to disk and so gone, then what only needs the image that it was made from. All others come last.
+# Tests run in the order of the last of these fixtures that they use. The running VM comes first. Then come its copies,
+# for which it is saved to disk and so ends, and then what only needs its image. All other tests come last.
 NEEDS = ("zap", "frozen", "fresh")
 
 

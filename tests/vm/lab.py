@@ -1,4 +1,4 @@
-"""A laboratory for tests with a real VM: folders of its own, ./inv as a person types it, and a booted guest to go back to."""
+"""A laboratory for tests with a real VM: folders of its own, `./inv`, and a booted guest that can be copied."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _UNPLUGGED = 60.0  # seconds for a guest to give a device back
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command said and how it ended."""
+    """A command's output and exit code."""
 
     code: int
     out: str
@@ -48,9 +48,9 @@ class Ran:
 
 @dataclass
 class Lab:
-    """Folders, and the environment that points swarm at them. `cache` may be shared between laboratories: it only holds images.
+    """Folders, and the environment that points swarm at them. Laboratories may share `cache`, which only holds images.
 
-    `before` are words that stand before each command, such as those that enter a network namespace.
+    `before` is put before each command, for example to enter a network namespace.
     """
 
     base: Path
@@ -65,7 +65,7 @@ class Lab:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What tells swarm where to look."""
+        """The variables that point swarm at the laboratory's folders."""
         return {
             "SWARM_HOSTS": str(self.base / "hosts"),
             "SWARM_STATE": str(self.base / "state"),
@@ -78,7 +78,7 @@ class Lab:
         return self.base / "share"
 
     def zap(self) -> None:
-        """Write the reference host's own file, with what must differ here: the hypervisor, the image, the shared folder."""
+        """Write the reference host's file with another hypervisor, image and shared folder."""
         yaml = YAML()
         tree = yaml.load((ROOT / "hosts" / "zap.yaml").read_text(encoding="utf-8"))
         tree["hypervisor"]["uri"] = "embedded"

@@ -42,7 +42,7 @@ def cache(base: Path) -> Iterator[Path]:
 
 
 def running(folder: Path) -> list[str]:
-    """The command lines of every process that has to do with `folder`: by its words, its working folder or its root."""
+    """Return the command lines of the processes with `folder` in their arguments, working folder or root."""
     found = []
     for proc in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,4 +1,4 @@
-"""A changed host file, and a VM that somebody changed by hand. In order, on one restored copy of zap."""
+"""A changed host file, and a VM that was changed by hand. In order, on one restored copy of zap."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_memory_change_is_an_update_for_the_next_start(spare: Lab) -> None:
 
 
 def test_edit_from_outside_is_drift_and_put_back(spare: Lab) -> None:
-    """What somebody changes with virsh is shown as a change from outside, also where the template says nothing of it, and undone."""
+    """What is changed with virsh is shown as changed outside swarm, and undone."""
     with spare.hypervisor() as connection:
         domain = spare.domain(connection)
         domain.raw.setVcpusFlags(1, 2)  # `virsh setvcpus 1 --config`
@@ -75,8 +75,8 @@ def test_restart_brings_waiting_changes_into_force(spare: Lab) -> None:
     assert spare.inv("provision", "--host", "zap", "--restart").err.strip().endswith("nothing to do")
 
 
-def test_stop_and_start_are_heard_and_known(spare: Lab) -> None:
-    """`stop` powers the guest off and says so; a second one has nothing to do."""
+def test_stop_powers_off_once(spare: Lab) -> None:
+    """`stop` powers the guest off; a second one has nothing to do."""
     assert "zap is stopped" in spare.inv("stop", "--host", "zap").err
     assert "nothing to do" in spare.inv("stop", "--host", "zap").err
     assert spare.inv("status", "--host", "zap", "--json").data[0]["vm"] == "stopped"

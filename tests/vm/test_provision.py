@@ -67,7 +67,7 @@ def test_watchdog_device_is_there(guest: Guest) -> None:
 
 
 def test_guest_agent_answers(zap: Lab) -> None:
-    """The hypervisor can talk to the agent in the guest, which knows the host name."""
+    """The guest agent answers with the guest's host name."""
     with zap.hypervisor() as connection:
         assert zap.domain(connection).agent("guest-get-host-name") == {"host-name": "zap"}
 
@@ -79,7 +79,7 @@ def test_root_disk_has_grown_to_its_size(guest: Guest) -> None:
 
 
 def test_hostname_is_the_host_files(guest: Guest) -> None:
-    """The guest knows its own name."""
+    """The guest's host name is the host file's."""
     assert guest.check_output("hostname") == "zap"
 
 
@@ -140,7 +140,7 @@ def test_guest_booted_without_a_failure(guest: Guest) -> None:
 
 
 def test_guest_gets_packages_from_where_this_machine_does(guest: Guest) -> None:
-    """The guest has a way out through the embedded hypervisor, and its package lists are those of this machine's sources."""
+    """The guest reaches this machine's package sources through the embedded hypervisor."""
     guest.check_output("apt-get -q update --error-on=any")
 
 
@@ -175,14 +175,14 @@ def is_png() -> Callable[[bytes], bool]:
     return check
 
 
-def test_words_after_the_dashes_arrive_as_they_are(zap: Lab) -> None:
-    """`./inv ssh … -- WORDS` hands each word to the guest unchanged, blanks, quotes and stars included."""
+def test_arguments_after_the_dashes_arrive_unchanged(zap: Lab) -> None:
+    """`./inv ssh … -- ARGUMENTS` passes each argument to the guest unchanged, with blanks, quotes and stars."""
     words = ["a  b", "it's", '"', "*", "$HOME", "ü;&|"]
     assert zap.inv("ssh", "--host", "zap", "--", "printf", "%s\\n", *words).out.splitlines() == words
 
 
-def test_a_failing_host_stops_nobody_else(zap: Lab) -> None:
-    """Of several hosts, the one that cannot be made fails with its own words; the others go on, and the exit code says so."""
+def test_a_failing_host_stops_no_other(zap: Lab) -> None:
+    """A host that cannot be made fails with its own error. The others go on, and the exit code is 1."""
     zap.copy("bee", 41)
     zap.edit("bee", virtiofs={"source": "/no/such/folder", "tag": "swarm", "target": "/mnt/swarm"})
     try:
@@ -191,7 +191,8 @@ def test_a_failing_host_stops_nobody_else(zap: Lab) -> None:
         (zap.base / "hosts/bee.yaml").unlink()
     assert ran.code == 1
     assert re.search(
-        r"^bee error: .*bee\.yaml:\d+: vm\.virtiofs\.source: /no/such/folder does not exist\nbee   hint: make the folder",
+        r"^bee error: .*bee\.yaml:\d+: vm\.virtiofs\.source: /no/such/folder does not exist\n"
+        r"bee   hint: make the folder",
         ran.err,
         re.MULTILINE,
     )
@@ -200,7 +201,7 @@ def test_a_failing_host_stops_nobody_else(zap: Lab) -> None:
 
 
 def test_address_of_another_is_refused(zap: Lab) -> None:
-    """A host whose address is reserved for another VM is refused before anything is made, with the line of the host file."""
+    """An address that is reserved for another VM is refused with the line, before anything is made."""
     zap.copy("bee", 42)
     before = sorted(zap.files())
     reserve = zap.hypervisor()

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-PACKAGES = "libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils ovmf swtpm swtpm-tools dnsmasq-base iptables netcat-openbsd"
+PACKAGES = (
+    "libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils ovmf swtpm swtpm-tools dnsmasq-base "
+    "iptables netcat-openbsd"
+)
 IMAGES = "/var/lib/libvirt/images"
 HOST = {
     "hypervisor": {"uri": "qemu+ssh://root@box/system"},
@@ -45,7 +48,8 @@ def box() -> Iterator[Machine]:
     with World() as world:
         machine = world.machine(internet=True, binds=("/dev/net/tun",))
         machine.ssh(
-            f"apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends {PACKAGES}"
+            "apt-get update -q && DEBIAN_FRONTEND=noninteractive "
+            f"apt-get install -y -q --no-install-recommends {PACKAGES}"
         )
         machine.ssh("virsh net-start default; mkdir /srv/share")
         yield machine
@@ -53,14 +57,15 @@ def box() -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def lab(base: Path, box: Machine) -> Iterator[Lab]:
-    """Swarm in the network of that machine, with an ssh that knows it as a person's own configuration would."""
+    """Swarm in the network of that machine, with an ssh that has it in its configuration."""
     programs = base / "far" / "bin"
     programs.mkdir(parents=True)
     config = base / "far" / "person.config"
     config.write_text(box.config_inside.read_text().replace(f"Host {box.alias}", "Host box"))
     (programs / "ssh").write_text(
         # As a person's ~/.ssh/config would be read: not where another one is named.
-        f'#!/bin/sh\ncase " $* " in *" -F "*) exec {shutil.which("ssh")} "$@" ;; esac\nexec {shutil.which("ssh")} -F {config} "$@"\n'
+        f'#!/bin/sh\ncase " $* " in *" -F "*) exec {shutil.which("ssh")} "$@" ;; esac\n'
+        f'exec {shutil.which("ssh")} -F {config} "$@"\n'
     )
     (programs / "ssh").chmod(0o755)
     made = Lab(
@@ -75,12 +80,12 @@ def lab(base: Path, box: Machine) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def provisioned(lab: Lab) -> Ran:
-    """What `./inv provision --host far` said."""
+    """The output of `./inv provision --host far`."""
     return lab.inv("provision", "--host", "far")
 
 
 def test_it_is_made_there(box: Machine, lab: Lab, provisioned: Ran) -> None:
-    """One command makes the VM on the other machine, with the image that was on this one, and waits until it is ready."""
+    """One command makes the VM on the other machine, from this machine's image, and waits until it is ready."""
     assert provisioned.code == 0, provisioned.err
     assert "far is ready at 192.168.122.40" in provisioned.err
     assert "Traceback" not in provisioned.err
@@ -105,7 +110,7 @@ def test_a_second_run_changes_nothing(lab: Lab, provisioned: Ran) -> None:
 
 
 def test_destroy_leaves_only_the_base_image(box: Machine, lab: Lab, provisioned: Ran) -> None:
-    """After destroy there is no domain, reservation, disk or seed on the other machine any more, only the base image."""
+    """After destroy, only the base image is left on the other machine."""
     assert provisioned.code == 0
     gone = lab.inv("destroy", "--host", "far", "--yes")
     assert gone.code == 0, gone.err

@@ -1,4 +1,4 @@
-"""A guest that does not come up: each rung of the ladder fails by its name, and shows what the guest said. On one restored copy."""
+"""A guest that does not become ready: the error names the rung and shows the console. On one restored copy."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ def in_guest(lab: Lab, command: str) -> str:
 
 
 def start_paused(lab: Lab, limit: int) -> Ran:
-    """Pause the VM and have `./inv start` let it run: the quick way to climb the ladder."""
+    """Pause the VM and resume it with `./inv start`, the quick way through the ladder."""
     with lab.hypervisor() as connection:
         lab.domain(connection).raw.suspend()  # only tests pause
     return lab.inv("start", "--host", "zap", "--timeout", str(limit))
 
 
 @contextmanager
-def spoiled(lab: Lab, spoil: str, mend: str) -> Iterator[None]:
+def broken(lab: Lab, damage: str, repair: str) -> Iterator[None]:
     """Break something in the guest for the block."""
-    in_guest(lab, spoil)
+    in_guest(lab, damage)
     try:
         yield
     finally:
-        in_guest(lab, mend)
+        in_guest(lab, repair)
 
 
 def another_host_key(lab: Lab) -> AbstractContextManager[None]:
     """Give the guest another host key for the block."""
     restart = "systemctl restart ssh.service"
     swap = f"mv {KEY} /root/key; ssh-keygen -q -t ed25519 -N '' -f {KEY}; {restart}"
-    return spoiled(lab, swap, f"mv /root/key {KEY}; ssh-keygen -y -f {KEY} > {KEY}.pub; {restart}")
+    return broken(lab, swap, f"mv /root/key {KEY}; ssh-keygen -y -f {KEY} > {KEY}.pub; {restart}")
 
 
-def test_whole_ladder_is_climbed_after_a_pause(spare: Lab) -> None:
+def test_a_resumed_vm_passes_the_whole_ladder(spare: Lab) -> None:
     """A paused VM goes on with `start`, which waits until the guest is ready."""
     ran = start_paused(spare, 120)
     assert ran.code == 0, ran.err
@@ -62,8 +62,8 @@ def test_whole_ladder_is_climbed_after_a_pause(spare: Lab) -> None:
 
 
 def test_closed_port_is_named_with_the_console(spare: Lab) -> None:
-    """Without an SSH server the rung 'SSH port open' fails after the deadline, with the console's last lines and a hint."""
-    with spoiled(
+    """Without an SSH server the rung 'SSH port open' times out, with the console's last lines and a hint."""
+    with broken(
         spare,
         "systemctl stop ssh.socket ssh.service; echo last words > /dev/ttyS0",
         "systemctl start ssh.service",
@@ -76,22 +76,20 @@ def test_closed_port_is_named_with_the_console(spare: Lab) -> None:
 
 
 def test_another_host_key_is_refused_at_once(spare: Lab) -> None:
-    """A guest that shows another host key than the pinned one is talked to by nobody: not by start, not by ssh, not by status."""
+    """start, ssh and status all refuse a guest whose host key does not match the pinned one."""
     with another_host_key(spare):
-        climbed = start_paused(spare, 60)
+        started = start_paused(spare, 60)
         logged_in = spare.inv("ssh", "--host", "zap", "--", "true")
         status = spare.inv("status", "--host", "zap", "--json")
-    assert climbed.code == 1
-    assert re.search(
-        r"error: zap shows another host key than the one pinned in .*zap\.known_hosts", climbed.err
-    )
+    assert started.code == 1
+    assert re.search(r"error: .*zap.*: the host key does not match the pinned key", started.err)
     assert logged_in.code == 255
     assert "Host key verification failed" in logged_in.err
     assert status.data[0]["ssh"] == "other host key"
 
 
-def test_a_new_host_key_is_pinned_when_somebody_says_so(spare: Lab) -> None:
-    """After a change of the guest's host key, `pin` learns the new one from the agent, but not without a yes; all else goes by it then."""
+def test_a_new_host_key_is_pinned_on_request(spare: Lab) -> None:
+    """`pin` reads a changed host key from the guest agent and, after a yes, every command trusts it."""
     with another_host_key(spare):
         unanswered = spare.inv("pin", "--host", "zap")
         assert (unanswered.code, "nothing was pinned" in unanswered.err) == (1, True)
@@ -107,7 +105,7 @@ def test_a_new_host_key_is_pinned_when_somebody_says_so(spare: Lab) -> None:
 
 def test_refused_login_is_named(spare: Lab) -> None:
     """Without our key in the guest the rung 'login' fails and says what to do."""
-    with spoiled(spare, "mv /root/.ssh /root/.hidden", "mv /root/.hidden /root/.ssh"):
+    with broken(spare, "mv /root/.ssh /root/.hidden", "mv /root/.hidden /root/.ssh"):
         ran = start_paused(spare, 12)
     assert ran.code == 1
     assert "'login' was not reached within 12 s" in ran.err
@@ -115,7 +113,7 @@ def test_refused_login_is_named(spare: Lab) -> None:
 
 def test_unfinished_cloud_init_is_named(spare: Lab) -> None:
     """A cloud-init that does not finish fails its rung, and the hint is the command that shows its state."""
-    with spoiled(
+    with broken(
         spare, "mv /run/cloud-init/result.json /run/result", "mv /run/result /run/cloud-init/result.json"
     ):
         ran = start_paused(spare, 15)
@@ -124,18 +122,18 @@ def test_unfinished_cloud_init_is_named(spare: Lab) -> None:
 
 
 def test_cloud_inits_own_error_is_shown(spare: Lab) -> None:
-    """When cloud-init reports an error, the wait ends at once with its words."""
+    """When cloud-init reports an error, the wait ends at once and shows it."""
     result = '{"v1": {"datasource": "x", "errors": ["the disk ate my homework"]}}'
     spoil = f"cp /run/cloud-init/result.json /run/result; echo '{result}' > /run/cloud-init/result.json"
-    with spoiled(spare, spoil, "mv /run/result /run/cloud-init/result.json"):
+    with broken(spare, spoil, "mv /run/result /run/cloud-init/result.json"):
         ran = start_paused(spare, 60)
     assert ran.code == 1
-    assert "cloud-init in zap reports: the disk ate my homework" in ran.err
+    assert "cloud-init in zap failed: the disk ate my homework" in ran.err
 
 
 def test_missing_share_is_named(spare: Lab) -> None:
     """A share that is not mounted fails the last rung."""
-    with spoiled(spare, "umount /mnt/swarm", "mount /mnt/swarm"):
+    with broken(spare, "umount /mnt/swarm", "mount /mnt/swarm"):
         ran = start_paused(spare, 15)
     assert "'share mounted' was not reached within 15 s" in ran.err
 
@@ -152,11 +150,11 @@ def test_vm_that_dies_ends_the_wait(spare: Lab) -> None:
         domain.power_off()
         _, err = waiting.communicate(timeout=120)
     assert waiting.returncode == 1
-    assert "waiting for 'SSH port open' ended, since the VM is stopped" in err
+    assert "gave up waiting for 'SSH port open': the VM is stopped" in err
 
 
 def test_destroy_asks_and_then_leaves_nothing(spare: Lab) -> None:
-    """`destroy` does nothing without a yes; with one it removes all that was made for the VM, keeps the base image, and is done."""
+    """`destroy` needs a yes. Then it removes all that was made for the VM and keeps the base image."""
     refused = spare.inv("destroy", "--host", "zap")
     assert refused.code == 1
     assert "was not destroyed" in refused.err
@@ -171,7 +169,7 @@ def test_destroy_asks_and_then_leaves_nothing(spare: Lab) -> None:
         assert "52:54:00:01:00:71" not in connection.raw.networkLookupByName("default").XMLDesc()
 
 
-def test_base_image_is_pruned_when_nobody_uses_it(spare: Lab) -> None:
+def test_an_unused_base_image_is_pruned(spare: Lab) -> None:
     """`./inv images --prune` removes the base image from the pool once no disk hangs on it."""
     spare.cache = spare.base / "cache"  # the tests' own one is the person's
     spare.cache.mkdir()
