@@ -9,7 +9,9 @@ import pty
 import re
 import sys
 import time
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -19,7 +21,10 @@ from rich.console import Console
 from swarm.console import Screen, Talk, screen
 from swarm.deadline import Deadline
 from swarm.errors import SwarmError
-from swarm.text import seconds
+from swarm.text import seconds, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ODD = ["[red]x[/red]", "[/]", "[bold", "a\\[b]", "zap [claw]", "[link=http://x]y"]
 
@@ -237,3 +242,96 @@ def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, typed: str, answer: 
 def test_there_is_one_screen() -> None:
     """All hosts of a run share the screen, so that its live area is one."""
     assert screen() is screen()
+
+
+# What a terminal would act on or not show: an escape sequence, a C1 control, a bidirectional override, a zero-width
+# space, a lone surrogate.
+HOSTILE = "a\x1b[2J\x9b31m\u202egnp\u200b\x07\x7f\udc80z"
+SHOWN = r"a\x1b[2J\x9b31m\u202egnp\u200b\x07\x7f\udc80z"
+
+
+@given(st.text(st.characters(), max_size=60) | st.text("\r\n\t\x1b\u202e a", max_size=20))
+def test_no_control_character_is_ever_shown(text: str) -> None:
+    """Whatever the input, the output has no control, format or surrogate character but line ends."""
+    for lines in (True, False):
+        shown = visible(text, lines=lines)
+        found = {unicodedata.category(character) for character in shown.replace("\n", "" if lines else "\n")}
+        assert not found & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+@given(st.text(st.characters(categories=("L", "N", "P", "S")), max_size=60))
+def test_printable_text_is_shown_as_it_is(text: str) -> None:
+    """Letters, digits, punctuation and symbols of every script pass unchanged, and so do line ends."""
+    assert visible(f"{text}\n{text}") == f"{text}\n{text}"
+
+
+def test_line_ends_and_tabs_are_no_hostile_characters() -> None:
+    """A CR before a newline belongs to the line end, tabs become spaces, and any other CR is escaped."""
+    assert visible("a\r\nb\tc\rd") == "a\nb       c\\rd"
+
+
+@pytest.mark.parametrize("made", [log, terminal])
+def test_hostile_text_is_escaped_wherever_it_is_shown(made: Callable[[], tuple[Screen, io.StringIO]]) -> None:
+    """Talk, steps, notes and errors show a guest's control characters, and send none of them."""
+    screen, text = made()
+    talk = Talk(screen, HOSTILE)
+    talk.say(HOSTILE)
+    talk.warn(HOSTILE)
+    talk.done(HOSTILE)
+    with talk.step(HOSTILE) as meter, screen.live() as progress:
+        meter.note(HOSTILE)
+        progress.refresh()
+    screen.error(SwarmError(HOSTILE, HOSTILE), talk.prefix)
+    screen.line(HOSTILE)
+    shown = plain(text.getvalue())
+    assert not {character for character in HOSTILE if not character.isprintable()} & set(shown)
+    assert "\x1b[2J" not in text.getvalue()
+    assert shown.count(SHOWN) >= 11
+
+
+def test_hostile_data_is_escaped_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """Tables, data and a guest's console log go through the same escapes; a cell stays one line."""
+    made = Screen()
+    made.table(("name",), [(f"{HOSTILE}\nnext",)])
+    made.data(HOSTILE)
+    made.text([HOSTILE])
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["name", rf"{SHOWN}\nnext", SHOWN, SHOWN]
+
+
+@given(st.text(st.characters(), max_size=40))
+def test_json_keeps_its_values_and_sends_no_control_character(text: str) -> None:
+    """JSON's own escapes stand for what a terminal would act on, so a script reads exactly the value."""
+    with pytest.MonkeyPatch.context() as patch:
+        stdout = io.StringIO()
+        patch.setattr(sys, "stdout", stdout)
+        Screen().json({"text": text})
+    assert json.loads(stdout.getvalue()) == {"text": text}
+    assert stdout.getvalue().replace("\n", "").isprintable()
+
+
+def test_each_line_of_a_message_names_its_host() -> None:
+    """A guest's text with a line end in it can't pass for another host's line."""
+    made, text = log()
+    talk = Talk(made, "zap")
+    talk.say("one\ndemo ✓ installed")
+    made.error(SwarmError("first\nsecond", "hint\nmore"), talk.prefix)
+    assert all(line.startswith("zap ") for line in text.getvalue().splitlines())
+
+
+def test_a_question_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt shows a hostile name with escapes."""
+    ours, theirs = pty.openpty()
+    made, text = log()
+    with os.fdopen(ours, "w") as keyboard, os.fdopen(theirs, "r") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        keyboard.write("y\n")
+        keyboard.flush()
+        assert Talk(made).ask(f"Delete {HOSTILE}?")
+    assert text.getvalue() == f"Delete {SHOWN}? [y/N] "
+
+
+def test_words_between_colons_are_no_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+    """Text like :warning: is shown as it is, not as an emoji."""
+    Screen().line("a:warning:b")
+    assert capsys.readouterr().err == "a:warning:b\n"
