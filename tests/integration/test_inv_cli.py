@@ -146,7 +146,7 @@ def test_a_mistake_in_the_program_shows_where_it_is(project: Path) -> None:
 def test_a_stopped_task_clears_away(
     argv: list[str], project: Path, number: signal.Signals, sentence: str
 ) -> None:
-    """Ctrl-C and `kill` let a task clear away what it made, and say how to go on."""
+    """Ctrl-C and `kill` let a task clean up, and say how to continue."""
     process = subprocess.Popen(
         [*argv, "hang"], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
