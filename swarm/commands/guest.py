@@ -146,7 +146,7 @@ def _show_verified(outcomes: Sequence[Outcome[Verification]], *, as_json: bool =
     def table(_: object) -> None:
         for found in [each.result for each in outcomes if each.result]:
             for line in found.lines():
-                screen().out.print(line)
+                screen().data(line)
             Talk(screen(), found.host).say(found.summary)
 
     return render(outcomes, as_json=as_json, data=data, table=table)

@@ -122,7 +122,7 @@ def test_a_request_to_stop_ends_the_whole_run(
 def test_first_runs_for_all_hosts_before_any_verb(
     hosts: list[Host], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`first` is called for all hosts in order before any verb; where it fails, the host gets no verb, but its error."""
+    """`first` is called for all hosts before any verb. A host where it fails gets no verb, but its error."""
     done: list[str] = []
 
     def first(host: Host) -> None:

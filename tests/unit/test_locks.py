@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +16,6 @@ from swarm.locks import hold, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -111,7 +110,8 @@ def test_a_child_keeps_an_inheritable_lock(path: Path, inheritable: bool) -> Non
 
 def test_a_path_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     """A missing folder raises OSError and leaks no descriptor."""
-    before = len(os.listdir("/proc/self/fd"))
+    descriptors = Path("/proc/self/fd")
+    before = len(list(descriptors.iterdir()))
     with pytest.raises(FileNotFoundError):
         try_lock(tmp_path / "missing" / "lock")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(descriptors.iterdir())) == before
