@@ -60,8 +60,8 @@ def clone(story: Story) -> Clone:
     return story.clone
 
 
-def test_a_run_that_was_killed_is_begun_again(story: Story) -> None:
-    """What kill -9 leaves is not taken for a whole environment; the next run makes one."""
+def test_a_killed_run_is_repeated(story: Story) -> None:
+    """An environment that kill -9 left incomplete is not used; the next run makes a new one."""
     code, stdout, stderr = story.second
     assert not story.believed
     assert (code, json.loads(stdout)["words"]) == (0, ["second"])
@@ -69,14 +69,14 @@ def test_a_run_that_was_killed_is_begun_again(story: Story) -> None:
 
 
 def test_two_runs_at_once_make_one_environment(story: Story) -> None:
-    """The run that comes second waits, says so, makes nothing itself, and then does what it was called for."""
+    """The second run waits and says so, makes nothing itself, and then runs its task."""
     code, stdout, stderr = story.third
     assert (code, json.loads(stdout)["words"]) == (0, ["third"])
     assert stderr == "another ./inv is setting swarm up; waiting for it\n"
 
 
 def test_the_task_inherits_neither_the_lock_nor_the_ban_on_bytecode(story: Story) -> None:
-    """Whatever a task starts cannot hold up the next setup, and Python may keep compiled modules."""
+    """A program that a task starts can't block the next setup, and Python may keep compiled modules."""
     seen = json.loads(story.second[1])
     assert seen["bytecode"]
     assert "9" not in seen["files"]
@@ -89,8 +89,8 @@ def test_settings_for_another_python_have_no_effect(story: Story) -> None:
     assert not [folder for folder in json.loads(stdout)["path"] if "foreign" in folder]
 
 
-def test_a_later_run_says_nothing(clone: Clone) -> None:
-    """Once set up, ./inv adds not one line of its own."""
+def test_a_later_run_is_silent(clone: Clone) -> None:
+    """After the setup, ./inv writes nothing of its own."""
     done = clone.run("a task")
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -144,7 +144,7 @@ def test_a_lock_file_that_was_only_touched_installs_nothing(clone: Clone, tmp_pa
 
 
 def test_a_wrong_hash_stops_the_setup(clone: Clone, tmp_path: Path) -> None:
-    """A package that is not the one that was locked is refused, with pip's words and a hint, and nothing is started."""
+    """A package that differs from the locked one is rejected with the output of pip and a hint, and no task starts."""
     own = clone.copy(tmp_path / "clone")
     own.lock("3.0")
     (own.wheels / "tiny-3.0-py3-none-any.whl").write_bytes(
@@ -168,7 +168,7 @@ def test_a_package_without_hash_is_refused(clone: Clone, tmp_path: Path) -> None
     assert "Hashes are required in --require-hashes mode" in done.stderr
 
 
-def test_a_moved_folder_is_set_up_anew(clone: Clone, tmp_path: Path, wheels: Path) -> None:
+def test_a_moved_folder_is_set_up_again(clone: Clone, tmp_path: Path, wheels: Path) -> None:
     """An environment made elsewhere, whose programs name the old folder, is not used."""
     shutil.copytree(clone.root, tmp_path / "moved", symlinks=True)
     (tmp_path / "moved" / ".setup" / "log").unlink()

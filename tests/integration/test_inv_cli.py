@@ -62,7 +62,7 @@ def hang(_):
         print("hanging", flush=True)
         time.sleep(60)
     finally:
-        print("cleared away", flush=True)
+        print("cleaned up", flush=True)
 '''
 
 
@@ -116,7 +116,7 @@ def test_an_error_is_one_sentence_and_a_hint(argv: list[str], project: Path) -> 
 
 
 def test_an_error_of_the_system_is_one_sentence(argv: list[str], project: Path) -> None:
-    """A file that is not there is named, without a traceback."""
+    """A missing file is named, without a traceback."""
     done = run(argv, "trip", cwd=project)
     assert (done.returncode, done.stderr) == (1, "error: No such file or directory: /no/such/file\n")
 
@@ -128,13 +128,13 @@ def test_a_broken_connection_is_an_error(argv: list[str], project: Path) -> None
 
 
 def test_the_number_that_a_task_returns_is_the_exit_code(argv: list[str], project: Path) -> None:
-    """`inv plan` can so say that there are changes."""
+    """That is how `inv plan` reports that there are changes."""
     done = run(argv, "code", cwd=project)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
 
 
 def test_a_mistake_in_the_program_shows_where_it_is(project: Path) -> None:
-    """What nobody foresaw keeps its traceback, so that it can be reported."""
+    """An unforeseen exception keeps its traceback, so that it can be reported."""
     done = inv(project, "bug")
     assert done.returncode == 1
     assert done.stderr.endswith("ValueError: a mistake\n")
@@ -143,7 +143,7 @@ def test_a_mistake_in_the_program_shows_where_it_is(project: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "sentence"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "stopped by SIGTERM")]
 )
-def test_a_stopped_task_clears_away(
+def test_a_stopped_task_cleans_up(
     argv: list[str], project: Path, number: signal.Signals, sentence: str
 ) -> None:
     """Ctrl-C and `kill` let a task clean up, and say how to continue."""
@@ -154,7 +154,7 @@ def test_a_stopped_task_clears_away(
     assert process.stdout.readline() == "hanging\n"
     process.send_signal(number)
     stdout, stderr = process.communicate()
-    assert (process.returncode, stdout) == (128 + number, "cleared away\n")
+    assert (process.returncode, stdout) == (128 + number, "cleaned up\n")
     assert stderr == f"error: {sentence}\n  hint: run the same command again to continue\n"
 
 
@@ -182,7 +182,7 @@ def test_the_version_is_that_of_the_project(project: Path) -> None:
 
 
 def test_modules_are_compiled_once(project: Path) -> None:
-    """Invoke forbids Python to keep compiled modules; ./inv allows it, since every later start is quicker by it."""
+    """Invoke forbids Python to keep compiled modules; ./inv allows it, since it makes later starts faster."""
     (project / "swarm" / "late.py").write_text("", encoding="utf-8")
     (project / "tasks.py").write_text(f"import swarm.late\n{TASKS}", encoding="utf-8")
     subprocess.run([*started(project), "code"], env=environment(), check=False)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.clone import Clone
 
-# A double for a program that changes the system: writes down its arguments. dpkg-query knows no package, apt-cache all.
+# Doubles of programs that change the system. apt-get records its arguments; every package is missing and available.
 DOUBLES = {
     "dpkg-query": "exit 1",
     "apt-cache": 'shift; for name; do printf "%s:\\n  Candidate: 1\\n" "$name"; done',
@@ -46,7 +46,7 @@ def doubles(tmp_path: Path) -> dict[str, str]:
     return {"PATH": f"{folder}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls")}
 
 
-def test_by_hand_the_packages_are_named_and_left_alone(
+def test_without_apt_the_packages_are_only_named(
     clone: Clone, tmp_path: Path, doubles: dict[str, str]
 ) -> None:
     """With SWARM_NO_APT=1, the command is printed, with what each package is for, and the task runs."""
@@ -93,8 +93,8 @@ def test_a_failing_apt_get_is_quoted(clone: Clone, tmp_path: Path, doubles: dict
     assert own.run(more=doubles | {"SWARM_NO_APT": "0"}).returncode == 0
 
 
-def test_another_system_is_told_what_is_needed(tmp_path: Path, wheels: Path) -> None:
-    """Without apt-get, the packages are named by their use, and nothing is made."""
+def test_another_system_gets_a_list_of_packages(tmp_path: Path, wheels: Path) -> None:
+    """Without apt-get, the packages are listed by purpose, and nothing is created."""
     own, tools = Clone.make(tmp_path / "clone", wheels), tmp_path / "tools"
     tools.mkdir()
     for name in ("sh", "sed", "tr", "mkdir", "flock", "date", "tail", "id"):

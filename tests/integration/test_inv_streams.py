@@ -21,8 +21,9 @@ from swarm.front.task import task
 
 @task
 def chatter(_, code=0):
-    """Talk, then write a line of data."""
+    """Ask, talk, then write a line of data."""
     from swarm.console import Talk, screen
+    Talk(screen()).ask("continue?")
     for number in range(3):
         Talk(screen()).done(f"line {number} \u202e")
     screen().text(["data \u2713"])

@@ -1,4 +1,4 @@
-"""What people see: one line for each step in a log, live steps on a terminal, and nobody's text taken for markup."""
+"""What people see: one line a step in a log, live steps on a terminal, and no text that acts as markup or control."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_off_a_terminal_each_step_is_one_line_when_it_ends() -> None:
 
 
 def test_a_step_that_fails_is_not_done() -> None:
-    """Nothing says ✓ after an error."""
+    """A step that raises shows no ✓."""
     for made, text in (log(), terminal()):
         with pytest.raises(SwarmError, match="no"), Talk(made).step("work"):
             raise SwarmError("no")
@@ -118,7 +118,7 @@ def test_a_step_that_fails_is_not_done() -> None:
 
 
 def test_a_silent_step_leaves_no_line() -> None:
-    """A step may be for the eye alone."""
+    """A silent step writes nothing to a log."""
     made, text = log()
     with Talk(made).step("look", silent=True):
         pass
@@ -139,7 +139,7 @@ def test_on_a_terminal_a_step_shows_what_it_does() -> None:
     assert re.search(r"zap ✓ uploading [\d.]+ s\n$", plain(text.getvalue()))
 
 
-def test_a_terminal_may_begin_anew() -> None:
+def test_a_terminal_may_start_again() -> None:
     """After the last step the live area is gone, and the next step makes a new one."""
     made, text = terminal()
     for _ in range(2):
@@ -169,7 +169,7 @@ def test_names_are_no_markup(name: str) -> None:
 
 
 def test_quiet_talk_still_warns() -> None:
-    """With --json nobody wants talk, but what must not be missed is said."""
+    """Quiet talk writes nothing but warnings."""
     made, text = log()
     talk = Talk(made, quiet=True)
     talk.say("said")
@@ -202,10 +202,10 @@ def test_data_goes_to_stdout_and_talk_to_stderr(capsys: pytest.CaptureFixture[st
     made = Screen()
     made.json({"name": "zäp", "n": 1})
     Talk(made).say("talk")
-    told = capsys.readouterr()
-    assert json.loads(told.out) == {"name": "zäp", "n": 1}
-    assert "zäp" in told.out
-    assert told.err == "talk\n"
+    written = capsys.readouterr()
+    assert json.loads(written.out) == {"name": "zäp", "n": 1}
+    assert "zäp" in written.out
+    assert written.err == "talk\n"
 
 
 def test_a_table_in_a_pipe_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,7 +216,7 @@ def test_a_table_in_a_pipe_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split() for line in lines] == [["name", "what"], ["[red]a[/]", long], ["b"]]
 
 
-def test_where_nobody_can_be_asked_the_answer_is_no(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_the_answer_is_no(monkeypatch: pytest.MonkeyPatch) -> None:
     """A script that forgot --yes destroys nothing, even if something waits on its standard input."""
     made, text = log()
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
@@ -260,7 +260,7 @@ def test_no_control_character_is_ever_shown(text: str) -> None:
 
 
 @given(st.text(st.characters(categories=("L", "N", "P", "S")), max_size=60))
-def test_printable_text_is_shown_as_it_is(text: str) -> None:
+def test_printable_text_is_shown_unchanged(text: str) -> None:
     """Letters, digits, punctuation and symbols of every script pass unchanged, and so do line ends."""
     assert visible(f"{text}\n{text}") == f"{text}\n{text}"
 
@@ -332,6 +332,6 @@ def test_a_question_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_words_between_colons_are_no_pictures(capsys: pytest.CaptureFixture[str]) -> None:
-    """Text like :warning: is shown as it is, not as an emoji."""
+    """Text like :warning: is shown unchanged, not as an emoji."""
     Screen().line("a:warning:b")
     assert capsys.readouterr().err == "a:warning:b\n"
