@@ -16,9 +16,11 @@ from swarm.errors import InternalError, InventoryError, SwarmError, UsageError, 
 from swarm.inventory import Host, cross_check, load, load_several, names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-__all__ = ["Outcome", "Selection", "chosen", "every", "run"]
+    Step = tuple[Callable[["Selection"], "list[Outcome[Any]]"], Callable[["list[Outcome[Any]]"], int]]
+
+__all__ = ["Outcome", "Selection", "chosen", "every", "in_turn", "run"]
 
 Result = TypeVar("Result")
 
@@ -31,11 +33,12 @@ class Selection:
 
     hosts: list[Host]
     broken: dict[str, SwarmError] = field(default_factory=dict)
+    of_several: bool = False  # it is what remains of a larger selection
 
     @property
     def several(self) -> bool:
         """Whether each line must name its host."""
-        return len(self.hosts) + len(self.broken) > 1
+        return self.of_several or len(self.hosts) + len(self.broken) > 1
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,22 @@ def run(
     else:
         outcomes += [one(host) for host in selection.hosts]
     return sorted(outcomes, key=lambda each: each.name) if selection.broken else outcomes
+
+
+def in_turn(selection: Selection, steps: Iterable[Step]) -> int:
+    """Run steps one after another, and return the worst exit code. A host that fails is left out of the later steps.
+
+    A step is a pair: what runs a verb on a selection, and what shows the outcomes and returns their exit code.
+    """
+    worst = 0
+    for step, show in steps:
+        outcomes = step(selection)
+        worst = max(worst, show(outcomes))
+        left = [each.host for each in outcomes if each.host and not each.error]
+        selection = Selection(left, of_several=selection.several)
+        if not left:
+            break
+    return worst
 
 
 def _unusable(name: str, error: SwarmError, selection: Selection, *, quiet: bool) -> Outcome[Any]:

@@ -11,11 +11,12 @@ import pytest
 
 from swarm import inventory
 from swarm.commands.render import Done, render
-from swarm.commands.run import Outcome, Selection, chosen, run
+from swarm.commands.run import Outcome, Selection, chosen, in_turn, run
 from swarm.errors import InventoryError, Refused, UsageError
 from swarm.paths import ROOT
 
 if TYPE_CHECKING:
+    from swarm.commands.run import Step
     from swarm.console import Talk
     from swarm.inventory import Host
     from tests.conftest import Dirs
@@ -117,6 +118,37 @@ def test_a_request_to_stop_ends_the_whole_run(
 
     with pytest.raises(stop):
         run(Selection(hosts[:count]), verb)
+
+
+def test_a_failed_host_is_left_out_of_later_steps(
+    hosts: list[Host], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in `up`: hosts without an error go on, each line still names its host, and the worst exit code counts."""
+    ran: list[str] = []
+
+    def step(name: str, fails: dict[str, Exception]) -> Step:
+        def verb(host: Host, talk: Talk) -> Done:
+            if host.name in fails:
+                raise fails[host.name]
+            talk.say(name)
+            return Done(changed=True, verb=name)
+
+        def start(selection: Selection) -> list[Outcome[Done]]:
+            ran.append(f"{name}: {' '.join(host.name for host in selection.hosts)}")
+            return run(selection, verb)
+
+        return start, lambda outcomes: render(outcomes, as_json=False)
+
+    steps = [
+        step("one", {"ant": ValueError("odd")}),
+        step("two", {"bee": Refused("no honey")}),
+        step("three", {}),
+    ]
+    assert in_turn(Selection(hosts), steps) == 1
+    assert ran == ["one: ant bee cat", "two: bee cat", "three: cat"]
+    assert capsys.readouterr().err.splitlines()[-1] == "cat three"
+    assert in_turn(Selection(hosts[:1]), steps) == 1
+    assert ran[3:] == ["one: ant"]
 
 
 def test_first_runs_for_all_hosts_before_any_verb(
