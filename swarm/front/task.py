@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import sys
+import traceback
 from functools import wraps
 from typing import TYPE_CHECKING, Any, overload
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     Body = Callable[..., int | None]
 
-__all__ = ["failed", "remainder", "show", "task"]
+__all__ = ["crashed", "failed", "remainder", "show", "task"]
 
 AGAIN = "run the same command again to continue"
 
@@ -97,6 +98,17 @@ def failed(error: SwarmError | OSError | KeyboardInterrupt) -> int:
     sentence = explained(error)
     show(sentence)
     return sentence.exit_code
+
+
+def crashed(error: Exception) -> int:
+    """Show the traceback of an error that nothing handled, and return the exit code.
+
+    Python itself would send the control characters in the error's text to the terminal.
+    """
+    from swarm.console import escape, screen
+
+    screen().line(escape("".join(traceback.format_exception(error)).rstrip("\n")))
+    return explained(error).exit_code
 
 
 def show(error: SwarmError) -> None:

@@ -53,7 +53,7 @@ def lose(_):
 @task
 def bug(_):
     """Fail by a mistake in the program."""
-    raise ValueError("a mistake")
+    raise ValueError("[red]a mistake[/] \\x1b]0;owned\\x07")
 
 @task
 def hang(_):
@@ -97,7 +97,7 @@ def environment() -> dict[str, str]:
 
 
 def run(argv: list[str], *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in a folder and return what it said."""
+    """Run a command in a folder and return its output and exit code."""
     return subprocess.run(
         [*argv, *words], cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
@@ -134,10 +134,11 @@ def test_the_number_that_a_task_returns_is_the_exit_code(argv: list[str], projec
 
 
 def test_a_mistake_in_the_program_shows_where_it_is(project: Path) -> None:
-    """An unforeseen exception keeps its traceback, so that it can be reported."""
+    """An unforeseen exception keeps its traceback, so that it can be reported; no control character is sent."""
     done = inv(project, "bug")
     assert done.returncode == 1
-    assert done.stderr.endswith("ValueError: a mistake\n")
+    assert done.stderr.startswith("Traceback (most recent call last):\n")
+    assert done.stderr.endswith("ValueError: [red]a mistake[/] \\x1b]0;owned\\x07\n")
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,9 @@ def inv(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
         (["zzz"], "there is no task 'zzz'", "./inv --list shows every task"),
         (["provision", "--hots", "zap"], "provision has no option --hots", "did you mean --host?"),
         (["provision", "--host"], "the option --host needs a value", "./inv --help provision says which"),
+        (["start", "--hots", "zap"], "start has no option --hots", "did you mean --host?"),
+        (["start", "--tiemout=5", "zap"], "start has no option --tiemout", "did you mean --timeout?"),
+        (["start", "zap", "provision", "--yse"], "provision has no option --yse", "did you mean --yes?"),
         (["--lsit"], "./inv has no option --lsit", "did you mean --list?"),
         (["--help", "provison"], "there is no task 'provison'", "did you mean provision?"),
         (["help", "provison"], "there is no task 'provison'", "did you mean provision?"),
@@ -145,6 +148,15 @@ def test_help_after_two_dashes_is_for_the_program(project: Path) -> None:
 )
 def test_an_option_given_twice_names_several_hosts(project: Path, words: str, host: str) -> None:
     """`--host a --host b` is the same as `--host a,b`."""
+    assert json.loads(inv(project, "start", *words.split()).stdout)["host"] == host
+
+
+@pytest.mark.parametrize(
+    ("words", "host"),
+    [("--host --odd", "--odd"), ("--host=--odd", "--odd"), ("zap --echo", "zap"), ("--timeout 3 zap", "zap")],
+)
+def test_values_and_options_of_inv_are_no_unknown_options(project: Path, words: str, host: str) -> None:
+    """What follows an option with a value is its value, and the options of ./inv itself may follow a task."""
     assert json.loads(inv(project, "start", *words.split()).stdout)["host"] == host
 
 
