@@ -34,7 +34,8 @@ def to_inv(root: str) -> None:
     os.environ[_MARK] = process
     for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores these two; ignored signals stay ignored across exec
         signal.signal(getattr(signal, name), signal.SIG_DFL)
-    os.execv("/bin/sh", ["sh", f"{root}/inv", *sys.argv[1:]])  # noqa: S606 - a list of arguments; sh, since inv may not be executable
+    argv = ["sh", f"{root}/inv", *sys.argv[1:]]  # by sh, since inv may not be executable
+    os.execv("/bin/sh", argv)  # noqa: S606 - a list of arguments
 
 
 def _same(first: str, second: str) -> bool:
