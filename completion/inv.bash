@@ -56,7 +56,8 @@ _swarm_inv() {
         word=${COMP_WORDS[index]}
         if [[ $word == -- ]]; then return; fi
         if [[ $word == = ]]; then continue; fi
-        if [[ " ${flags_of[$current]} " != *" $previous= "* && $word =~ ^[a-z0-9._-]+$ && -n ${flags_of[$word]+known} ]]; then
+        if [[ " ${flags_of[$current]} " != *" $previous= "* &&
+            $word =~ ^[a-z0-9._-]+$ && -n ${flags_of[$word]+known} ]]; then
             current=$word
         fi
         previous=$word

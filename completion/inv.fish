@@ -5,7 +5,8 @@
 # No Python is started: the tasks are read from .setup/words, which ./inv keeps up to date, and the hosts are files.
 # Only names that fit their pattern are offered, so that a file's name can't have any effect.
 
-# Whether a folder is the project that this script is for, or a project of this user or of root that no other can write to.
+# Whether a folder is the project that this script is for, or a project of this user or of root that no other user
+# can write to.
 function __swarm_inv_trusted
     test -e $argv[1]/tasks.py; or return
     test (path resolve -- $argv[1]) = (path resolve -- @ROOT@); and return

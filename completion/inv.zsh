@@ -1,11 +1,13 @@
 # Tab completion of ./inv and inv in zsh: tasks, their options, and host names after --host.
 #
-#   eval "$(./inv --print-completion-script zsh)"     now, or as a line of ~/.zshrc after compinit (with the full path of inv)
+#   eval "$(./inv --print-completion-script zsh)"     now, or as a line of ~/.zshrc after compinit
+#                                                 (with the full path of inv)
 #
 # No Python is started: the tasks are read from .setup/words, which ./inv keeps up to date, and the hosts are files.
 # Only names that fit their pattern are offered, so that a file's name can't have any effect.
 
-# Whether a folder is the project that this script is for, or a project of this user or of root that no other can write to.
+# Whether a folder is the project that this script is for, or a project of this user or of root that no other user
+# can write to.
 _swarm_inv_trusted() {
     [[ -e $1/tasks.py ]] || return 1
     if [[ $1/ -ef @ROOT@/ ]]; then return 0; fi
@@ -36,7 +38,8 @@ _swarm_inv() {
 
     for word in ${words[2,CURRENT-1]}; do
         if [[ $word == -- ]]; then _default; return; fi
-        if [[ " $flags_of[$current] " != *" $previous= "* && $word == [a-z0-9._-]## && -n ${flags_of[$word]+known} ]]; then current=$word; fi
+        if [[ " $flags_of[$current] " != *" $previous= "* &&
+            $word == [a-z0-9._-]## && -n ${flags_of[$word]+known} ]]; then current=$word; fi
         previous=$word
     done
     if [[ $words[CURRENT] == --host=* ]]; then
