@@ -290,13 +290,13 @@ def test_hostile_text_is_escaped_wherever_it_is_shown(made: Callable[[], tuple[S
 
 
 def test_hostile_data_is_escaped_too(capsys: pytest.CaptureFixture[str]) -> None:
-    """Tables, data and a guest's console log go through the same escapes; a cell stays one line."""
+    """Tables, data and a guest's console log go through the same escapes; a header or cell stays one line."""
     made = Screen()
-    made.table(("name",), [(f"{HOSTILE}\nnext",)])
+    made.table((f"{HOSTILE}\nname",), [(f"{HOSTILE}\nnext",)])
     made.data(HOSTILE)
     made.text([HOSTILE])
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert lines == ["name", rf"{SHOWN}\nnext", SHOWN, SHOWN]
+    assert lines == [rf"{SHOWN}\nname", rf"{SHOWN}\nnext", SHOWN, SHOWN]
 
 
 @given(st.text(st.characters(), max_size=40))
