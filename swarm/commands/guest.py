@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from swarm.commands.render import render
 from swarm.commands.run import Outcome, Selection, chosen, in_turn, run
 from swarm.commands.vm import positive, provisioned
-from swarm.console import Talk, screen
 from swarm.errors import UsageError
 from swarm.inventory import load
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from swarm.commands.run import Step
+    from swarm.console import Talk
     from swarm.guest.verify import Expected, Verification
     from swarm.inventory import Host
     from swarm.plan import Plan
@@ -130,18 +130,12 @@ def _verified(
 
 
 def _show_verified(outcomes: Sequence[Outcome[Verification]], *, as_json: bool = False) -> int:
-    """Show the checks of each host, in groups, and return the exit code. JSON is one list for all hosts."""
+    """Show the checks of each host and return the exit code. JSON is one list of the checks of all hosts."""
 
     def data(_: object) -> list[dict[str, Any]]:
         return [check for each in outcomes if each.result for check in each.result.to_json()["checks"]]
 
-    def table(_: object) -> None:
-        for found in [each.result for each in outcomes if each.result]:
-            for line in found.lines():
-                screen().data(line)
-            Talk(screen(), found.host).say(found.summary)
-
-    return render(outcomes, as_json=as_json, data=data, table=table)
+    return render(outcomes, as_json=as_json, data=data)
 
 
 def _expected(host: Host) -> Expected:

@@ -203,6 +203,26 @@ def test_a_table_is_for_several_hosts(hosts: list[Host], capsys: pytest.CaptureF
     ]
 
 
+@dataclass(frozen=True)
+class Detailed(Found):
+    """A result that people see in full."""
+
+    def lines(self) -> list[str]:
+        """Return markup."""
+        return [f"[bold]{self.summary}[/]", "  in full"]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_result_with_lines_is_shown_in_full(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its lines are data, and its summary is talk that names the host. There is no table of summaries."""
+    outcomes = [
+        Outcome("ant", Detailed(changed=False, summary="two", exit_code=1), None, 1.5),
+        Outcome("bee", None, Refused("no honey"), 2),
+    ]
+    assert render(outcomes[:count], as_json=False) == 1
+    assert capsys.readouterr() == ("two\n  in full\n", "ant two\n")
+
+
 def test_a_script_gets_each_result_and_each_error(capsys: pytest.CaptureFixture[str]) -> None:
     """With --json, each host has its result's data, its name, its time, whether it changed, and its error."""
     outcomes = [
