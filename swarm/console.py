@@ -1,4 +1,4 @@
-"""The only module that writes to a person's terminal: talk goes to stderr, data to stdout.
+"""Write to the terminal: talk to stderr, data to stdout. No other module may.
 
 Text from guests, servers and files passes through `visible` here, so that no control character reaches the terminal.
 

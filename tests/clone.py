@@ -69,7 +69,7 @@ class Clone:
         (self.root / "requirements.lock").write_text(make_wheel(self.wheels, version), encoding="utf-8")
 
     def copy(self, folder: Path) -> Clone:
-        """Make a copy that ./inv takes for one set up where it is, which is quicker than setting another one up."""
+        """Copy the clone so that ./inv considers it set up. This is faster than a new setup."""
         shutil.copytree(self.root, folder, symlinks=True)
         state = folder / ".venv" / ".setup"
         state.write_text(

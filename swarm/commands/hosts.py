@@ -24,7 +24,7 @@ def hosts(*, as_json: bool) -> int:
     for name in names():
         try:
             found.append(load(name))
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with one file, the others are listed
+        except Exception as error:  # noqa: BLE001 - a broken file must not hide the others
             errors.append(explained(error))
     try:
         cross_check(found)

@@ -1,4 +1,4 @@
-"""Turn the outcomes of a run into what a person or a script sees, and into an exit code."""
+"""Show the outcomes of a run to a person or a script, and return an exit code."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Result(Protocol):
 
 @dataclass(frozen=True)
 class Done:
-    """The result of a verb that either does one thing, named by `verb`, or has nothing to do."""
+    """The result of a verb that does one thing, named by the participle `verb`, or nothing."""
 
     changed: bool
     verb: str

@@ -43,7 +43,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Outcome(Generic[Result]):
-    """How the verb ended on one host: with a result or with an error, after `took` seconds."""
+    """The result or the error of the verb on one host, after `took` seconds."""
 
     name: str
     result: Result | None
@@ -85,7 +85,7 @@ def every() -> Selection:
     for name in names():
         try:
             loaded[name] = load(name)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with one file, the others are read
+        except Exception as error:  # noqa: BLE001 - a broken file must not hide the others
             broken[name] = explained(error)
     everyone = list(loaded.values())
     for name in list(loaded):
@@ -106,7 +106,7 @@ def run(
 ) -> list[Outcome[Result]]:
     """Run `verb` on each host and return the outcomes, sorted as selected. Errors are shown when they happen.
 
-    Any exception is that host's error, whatever it is; only Ctrl-C and the like end the whole run.
+    Every exception becomes that host's error. Only KeyboardInterrupt and SystemExit end the whole run.
 
     `first` is called for one host after another before any verb. Use it for what should begin at once and continues on
     its own, like a connection: threads that all prepare their work at the same time delay each other.
@@ -125,7 +125,7 @@ def run(
             if host.name in failed:
                 raise failed[host.name]  # noqa: TRY301 - to be treated like the verb's own
             return Outcome(host.name, verb(host, talk), None, time.monotonic() - start, host)
-        except Exception as error:  # noqa: BLE001 - whatever happened, the other hosts' runs continue
+        except Exception as error:  # noqa: BLE001 - one host's failure must not end the others' runs
             return Outcome(host.name, None, _shown(error, talk), time.monotonic() - start, host)
 
     outcomes = [_unusable(name, error, selection, quiet=quiet) for name, error in selection.broken.items()]

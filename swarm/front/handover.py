@@ -1,4 +1,4 @@
-"""From any other Invoke to ./inv: `inv provision --host zap` works, whatever Python the `inv` on the PATH runs in.
+"""Hand over from any other Invoke to ./inv, so that `inv provision --host zap` works with every `inv` on the PATH.
 
 tasks.py calls this module before it imports anything that such a Python may not have. So this module uses only the
 standard library, and both use only syntax of Python 3.8.
@@ -13,8 +13,8 @@ import traceback
 
 __all__ = ["to_inv"]
 
-# Set to the process id by the handover. exec keeps the id, so that a second handover in the same process is noticed,
-# while a program that ./inv starts may well call another Invoke.
+# Set to the process id by the handover. exec keeps the id, so a second handover in the same process is detected.
+# A program that ./inv starts has another id, and may call another Invoke.
 _MARK = "SWARM_HANDED_OVER"
 
 
@@ -43,5 +43,5 @@ def _same(first: str, second: str) -> bool:
 
 
 def _in_invoke() -> bool:
-    """Whether Invoke's program is what loads the caller."""
+    """Return whether Invoke's program loads the caller."""
     return any(frame.f_globals.get("__name__") == "invoke.program" for frame, _ in traceback.walk_stack(None))

@@ -142,7 +142,7 @@ class Program(invoke.program.Program):
         """Write every task with its first sentence, in the order of tasks.py, which is the order of use."""
         from swarm import __doc__ as purpose
 
-        sys.stdout.write(f"{purpose}\n\nUsage: ./inv TASK [--options] [-- words for a program]\n\n")
+        sys.stdout.write(f"{purpose}\n\nUsage: ./inv TASK [--options] [-- arguments for a program]\n\n")
         self.print_columns(
             [(self._short(name), helpline(self.collection[name])) for name in self._in_order()]
         )

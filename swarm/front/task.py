@@ -61,7 +61,7 @@ def task(body: Body | None = None, /, **options: Any) -> Task[Any] | Callable[[B
 
 
 def remainder() -> list[str]:
-    """Return the words after a lone `--`, each as the shell passed it; Invoke joins them with blanks."""
+    """Return the arguments after a lone `--`, unchanged. Invoke itself would join them with blanks."""
     words = sys.argv[1:]
     return words[words.index("--") + 1 :] if "--" in words else []
 
@@ -119,7 +119,7 @@ def show(error: SwarmError) -> None:
 
 
 def _reader_gone() -> bool:
-    """Whether the reader of stdout has gone. A broken connection raises the same BrokenPipeError, but is a failure."""
+    """Return whether the reader of stdout has closed it. A broken connection, a failure, raises the same exception."""
     poll = select.poll()
     poll.register(1, select.POLLOUT)
     return any(event & select.POLLERR for _, event in poll.poll(0))

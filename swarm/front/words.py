@@ -1,4 +1,4 @@
-"""The words of a command line, before and after Invoke parses them: requests for help, repeated options, mistakes."""
+"""Handle command-line arguments around Invoke's parser: requests for help, repeated options, mistakes."""
 
 from __future__ import annotations
 

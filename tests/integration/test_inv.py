@@ -69,7 +69,7 @@ def test_a_killed_run_is_repeated(story: Story) -> None:
 
 
 def test_two_runs_at_once_make_one_environment(story: Story) -> None:
-    """The second run waits and says so, makes nothing itself, and then runs its task."""
+    """The second run reports that it waits, makes nothing itself, and then runs its task."""
     code, stdout, stderr = story.third
     assert (code, json.loads(stdout)["words"]) == (0, ["third"])
     assert stderr == "another ./inv is setting swarm up; waiting for it\n"
@@ -96,7 +96,7 @@ def test_a_later_run_is_silent(clone: Clone) -> None:
 
 
 def test_words_and_folder_of_the_caller_arrive_unchanged(clone: Clone, tmp_path: Path) -> None:
-    """Blanks, quotes, empty words and a lone -- reach Python exactly as typed, and the current folder stays."""
+    """Blanks, quotes, empty arguments and a lone -- reach Python unchanged, in the caller's folder."""
     words = ["--list", "", "a  b", "c'd\"e", "--", "$HOME", "*"]
     seen = json.loads(clone.run(*words, cwd=tmp_path).stdout)
     assert (seen["words"], seen["folder"]) == (words, str(tmp_path))

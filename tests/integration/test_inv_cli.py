@@ -122,7 +122,7 @@ def test_an_error_of_the_system_is_one_sentence(argv: list[str], project: Path) 
 
 
 def test_a_broken_connection_is_an_error(argv: list[str], project: Path) -> None:
-    """Only a reader of stdout that has gone is no failure; any other broken pipe is one."""
+    """A broken pipe other than stdout's is a failure."""
     done = run(argv, "lose", cwd=project)
     assert (done.returncode, done.stderr) == (1, "error: Broken pipe\n")
 
@@ -177,7 +177,7 @@ def test_without_a_task_there_is_an_overview(project: Path) -> None:
 
 
 def test_the_version_is_that_of_the_project(project: Path) -> None:
-    """--version says what pyproject.toml says."""
+    """--version shows the version in pyproject.toml."""
     stated = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert inv(project, "--version").stdout == f"swarm {stated}\n"
 

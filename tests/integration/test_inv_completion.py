@@ -113,7 +113,7 @@ def bash(project: Path, script: str, *words: str, cwd: Path | None = None, **mor
 def test_bash_offers_what_can_follow(
     project: Path, scripts: dict[str, str], words: list[str], offered: list[str]
 ) -> None:
-    """The words offered are those that make sense at the cursor."""
+    """Bash offers exactly the completions that are valid at the cursor."""
     assert bash(project, scripts["bash"], *words) == offered
 
 
@@ -128,8 +128,10 @@ def test_bash_completes_from_any_folder(project: Path, scripts: dict[str, str], 
         assert bash(project, scripts["bash"], program, "provision", "--host", "z", cwd=cwd) == ["zap"]
 
 
-def test_bash_heeds_another_folder_of_hosts(project: Path, scripts: dict[str, str], tmp_path: Path) -> None:
-    """Hosts are looked for in SWARM_HOSTS, where it is set."""
+def test_bash_reads_hosts_from_the_configured_folder(
+    project: Path, scripts: dict[str, str], tmp_path: Path
+) -> None:
+    """Hosts are read from SWARM_HOSTS if it is set."""
     (tmp_path / "bee.yaml").touch()
     assert bash(project, scripts["bash"], "./inv", "provision", "--host", "", SWARM_HOSTS=str(tmp_path)) == [
         "bee",
@@ -268,7 +270,7 @@ def test_a_planted_project_is_ignored(
 def test_a_second_clone_of_the_user_s_own_is_used(
     shell: str, project: Path, scripts: dict[str, str], tmp_path: Path
 ) -> None:
-    """In another clone that only its owner can write to, that clone's tasks are offered, as far as their names fit."""
+    """In another clone that only its owner can write to, that clone's valid task names are offered."""
     (tmp_path / ".setup").mkdir()
     for name in ("inv", "tasks.py"):
         (tmp_path / name).touch()

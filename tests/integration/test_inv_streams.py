@@ -59,7 +59,7 @@ def environment() -> dict[str, str]:
 
 
 def test_a_reader_that_has_gone_is_no_error(project: Path) -> None:
-    """`./inv TASK | head -1` says nothing on stderr."""
+    """`./inv TASK | head -1` writes nothing to stderr."""
     pipe = subprocess.PIPE
     with subprocess.Popen(
         [*started(project), "late"],

@@ -37,14 +37,14 @@ def log() -> tuple[Screen, io.StringIO]:
 
 
 def terminal() -> tuple[Screen, io.StringIO]:
-    """Return a screen that takes itself for a terminal of 200 columns, and what is written to it."""
+    """Return a screen that treats its output as a terminal of 200 columns, and that output."""
     made, text = Screen(), io.StringIO()
     made.err = Console(file=text, soft_wrap=True, highlight=False, force_terminal=True, width=200)
     return made, text
 
 
 def plain(text: str) -> str:
-    """Return what a terminal would show of `text`, without colours and cursor movements."""
+    """Return what a terminal would show of `text`, without colors and cursor movements."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
@@ -62,13 +62,13 @@ def plain(text: str) -> str:
     ],
 )
 def test_durations_are_read_at_a_glance(value: float, text: str) -> None:
-    """Tenths where they matter, minutes where seconds would have to be counted."""
+    """Short durations show tenths of a second; long ones show minutes."""
     assert seconds(value) == text
 
 
 @given(st.floats(0, 1e6))
 def test_a_duration_is_never_far_off(value: float) -> None:
-    """What is shown is within half of the smallest unit shown."""
+    """A formatted duration is accurate to half of its smallest unit."""
     shown = seconds(value)
     if match := re.fullmatch(r"(\d+) min (\d\d) s", shown):
         assert abs(int(match[1]) * 60 + int(match[2]) - value) <= 0.5
@@ -79,7 +79,7 @@ def test_a_duration_is_never_far_off(value: float) -> None:
 
 
 def test_a_deadline_counts_from_its_start() -> None:
-    """Time spent before counts, what is left is never negative, and a pause never goes beyond the end."""
+    """Elapsed time counts, remaining time is never negative, and a pause never exceeds the deadline."""
     past = Deadline(60, start=time.monotonic() - 100)
     assert past.elapsed >= 100
     assert (past.remaining, past.expired, past.pause(3600)) == (0, True, False)
@@ -90,7 +90,7 @@ def test_a_deadline_counts_from_its_start() -> None:
 
 
 def test_a_pause_is_cut_at_the_deadline() -> None:
-    """A wait of an hour ends when the deadline does, and says that no time is left."""
+    """A pause of an hour ends at the deadline and returns False."""
     assert not Deadline(0.01).pause(3600)
 
 
