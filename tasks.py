@@ -1,4 +1,4 @@
-"""The table of contents: every command of swarm. The work is done in swarm/; modules imported here load fast."""
+"""Define every command of swarm. The work is done in swarm/; only modules that load fast are imported here."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def status(_: Context, host: str = "all", json: bool = False) -> int:
 
 @task(help={"host": "a host's name", "user": "log in as this user (root or openclaw)"})
 def ssh(_: Context, host: str, user: str = "root") -> int:
-    """Log into a guest, or run the words after -- there."""
+    """Log into a guest, or run the command after -- there."""
     from swarm.commands import guest as commands
 
     return commands.ssh(host, user, remainder())
@@ -202,7 +202,7 @@ def lint(_: Context) -> int:
 
 @task(help={"name": "the name of a program in bench/"})
 def bench(_: Context, name: str = "provision") -> int:
-    """Measure against comparable tools. The words after -- go to the program."""
+    """Measure against comparable tools. Arguments after -- go to the program."""
     from tools import quality
 
     return quality.bench(name, remainder())

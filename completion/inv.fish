@@ -3,26 +3,32 @@
 #   ./inv --print-completion-script fish | source     now, or in ~/.config/fish/config.fish (with the full path of inv)
 #
 # No Python is started: the tasks are read from .setup/words, which ./inv keeps up to date, and the hosts are files.
+# Only names that fit their pattern are offered, so that a file's name can't have any effect.
+
+# Whether a folder is the project that this script is for, or a project of this user or of root that no other user
+# can write to.
+function __swarm_inv_trusted
+    test -e $argv[1]/tasks.py; or return
+    test (path resolve -- $argv[1]) = (path resolve -- @ROOT@); and return
+    set -l found (command stat -L -c '%u %a' -- $argv[1] 2>/dev/null | string split ' ')
+    contains -- "$found[1]" 0 (command id -u); and string match -qr '[0145]$' -- "$found[2]"
+end
 
 function __swarm_inv_root
     set -l program (string replace -r '^~' $HOME -- $argv[1])
+    set -l folder $PWD
     if string match -q '*/*' -- $program
-        set -l folder (string replace -r '/[^/]*$' '' -- $program)
-        if test -e $folder/tasks.py
-            echo $folder
-            return
-        end
+        set folder (string replace -r '/[^/]*$' '' -- $program)
     else
-        set -l folder $PWD
-        while test -n "$folder"
-            if test -e $folder/tasks.py -a -e $folder/inv
-                echo $folder
-                return
-            end
+        while test -n "$folder"; and not test -e $folder/tasks.py -a -e $folder/inv
             set folder (string replace -r '/[^/]*$' '' -- $folder)
         end
     end
-    echo @ROOT@
+    if test -n "$folder"; and __swarm_inv_trusted $folder
+        printf '%s\n' $folder
+    else
+        printf '%s\n' @ROOT@
+    end
 end
 
 function __swarm_inv
@@ -34,6 +40,7 @@ function __swarm_inv
     set -l flags
     set -l helps
     while read -l -d '|' name flag help
+        string match -qr '^[a-z0-9._-]+$' -- $name; and string match -qr '^[a-zA-Z0-9 =-]*$' -- $flag; or continue
         set -a names $name
         set -a flags $flag
         set -a helps $help
@@ -62,9 +69,10 @@ function __swarm_inv
         set -l chosen (string split , -- $typed)
         for file in $folder/*.yaml
             set -l name (string replace -r '.*/(.*)\.yaml$' '$1' -- $file)
-            contains -- $name $chosen; or echo "$before$name"
+            string match -qr '^[a-z0-9_-]+$' -- $name; or continue
+            contains -- $name $chosen; or printf '%s\n' "$before$name"
         end
-        string match -q '*,*' -- $typed; or echo "$before"all
+        string match -q '*,*' -- $typed; or printf '%s\n' "$before"all
     else if contains -- "$previous=" (string split ' ' -- $flags[$current]) (string split ' ' -- $flags[1])
         __fish_complete_path $value
     else if string match -q -- '-*' $value

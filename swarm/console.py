@@ -1,4 +1,4 @@
-"""The only module that writes to a person's terminal: talk goes to stderr, data to stdout.
+"""Write to the terminal: talk to stderr, data to stdout. No other module may.
 
 Text from guests, servers and files passes through `visible` here, so that no control character reaches the terminal.
 
@@ -167,12 +167,12 @@ class Screen:
         self.line(_prefixed(prefix, text))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Write a table to stdout; cells are plain text."""
+        """Write a table to stdout; headers and cells are plain text."""
         from rich.table import Table
 
-        table = Table(*columns, box=None, pad_edge=False, header_style="bold", show_edge=False)
+        table = Table(*map(_cell, columns), box=None, pad_edge=False, header_style="bold", show_edge=False)
         for row in rows:
-            table.add_row(*(escape(visible(cell, lines=False)) for cell in row))
+            table.add_row(*map(_cell, row))
         self.out.print(table, crop=False)
 
     def data(self, line: str) -> None:
@@ -191,6 +191,10 @@ class Screen:
         for row in json.dumps(data, indent=2, ensure_ascii=not unicode).split("\n"):
             sys.stdout.write((row if row.isprintable() else _json_escaped(row)) + "\n")
         sys.stdout.flush()
+
+
+def _cell(text: str) -> str:
+    return escape(visible(text, lines=False))
 
 
 def _prefixed(prefix: str, markup: str) -> str:

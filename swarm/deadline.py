@@ -1,4 +1,4 @@
-"""One deadline for a whole piece of work, instead of a timeout for each wait in it."""
+"""One deadline for a whole task, instead of a timeout for each wait in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Deadline"]
 
 @dataclass(frozen=True)
 class Deadline:
-    """One point in time that a whole piece of work must meet, however many waits it has. Given in seconds from now."""
+    """The point in time, `limit` seconds from now, by which a task must end, however many waits it has."""
 
     limit: float
     start: float = field(default_factory=time.monotonic)
@@ -27,10 +27,10 @@ class Deadline:
 
     @property
     def expired(self) -> bool:
-        """Whether no time is left."""
+        """Whether the time is up."""
         return self.remaining <= 0
 
     def pause(self, interval: float) -> bool:
-        """Sleep for `interval` seconds or what is left, whichever is shorter. Return whether time is left after it."""
+        """Sleep for `interval` seconds, or for what remains if that is less. Return whether time remains afterwards."""
         time.sleep(min(interval, self.remaining))
         return not self.expired

@@ -1,4 +1,4 @@
-"""Fixtures for every test: nothing here may touch the folders of the person who runs the tests."""
+"""Fixtures for every test. No test may touch the folders of the person who runs it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from types import FrameType
 
 ROOT = Path(__file__).parent.parent
-GUEST = ROOT / "tests" / "guest"  # what `inv verify` runs: those tests are about the person's own hosts
+GUEST = ROOT / "tests" / "guest"  # what `inv verify` runs: these tests are for the person's own hosts
 
 
 def pytest_sessionstart() -> None:
-    """Let SIGTERM end a run as Ctrl-C does, so that what the fixtures have started is stopped.
+    """Let SIGTERM end a run as Ctrl-C does, so that the fixtures stop what they have started.
 
-    And let Ctrl-C work, for what the tests start too, when the run is itself a script's background job.
+    Enable Ctrl-C, also for the programs that the tests start, when the run is a script's background job.
     """
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -35,14 +35,14 @@ def pytest_sessionstart() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# A busy machine is no defect: how long an example takes is not what these tests are about.
+# A busy machine is no defect: no test is about how long an example takes.
 settings.register_profile("swarm", deadline=None)
 settings.load_profile("swarm")
 
 
 @dataclass(frozen=True)
 class Dirs:
-    """The three folders in which swarm keeps things."""
+    """The three folders in which swarm keeps its files."""
 
     hosts: Path
     state: Path
@@ -50,7 +50,7 @@ class Dirs:
 
     @classmethod
     def make(cls, base: Path, patch: pytest.MonkeyPatch) -> Dirs:
-        """Make the folders, empty, below `base`, and let swarm use them."""
+        """Create empty folders below `base`, and let swarm use them."""
         dirs = cls(base / "hosts", base / "state", base / "cache")
         for name, path in (
             ("SWARM_HOSTS", dirs.hosts),
@@ -64,10 +64,10 @@ class Dirs:
 
 @pytest.fixture(scope="session", autouse=True)
 def base(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """Give a short-named folder for the whole run, and keep every test out of the person's own folders.
+    """Give a folder with a short name for the whole run, and keep every test out of the person's own folders.
 
-    Short, because the name of a Unix socket holds at most 107 bytes and pytest's own folders have long names; open to
-    other users, because QEMU may run as one.
+    The name is short because a Unix socket's name has at most 107 bytes and pytest's own folders have long names. The
+    folder is open to other users because QEMU may run as one.
     """
     path = Path(tempfile.mkdtemp(prefix="swarm-"))
     path.chmod(0o755)
@@ -80,14 +80,14 @@ def base(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 @pytest.fixture
 def dirs(base: Path, monkeypatch: pytest.MonkeyPatch) -> Dirs:
-    """Give one test empty folders of its own for hosts, state and cache."""
+    """Give one test its own empty folders for hosts, state and cache."""
     number = sum(1 for _ in base.iterdir())
     return Dirs.make(base / str(number), monkeypatch)
 
 
 @pytest.fixture(scope="session")
 def small_project() -> Callable[[Path, str], list[str]]:
-    """Give a function that makes a project with swarm's command line and the given tasks.py, and returns the command for it."""
+    """Give a function that makes a project of swarm's command line and a tasks.py, and returns its command."""
 
     def make(folder: Path, tasks: str) -> list[str]:
         shutil.copytree(ROOT / "swarm", folder / "swarm", ignore=shutil.ignore_patterns("__pycache__"))

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swarm.commands.render import render
-from swarm.commands.run import Outcome, Selection, chosen, run
+from swarm.commands.run import Outcome, Selection, chosen, in_turn, run
 from swarm.commands.vm import positive, provisioned
-from swarm.console import Talk, screen
 from swarm.errors import UsageError
 from swarm.inventory import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from swarm.commands.run import Step
+    from swarm.console import Talk
     from swarm.guest.verify import Expected, Verification
     from swarm.inventory import Host
     from swarm.plan import Plan
@@ -48,22 +49,13 @@ def verify(words: str, *, junit: str, as_json: bool) -> int:
 def up(words: str, limit: float) -> int:
     """Provision, install, customize and verify. A host that fails in one step is left out of the later ones."""
     positive("--timeout", limit)
-    selection, worst = chosen(words), 0
-    steps: tuple[
-        tuple[Callable[[Selection], list[Outcome[Any]]], Callable[[list[Outcome[Any]]], int]], ...
-    ] = (
+    steps: tuple[Step, ...] = (
         (lambda hosts: provisioned(hosts, limit=limit), _show),
         (_installed, _show),
         (_customized, _show),
         (_verified, _show_verified),
     )
-    for step, show in steps:
-        outcomes = step(selection)
-        worst = max(worst, show(outcomes))
-        selection = Selection([each.host for each in outcomes if each.host and not each.error])
-        if not selection.hosts:
-            break
-    return worst
+    return in_turn(chosen(words), steps)
 
 
 def ssh(name: str, user: str, words: Sequence[str]) -> int:
@@ -138,18 +130,12 @@ def _verified(
 
 
 def _show_verified(outcomes: Sequence[Outcome[Verification]], *, as_json: bool = False) -> int:
-    """Show the checks of each host, in groups, and return the exit code. JSON is one list for all hosts."""
+    """Show the checks of each host and return the exit code. JSON is one list of the checks of all hosts."""
 
     def data(_: object) -> list[dict[str, Any]]:
         return [check for each in outcomes if each.result for check in each.result.to_json()["checks"]]
 
-    def table(_: object) -> None:
-        for found in [each.result for each in outcomes if each.result]:
-            for line in found.lines():
-                screen().out.print(line)
-            Talk(screen(), found.host).say(found.summary)
-
-    return render(outcomes, as_json=as_json, data=data, table=table)
+    return render(outcomes, as_json=as_json, data=data)
 
 
 def _expected(host: Host) -> Expected:

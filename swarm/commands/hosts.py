@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from swarm.console import screen
-from swarm.errors import InventoryError
+from swarm.errors import explained
 from swarm.inventory import cross_check, load, names, size
 
 if TYPE_CHECKING:
+    from swarm.errors import SwarmError
     from swarm.inventory import Host
 
 __all__ = ["hosts"]
@@ -19,16 +20,16 @@ _COLUMNS = ("host", "domain", "ip", "memory", "vCPUs", "disk", "image", "hypervi
 def hosts(*, as_json: bool) -> int:
     """List the host files. An error in one of them does not hide the others."""
     found: list[Host] = []
-    errors: list[InventoryError] = []
+    errors: list[SwarmError] = []
     for name in names():
         try:
             found.append(load(name))
-        except InventoryError as error:
-            errors.append(error)
+        except Exception as error:  # noqa: BLE001 - a broken file must not hide the others
+            errors.append(explained(error))
     try:
         cross_check(found)
-    except InventoryError as error:
-        errors.append(error)
+    except Exception as error:  # noqa: BLE001 - as above
+        errors.append(explained(error))
     for problem in errors:
         screen().error(problem)
     if as_json:

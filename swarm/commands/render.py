@@ -1,11 +1,11 @@
-"""Turn the outcomes of a run into what a person or a script sees, and into an exit code."""
+"""Show the outcomes of a run to a person or a script, and return an exit code."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from swarm.console import screen
+from swarm.console import Talk, screen
 from swarm.text import seconds
 
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ __all__ = ["Done", "Result", "render"]
 
 
 class Result(Protocol):
-    """What a verb returns for one host. `exit_code` is optional and 0 by default."""
+    """What a verb returns for one host.
+
+    It may also have `exit_code: int`, by default 0, and `lines() -> list[str]`: markup that shows it to people in full.
+    """
 
     @property
     def changed(self) -> bool:
@@ -33,7 +36,7 @@ class Result(Protocol):
 
 @dataclass(frozen=True)
 class Done:
-    """The result of a verb that either does one thing, named by `verb`, or has nothing to do."""
+    """The result of a verb that does one thing, named by the participle `verb`, or nothing."""
 
     changed: bool
     verb: str
@@ -60,12 +63,13 @@ def render(
 ) -> int:
     """Write outcomes as JSON (`data` of them) or as a table (by `table`), and return the worst exit code.
 
-    By default each host's JSON is its result's with `changed`, and the table has one line a host, if there are several.
+    By default each host's JSON is its result's with `changed`. People see the `lines` and the summary of each result
+    that has lines; if none has, they see a table with one line for each host, if there are several.
     """
     if as_json:
         screen().json((data or _data)(outcomes))
     else:
-        (table or _summary)(outcomes)
+        (table or _people)(outcomes)
     return max((_exit_code(each) for each in outcomes), default=0)
 
 
@@ -83,6 +87,17 @@ def _changed(result: Any) -> bool:  # noqa: ANN401 - any verb's result
     return bool(getattr(result, "changed", result))
 
 
+def _people(outcomes: Sequence[Outcome[Any]]) -> None:
+    results: list[tuple[str, Any]] = [(each.name, each.result) for each in outcomes]
+    detailed = [(name, result) for name, result in results if hasattr(result, "lines")]
+    for name, result in detailed:
+        for line in result.lines():
+            screen().data(line)
+        Talk(screen(), name).say(result.summary)
+    if not detailed:
+        _summary(outcomes)
+
+
 def _summary(outcomes: Sequence[Outcome[Any]]) -> None:
     if len(outcomes) > 1:
         rows = [(each.name, _words(each), seconds(each.took)) for each in outcomes]
@@ -92,6 +107,5 @@ def _summary(outcomes: Sequence[Outcome[Any]]) -> None:
 def _words(outcome: Outcome[Any]) -> str:
     if outcome.error:
         return f"failed: {outcome.error.message.splitlines()[0]}"
-    if summary := getattr(outcome.result, "summary", None):
-        return str(summary)
-    return f"{len(outcome.result.changes)} changes" if outcome.result else "nothing to do"
+    result: Any = outcome.result
+    return str(result.summary)

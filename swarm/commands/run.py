@@ -16,9 +16,11 @@ from swarm.errors import InternalError, InventoryError, SwarmError, UsageError, 
 from swarm.inventory import Host, cross_check, load, load_several, names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-__all__ = ["Outcome", "Selection", "chosen", "every", "run"]
+    Step = tuple[Callable[["Selection"], "list[Outcome[Any]]"], Callable[["list[Outcome[Any]]"], int]]
+
+__all__ = ["Outcome", "Selection", "chosen", "every", "in_turn", "run"]
 
 Result = TypeVar("Result")
 
@@ -31,16 +33,17 @@ class Selection:
 
     hosts: list[Host]
     broken: dict[str, SwarmError] = field(default_factory=dict)
+    of_several: bool = False  # it is what remains of a larger selection
 
     @property
     def several(self) -> bool:
         """Whether each line must name its host."""
-        return len(self.hosts) + len(self.broken) > 1
+        return self.of_several or len(self.hosts) + len(self.broken) > 1
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[Result]):
-    """How the verb ended on one host: with a result or with an error, after `took` seconds."""
+    """The result or the error of the verb on one host, after `took` seconds."""
 
     name: str
     result: Result | None
@@ -82,7 +85,7 @@ def every() -> Selection:
     for name in names():
         try:
             loaded[name] = load(name)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with one file, the others are read
+        except Exception as error:  # noqa: BLE001 - a broken file must not hide the others
             broken[name] = explained(error)
     everyone = list(loaded.values())
     for name in list(loaded):
@@ -103,7 +106,7 @@ def run(
 ) -> list[Outcome[Result]]:
     """Run `verb` on each host and return the outcomes, sorted as selected. Errors are shown when they happen.
 
-    Any exception is that host's error, whatever it is; only Ctrl-C and the like end the whole run.
+    Every exception becomes that host's error. Only KeyboardInterrupt and SystemExit end the whole run.
 
     `first` is called for one host after another before any verb. Use it for what should begin at once and continues on
     its own, like a connection: threads that all prepare their work at the same time delay each other.
@@ -122,7 +125,7 @@ def run(
             if host.name in failed:
                 raise failed[host.name]  # noqa: TRY301 - to be treated like the verb's own
             return Outcome(host.name, verb(host, talk), None, time.monotonic() - start, host)
-        except Exception as error:  # noqa: BLE001 - whatever happened, the other hosts' runs continue
+        except Exception as error:  # noqa: BLE001 - one host's failure must not end the others' runs
             return Outcome(host.name, None, _shown(error, talk), time.monotonic() - start, host)
 
     outcomes = [_unusable(name, error, selection, quiet=quiet) for name, error in selection.broken.items()]
@@ -131,6 +134,22 @@ def run(
     else:
         outcomes += [one(host) for host in selection.hosts]
     return sorted(outcomes, key=lambda each: each.name) if selection.broken else outcomes
+
+
+def in_turn(selection: Selection, steps: Iterable[Step]) -> int:
+    """Run steps one after another, and return the worst exit code. A host that fails is left out of the later steps.
+
+    A step is a pair: what runs a verb on a selection, and what shows the outcomes and returns their exit code.
+    """
+    worst = 0
+    for step, show in steps:
+        outcomes = step(selection)
+        worst = max(worst, show(outcomes))
+        left = [each.host for each in outcomes if each.host and not each.error]
+        selection = Selection(left, of_several=selection.several)
+        if not left:
+            break
+    return worst
 
 
 def _unusable(name: str, error: SwarmError, selection: Selection, *, quiet: bool) -> Outcome[Any]:

@@ -1,4 +1,4 @@
-"""From any other Invoke to ./inv: `inv provision --host zap` works, whatever Python the `inv` on the PATH runs in.
+"""Hand over from any other Invoke to ./inv, so that `inv provision --host zap` works with every `inv` on the PATH.
 
 tasks.py calls this module before it imports anything that such a Python may not have. So this module uses only the
 standard library, and both use only syntax of Python 3.8.
@@ -13,8 +13,8 @@ import traceback
 
 __all__ = ["to_inv"]
 
-# Set to the process id by the handover. exec keeps the id, so that a second handover in the same process is noticed,
-# while a program that ./inv starts may well call another Invoke.
+# Set to the process id by the handover. exec keeps the id, so a second handover in the same process is detected.
+# A program that ./inv starts has another id, and may call another Invoke.
 _MARK = "SWARM_HANDED_OVER"
 
 
@@ -34,7 +34,8 @@ def to_inv(root: str) -> None:
     os.environ[_MARK] = process
     for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores these two; ignored signals stay ignored across exec
         signal.signal(getattr(signal, name), signal.SIG_DFL)
-    os.execv("/bin/sh", ["sh", f"{root}/inv", *sys.argv[1:]])  # noqa: S606 - a list of arguments; sh, since inv may not be executable
+    argv = ["sh", f"{root}/inv", *sys.argv[1:]]  # by sh, since inv may not be executable
+    os.execv("/bin/sh", argv)  # noqa: S606 - a list of arguments
 
 
 def _same(first: str, second: str) -> bool:
@@ -42,5 +43,5 @@ def _same(first: str, second: str) -> bool:
 
 
 def _in_invoke() -> bool:
-    """Whether Invoke's program is what loads the caller."""
+    """Return whether Invoke's program loads the caller."""
     return any(frame.f_globals.get("__name__") == "invoke.program" for frame, _ in traceback.walk_stack(None))

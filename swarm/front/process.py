@@ -1,4 +1,4 @@
-"""How a short-lived process begins and ends: without the work that only pays off in a long-lived one."""
+"""Begin and end a short-lived process without the work that only pays off in a long-lived one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def leave(code: int) -> NoReturn:
     atexit._run_exitfuncs()  # noqa: SLF001 - what the interpreter itself calls
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe
         code = code or 128 + signal.SIGPIPE
     except OSError as error:
         sys.stderr.write(f"error: {error.strerror}\n")

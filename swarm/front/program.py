@@ -5,6 +5,7 @@ Only the standard library and Invoke are imported at the top, because every call
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,8 +17,8 @@ from invoke.util import helpline
 
 from swarm.errors import UsageError
 from swarm.front.process import leave
-from swarm.front.task import failed, remainder, show, task
-from swarm.front.words import explain, help_for, merged
+from swarm.front.task import crashed, failed, remainder, show, task
+from swarm.front.words import explain, help_for, merged, unknown_option
 from swarm.paths import ROOT
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ class Program(invoke.program.Program):
             tasks = self._make_parser().contexts
             wanted = help_for(self.core.unparsed, tasks)
             if wanted is None:
+                if mistake := unknown_option(self.core.unparsed, tasks, self.initial_context):
+                    raise mistake
                 self.core.unparsed[:] = merged(self.core.unparsed, tasks)
             else:
                 self.core.unparsed.clear()
@@ -139,7 +142,7 @@ class Program(invoke.program.Program):
         """Write every task with its first sentence, in the order of tasks.py, which is the order of use."""
         from swarm import __doc__ as purpose
 
-        sys.stdout.write(f"{purpose}\n\nUsage: ./inv TASK [--options] [-- words for a program]\n\n")
+        sys.stdout.write(f"{purpose}\n\nUsage: ./inv TASK [--options] [-- arguments for a program]\n\n")
         self.print_columns(
             [(self._short(name), helpline(self.collection[name])) for name in self._in_order()]
         )
@@ -173,5 +176,7 @@ def main() -> NoReturn:
             raise  # a sentence, which Python writes
         leave(end.code or 0)
     except OSError as error:  # of Invoke's own output, as with `./inv --list | head -1`
-        leave(failed(error))
+        leave(crashed(error) if os.environ.get("SWARM_DEBUG") else failed(error))
+    except Exception as error:  # noqa: BLE001 - a defect of swarm or, with SWARM_DEBUG=1, any error
+        leave(crashed(error))
     leave(0)

@@ -1,4 +1,4 @@
-"""Ctrl-C, `kill` and a closed terminal end a task by an exception, so that what it started is cleaned up."""
+"""End a task by an exception on Ctrl-C, `kill` or a closed terminal, so that it cleans up what it started."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import sys
+import traceback
 from functools import wraps
 from typing import TYPE_CHECKING, Any, overload
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     Body = Callable[..., int | None]
 
-__all__ = ["failed", "remainder", "show", "task"]
+__all__ = ["crashed", "failed", "remainder", "show", "task"]
 
 AGAIN = "run the same command again to continue"
 
@@ -60,7 +61,7 @@ def task(body: Body | None = None, /, **options: Any) -> Task[Any] | Callable[[B
 
 
 def remainder() -> list[str]:
-    """Return the words after a lone `--`, each as the shell passed it; Invoke joins them with blanks."""
+    """Return the arguments after a lone `--`, unchanged. Invoke itself would join them with blanks."""
     words = sys.argv[1:]
     return words[words.index("--") + 1 :] if "--" in words else []
 
@@ -99,6 +100,17 @@ def failed(error: SwarmError | OSError | KeyboardInterrupt) -> int:
     return sentence.exit_code
 
 
+def crashed(error: Exception) -> int:
+    """Show the traceback of an error that nothing handled, and return the exit code.
+
+    Python itself would send the control characters in the error's text to the terminal.
+    """
+    from swarm.console import escape, screen
+
+    screen().line(escape("".join(traceback.format_exception(error)).rstrip("\n")))
+    return explained(error).exit_code
+
+
 def show(error: SwarmError) -> None:
     """Write an error to stderr."""
     from swarm.console import screen
@@ -107,7 +119,7 @@ def show(error: SwarmError) -> None:
 
 
 def _reader_gone() -> bool:
-    """Whether the reader of stdout has gone. A broken connection raises the same BrokenPipeError, but is a failure."""
+    """Return whether the reader of stdout has closed it. A broken connection, a failure, raises the same exception."""
     poll = select.poll()
     poll.register(1, select.POLLOUT)
     return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -1,4 +1,4 @@
-"""The words of a command line, before and after Invoke parses them: requests for help, repeated options, mistakes."""
+"""Handle command-line arguments around Invoke's parser: requests for help, repeated options, mistakes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from invoke.parser.context import ParserContext
 
-__all__ = ["explain", "help_for", "merged"]
+__all__ = ["explain", "help_for", "merged", "unknown_option"]
 
 _HELP = ("--help", "-h")
 
@@ -68,6 +68,26 @@ def _split(words: Sequence[str], tasks: Mapping[str, ParserContext]) -> Iterator
         own.append(word)
         before = word
     yield name, own
+
+
+def unknown_option(
+    words: Sequence[str], tasks: Mapping[str, ParserContext], core: ParserContext
+) -> UsageError | None:
+    """Return an error for the first `--option` that neither its task nor ./inv has.
+
+    Invoke would take it as the value of a required option that is still missing: `start --hots zap` as host "--hots".
+    """
+    for name, own in _split(words, tasks):
+        if not name:
+            continue
+        known = {**core.flags, **core.inverse_flags, **tasks[name].flags, **tasks[name].inverse_flags}
+        before = ""
+        for word in own:
+            option, flag = word.partition("=")[0], tasks[name].flags.get(before)
+            if option.startswith("--") and option not in known and not (flag and flag.takes_value):
+                return _unknown(option, name, (), tasks[name].flag_names())
+            before = word
+    return None
 
 
 def explain(error: ParseError | ValueError, names: Sequence[str], words: Sequence[str] = ()) -> UsageError:

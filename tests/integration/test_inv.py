@@ -1,146 +1,21 @@
-"""./inv, the bootstrapper: what its first run does, what cuts it short, and what later runs leave alone.
-
-The clone of these tests is real but small: its lock file names one tiny wheel, and what ./inv starts says how it was called.
-"""
+"""./inv, the bootstrapper: what its first run does, what interrupts it, and what later runs leave alone."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from tests.clone import Clone
 
 ROOT = Path(__file__).parents[2]
-
-# Stands where swarm/__main__.py is: says what it was given.
-PROBE = """
-import importlib.metadata, json, os, sys
-print(json.dumps({"words": sys.argv[1:], "folder": os.getcwd(), "prefix": sys.prefix, "tiny": importlib.metadata.version("tiny"),
-                  "bytecode": not sys.dont_write_bytecode, "files": sorted(os.listdir("/proc/self/fd"))}))
-"""
-
-# A double for a program that changes the system: writes down its arguments. dpkg-query knows no package, apt-cache all.
-DOUBLES = {
-    "dpkg-query": "exit 1",
-    "apt-cache": 'shift; for name; do printf "%s:\\n  Candidate: 1\\n" "$name"; done',
-    "apt-get": 'echo "$DEBIAN_FRONTEND $*" >>"$CALLS"; echo output of apt-get; [ ! -e "$CALLS.fail" ] || exit 100',
-    "id": "echo 0",
-}
-
-
-def make_wheel(folder: Path, version: str) -> str:
-    """Write the wheel of a package called tiny, with nothing in it, and return the line that locks it."""
-    path, info = folder / f"tiny-{version}-py3-none-any.whl", f"tiny-{version}.dist-info"
-    files = {
-        "tiny.py": "",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: tiny\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = ""
-    with zipfile.ZipFile(path, "w") as wheel:
-        for name, text in files.items():
-            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-            record += f"{name},sha256={digest},{len(text)}\n"
-            wheel.writestr(name, text)
-        wheel.writestr(f"{info}/RECORD", record + f"{info}/RECORD,,\n")
-    return f"tiny=={version} \\\n    --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
-
-
-@dataclass(frozen=True)
-class Clone:
-    """A small clone, and the wheels that its lock file can name."""
-
-    root: Path
-    wheels: Path
-
-    @classmethod
-    def make(cls, folder: Path, wheels: Path) -> Clone:
-        """Make a fresh clone in `folder`, with the lock file naming version 1.0."""
-        (folder / "swarm").mkdir(parents=True)
-        shutil.copy2(ROOT / "inv", folder)
-        (folder / "swarm" / "__main__.py").write_text(PROBE, encoding="utf-8")
-        clone = cls(folder, wheels)
-        clone.lock("1.0")
-        return clone
-
-    def lock(self, version: str) -> None:
-        """Let the lock file name this version."""
-        (self.root / "requirements.lock").write_text(make_wheel(self.wheels, version), encoding="utf-8")
-
-    def copy(self, folder: Path) -> Clone:
-        """Make a copy that ./inv takes for one set up where it is, which is quicker than setting another one up."""
-        shutil.copytree(self.root, folder, symlinks=True)
-        state = folder / ".venv" / ".setup"
-        state.write_text(
-            state.read_text(encoding="utf-8").replace(str(self.root), str(folder.resolve())), encoding="utf-8"
-        )
-        return Clone(folder, self.wheels)
-
-    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return an environment in which pip finds the wheels here, and no network."""
-        given = {key: value for key, value in os.environ.items() if not key.startswith(("SWARM_", "PIP_"))}
-        return {
-            **given,
-            "SWARM_NO_APT": "1",
-            "PIP_NO_INDEX": "1",
-            "PIP_FIND_LINKS": str(self.wheels),
-            "PIP_CONFIG_FILE": os.devnull,
-            **(more or {}),
-        }
-
-    def start(self, *words: str, more: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        """Start ./inv in a session of its own."""
-        argv = [str(self.root / "inv"), *words]
-        environment, pipe = self.environment(more), subprocess.PIPE
-        return subprocess.Popen(
-            argv,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=pipe,
-            stderr=pipe,
-            text=True,
-            start_new_session=True,
-        )
-
-    def run(
-        self,
-        *words: str,
-        more: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        program: Path | None = None,
-    ) -> subprocess.CompletedProcess[str]:
-        """Run ./inv, or the link to it called `program`."""
-        argv = [str(program or self.root / "inv"), *words]
-        return subprocess.run(
-            argv,
-            cwd=cwd,
-            env=self.environment(more),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def wait_for(self, text: str, process: subprocess.Popen[str]) -> None:
-        """Wait until the log of a setup that is running holds a text."""
-        log = self.root / ".setup" / "log"
-        while not (log.is_file() and text in log.read_text(encoding="utf-8")):
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.005)
 
 
 @dataclass(frozen=True)
@@ -161,7 +36,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Story:
-    """Set a clone up the hard way: the first run is killed without warning, then two start at once."""
+    """Set up a clone under adverse conditions: the first run is killed, then two start at once."""
     clone = Clone.make(tmp_path_factory.mktemp("with a space") / "my clone", wheels)
     first = clone.start()
     clone.wait_for("# installing the Python packages", first)
@@ -169,7 +44,10 @@ def story(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Story:
     first.communicate()
     (clone.root / ".setup" / "log").unlink()
     believed = (clone.root / ".venv" / ".setup").exists()
-    second = clone.start("second", more={"PYTHONDONTWRITEBYTECODE": "1"})
+    foreign = tmp_path_factory.mktemp("foreign")
+    (foreign / "venv.py").write_text("raise SystemExit('the wrong venv')", encoding="utf-8")
+    misleading = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(foreign), "PIP_USER": "1"}
+    second = clone.start("second", more=misleading)
     clone.wait_for("# making a Python environment", second)
     third = clone.start("third")
     output = [(process.communicate(), process.returncode) for process in (second, third)]
@@ -182,19 +60,8 @@ def clone(story: Story) -> Clone:
     return story.clone
 
 
-@pytest.fixture
-def doubles(tmp_path: Path) -> dict[str, str]:
-    """Give the environment in which apt-get is a double that writes its arguments to the file $CALLS."""
-    folder = tmp_path / "doubles"
-    folder.mkdir()
-    for name, script in DOUBLES.items():
-        (folder / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
-        (folder / name).chmod(0o755)
-    return {"PATH": f"{folder}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls")}
-
-
-def test_a_run_that_was_killed_is_begun_again(story: Story) -> None:
-    """What kill -9 leaves is not taken for a whole environment; the next run makes one."""
+def test_a_killed_run_is_repeated(story: Story) -> None:
+    """An environment that kill -9 left incomplete is not used; the next run makes a new one."""
     code, stdout, stderr = story.second
     assert not story.believed
     assert (code, json.loads(stdout)["words"]) == (0, ["second"])
@@ -202,27 +69,34 @@ def test_a_run_that_was_killed_is_begun_again(story: Story) -> None:
 
 
 def test_two_runs_at_once_make_one_environment(story: Story) -> None:
-    """The run that comes second waits, says so, makes nothing itself, and then does what it was called for."""
+    """The second run reports that it waits, makes nothing itself, and then runs its task."""
     code, stdout, stderr = story.third
     assert (code, json.loads(stdout)["words"]) == (0, ["third"])
     assert stderr == "another ./inv is setting swarm up; waiting for it\n"
 
 
 def test_the_task_inherits_neither_the_lock_nor_the_ban_on_bytecode(story: Story) -> None:
-    """Whatever a task starts cannot hold up the next setup, and Python may keep compiled modules."""
+    """A program that a task starts can't block the next setup, and Python may keep compiled modules."""
     seen = json.loads(story.second[1])
     assert seen["bytecode"]
     assert "9" not in seen["files"]
 
 
-def test_a_later_run_says_nothing(clone: Clone) -> None:
-    """Once set up, ./inv adds not one line of its own."""
+def test_settings_for_another_python_have_no_effect(story: Story) -> None:
+    """PYTHONPATH and PIP_USER of the caller steer neither the setup nor the task."""
+    code, stdout, _ = story.second
+    assert code == 0
+    assert not [folder for folder in json.loads(stdout)["path"] if "foreign" in folder]
+
+
+def test_a_later_run_is_silent(clone: Clone) -> None:
+    """After the setup, ./inv writes nothing of its own."""
     done = clone.run("a task")
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_words_and_folder_of_the_caller_arrive_unchanged(clone: Clone, tmp_path: Path) -> None:
-    """Blanks, quotes, empty words and a lone -- reach Python as they were typed, in the folder in which they were typed."""
+    """Blanks, quotes, empty arguments and a lone -- reach Python unchanged, in the caller's folder."""
     words = ["--list", "", "a  b", "c'd\"e", "--", "$HOME", "*"]
     seen = json.loads(clone.run(*words, cwd=tmp_path).stdout)
     assert (seen["words"], seen["folder"]) == (words, str(tmp_path))
@@ -270,7 +144,7 @@ def test_a_lock_file_that_was_only_touched_installs_nothing(clone: Clone, tmp_pa
 
 
 def test_a_wrong_hash_stops_the_setup(clone: Clone, tmp_path: Path) -> None:
-    """A package that is not the one that was locked is refused, with pip's words and a hint, and nothing is started."""
+    """A package that differs from the locked one is rejected with the output of pip and a hint, and no task starts."""
     own = clone.copy(tmp_path / "clone")
     own.lock("3.0")
     (own.wheels / "tiny-3.0-py3-none-any.whl").write_bytes(
@@ -294,7 +168,7 @@ def test_a_package_without_hash_is_refused(clone: Clone, tmp_path: Path) -> None
     assert "Hashes are required in --require-hashes mode" in done.stderr
 
 
-def test_a_moved_folder_is_set_up_anew(clone: Clone, tmp_path: Path, wheels: Path) -> None:
+def test_a_moved_folder_is_set_up_again(clone: Clone, tmp_path: Path, wheels: Path) -> None:
     """An environment made elsewhere, whose programs name the old folder, is not used."""
     shutil.copytree(clone.root, tmp_path / "moved", symlinks=True)
     (tmp_path / "moved" / ".setup" / "log").unlink()
@@ -313,69 +187,9 @@ def test_ctrl_c_stops_the_setup(tmp_path: Path, wheels: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     stdout, stderr = process.communicate()
     assert (process.returncode, stdout) == (130, "")
-    assert stderr.endswith("interrupted; run the same command again to go on\n")
+    assert stderr.endswith("interrupted; run the same command again to continue\n")
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
-
-
-def test_by_hand_the_packages_are_named_and_left_alone(
-    clone: Clone, tmp_path: Path, doubles: dict[str, str]
-) -> None:
-    """With SWARM_NO_APT=1, the command is printed, with what each package is for, and the task runs."""
-    own = clone.copy(tmp_path / "clone")
-    later = time.time() + 60
-    os.utime(
-        own.root / "inv", (later, later)
-    )  # a newer ./inv may name more packages, so they are looked at again
-    done = own.run("task", more=doubles)
-    assert json.loads(done.stdout)["words"] == ["task"]
-    assert "to install them: apt-get install --no-install-recommends python3 " in done.stderr
-    assert "virtual machines, their firmware and TPM:    qemu-system-x86 " in done.stderr
-    assert not Path(doubles["CALLS"]).exists()
-
-
-def test_missing_packages_are_installed_once(clone: Clone, tmp_path: Path, doubles: dict[str, str]) -> None:
-    """The packages are downloaded, then installed, without questions and without removing others; then never looked at again."""
-    own = clone.copy(tmp_path / "clone")
-    first, second = (
-        own.run(more=doubles | {"SWARM_NO_APT": "0"}),
-        own.run(more=doubles | {"SWARM_NO_APT": "0"}),
-    )
-    calls = [
-        line
-        for line in Path(doubles["CALLS"]).read_text(encoding="utf-8").splitlines()
-        if " update" not in line
-    ]
-    assert first.returncode == 0, first.stderr
-    assert "✓ downloading packages" in first.stderr
-    assert ["--download-only" in call for call in calls] == [True, False]
-    assert all(call.startswith("noninteractive -y --no-install-recommends --no-remove ") for call in calls)
-    assert all(" qemu-system-x86 " in call and "?" not in call for call in calls)
-    assert second.stderr == ""
-
-
-def test_a_failing_apt_get_is_quoted(clone: Clone, tmp_path: Path, doubles: dict[str, str]) -> None:
-    """If apt-get fails, its last words are shown, the task does not start, and the next run tries again."""
-    own = clone.copy(tmp_path / "clone")
-    Path(doubles["CALLS"] + ".fail").touch()
-    done = own.run(more=doubles | {"SWARM_NO_APT": "0"})
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "    output of apt-get\n" in done.stderr
-    Path(doubles["CALLS"] + ".fail").unlink()
-    assert own.run(more=doubles | {"SWARM_NO_APT": "0"}).returncode == 0
-
-
-def test_another_system_is_told_what_is_needed(tmp_path: Path, wheels: Path) -> None:
-    """Without apt-get, the packages are named by their use, and nothing is made."""
-    own, tools = Clone.make(tmp_path / "clone", wheels), tmp_path / "tools"
-    tools.mkdir()
-    for name in ("sh", "sed", "tr", "mkdir", "flock", "date", "tail", "id"):
-        (tools / name).symlink_to(shutil.which(name) or name)
-    done = own.run(more={"SWARM_NO_APT": "0", "PATH": str(tools)})
-    assert done.returncode == 1
-    assert "error: this system has no apt-get" in done.stderr
-    assert "building disk images:                        mmdebstrap " in done.stderr
-    assert not (own.root / ".venv").exists()
 
 
 def test_an_old_python_is_refused(tmp_path: Path, wheels: Path) -> None:

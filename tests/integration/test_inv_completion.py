@@ -1,4 +1,4 @@
-"""Tab completion, asked of real shells: tasks, their options, host names after --host, and never a start of Python."""
+"""Tab completion in real shells: tasks, their options, host names after --host, and never a start of Python."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TASKS = '''
-from swarm.front.program import task
+from invoke.collection import Collection
+from swarm.front.task import task
 
 @task
 def provision(_, host, yes=False, timeout=900):
@@ -24,6 +25,16 @@ def provision(_, host, yes=False, timeout=900):
 @task(name="provide")
 def provide(_, what=""):
     """Give something."""
+
+@task(name="list", default=True)
+def images_list(_, yes=False):
+    """List images."""
+
+@task(name="prune")
+def images_prune(_, yes=False):
+    """Remove images."""
+
+namespace = Collection(provision, provide, images=Collection(images_list, images_prune))
 '''
 
 # What bash does at TAB: it splits the line (also at "="), calls the function and takes what is in COMPREPLY.
@@ -80,7 +91,9 @@ def bash(project: Path, script: str, *words: str, cwd: Path | None = None, **mor
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["./inv", ""], ["provision", "provide"]),
+        (["./inv", ""], ["provision", "provide", "images.list", "images", "images.prune"]),
+        (["./inv", "images."], ["images.list", "images.prune"]),
+        (["./inv", "images.prune", "--"], ["--yes", "--help"]),
         (["./inv", "provis"], ["provision"]),
         (["./inv", "--vers"], ["--version"]),
         (["./inv", "--help", "provid"], ["provide"]),
@@ -100,7 +113,7 @@ def bash(project: Path, script: str, *words: str, cwd: Path | None = None, **mor
 def test_bash_offers_what_can_follow(
     project: Path, scripts: dict[str, str], words: list[str], offered: list[str]
 ) -> None:
-    """The words offered are those that make sense at the cursor."""
+    """Bash offers exactly the completions that are valid at the cursor."""
     assert bash(project, scripts["bash"], *words) == offered
 
 
@@ -115,8 +128,10 @@ def test_bash_completes_from_any_folder(project: Path, scripts: dict[str, str], 
         assert bash(project, scripts["bash"], program, "provision", "--host", "z", cwd=cwd) == ["zap"]
 
 
-def test_bash_heeds_another_folder_of_hosts(project: Path, scripts: dict[str, str], tmp_path: Path) -> None:
-    """Hosts are looked for in SWARM_HOSTS, where it is set."""
+def test_bash_reads_hosts_from_the_configured_folder(
+    project: Path, scripts: dict[str, str], tmp_path: Path
+) -> None:
+    """Hosts are read from SWARM_HOSTS if it is set."""
     (tmp_path / "bee.yaml").touch()
     assert bash(project, scripts["bash"], "./inv", "provision", "--host", "", SWARM_HOSTS=str(tmp_path)) == [
         "bee",
@@ -127,7 +142,8 @@ def test_bash_heeds_another_folder_of_hosts(project: Path, scripts: dict[str, st
 def test_new_tasks_are_offered_after_the_next_run(project: Path, scripts: dict[str, str]) -> None:
     """A change of tasks.py reaches the list with the next run of ./inv, whatever it does."""
     text = (project / "tasks.py").read_text(encoding="utf-8")
-    (project / "tasks.py").write_text(f"{text}\n@task\ndef fresh(_):\n    pass\n", encoding="utf-8")
+    fresh = "@task\ndef fresh(_):\n    pass\nnamespace.add_task(fresh)\n"
+    (project / "tasks.py").write_text(f"{text}\n{fresh}", encoding="utf-8")
     os.utime(project / ".setup" / "words", (0, 0))
     assert bash(project, scripts["bash"], "./inv", "fre") == []
     inv(project, "--list")
@@ -168,3 +184,99 @@ def test_zsh_can_read_its_script(project: Path, scripts: dict[str, str]) -> None
         argv, cwd=project, env=environment(project), capture_output=True, text=True, check=True
     )
     assert (done.stdout, done.stderr) == ("_swarm_inv\n", "")
+
+
+# Names that a shell would run if it ever expanded them. In each, the current folder gets a file called ran.
+HOSTILE = ["$(touch ran)", "`touch ran`", "a;touch ran", "x'$(touch ran)'", "a b", "-x", "é"]
+
+# Stands in for zsh's completion system: shows what is offered.
+ZSH = """
+compdef() { :; }
+compset() { [[ $2 == '*,' ]] || return 0; }
+compadd() { while [[ $1 != -- ]]; do shift; done; shift; print -l -- "$@"; }
+_describe() { print -l -- ${(P)2}; }
+eval "$1"; shift
+words=("$@") CURRENT=$#
+_swarm_inv
+"""
+
+
+def offered(shell: str, project: Path, script: str, line: str, cwd: Path, **more: str) -> str:
+    """Return what a shell offers after `line`."""
+    words = [*line.split(), ""]
+    given = environment(project) | {"PATH": os.environ["PATH"]} | more
+    argv = {
+        "bash": [BASH, "bash", script, *words],
+        "zsh": [ZSH, "zsh", script, *words],
+        "fish": [f"{script}\ncomplete -C '{line} '"],
+    }[shell]
+    plain = {"bash": "--norc", "zsh": "-f", "fish": "--no-config"}[shell]
+    done = subprocess.run(
+        [shutil.which(shell) or shell, plain, "-c", *argv],
+        cwd=cwd,
+        env=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.fixture(params=["bash", "zsh", "fish"])
+def shell(request: pytest.FixtureRequest) -> str:
+    """Give each shell that is installed."""
+    if not shutil.which(request.param):
+        pytest.skip(f"{request.param} is not installed")
+    return str(request.param)
+
+
+def test_a_hostile_host_file_name_has_no_effect(
+    shell: str, project: Path, scripts: dict[str, str], tmp_path: Path
+) -> None:
+    """Only file names that can be hosts' names are offered; the others are neither offered nor run."""
+    for name in ("zap", *HOSTILE):
+        (tmp_path / f"{name}.yaml").touch()
+    text = offered(
+        shell, project, scripts[shell], "./inv provision --host", project, SWARM_HOSTS=str(tmp_path)
+    )
+    assert {"zap", "all"} <= set(text.split())
+    assert not {"touch", "ran", "é"} & set(text.replace("`", " ").replace("(", " ").split())
+    assert not (project / "ran").exists()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("program", ["inv", "./inv"])
+def test_a_planted_project_is_ignored(
+    shell: str, program: str, project: Path, scripts: dict[str, str], tmp_path: Path
+) -> None:
+    """A folder that other users can write to, as /tmp is, does not replace the project of the script."""
+    planted = tmp_path / "planted"
+    (planted / ".setup").mkdir(parents=True)
+    (planted / "hosts").mkdir()
+    for name in ("inv", "tasks.py", "hosts/evil.yaml"):
+        (planted / name).touch()
+    (planted / ".setup" / "words").write_text(
+        "-||\nevil|--host= $(touch ran)|x\nbad$(touch ran)||\n", encoding="utf-8"
+    )
+    planted.chmod(0o1777)
+    text = offered(shell, project, scripts[shell], program, planted)
+    assert "provision" in text
+    assert "evil" not in text
+    assert not (planted / "ran").exists()
+
+
+def test_a_second_clone_of_the_user_s_own_is_used(
+    shell: str, project: Path, scripts: dict[str, str], tmp_path: Path
+) -> None:
+    """In another clone that only its owner can write to, that clone's valid task names are offered."""
+    (tmp_path / ".setup").mkdir()
+    for name in ("inv", "tasks.py"):
+        (tmp_path / name).touch()
+    (tmp_path / ".setup" / "words").write_text("-||\nother|--host=|x\nbad$(touch ran)||\n", encoding="utf-8")
+    tmp_path.chmod(0o755)
+    text = offered(shell, project, scripts[shell], "inv", tmp_path)
+    assert "other" in text
+    assert "bad" not in text
+    assert not (tmp_path / "ran").exists()

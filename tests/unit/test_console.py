@@ -1,4 +1,4 @@
-"""What people see: one line for each step in a log, live steps on a terminal, and nobody's text taken for markup."""
+"""What people see: one line a step in a log, live steps on a terminal, and no text that acts as markup or control."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pty
 import re
 import sys
 import time
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -19,7 +21,10 @@ from rich.console import Console
 from swarm.console import Screen, Talk, screen
 from swarm.deadline import Deadline
 from swarm.errors import SwarmError
-from swarm.text import seconds
+from swarm.text import seconds, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ODD = ["[red]x[/red]", "[/]", "[bold", "a\\[b]", "zap [claw]", "[link=http://x]y"]
 
@@ -32,14 +37,14 @@ def log() -> tuple[Screen, io.StringIO]:
 
 
 def terminal() -> tuple[Screen, io.StringIO]:
-    """Return a screen that takes itself for a terminal of 200 columns, and what is written to it."""
+    """Return a screen that treats its output as a terminal of 200 columns, and that output."""
     made, text = Screen(), io.StringIO()
     made.err = Console(file=text, soft_wrap=True, highlight=False, force_terminal=True, width=200)
     return made, text
 
 
 def plain(text: str) -> str:
-    """Return what a terminal would show of `text`, without colours and cursor movements."""
+    """Return what a terminal would show of `text`, without colors and cursor movements."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
@@ -57,13 +62,13 @@ def plain(text: str) -> str:
     ],
 )
 def test_durations_are_read_at_a_glance(value: float, text: str) -> None:
-    """Tenths where they matter, minutes where seconds would have to be counted."""
+    """Short durations show tenths of a second; long ones show minutes."""
     assert seconds(value) == text
 
 
 @given(st.floats(0, 1e6))
 def test_a_duration_is_never_far_off(value: float) -> None:
-    """What is shown is within half of the smallest unit shown."""
+    """A formatted duration is accurate to half of its smallest unit."""
     shown = seconds(value)
     if match := re.fullmatch(r"(\d+) min (\d\d) s", shown):
         assert abs(int(match[1]) * 60 + int(match[2]) - value) <= 0.5
@@ -74,7 +79,7 @@ def test_a_duration_is_never_far_off(value: float) -> None:
 
 
 def test_a_deadline_counts_from_its_start() -> None:
-    """Time spent before counts, what is left is never negative, and a pause never goes beyond the end."""
+    """Elapsed time counts, remaining time is never negative, and a pause never exceeds the deadline."""
     past = Deadline(60, start=time.monotonic() - 100)
     assert past.elapsed >= 100
     assert (past.remaining, past.expired, past.pause(3600)) == (0, True, False)
@@ -85,7 +90,7 @@ def test_a_deadline_counts_from_its_start() -> None:
 
 
 def test_a_pause_is_cut_at_the_deadline() -> None:
-    """A wait of an hour ends when the deadline does, and says that no time is left."""
+    """A pause of an hour ends at the deadline and returns False."""
     assert not Deadline(0.01).pause(3600)
 
 
@@ -105,7 +110,7 @@ def test_off_a_terminal_each_step_is_one_line_when_it_ends() -> None:
 
 
 def test_a_step_that_fails_is_not_done() -> None:
-    """Nothing says ✓ after an error."""
+    """A step that raises shows no ✓."""
     for made, text in (log(), terminal()):
         with pytest.raises(SwarmError, match="no"), Talk(made).step("work"):
             raise SwarmError("no")
@@ -113,7 +118,7 @@ def test_a_step_that_fails_is_not_done() -> None:
 
 
 def test_a_silent_step_leaves_no_line() -> None:
-    """A step may be for the eye alone."""
+    """A silent step writes nothing to a log."""
     made, text = log()
     with Talk(made).step("look", silent=True):
         pass
@@ -134,7 +139,7 @@ def test_on_a_terminal_a_step_shows_what_it_does() -> None:
     assert re.search(r"zap ✓ uploading [\d.]+ s\n$", plain(text.getvalue()))
 
 
-def test_a_terminal_may_begin_anew() -> None:
+def test_a_terminal_may_start_again() -> None:
     """After the last step the live area is gone, and the next step makes a new one."""
     made, text = terminal()
     for _ in range(2):
@@ -164,7 +169,7 @@ def test_names_are_no_markup(name: str) -> None:
 
 
 def test_quiet_talk_still_warns() -> None:
-    """With --json nobody wants talk, but what must not be missed is said."""
+    """Quiet talk writes nothing but warnings."""
     made, text = log()
     talk = Talk(made, quiet=True)
     talk.say("said")
@@ -197,10 +202,10 @@ def test_data_goes_to_stdout_and_talk_to_stderr(capsys: pytest.CaptureFixture[st
     made = Screen()
     made.json({"name": "zäp", "n": 1})
     Talk(made).say("talk")
-    told = capsys.readouterr()
-    assert json.loads(told.out) == {"name": "zäp", "n": 1}
-    assert "zäp" in told.out
-    assert told.err == "talk\n"
+    written = capsys.readouterr()
+    assert json.loads(written.out) == {"name": "zäp", "n": 1}
+    assert "zäp" in written.out
+    assert written.err == "talk\n"
 
 
 def test_a_table_in_a_pipe_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,7 +216,7 @@ def test_a_table_in_a_pipe_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split() for line in lines] == [["name", "what"], ["[red]a[/]", long], ["b"]]
 
 
-def test_where_nobody_can_be_asked_the_answer_is_no(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_the_answer_is_no(monkeypatch: pytest.MonkeyPatch) -> None:
     """A script that forgot --yes destroys nothing, even if something waits on its standard input."""
     made, text = log()
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
@@ -237,3 +242,96 @@ def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, typed: str, answer: 
 def test_there_is_one_screen() -> None:
     """All hosts of a run share the screen, so that its live area is one."""
     assert screen() is screen()
+
+
+# What a terminal would act on or not show: an escape sequence, a C1 control, a bidirectional override, a zero-width
+# space, a lone surrogate.
+HOSTILE = "a\x1b[2J\x9b31m\u202egnp\u200b\x07\x7f\udc80z"
+SHOWN = r"a\x1b[2J\x9b31m\u202egnp\u200b\x07\x7f\udc80z"
+
+
+@given(st.text(st.characters(), max_size=60) | st.text("\r\n\t\x1b\u202e a", max_size=20))
+def test_no_control_character_is_ever_shown(text: str) -> None:
+    """Whatever the input, the output has no control, format or surrogate character but line ends."""
+    for lines in (True, False):
+        shown = visible(text, lines=lines)
+        found = {unicodedata.category(character) for character in shown.replace("\n", "" if lines else "\n")}
+        assert not found & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+@given(st.text(st.characters(categories=("L", "N", "P", "S")), max_size=60))
+def test_printable_text_is_shown_unchanged(text: str) -> None:
+    """Letters, digits, punctuation and symbols of every script pass unchanged, and so do line ends."""
+    assert visible(f"{text}\n{text}") == f"{text}\n{text}"
+
+
+def test_line_ends_and_tabs_are_no_hostile_characters() -> None:
+    """A CR before a newline belongs to the line end, tabs become spaces, and any other CR is escaped."""
+    assert visible("a\r\nb\tc\rd") == "a\nb       c\\rd"
+
+
+@pytest.mark.parametrize("made", [log, terminal])
+def test_hostile_text_is_escaped_wherever_it_is_shown(made: Callable[[], tuple[Screen, io.StringIO]]) -> None:
+    """Talk, steps, notes and errors show a guest's control characters, and send none of them."""
+    screen, text = made()
+    talk = Talk(screen, HOSTILE)
+    talk.say(HOSTILE)
+    talk.warn(HOSTILE)
+    talk.done(HOSTILE)
+    with talk.step(HOSTILE) as meter, screen.live() as progress:
+        meter.note(HOSTILE)
+        progress.refresh()
+    screen.error(SwarmError(HOSTILE, HOSTILE), talk.prefix)
+    screen.line(HOSTILE)
+    shown = plain(text.getvalue())
+    assert not {character for character in HOSTILE if not character.isprintable()} & set(shown)
+    assert "\x1b[2J" not in text.getvalue()
+    assert shown.count(SHOWN) >= 11
+
+
+def test_hostile_data_is_escaped_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """Tables, data and a guest's console log go through the same escapes; a header or cell stays one line."""
+    made = Screen()
+    made.table((f"{HOSTILE}\nname",), [(f"{HOSTILE}\nnext",)])
+    made.data(HOSTILE)
+    made.text([HOSTILE])
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [rf"{SHOWN}\nname", rf"{SHOWN}\nnext", SHOWN, SHOWN]
+
+
+@given(st.text(st.characters(), max_size=40))
+def test_json_keeps_its_values_and_sends_no_control_character(text: str) -> None:
+    """JSON's own escapes stand for what a terminal would act on, so a script reads exactly the value."""
+    with pytest.MonkeyPatch.context() as patch:
+        stdout = io.StringIO()
+        patch.setattr(sys, "stdout", stdout)
+        Screen().json({"text": text})
+    assert json.loads(stdout.getvalue()) == {"text": text}
+    assert stdout.getvalue().replace("\n", "").isprintable()
+
+
+def test_each_line_of_a_message_names_its_host() -> None:
+    """A guest's text with a line end in it can't pass for another host's line."""
+    made, text = log()
+    talk = Talk(made, "zap")
+    talk.say("one\ndemo ✓ installed")
+    made.error(SwarmError("first\nsecond", "hint\nmore"), talk.prefix)
+    assert all(line.startswith("zap ") for line in text.getvalue().splitlines())
+
+
+def test_a_question_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt shows a hostile name with escapes."""
+    ours, theirs = pty.openpty()
+    made, text = log()
+    with os.fdopen(ours, "w") as keyboard, os.fdopen(theirs, "r") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        keyboard.write("y\n")
+        keyboard.flush()
+        assert Talk(made).ask(f"Delete {HOSTILE}?")
+    assert text.getvalue() == f"Delete {SHOWN}? [y/N] "
+
+
+def test_words_between_colons_are_no_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+    """Text like :warning: is shown unchanged, not as an emoji."""
+    Screen().line("a:warning:b")
+    assert capsys.readouterr().err == "a:warning:b\n"

@@ -1,18 +1,22 @@
-"""Several hosts side by side."""
+"""Several hosts side by side: who runs, whose errors end what, and what is shown at the end."""
 
 from __future__ import annotations
 
+import json
 import threading
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from swarm import inventory
-from swarm.commands import run as fleet
-from swarm.errors import Refused, UsageError
+from swarm.commands.render import Done, render
+from swarm.commands.run import Outcome, Selection, chosen, in_turn, run
+from swarm.errors import InventoryError, Refused, UsageError
 from swarm.paths import ROOT
 
 if TYPE_CHECKING:
+    from swarm.commands.run import Step
     from swarm.console import Talk
     from swarm.inventory import Host
     from tests.conftest import Dirs
@@ -29,7 +33,7 @@ def hosts(dirs: Dirs) -> list[Host]:
 
 
 def test_outcomes_come_in_the_order_of_the_hosts(hosts: list[Host]) -> None:
-    """Whichever host is done first, the outcomes are in the order of the hosts, and all of them ran at the same time."""
+    """All hosts run at the same time, and the outcomes are in the hosts' order, whichever finishes first."""
     meeting = threading.Barrier(len(hosts), timeout=20)
     turns = {"cat": threading.Event(), "bee": threading.Event(), "ant": threading.Event()}
 
@@ -41,28 +45,116 @@ def test_outcomes_come_in_the_order_of_the_hosts(hosts: list[Host]) -> None:
         turns[host.name].set()
         return host.name.upper()
 
-    assert [outcome.result for outcome in fleet.run(hosts, verb)] == ["ANT", "BEE", "CAT"]
+    assert [outcome.result for outcome in run(Selection(hosts), verb)] == ["ANT", "BEE", "CAT"]
 
 
 def test_one_failure_stops_that_host_alone(hosts: list[Host], capsys: pytest.CaptureFixture[str]) -> None:
-    """A host that fails is told with its name and hint, the others have their results, and the worst exit code counts."""
+    """A failing host is shown with its name and hint, the others have results, and the worst exit code counts."""
 
-    def verb(host: Host, _: Talk) -> str:
+    def verb(host: Host, _: Talk) -> Done:
         if host.name == "bee":
             raise Refused("no honey", "plant flowers")
-        return "done"
+        return Done(changed=True, verb="fed")
 
-    outcomes = fleet.run(hosts, verb)
-    assert [outcome.result for outcome in outcomes] == ["done", None, "done"]
-    assert fleet.worst(outcomes) == 1
+    outcomes = run(Selection(hosts), verb)
+    assert [outcome.result is None for outcome in outcomes] == [False, True, False]
     assert outcomes[1].to_json()["error"] == {"message": "no honey", "hint": "plant flowers"}
     assert "bee error: no honey\nbee   hint: plant flowers" in capsys.readouterr().err
+    assert render(outcomes, as_json=False) == 1
 
 
-def test_what_comes_first_is_done_for_all_before_any_verb(
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ValueError("no such mode"), "internal error: ValueError: no such mode"),
+        (RecursionError("too deep"), "internal error: RecursionError: too deep"),
+        (MemoryError(), "internal error: MemoryError"),
+        (
+            FileNotFoundError(2, "No such file or directory", "/no/file"),
+            "No such file or directory: /no/file",
+        ),
+    ],
+)
+def test_any_exception_is_that_host_s_error(
+    hosts: list[Host], capsys: pytest.CaptureFixture[str], count: int, error: Exception, sentence: str
+) -> None:
+    """A defect that one guest triggers is one sentence about that host; the other hosts finish."""
+
+    def verb(host: Host, _: Talk) -> str:
+        if host.name == "ant":
+            raise error
+        return "done"
+
+    outcomes = run(Selection(hosts[:count]), verb)
+    assert [outcome.result for outcome in outcomes] == [None, "done", "done"][:count]
+    assert outcomes[0].error
+    assert outcomes[0].error.message == sentence
+    prefix = "ant " if count > 1 else ""
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"{prefix}error: {sentence}\n")
+    assert "Traceback" not in shown
+
+
+def test_debug_shows_the_traceback_of_a_defect(
+    hosts: list[Host], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With SWARM_DEBUG=1, an internal error comes with its traceback, and is still that host's alone."""
+    monkeypatch.setenv("SWARM_DEBUG", "1")
+    outcomes = run(Selection(hosts), lambda host, _: 1 // (host.name != "bee"))
+    assert [outcome.result for outcome in outcomes] == [1, None, 1]
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_request_to_stop_ends_the_whole_run(
+    hosts: list[Host], stop: type[BaseException], count: int
+) -> None:
+    """Ctrl-C is no host's error."""
+
+    def verb(_host: Host, _talk: Talk) -> None:
+        raise stop
+
+    with pytest.raises(stop):
+        run(Selection(hosts[:count]), verb)
+
+
+def test_a_failed_host_is_left_out_of_later_steps(
     hosts: list[Host], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`first` is called in the hosts' order before the first verb, and a host where it fails gets no verb, but its error."""
+    """As in `up`: hosts without an error go on, each line still names its host, and the worst exit code counts."""
+    ran: list[str] = []
+
+    def step(name: str, fails: dict[str, Exception]) -> Step:
+        def verb(host: Host, talk: Talk) -> Done:
+            if host.name in fails:
+                raise fails[host.name]
+            talk.say(name)
+            return Done(changed=True, verb=name)
+
+        def start(selection: Selection) -> list[Outcome[Done]]:
+            ran.append(f"{name}: {' '.join(host.name for host in selection.hosts)}")
+            return run(selection, verb)
+
+        return start, lambda outcomes: render(outcomes, as_json=False)
+
+    steps = [
+        step("one", {"ant": ValueError("odd")}),
+        step("two", {"bee": Refused("no honey")}),
+        step("three", {}),
+    ]
+    assert in_turn(Selection(hosts), steps) == 1
+    assert ran == ["one: ant bee cat", "two: bee cat", "three: cat"]
+    assert capsys.readouterr().err.splitlines()[-1] == "cat three"
+    assert in_turn(Selection(hosts[:1]), steps) == 1
+    assert ran[3:] == ["one: ant"]
+
+
+def test_first_runs_for_all_hosts_before_any_verb(
+    hosts: list[Host], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`first` is called for all hosts before any verb. A host where it fails gets no verb, but its error."""
     done: list[str] = []
 
     def first(host: Host) -> None:
@@ -70,30 +162,77 @@ def test_what_comes_first_is_done_for_all_before_any_verb(
         if host.name == "bee":
             raise Refused("no honey")
 
-    outcomes = fleet.run(hosts, lambda host, _: done.append(host.name), first=first)
+    outcomes = run(Selection(hosts), lambda host, _: done.append(host.name), first=first)
     assert done[:3] == ["first ant", "first bee", "first cat"]
     assert sorted(done[3:]) == ["ant", "cat"]
     assert [outcome.error and outcome.error.message for outcome in outcomes] == [None, "no honey", None]
     assert "bee error: no honey" in capsys.readouterr().err
 
 
-def test_a_defect_is_not_swallowed(hosts: list[Host]) -> None:
-    """What is not a SwarmError is a defect of ours, and comes out of the thread as it is."""
-    with pytest.raises(ZeroDivisionError):
-        fleet.run(hosts, lambda _host, _talk: 1 // 0)
+@dataclass(frozen=True)
+class Found:
+    """A result with an exit code of its own."""
+
+    changed: bool
+    summary: str
+    exit_code: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain data."""
+        return {"found": self.summary}
 
 
-def test_a_summary_is_for_several_hosts(hosts: list[Host], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_is_for_several_hosts(hosts: list[Host], capsys: pytest.CaptureFixture[str]) -> None:
     """Several hosts end with a table of one line each; one host needs none."""
-    fleet.summary(fleet.run(hosts[:1], lambda host, _: host.name), str)
+    render([Outcome("ant", Done(changed=True, verb="fed"), None, 1)], as_json=False)
     assert capsys.readouterr().out == ""
-    fleet.summary(fleet.run(hosts, lambda host, _: host.name * 2), str)
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines] == [
-        ["host", "result"],
-        ["ant", "antant"],
-        ["bee", "beebee"],
-        ["cat", "catcat"],
+    render(
+        [
+            Outcome("ant", Done(changed=True, verb="fed"), None, 1, hosts[0]),
+            Outcome("bee", Done(changed=False, verb="fed"), None, 1, hosts[1]),
+            Outcome("cat", None, Refused("no mice\nat all"), 1, hosts[2]),
+        ],
+        as_json=False,
+    )
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    assert [[word.strip() for word in line if word.strip()] for line in lines] == [
+        ["host", "result", "time"],
+        ["ant", "fed", "1.0 s"],
+        ["bee", "nothing to do", "1.0 s"],
+        ["cat", "failed: no mice", "1.0 s"],
+    ]
+
+
+@dataclass(frozen=True)
+class Detailed(Found):
+    """A result that people see in full."""
+
+    def lines(self) -> list[str]:
+        """Return markup."""
+        return [f"[bold]{self.summary}[/]", "  in full"]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_result_with_lines_is_shown_in_full(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its lines are data, and its summary is talk that names the host. There is no table of summaries."""
+    outcomes = [
+        Outcome("ant", Detailed(changed=False, summary="two", exit_code=1), None, 1.5),
+        Outcome("bee", None, Refused("no honey"), 2),
+    ]
+    assert render(outcomes[:count], as_json=False) == 1
+    assert capsys.readouterr() == ("two\n  in full\n", "ant two\n")
+
+
+def test_a_script_gets_each_result_and_each_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """With --json, each host has its result's data, its name, its time, whether it changed, and its error."""
+    outcomes = [
+        Outcome("ant", Found(changed=True, summary="two", exit_code=3), None, 1.5),
+        Outcome("bee", None, Refused("no honey"), 2),
+    ]
+    assert render(outcomes, as_json=True) == 3
+    assert json.loads(capsys.readouterr().out) == [
+        {"host": "ant", "found": "two", "seconds": 1.5, "error": None, "changed": True},
+        {"host": "bee", "seconds": 2, "error": {"message": "no honey", "hint": None}, "changed": False},
     ]
 
 
@@ -103,13 +242,37 @@ def test_a_summary_is_for_several_hosts(hosts: list[Host], capsys: pytest.Captur
 )
 @pytest.mark.usefixtures("hosts")
 def test_hosts_are_chosen_by_name(words: str, names: list[str]) -> None:
-    """--host takes one name, several with commas (each once), or all."""
-    assert [host.name for host in fleet.chosen(words)] == names
+    """--host takes one name, several separated by commas (each counts once), or all."""
+    assert [host.name for host in chosen(words).hosts] == names
 
 
+@pytest.mark.parametrize("words", ["", ",", " , "])
 @pytest.mark.usefixtures("hosts")
-def test_no_name_is_no_choice() -> None:
-    """An empty --host is refused with the names that there are."""
+def test_no_name_is_no_choice(words: str) -> None:
+    """An empty --host is rejected with the names that exist."""
     with pytest.raises(UsageError) as caught:
-        fleet.chosen("")
+        chosen(words)
     assert caught.value.hint == "known hosts: ant, bee, cat"
+
+
+def test_a_broken_host_file_excludes_only_its_host(
+    hosts: list[Host], dirs: Dirs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With `all`, hosts whose files are broken, misnamed or clash are failures; the others run."""
+    (dirs.hosts / "broken.yaml").write_text("vm: [", encoding="utf-8")
+    (dirs.hosts / "Odd Name.yaml").write_text("{}", encoding="utf-8")
+    text = (dirs.hosts / "cat.yaml").read_text(encoding="utf-8")
+    (dirs.hosts / "cot.yaml").write_text(text, encoding="utf-8")
+    outcomes = run(chosen("all"), lambda host, _: host.name)
+    assert [outcome.name for outcome in outcomes if outcome.error is None] == ["ant", "bee"]
+    failed = {outcome.name for outcome in outcomes if isinstance(outcome.error, InventoryError)}
+    assert failed == {"broken", "Odd Name", "cat", "cot"}
+    assert "broken error: " in capsys.readouterr().err
+    assert hosts
+
+
+def test_a_broken_host_file_that_is_named_is_an_error(hosts: list[Host], dirs: Dirs) -> None:
+    """A name that is given explicitly and can't be used stops the command before it begins."""
+    (dirs.hosts / "broken.yaml").write_text("vm: [", encoding="utf-8")
+    with pytest.raises(InventoryError):
+        chosen(f"{hosts[0].name},broken")

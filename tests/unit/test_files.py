@@ -1,0 +1,52 @@
+"""Files that are written completely or not at all, and private folders."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from swarm.files import private_dir, write_atomically
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_file_has_its_text_and_exactly_its_mode(tmp_path: Path, mode: int, umask: int) -> None:
+    """The mode is the one requested, whatever the umask, also for a file that replaces another."""
+    path = tmp_path / "file"
+    before = os.umask(umask)
+    try:
+        for text in ("first", "zwö\n"):
+            write_atomically(path, text, mode)
+            assert (path.read_text(encoding="utf-8"), path.stat().st_mode & 0o777) == (text, mode)
+    finally:
+        os.umask(before)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    """Text that can't be encoded raises, the old content stays, and no scratch file remains."""
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "\udc80")
+    assert path.read_text(encoding="utf-8") == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_reader_keeps_the_old_file(tmp_path: Path) -> None:
+    """A program that has the file open reads the old text to its end: the file is replaced, not changed."""
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    with path.open(encoding="utf-8") as file:
+        write_atomically(path, "a new text")
+        assert file.read() == "old"
+
+
+def test_a_private_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """The folder is created with its parents, and only its owner can enter it."""
+    path = private_dir(tmp_path / "a" / "b")
+    assert path.stat().st_mode & 0o777 == 0o700
