@@ -92,6 +92,10 @@ class Guest(fabric.Connection):  # type: ignore[misc]  # Fabric ships no types
     def __exit__(self, *_: object) -> None:
         self.give_up()
 
+    def renew(self) -> None:
+        """Let the next command connect again, which proves that the guest still has the pinned key and accepts us."""
+        self.link.renew()
+
     def options(self) -> list[str]:
         """Return the options that make ssh and rsync share the kept connection and trust only the pinned key."""
         return self.link.options()

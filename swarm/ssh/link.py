@@ -33,12 +33,10 @@ _PERSIST = 120  # seconds that an unused connection is kept: a person's pause be
 _CONNECT = 20  # seconds to connect: a loaded guest under emulation needs up to ten for the key exchange
 _ALIVE = 5  # seconds between two keepalives; three without an answer (15 s) mean that the network is down
 _SOCKET_PATH = 107  # bytes that Linux allows in a socket's path
-_SOCKET_NAME = (
-    20 + 1 + 17
-)  # our name, a slash, and the random suffix that ssh adds while it creates the socket
-_BOOTING = {
-    "SWARM_DIAL_LIMIT": "2"
-}  # seconds; a lost SYN is repeated after 1, 3, 7 s, so a new attempt is faster
+# Our name, a slash, and the random suffix that ssh adds while it creates the socket.
+_SOCKET_NAME = 20 + 1 + 17
+# Seconds. A lost SYN is repeated after 1, 3 and 7 s, so a new attempt is faster.
+_BOOTING = {"SWARM_DIAL_LIMIT": "2"}
 
 
 class Link:
@@ -93,10 +91,18 @@ class Link:
     def close(self) -> None:
         """End the kept connection, if there is one, and every command that runs over it."""
         self.give_up()
+        self._control("exit")
+
+    def renew(self) -> None:
+        """Let the next command connect again. Commands that run over the kept connection finish."""
+        self.give_up()
+        self._control("stop")
+
+    def _control(self, order: str) -> None:
         if self.control_path.exists():
             with contextlib.suppress(subprocess.TimeoutExpired):
-                exit_command = [*self.command(), "-O", "exit", "--", self.alias]
-                subprocess.run(exit_command, check=False, capture_output=True, timeout=10)
+                words = [*self.command(), "-O", order, "--", self.alias]
+                subprocess.run(words, check=False, capture_output=True, timeout=10)
 
     def explain(self, ending: Ending) -> Unreachable | CommandFailed:
         """Return the error that says why a conversation ended early."""

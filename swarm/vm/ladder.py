@@ -29,7 +29,7 @@ _INTERVAL = 0.25  # seconds between two attempts at a rung
 # that.
 _LOGIN_PATIENCE = 90.0
 _HANDSHAKE = 30.0  # seconds for a login; an emulated guest on a busy machine needs ten
-_ANSWER = 60.0  # seconds for a command over an open connection
+_ANSWER = 20.0  # seconds for a command over an open connection; it only reads a small file
 _TAIL = 6  # lines of the console that a failure quotes
 _NOTE = 60  # characters of a console line that are shown while waiting
 _LONGEST = 65536  # bytes of a file of cloud-init's; they have a few hundred
@@ -206,6 +206,7 @@ class Ladder:
 def wait_for_guest(ladder: Ladder, talk: Talk) -> list[Rung]:
     """Wait until the guest is ready, and return the rungs. Raise Unreachable or VerificationFailed, naming the rung."""
     reached: list[Rung] = []
+    ladder.guest.renew()  # a connection that was kept from earlier proves nothing about the guest as it is now
     try:
         for name, attempt in ladder.rungs():
             begun = time.monotonic()

@@ -173,7 +173,9 @@ def _ssh_word(host: Host) -> str:
     from swarm.ssh.guest import Guest
 
     try:
-        Guest(access.reach(host), host.name).run("true", timeout=_ANSWER)
+        guest = Guest(access.reach(host), host.name)
+        guest.renew()  # a kept connection would hide another host key, or a login that is now refused
+        guest.run("true", timeout=_ANSWER)
     except KeyRefused:
         return "other host key"
     except LoginRefused:

@@ -228,6 +228,17 @@ def test_a_dead_kept_connection_is_replaced(guest: Guest) -> None:
     assert guest.run("echo back").stdout == "back\n"
 
 
+def test_a_renewed_connection_cuts_nobody_off(guest: Guest, server: Sshd) -> None:
+    """renew() makes the next command log in again, while a command over the kept connection finishes."""
+    guest.run("true")
+    before = server.log().count("Accepted publickey")
+    running = guest.run("sleep 1; echo finished", asynchronous=True)
+    guest.renew()
+    assert guest.run("echo next").stdout == "next\n"
+    assert running.join().stdout == "finished\n"
+    assert server.log().count("Accepted publickey") == before + 1
+
+
 def test_a_new_pin_means_a_new_connection(server: Sshd, identity: Path, tmp_path: Path) -> None:
     """A kept connection is no longer used once another key is pinned."""
     pins = tmp_path / "pins"

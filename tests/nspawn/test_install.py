@@ -16,7 +16,7 @@ from swarm.guest.customize import customize
 from swarm.guest.engine.converge import converge
 from swarm.guest.install import openclaw
 from swarm.guest.install.steps import install
-from swarm.guest.kinds.basic import user
+from swarm.guest.kinds.accounts import user
 from swarm.guest.verify import Expected, verify
 from swarm.inventory.inside import Customize, InstallSettings
 from swarm.ssh.guest import Guest
@@ -144,7 +144,7 @@ def test_pinned_release_that_does_not_exist(
     bare: Machine, talk: Talk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without an npm here, such a version is refused as soon as there is one to ask; nothing of OpenClaw is installed."""
-    monkeypatch.setattr(openclaw, "_unknown_here", lambda _: False)
+    monkeypatch.setattr(openclaw, "unknown_here", lambda _: False)
     wrong = SETTINGS.model_copy(update={"version": "1.2.3-nope"})
     with pytest.raises(Refused, match=r"npm's registry has no openclaw@1.2.3-nope"):
         install(bare.guest(), wrong, talk, deadline=Deadline(1500))

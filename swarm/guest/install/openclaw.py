@@ -208,7 +208,3 @@ def _texts(node: object) -> list[str]:
     if isinstance(node, list):
         return [text for value in node for text in _texts(value)]
     return [node] if isinstance(node, str) and len(node) >= _SHORTEST_KEY else []
-
-
-# The names that tests used before these were public.
-_release, _unknown_here = release, unknown_here

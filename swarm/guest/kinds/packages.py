@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from swarm.guest.engine.step import Step
-from swarm.guest.kinds.npm import npm_global, pnpm_global
-from swarm.guest.kinds.repositories import Repository, apt_repository, fingerprints
 from swarm.text import quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# Only `packages` belongs to this module. The other names are for callers that still import them from here.
-__all__ = ["Repository", "apt_repository", "fingerprints", "npm_global", "packages", "pnpm_global"]
+__all__ = ["packages"]
 
 
 def packages(
