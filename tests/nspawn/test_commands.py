@@ -1,0 +1,208 @@
+"""Commands as a user types them, over real connections: two hosts side by side, one of which may be hostile."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from swarm import ssh
+from swarm.files import private_dir, write_atomically
+from swarm.paths import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import Dirs
+    from tools.lab import Machine, World
+
+pytestmark = pytest.mark.slow
+
+HOST = """hypervisor: {{uri: "qemu:///system"}}
+vm:
+  domain: {name}
+  hostname: {name}
+  image: ubuntu-24.04
+  memory_mib: 1024
+  vcpus: 1
+  disk_path: /var/lib/libvirt/images/{name}.qcow2
+  disk_size: 20G
+  mac: 52:54:00:77:00:{number:02d}
+  ip: {ip}
+"""
+MEMORY = 200 << 10  # KiB that a run may take, whatever a guest sends
+LIMIT = 90.0  # seconds: a silent guest is left after 60
+# What a login to the hostile machine runs. Without /behavior it behaves.
+FORCED = '#!/bin/sh\nif [ -e /behavior ]; then . /behavior; else exec sh -c "$SSH_ORIGINAL_COMMAND"; fi\n'
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended: its exit code, what it wrote, the seconds it took, and its largest memory in KiB."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A user with host files for machines, who runs commands inside their network."""
+
+    world: World
+    dirs: Dirs
+
+    def add(self, name: str, machine: Machine) -> None:
+        """Write the host file of a machine, and pin its host key."""
+        text = HOST.format(name=name, number=machine.number, ip=machine.ip)
+        (self.dirs.hosts / f"{name}.yaml").write_text(text, encoding="utf-8")
+        ssh.pin(self.dirs.hosts / f"{name}.known_hosts", [name], machine.public_key)
+
+    def run(self, *command: str) -> Ran:
+        """Run a program to its end, and measure it alone, without what it leaves behind."""
+        out, err = self.dirs.state / "out", self.dirs.state / "err"
+        start = time.monotonic()
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            words = self.world.inside(*command)
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=ROOT
+            )
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        texts = [path.read_text(encoding="utf-8") for path in (out, err)]
+        return Ran(process.returncode, *texts, time.monotonic() - start, used.ru_maxrss)
+
+    def inv(self, *words: str) -> Ran:
+        """Run `./inv` with these words."""
+        return self.run(sys.executable, "-P", str(ROOT / "swarm" / "__main__.py"), *words)
+
+
+@pytest.fixture
+def operator(world: World, machine: Machine, dirs: Dirs) -> Iterator[Operator]:
+    """A user whose own key every machine accepts, with the host file demo."""
+    folder = private_dir(private_dir(dirs.state) / "ssh")
+    write_atomically(folder / "id_ed25519", world.key.read_text(), mode=0o600)
+    write_atomically(folder / "id_ed25519.pub", world.key.with_suffix(".pub").read_text())
+    made = Operator(world, dirs)
+    made.add("demo", machine)
+    machine.ssh("id openclaw >/dev/null 2>&1 || useradd -m openclaw")
+    yield made
+    for path in (dirs.state / "ssh" / "hosts").glob("*.conf"):
+        ssh.Guest(path, path.stem).close()
+
+
+@pytest.fixture(scope="module")
+def evil(world: World) -> Iterator[Machine]:
+    """A machine whose logins run what the test puts into /behavior."""
+    made = world.machine()
+    (made.root / "usr/local/bin/forced").write_text(FORCED)
+    (made.root / "usr/local/bin/forced").chmod(0o755)
+    (made.root / "etc/ssh/sshd_config.d").mkdir(exist_ok=True)
+    (made.root / "etc/ssh/sshd_config.d/evil.conf").write_text("ForceCommand /usr/local/bin/forced\n")
+    made.ssh("useradd -m openclaw; systemctl restart ssh")
+    yield made
+    world.discard(made)
+
+
+def test_customize_changes_once(operator: Operator, machine: Machine) -> None:
+    """`customize` shows its plan, makes the changes, and has nothing to do in a second run."""
+    machine.ssh("rm -f /etc/sysctl.d/99-zz-swarm-*; ln -sf /usr/share/zoneinfo/Asia/Tokyo /etc/localtime")
+    first = operator.inv("customize", "--host", "demo")
+    assert first.code == 0, first.err
+    lines = first.err.splitlines()
+    planned = next(index for index, line in enumerate(lines) if line.startswith("~ time zone: "))
+    assert planned < next(index for index, line in enumerate(lines) if line.startswith("✓ time zone"))
+    second = operator.inv("customize", "--host", "demo")
+    assert (second.code, second.err) == (0, "nothing to do\n")
+
+
+def test_the_task_of_the_readme_runs(operator: Operator, dirs: Dirs) -> None:
+    """The README's five-line task opens a guest and shows what a command prints."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Your own tasks")[2]
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert code
+    (dirs.state / "own").mkdir()
+    (dirs.state / "own" / "tasks.py").write_text(code[1], encoding="utf-8")
+    invoke = [sys.executable, "-m", "invoke", "--search-root", str(dirs.state / "own"), "uptime"]
+    ran = operator.run("env", f"PYTHONPATH={ROOT}", *invoke)
+    assert (ran.code, ran.err) == (0, "")
+    assert "load average" in ran.out
+
+
+# A guest that reads the script to learn its mark, and answers with what follows.
+ANSWER = (
+    "script=$(cat); mark=$(printf '%s' \"$script\" | sed -n \"s/.*'\\(.*\\) begin'.*/\\1/p\" | head -n1)\n"
+)
+BEHAVIORS = {
+    "endless zero bytes": "exec cat /dev/zero",
+    "endless lines": "exec yes",
+    "endless errors": "exec yes >&2",
+    "nothing at all": "exit 0",
+    "another exit code": "echo go away >&2; exit 7",
+    "silence": "exec sleep 600",
+    "an exit code of 5000 digits": ANSWER
+    + 'echo "$mark begin"; echo; echo "$mark end $(printf %05000d 7)"; sleep 600',
+    "no answers": ANSWER + 'echo "$mark begin"; echo; echo "$mark end 0"; sleep 600',
+    "an end that never ends": ANSWER + 'echo "$mark begin"; while sleep 0.1; do echo x; done',
+    "terminal sequences": ANSWER
+    + 'printf \'%s begin\\n\\033]0;owned\\007\\342\\200\\256\\n%s end 9\\n\' "$mark" "$mark"',
+    "the script itself": "exec cat",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in BEHAVIORS if name != "an end that never ends"])
+def test_a_hostile_guest_harms_only_itself(operator: Operator, evil: Machine, name: str) -> None:
+    """A guest that lies, floods or hangs is one sentence. The other host's run, memory and terminal are unharmed."""
+    operator.add("evil", evil)
+    (evil.root / "behavior").write_text(BEHAVIORS[name])
+    try:
+        ran = operator.inv("customize", "--plan", "--host", "demo,evil")
+    finally:
+        (evil.root / "behavior").unlink()
+    shown = ran.out + ran.err
+    assert ran.code == 1
+    assert re.search(r"^evil error: evil: .", ran.err, re.MULTILINE), ran.err
+    assert re.search(r"^demo +(nothing to do|\d+ changes?) ", ran.out, re.MULTILINE), shown
+    assert "Traceback" not in shown
+    assert all(character.isprintable() or character == "\n" for character in shown)
+    assert ran.seconds < LIMIT
+    assert ran.memory < MEMORY
+
+
+def test_a_hostile_systems_name_is_shown_safely(operator: Operator, evil: Machine) -> None:
+    """What a guest calls itself reaches the terminal with its control characters visible."""
+    operator.add("evil", evil)
+    release = evil.root / "usr/lib/os-release"
+    before = release.read_bytes()
+    release.write_bytes(b'ID=odd\nPRETTY_NAME="\x1b]0;owned\x07\xe2\x80\xaeOS"\n')
+    try:
+        ran = operator.inv("install", "--plan", "--host", "evil")
+    finally:
+        release.write_bytes(before)
+    assert ran.code == 1
+    assert "\\x1b]0;owned\\x07\\u202eOS" in ran.err
+    assert all(character.isprintable() or character == "\n" for character in ran.out + ran.err)
+
+
+def test_verify_survives_an_endless_answer(operator: Operator, evil: Machine) -> None:
+    """A guest that floods the suite of `verify` is one sentence, within the memory limit."""
+    operator.add("evil", evil)
+    (evil.root / "behavior").write_text(
+        'case $SSH_ORIGINAL_COMMAND in *base64*) exec yes ;; esac\nexec sh -c "$SSH_ORIGINAL_COMMAND"'
+    )
+    try:
+        ran = operator.inv("verify", "--host", "evil")
+    finally:
+        (evil.root / "behavior").unlink()
+    assert ran.code == 1
+    assert "the guest's answer is larger than 128 MiB, or never ends" in ran.err
+    assert "Traceback" not in ran.out + ran.err
+    assert ran.memory < MEMORY
