@@ -28,6 +28,7 @@ _INTERVAL = 0.25  # seconds between two attempts at a rung
 # Seconds that a login may be refused while cloud-init still writes the keys: some images start sshd before
 # that.
 _LOGIN_PATIENCE = 90.0
+_STARTING = 5.0  # seconds that a domain may be anything but running after it was started
 _HANDSHAKE = 30.0  # seconds for a login; an emulated guest on a busy machine needs ten
 _ANSWER = 20.0  # seconds for a command over an open connection; it only reads a small file
 _TAIL = 6  # lines of the console that a failure quotes
@@ -85,7 +86,7 @@ class Ladder:
 
     `state` asks the hypervisor for the domain's state, `console` returns the last lines of its serial
     console, and `share` is the tag and the mount point of the shared directory, if there is one. `patience` is
-    for how many seconds a login may be refused.
+    for how many seconds a login may be refused, `starting` for how many the domain may not run yet.
     """
 
     def __init__(
@@ -98,9 +99,11 @@ class Ladder:
         share: tuple[str, str] | None,
         deadline: Deadline,
         patience: float = _LOGIN_PATIENCE,
+        starting: float = _STARTING,
     ) -> None:
         self.guest, self.user, self.state, self.console, self.share = guest, user, state, console, share
-        self.deadline, self.patience = deadline, patience
+        self.deadline, self.patience, self.starting = deadline, patience, starting
+        self._renewed = False
         self._refusal: KeyRefused | LoginRefused | None = None
 
     @property
@@ -132,6 +135,9 @@ class Ladder:
         """
         if lines := self.console():
             meter.note(lines[-1][:_NOTE])
+        if not self._renewed:
+            self._renewed = True
+            self.guest.renew()  # a connection from earlier proves nothing about the guest as it is now
         try:
             self._log_in()
         except (KeyRefused, LoginRefused) as error:
@@ -206,7 +212,6 @@ class Ladder:
 def wait_for_guest(ladder: Ladder, talk: Talk) -> list[Rung]:
     """Wait until the guest is ready, and return the rungs. Raise Unreachable or VerificationFailed, naming the rung."""
     reached: list[Rung] = []
-    ladder.guest.renew()  # a connection that was kept from earlier proves nothing about the guest as it is now
     try:
         for name, attempt in ladder.rungs():
             begun = time.monotonic()
@@ -221,12 +226,13 @@ def wait_for_guest(ladder: Ladder, talk: Talk) -> list[Rung]:
 
 def _give_up_or_pause(ladder: Ladder, rung: str, begun: float) -> None:
     name, state = ladder.name, ladder.state()
-    if state not in {"running", "paused"} and rung != "domain running":
+    waited = time.monotonic() - begun
+    if state not in {"running", "paused"} and (rung != "domain running" or waited > ladder.starting):
         raise Unreachable(
             f"{name}: gave up waiting for {rung!r}: the VM is {state}",
             f"./inv console --host {name} shows its last output",
         )
-    if rung == "login" and time.monotonic() - begun > ladder.patience:
+    if rung == "login" and waited > ladder.patience:
         raise LoginRefused(
             f"{name}: the guest refuses the login as {ladder.user}",
             "load the private key for openclaw.ssh_keys (ssh-add), or correct the host file and provision again",

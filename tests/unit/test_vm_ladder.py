@@ -71,6 +71,7 @@ def ladder_of(
     share: tuple[str, str] | None = SHARE,
     limit: float = 3600,
     patience: float = 90,
+    starting: float = 5,
 ) -> tuple[Ladder, Answers]:
     """Return a ladder for a guest with these answers, and the guest."""
     guest = Answers([*answers] or [""])
@@ -83,6 +84,7 @@ def ladder_of(
         share=share,
         deadline=deadline,
         patience=patience,
+        starting=starting,
     )
     return ladder, guest
 
@@ -182,6 +184,13 @@ def test_a_domain_that_is_about_to_start_is_waited_for() -> None:
     states = iter(["stopped", "stopped", "running"])
     ladder, _ = ladder_of("", "", DONE, share=None, state=lambda: next(states))
     assert len(wait_for_guest(ladder, talk()[0])) == 5
+
+
+def test_a_domain_that_dies_before_the_first_rung_ends_the_wait() -> None:
+    """A domain that was started and does not run is not waited for until the deadline."""
+    ladder, _ = ladder_of(state=lambda: "crashed", starting=0)
+    with pytest.raises(Unreachable, match="zap: gave up waiting for 'domain running': the VM is crashed"):
+        wait_for_guest(ladder, talk()[0])
 
 
 def test_another_host_key_ends_the_wait_at_once() -> None:
