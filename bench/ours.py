@@ -48,7 +48,7 @@ def our_steps() -> list[Step]:
     from swarm.guest.kinds.files import file
     from swarm.guest.kinds.settings import sysctl
 
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701 - not HTML
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701
     return [
         *(file(path, environment.from_string(text).render(owner=OWNER)) for path, text in FILES.items()),
         *(line(path, text, match) for path, (text, match) in LINES.items()),

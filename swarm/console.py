@@ -1,11 +1,14 @@
 """Write to the terminal: talk to stderr, data to stdout. No other module may.
 
-Text from guests, servers and files passes through `visible` here, so that no control character reaches the terminal.
+Text from guests, servers and files passes through `visible` here, so that no control character reaches the
+terminal.
 
-On a terminal, running steps show a spinner, progress bars and elapsed time. Elsewhere (a log, CI) each step is one
-line, written when the step ends. Several hosts may write at once: every line then begins with the host's name.
+On a terminal, running steps show a spinner, progress bars and elapsed time. Elsewhere (a log, CI) each step
+is one line, written when the step ends. Several hosts may write at once: every line then begins with the
+host's name.
 
-Rich, which draws, takes 25 ms to load. It is loaded at the first output, or while there is nothing to do but wait.
+Rich, which draws, takes 25 ms to load. It is loaded at the first output, or while there is nothing to do but
+wait.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Meter", "Screen", "Talk", "escape", "screen"]
 
 _WIDEST = 10_000  # columns of a table that does not go to a terminal: a pipe has no width
+
+_ASCII = 0x7F  # the last character of ASCII, DEL
 
 
 def escape(text: str) -> str:
@@ -208,7 +213,10 @@ def _json_escaped(row: str) -> str:
 
 
 def _json_escape(character: str) -> str:
-    return json.dumps(character)[1:-1] if ord(character) > 0x7F else f"\\u{ord(character):04x}"  # noqa: PLR2004 - JSON has no escape of its own for DEL
+    """Return the escape of one character. JSON itself has none for DEL."""
+    if ord(character) > _ASCII:
+        return json.dumps(character)[1:-1]
+    return f"\\u{ord(character):04x}"
 
 
 class Talk:

@@ -17,7 +17,8 @@ def seconds(value: float) -> str:
     if value < 9.95:  # noqa: PLR2004 - show tenths below ten seconds; 9.95 and above round to '10 s'
         return f"{value:.1f} s"
     whole = round(value)
-    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"  # noqa: PLR2004 - seconds of a minute
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def amount(count: int) -> str:
@@ -35,8 +36,9 @@ def quote(*words: str | PurePath) -> str:
 def visible(text: str, *, lines: bool = True) -> str:
     r"""Replace every character that a terminal would act on, or not show, by an escape such as `\x1b` or `\u202e`.
 
-    Printable is what str.isprintable says, so that control characters, bidirectional overrides, zero-width characters
-    and lone surrogates are all escaped. Tabs become spaces. Line ends are kept, and escaped too if `lines` is false.
+    Printable is what str.isprintable says, so that control characters, bidirectional overrides, zero-width
+    characters and lone surrogates are all escaped. Tabs become spaces. Line ends are kept, and escaped too if
+    `lines` is false.
     """
     if text.isprintable():
         return text

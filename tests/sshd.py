@@ -1,7 +1,8 @@
 """OpenSSH's real server for tests: on a port of its own, with its own keys, and without a trace on this machine.
 
-Where the machine has no sshd, the distribution's package is unpacked (not installed, so no service starts) into a cache.
-As root it runs in a mount namespace of its own, whose /run, passwd and shadow are files of the test.
+Where the machine has no sshd, the distribution's package is unpacked (not installed, so no service starts)
+into a cache. As root it runs in a mount namespace of its own, whose /run, passwd and shadow are files of the
+test.
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ class Sshd:
         return "\n".join(lines) + "\n"
 
     def _accounts(self) -> None:
-        """Write the accounts that this server sees: the machine's, sshd's own unprivileged one, and a root who may log in."""
+        """Write the accounts that this server sees: the machine's, sshd's unprivileged one, and root."""
         accounts = Path("/etc/passwd").read_text(encoding="utf-8")
         if "\nsshd:" not in accounts:
             accounts += "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n"

@@ -120,7 +120,7 @@ class Embedded:
         return used
 
     def stop_if(self, idle: Callable[[], bool]) -> bool:
-        """Stop it if nobody uses it and `idle()` is true, which is asked while nobody can begin to; return whether it was stopped."""
+        """Stop it unless it is in use, and return whether it was stopped. `idle()` is asked while it is locked."""
         with (self.state.parent / "hypervisor.users").open("w") as used:
             for _ in range(_PATIENCE):
                 with contextlib.suppress(BlockingIOError):
@@ -130,7 +130,7 @@ class Embedded:
         return False
 
     def connect(self, host: str, port: int, limit: float = 10.0) -> socket.socket:
-        """Return a TCP connection to a guest, made within `limit` seconds. Raise OSError as `socket.create_connection` does."""
+        """Return a TCP connection to a guest, made within `limit` seconds. Raise OSError."""
         return gate.connect(self.door, host, port, limit)
 
     @property

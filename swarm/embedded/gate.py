@@ -1,10 +1,12 @@
 """The door into the embedded hypervisor's network: hands out TCP sockets that were connected on the inside.
 
-The guests' addresses exist only in a network namespace of their own. A socket stays in the namespace where it was made,
-whoever holds it, so the gate's server, which lives inside, connects and passes the open socket to the client over a Unix
-socket (SCM_RIGHTS): no bytes are copied, no port is opened, and only the owner of that Unix socket can ask.
+The guests' addresses exist only in a network namespace of their own. A socket stays in the namespace where it
+was made, whoever holds it, so the gate's server, which lives inside, connects and passes the open socket to
+the client over a Unix socket (SCM_RIGHTS): no bytes are copied, no port is opened, and only the owner of that
+Unix socket can ask.
 
-Standard library only: OpenSSH runs this file as a ProxyCommand (with ProxyUseFdpass), once for each connection.
+Standard library only: OpenSSH runs this file as a ProxyCommand (with ProxyUseFdpass), once for each
+connection.
 """
 
 from __future__ import annotations
@@ -32,9 +34,10 @@ class Closed(OSError):
 
 
 def serve(path: str, owner: tuple[int, int], stop: Callable[[], None]) -> None:
-    """Listen at the Unix socket `path`, usable by `owner` (uid, gid) alone, and answer in threads until the process ends.
+    """Listen at the Unix socket `path`, which only `owner` (uid, gid) can use, and answer in threads.
 
-    A request is a line of JSON: {"connect": [host, port, seconds]}, {"ping": true} or {"stop": true}, which calls `stop`.
+    A request is a line of JSON: {"connect": [host, port, seconds]}, {"ping": true} or {"stop": true}, which
+    calls `stop`.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     os.umask(0o177)

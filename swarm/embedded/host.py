@@ -1,11 +1,10 @@
 """The inside of the embedded hypervisor; runs as root, standard library only.
 
-`host.py start STATE UID GID` (what the client calls, through sudo where it must) makes new mount and process namespaces,
-starts `host.py init …` as their first process and waits until it is ready. `init` makes the network namespace and gives it
-a way out,
-`init` mounts STATE/{etc,lib,run,log,cache} over libvirt's own folders, so that nothing of the machine's is read or
-written, and becomes `serve`, which runs libvirtd and the gate, and reaps. When it ends, the kernel ends everything in the
-namespaces.
+`host.py start STATE UID GID` (what the client calls, through sudo where it must) makes new mount and process
+namespaces, starts `host.py init …` as their first process and waits until it is ready. `init` makes the
+network namespace and gives it a way out, `init` mounts STATE/{etc,lib,run,log,cache} over libvirt's own
+folders, so that nothing of the machine's is read or written, and becomes `serve`, which runs libvirtd and the
+gate, and reaps. When it ends, the kernel ends everything in the namespaces.
 """
 
 from __future__ import annotations
@@ -48,8 +47,9 @@ unix_sock_ro_perms = "0700"
 log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 """
 
-# Addresses that nobody else has (link-local): ours, the way out, and where pasta answers for the machine's own resolver.
-# The machine's own address is not copied inside: it may well be one of 192.168.122.x, when the machine is a VM itself.
+# Addresses that nobody else has (link-local): ours, the way out, and where pasta answers for the machine's
+# own resolver. The machine's own address is not copied inside: it may well be one of 192.168.122.x, when the
+# machine is a VM itself.
 INSIDE, OUTSIDE, RESOLVER = "169.254.53.2", "169.254.53.1", "169.254.53.53"
 
 UPLINK = "uplink"  # pasta's network card on the inside
@@ -57,8 +57,9 @@ UPLINK = "uplink"  # pasta's network card on the inside
 NETWORK, MACHINE, PASTA = (Path(FOLDERS["run"], name) for name in ("netns", "netns-machine", "pasta.pid"))
 NO_WAY_OUT = "no-way-out"  # the file in STATE that says why guests reach nothing but this machine, if so
 
-# Each line answers something that failed without it: libvirt cannot move the private /dev into a domain's own namespace;
-# there is no virtlogd here; and a mandatory-access driver would load profiles into the machine's kernel.
+# Each line answers something that failed without it: libvirt cannot move the private /dev into a domain's own
+# namespace; there is no virtlogd here; and a mandatory-access driver would load profiles into the machine's
+# kernel.
 QEMU_CONF = """\
 namespaces = [ ]
 stdio_handler = "file"
@@ -176,7 +177,8 @@ def init(state: Path, uid: int, gid: int) -> int:
         network.touch()
     run("mount", "--bind", "/proc/self/ns/net", str(MACHINE))
     run("unshare", f"--net={NETWORK}", "true")
-    # A resolver on the machine's own loopback is out of pasta's reach; systemd-resolved keeps the real ones in a file.
+    # A resolver on the machine's own loopback is out of pasta's reach; systemd-resolved keeps the real ones
+    # in a file.
     real, used = Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf")
     local = "nameserver 127." in used.read_text(encoding="utf-8")
     shutil.copy(real if local and real.exists() else used, state / "resolv.machine")
@@ -198,10 +200,10 @@ def init(state: Path, uid: int, gid: int) -> int:
 
 
 def _way_out(state: Path) -> int | None:
-    """Let guests reach what this machine reaches, without touching the machine's network: pasta translates in user space.
+    """Let guests reach what this machine reaches, without changing its network: pasta translates in user space.
 
-    No port is forwarded in either direction, and the machine's own loopback is not mapped. Return pasta's process, or None if there is
-    no way out; STATE/no-way-out then says why.
+    No port is forwarded in either direction, and the machine's own loopback is not mapped. Return pasta's
+    process, or None if there is no way out; STATE/no-way-out then says why.
     """
     pasta = shutil.which("pasta")
     if pasta is None:
@@ -256,14 +258,14 @@ def _way_out(state: Path) -> int | None:
 
 
 def serve(state: Path, uid: int, gid: int) -> int:
-    """Run libvirtd, pasta and the gate for the owner `uid`, `gid`; reap until told to stop. Return 1 if libvirtd ends by itself."""
+    """Run libvirtd, pasta and the broker for `uid`, `gid`, and reap until stopped. Return 1 if libvirtd ends."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     _mount_sysfs(state)
     run("ip", "link", "set", "lo", "up")
     way_out = [_way_out(state)]
     Thread(target=_end_the_silent, args=(way_out,), daemon=True).start()
-    # Some pasta (Debian 12's) answers data with a segment without any flag. Connection tracking cannot match it to a guest, so
-    # it would be delivered here, and our own stack would reset the guest's connection.
+    # Some pasta (Debian 12's) answers data with a segment without any flag. Connection tracking cannot match
+    # it to a guest, so it would be delivered here, and our own stack would reset the guest's connection.
     run("iptables", "-A", "INPUT", "-i", UPLINK, "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP")
     daemon = subprocess.Popen(
         [shutil.which("libvirtd") or "/usr/sbin/libvirtd", "-p", "/run/libvirt/libvirtd.pid"],
@@ -281,13 +283,14 @@ def serve(state: Path, uid: int, gid: int) -> int:
         if ended == daemon.pid:
             return 1
         if ended == way_out[0]:
-            # Guests must not be cut off for good because their translator died. Not at once: it may die again.
+            # Guests must not be cut off for good because their translator died. Not at once: it may die
+            # again.
             time.sleep(1)
             way_out[0] = _way_out(state)
 
 
 def _end_the_silent(way_out: list[int | None]) -> None:
-    """End pasta, whose process number is the one in `way_out`, whenever it does not answer any more; serve() then starts another."""
+    """End pasta, the process in `way_out`, whenever it stops answering. serve() then starts another."""
     while True:
         pulse.wait_for_silence(UPLINK, OUTSIDE)
         if way_out[0]:
@@ -308,8 +311,9 @@ def start(state: Path, uid: int, gid: int) -> int:
     limit = time.monotonic() + READY_WITHIN
     with (state / "start.lock").open("w") as lock, (state / "alive.lock").open("w") as alive:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # Held by unshare until everything in the namespaces is gone; whoever stops us waits for it, and so does a new start.
-        # The one that holds it may also be about to answer: started by a command that was killed meanwhile.
+        # Held by unshare until everything in the namespaces is gone; whoever stops us waits for it, and so
+        # does a new start. The one that holds it may also be about to answer: started by a command that was
+        # killed meanwhile.
         while True:
             with contextlib.suppress(gate.Closed):
                 gate.ask(door, {"ping": True})

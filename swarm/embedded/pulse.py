@@ -1,8 +1,8 @@
 """Whether the other end of a network card still answers; standard library only, since it runs as root beside libvirtd.
 
-The pasta of Debian 12 can run in circles for ever in its table of connections, after hundreds of them within seconds. It then
-takes all of a processor and nothing from its guests. That it answers ARP for its own address is the least that it does
-while it lives, and needs nobody else.
+The pasta of Debian 12 can run in circles for ever in its table of connections, after hundreds of them within
+seconds. It then takes all of a processor and nothing from its guests. That it answers ARP for its own address
+is the least that it does while it lives, and needs nobody else.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ _PATIENCE = 4  # unanswered questions in a row; a busy machine may be late for o
 
 
 def answers(card: str, address: str, limit: float) -> bool | None:
-    """Ask over `card` who has the IPv4 `address`, and return whether anybody says so within `limit` seconds; None without such a card."""
+    """Return whether an ARP request for `address` is answered within `limit` seconds, None without the `card`."""
     deadline = time.monotonic() + limit
     wanted = socket.inet_aton(address)
     try:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ARP)) as link:
             link.bind((card, _ARP))
             own = link.getsockname()[4]
-            # RFC 826: Ethernet, IPv4, the lengths of their addresses, a request; who asks (without an address, RFC 5227), and for whom.
+            # RFC 826: Ethernet, IPv4, the lengths of their addresses, a request; who asks (without an
+            # address, RFC 5227), and for whom.
             question = b"\0\1\x08\0\x06\x04\0\1" + own + bytes(4) + bytes(6) + wanted
             link.send(b"\xff" * 6 + own + _ARP.to_bytes(2, "big") + question)
             while (left := deadline - time.monotonic()) > 0:

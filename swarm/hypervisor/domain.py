@@ -123,7 +123,8 @@ class Domain:
     def shutdown(self, limit: float) -> bool:
         """Ask the guest to power off. Return True if it did within `limit` seconds.
 
-        The guest agent is asked first and the power button pressed otherwise, since either may have no effect.
+        The guest agent is asked first and the power button pressed otherwise, since either may have no
+        effect.
         """
         end = time.monotonic() + limit
         again = 0.0
@@ -170,8 +171,8 @@ class Domain:
     def detach(self, device_xml: str, target: str, limit: float) -> None:
         """Remove a disk from the stored definition and from the running VM.
 
-        The guest must release the disk: wait up to `limit` seconds and repeat the request, which a guest in early boot
-        ignores. Raise HypervisorError if it keeps the disk.
+        The guest must release the disk: wait up to `limit` seconds and repeat the request, which a guest in
+        early boot ignores. Raise HypervisorError if it keeps the disk.
         """
         stored = f"dev='{target}'" in self.xml()
         if stored:
@@ -198,7 +199,7 @@ class Domain:
                 raise Refused("a disk never shrinks")
             self.raw.blockResize(target, capacity, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 
-    def agent(self, command: str, limit: int = 5, **arguments: object) -> Any:  # noqa: ANN401 - the agent's answer is any JSON
+    def agent(self, command: str, limit: int = 5, **arguments: object) -> Any:  # noqa: ANN401 - any JSON
         """Send a command to the guest agent. Return its answer, None after `limit` seconds without one."""
         import libvirt_qemu
 

@@ -30,7 +30,7 @@ def file_of(name: str) -> Path:
 
 
 def _document(name: str) -> Document:
-    """Return the host's file, or an empty document if it cannot be read (any more), so that an error about it still has a place."""
+    """Return the host's file, or an empty document if it cannot be read, so that an error can still name a place."""
     path = file_of(name)
     try:
         return read(path)
@@ -47,8 +47,8 @@ def locate(name: str, *fields: str) -> str:
 def cross_check(hosts: Iterable[Host], concerning: Collection[str] | None = None) -> None:
     """Raise InventoryError if two hosts of one hypervisor claim the same domain, disk, mac or ip.
 
-    With `concerning`, only clashes in which one of these names takes part count. The error is at the file that comes later
-    in `hosts`, and names the line in the other.
+    With `concerning`, only clashes in which one of these names takes part count. The error is at the file
+    that comes later in `hosts`, and names the line in the other.
     """
     first: dict[tuple[str, str, str], Host] = {}
     found = []
@@ -76,8 +76,8 @@ def cross_check(hosts: Iterable[Host], concerning: Collection[str] | None = None
 class NetworkFacts:
     """What a libvirt network is and whom its DHCP server knows, as observed.
 
-    `dynamic_range` is the first and last address that the server gives to anybody, or None; `reservations` maps a MAC to
-    the address kept for it; `leases` maps an address to the MAC that holds it now.
+    `dynamic_range` is the first and last address that the server gives to anybody, or None; `reservations`
+    maps a MAC to the address kept for it; `leases` maps an address to the MAC that holds it now.
     """
 
     name: str
@@ -111,7 +111,7 @@ def check_network(host: Host, network: NetworkFacts) -> None:
         problem = f"is outside the network {network.name}, {subnet}"
     elif ip == network.gateway:
         problem = f"is the gateway of the network {network.name}"
-    elif subnet.num_addresses > 2 and ip == subnet.network_address:  # noqa: PLR2004 - RFC 3021: a network of two addresses has neither
+    elif subnet.num_addresses > 2 and ip == subnet.network_address:  # noqa: PLR2004 - RFC 3021: two addresses have none
         problem = f"is the address of the network {network.name} itself"
     elif subnet.num_addresses > 2 and ip == subnet.broadcast_address:  # noqa: PLR2004 - as above
         problem = f"is the broadcast address of the network {network.name}"
@@ -128,11 +128,12 @@ def check_network(host: Host, network: NetworkFacts) -> None:
 
 
 def check_disk(host: Host, current_bytes: int | None) -> None:
-    """Raise InventoryError if the root disk, now `current_bytes` large (None: there is none yet), would have to shrink."""
+    """Raise InventoryError if the root disk, now `current_bytes` large (None: no disk yet), would have to shrink."""
     if current_bytes is None or current_bytes <= host.vm.disk_size:
         return
     keep, wish = size(current_bytes), size(host.vm.disk_size)
     raise InventoryError(
-        f"{locate(host.name, 'vm', 'disk_size')} vm.disk_size: the disk is {keep} large, and cut to {wish} it would lose data",
+        f"{locate(host.name, 'vm', 'disk_size')} vm.disk_size: "
+        f"the disk is {keep} large, and cut to {wish} it would lose data",
         f"write {keep}, or destroy the VM and provision it anew",
     )

@@ -1,8 +1,9 @@
 """Read one YAML file into plain values, and keep the line of each.
 
-The text is read as YAML 1.2 with the plain values of its core schema, so that a MAC address like 52:54:00:01:00:11 stays
-text (YAML 1.1 takes it for a number in base 60) and `no` is a word. What no host file needs is refused: aliases (nine
-lines of them can stand for billions of values), tags, several documents, the same key twice.
+The text is read as YAML 1.2 with the plain values of its core schema, so that a MAC address like
+52:54:00:01:00:11 stays text (YAML 1.1 takes it for a number in base 60) and `no` is a word. What no host file
+needs is refused: aliases (nine lines of them can stand for billions of values), tags, several documents, the
+same key twice.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ Where = tuple[str | int, ...]  # a path of keys and list positions, from the top
 LIMIT = 256 * 1024  # bytes; a host file has one or two thousand, and the reader needs a second for 500 000
 DEPTH = 12  # the sections of a host file nest three deep
 
-# The core schema, https://yaml.org/spec/1.2.2/#1032-tag-resolution, without .inf and .nan, which no key takes.
+# The core schema, https://yaml.org/spec/1.2.2/#1032-tag-resolution, without .inf and .nan, which no key
+# takes.
 _NULL = {"", "~", "null", "Null", "NULL"}
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INT = re.compile(r"[-+]?[0-9]{1,300}|0o[0-7]{1,300}|0x[0-9a-fA-F]{1,300}")
@@ -39,7 +41,8 @@ _INVISIBLE = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 )  # the same, 5.1: what may not stand in YAML
 
-# What ruamel.yaml says → (what a person should read, hint, whether the line is the one where the unfinished thing begins).
+# What ruamel.yaml says → (what a person should read, hint, whether the line is the one where the unfinished
+# thing begins).
 _SAYINGS: tuple[tuple[str, str, str | None, bool], ...] = (
     (
         "while scanning a quoted scalar: found unexpected",
@@ -57,7 +60,8 @@ _SAYINGS: tuple[tuple[str, str, str | None, bool], ...] = (
     (
         "mapping values are not allowed here",
         "a ':' where none can be",
-        "quote a value that holds ': ', begin a section's keys in one column, and look for a missing ':' in the line above",
+        "quote a value that holds ': ', begin a section's keys in one column, "
+        "and look for a missing ':' in the line above",
         False,
     ),
     (
@@ -112,7 +116,8 @@ def short(path: Path) -> str:
 def read(path: Path) -> Document:
     """Return the content of a YAML file.
 
-    Raise FileNotFoundError if there is none, and InventoryError with file and line if it cannot be read as one mapping.
+    Raise FileNotFoundError if there is none, and InventoryError with file and line if it cannot be read as
+    one mapping.
     """
     text = _text(path)
     if not text.strip():
@@ -204,7 +209,7 @@ class _Reader:
             ) from None
         return Document(self.path, values, self.lines, self.plain)
 
-    def node(self, event: Event, events: Iterator[Event], where: Where) -> Any:  # noqa: ANN401 - a YAML value is anything
+    def node(self, event: Event, events: Iterator[Event], where: Where) -> Any:  # noqa: ANN401 - any YAML value
         """Return the value that begins with `event`, taking its further events from `events`."""
         self.refuse(event, where)
         kind = type(event).__name__

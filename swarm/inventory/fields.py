@@ -43,7 +43,8 @@ _HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one label of RF
 # QEMU's own prefix for locally administered addresses; every tool of this field hands out MACs from it.
 _MAC = re.compile(r"52:54:00(:[0-9a-f]{2}){3}")
 _SIZE = re.compile(r"([1-9][0-9]{0,6}) ?([GgTt])(iB)?")
-# A qcow2 file with clusters of 64 KiB holds 4 Mi first-level entries (QCOW_MAX_L1_SIZE in QEMU's block/qcow2.h), each for 512 MiB.
+# A qcow2 file with clusters of 64 KiB holds 4 Mi first-level entries (QCOW_MAX_L1_SIZE in QEMU's
+# block/qcow2.h), each for 512 MiB.
 _QCOW2_LIMIT = 2048 * 1024 * GIB
 _TAG = re.compile(
     r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,35}"
@@ -68,7 +69,8 @@ _OWN = {
     "/usr",
     "/var",
 }
-# Each type of public key and how many parts its data has: RFC 4253 (6.6), 5656 (3.1), 8709 (4), OpenSSH's PROTOCOL.u2f.
+# Each type of public key and how many parts its data has: RFC 4253 (6.6), 5656 (3.1), 8709 (4), OpenSSH's
+# PROTOCOL.u2f.
 _KEY_PARTS = {
     "ssh-ed25519": 2,
     "ssh-rsa": 3,
@@ -78,6 +80,10 @@ _KEY_PARTS = {
     "sk-ssh-ed25519@openssh.com": 3,
     "sk-ecdsa-sha2-nistp256@openssh.com": 4,
 }
+
+# Bytes of a domain's name: a file name holds 255, and libvirt appends "_VARS.fd", ".xml.new" and the like.
+_LONGEST_NAME = 200
+_GIB_MEANT = 256  # a memory_mib up to this was probably meant in GiB
 
 
 def wrong(message: str, hint: str | None = None) -> PydanticCustomError:
@@ -94,7 +100,8 @@ def _printable(value: str) -> str:
 def _name(value: str) -> str:
     if not NAME.fullmatch(value):
         raise wrong(
-            "expected at most 32 lower-case letters, digits, hyphens and _, and not the word 'all', which means every host"
+            "expected at most 32 lower-case letters, digits, hyphens and _, "
+            "and not the word 'all', which means every host"
         )
     return value
 
@@ -112,7 +119,7 @@ def _domain(value: str) -> str:
         raise wrong(
             "libvirt refuses a domain name with line breaks, tabs or other invisible characters in it"
         )
-    if len(value.encode()) > 200:  # noqa: PLR2004 - a file name holds 255 bytes, and libvirt appends "_VARS.fd", ".xml.new" and the like
+    if len(value.encode()) > _LONGEST_NAME:
         raise wrong("expected a domain name of at most 200 bytes, since libvirt names files after it")
     return value
 
@@ -162,7 +169,7 @@ def _address(value: object) -> object:
 
 def _memory(value: int) -> int:
     if value < 512:  # noqa: PLR2004 - below that Ubuntu's installer and npm are killed by the kernel
-        hint = f"the unit is MiB: {value} GiB are {value * 1024}" if 0 < value <= 256 else None  # noqa: PLR2004 - more GiB than that is not what was meant
+        hint = f"the unit is MiB: {value} GiB are {value * 1024}" if 0 < value <= _GIB_MEANT else None
         raise wrong(f"expected at least 512 MiB, found {value}", hint)
     if value > 4 << 20:
         raise wrong("expected at most 4194304 MiB, which is 4 TiB")

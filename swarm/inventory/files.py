@@ -52,7 +52,8 @@ def _validate(name: str, document: Document) -> Host | list[Problem]:
             Problem(("name",), "unknown key, since the file's name is the host's name", "remove the line")
         ]
     try:
-        # As JSON, since only there a strict pydantic takes text for an address or a path, and still no text for a number.
+        # As JSON, since only there a strict pydantic takes text for an address or a path, and still no text
+        # for a number.
         host = Host.model_validate_json(json.dumps({**values, "name": name}), strict=True)
     except ValidationError as error:
         return problems(document, error.errors(include_url=False))
@@ -66,8 +67,8 @@ def _validate(name: str, document: Document) -> Host | list[Problem]:
 def load_several(chosen: Sequence[str]) -> list[Host]:
     """Return the hosts called `chosen`, in that order, each checked against every other host file.
 
-    Raise InventoryError if one of them is wrong or claims what another host has. A host file that is not chosen and cannot
-    be read hinders nobody.
+    Raise InventoryError if one of them is wrong or claims what another host has. A host file that is not
+    chosen and cannot be read hinders nobody.
     """
     hosts = [load(name) for name in dict.fromkeys(chosen)]
     others = []

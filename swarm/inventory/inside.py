@@ -1,4 +1,4 @@
-"""What a host file may say about the inside of a guest. The names are those of the openclaw-ansible role, without openclaw_."""
+"""What a host file may say about the inside of a guest, by the names of the openclaw-ansible role."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class InstallSettings(Section):
     )
     channel: Word = Field(
         default="latest",
-        description="The npm dist-tag that is resolved once, shown, and recorded in the guest; `--upgrade` resolves it anew.",
+        description="The npm dist-tag, resolved once and recorded in the guest; `--upgrade` resolves it again.",
     )
     user: Account = Field(default="openclaw", description="The account that OpenClaw runs as.")
     port: Annotated[int, Field(ge=1024, le=65535)] = Field(
@@ -112,7 +112,7 @@ class InstallSettings(Section):
     )
     ca_certificates: tuple[Path, ...] = Field(
         default=(),
-        description="PEM files on this computer with authorities that the guest is to trust; 'machine' stands for those added here.",
+        description="PEM files on this computer with authorities that the guest trusts; 'machine': those added here.",
     )
     nodejs_version: Annotated[str, AfterValidator(_node)] = Field(
         default="24.x", description="A Node release line like 24.x, or one version of it."

@@ -51,7 +51,7 @@ class Hypervisor(Section):
 
     uri: Uri = Field(
         default="qemu:///system",
-        description="libvirt's address: qemu:///system, qemu+ssh://user@box/system, or 'embedded' for swarm's own private libvirt.",
+        description="libvirt's URI: qemu:///system, qemu+ssh://user@box/system, or 'embedded': a private libvirt.",
         examples=["qemu:///system", "qemu+ssh://root@box/system", addresses.EMBEDDED],
     )
     network: NetworkName = Field(
@@ -92,7 +92,8 @@ class Vm(Section):
         examples=["ubuntu-24.04", "built"],
     )
     memory_mib: Memory = Field(description="Memory in MiB.", examples=[3072])
-    # More than 255 need an IOMMU with extended interrupt mode, which swarm's domains do not have (libvirt's qemu_validate.c).
+    # More than 255 need an IOMMU with extended interrupt mode, which swarm's domains do not have (libvirt's
+    # qemu_validate.c).
     vcpus: int = Field(ge=1, le=255, description="Virtual processors.", examples=[2])
     disk_path: DiskPath = Field(
         description="The root disk on the hypervisor, a .qcow2 file in a folder that is, or becomes, a libvirt pool.",

@@ -1,7 +1,7 @@
 """Say what is wrong with a host file: pydantic's findings as sentences with file, line, field and a hint.
 
-One problem is one sentence with its hint. Several are all listed, one per line in the order of the file, since a person
-who has to correct four lines wants to open the file once.
+One problem is one sentence with its hint. Several are all listed, one per line in the order of the file,
+since a person who has to correct four lines wants to open the file once.
 """
 
 from __future__ import annotations
@@ -85,9 +85,8 @@ def failure(found: Sequence[tuple[Document, Problem]]) -> InventoryError:
         for document, problem in found[:MOST]
     ]
     more = f"\n  and {len(found) - MOST} more" if len(found) > MOST else ""
-    return InventoryError(
-        f"{len(found)} problems in {' and '.join(dict.fromkeys(short(document.path) for document, _ in found))}:{''.join(lines)}{more}"
-    )
+    files = " and ".join(dict.fromkeys(short(document.path) for document, _ in found))
+    return InventoryError(f"{len(found)} problems in {files}:{''.join(lines)}{more}")
 
 
 def problems(document: Document, errors: Sequence[ErrorDetails]) -> list[Problem]:
@@ -208,8 +207,8 @@ def _unknown(where: Where, guess: Where | None) -> Problem:
 def _meant(where: Where) -> Where | None:
     """Return the key that an unknown one probably stands for.
 
-    Known are keys in the wrong section, and the names with a prefix that Ansible's host_vars had: openclaw_install_mode,
-    vm_virtiofs_tag.
+    Known are keys in the wrong section, and the names with a prefix that Ansible's host_vars had:
+    openclaw_install_mode, vm_virtiofs_tag.
     """
     word = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(where[-1])).lower()).strip(
         "_"

@@ -14,7 +14,7 @@ __all__ = ["json_schema", "schema_text"]
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a host file. It knows each field by itself; what hangs on two is known only to load()."""
+    """Return the JSON Schema of a host file. Rules about two fields are checked only by load()."""
     schema = Host.model_json_schema()
     del schema["properties"]["name"]  # the file's name says it
     schema["required"].remove("name")

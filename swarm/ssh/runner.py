@@ -49,7 +49,7 @@ class OpenSSH(Runner):
         self._first = {"out": True, "err": True}  # no newline stands before the first line
         self._blank = False
 
-    def start(self, command: str, shell: str, env: dict[str, str]) -> None:  # noqa: ARG002 - sh runs it, whatever the login shell
+    def start(self, command: str, shell: str, env: dict[str, str]) -> None:  # noqa: ARG002 - sh runs it
         """Send the command on its way. Invoke's own timer is not used: the limits do its work."""
         if self.using_pty:
             raise UsageError("a command in a guest has no terminal", "use ./inv ssh for interactive programs")

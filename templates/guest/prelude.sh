@@ -17,7 +17,8 @@ put() (
   sync -- "$folder"
 )
 
-# The known_… functions look up, once for all probes, what many of them need. The …_fact functions recall it. Few programs
+# The known_… functions look up, once for all probes, what many of them need. The …_fact functions recall it.
+# Few programs
 # are started here, since each costs 1 ms, or more than 10 under emulation. Each table begins and ends with a newline.
 
 # recall TABLE KEY: set $found to the rest of the table's line that begins with KEY. Fail if there is none.
@@ -97,7 +98,8 @@ file_sum() {
   esac
 }
 
-# show PATH SIZE: print a file. The shell reads a small one, a byte at a time, which still costs less than a program. If the
+# show PATH SIZE: print a file. The shell reads a small one, a byte at a time, which still costs less than a
+# program. If the
 # result has the wrong length (a shell cannot hold a zero byte), cat prints the file.
 show() {
   if [ "$2" -le 2048 ]; then
@@ -116,7 +118,8 @@ show() {
 }
 
 # file_fact PATH SHA256 [quiet]: "absent", "other MODE OWNER GROUP KIND", or "file MODE OWNER GROUP SHA256". The content
-# follows if it differs from the expected one and is small enough for a diff. With the checksum "none" it always follows.
+# follows if it differs from the expected one and is small enough for a diff. With the checksum "none" it
+# always follows.
 file_fact() {
   file_state "$1" || { echo absent; return 0; }
   size=${found##* } state=${found% *}
@@ -144,8 +147,10 @@ as_user() {
   home=${entry##*:}
   pnpm_home=$home/.local/share/pnpm
   setpriv --reuid="$user_id" --regid="$group_id" --init-groups --reset-env -- env -C "$home" LC_ALL=C.UTF-8 \
-    XDG_RUNTIME_DIR="/run/user/$user_id" DBUS_SESSION_BUS_ADDRESS="unix:path=/run/user/$user_id/bus" PNPM_HOME="$pnpm_home" \
-    PATH="$pnpm_home/bin:$pnpm_home:$home/.local/bin:/usr/local/bin:/usr/bin:/bin" ${NODE_EXTRA_CA_CERTS:+"NODE_EXTRA_CA_CERTS=$NODE_EXTRA_CA_CERTS"} sh
+    XDG_RUNTIME_DIR="/run/user/$user_id" DBUS_SESSION_BUS_ADDRESS="unix:path=/run/user/$user_id/bus" \
+    PNPM_HOME="$pnpm_home" \
+    PATH="$pnpm_home/bin:$pnpm_home:$home/.local/bin:/usr/local/bin:/usr/bin:/bin" \
+    ${NODE_EXTRA_CA_CERTS:+"NODE_EXTRA_CA_CERTS=$NODE_EXTRA_CA_CERTS"} sh
 }
 
 # wait_for SECONDS COMMAND…: run the command every half second until it succeeds. Fail after that many seconds.
@@ -164,14 +169,17 @@ unit_settled() {
   case $("$@") in activating | deactivating | reloading) return 1 ;; esac
 }
 
-# apt ARGUMENT…: apt-get without questions. It waits up to 300 s, as long as an unattended upgrade takes, for another one.
+# apt ARGUMENT…: apt-get without questions. It waits up to 300 s, as long as an unattended upgrade takes, for
+# another one.
 # apt-get itself waits only for dpkg's lock, so this function waits for the lock of the package lists.
 apt() {
   wait_for 300 apt_lists_free || true
-  apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
+  apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
+    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
 }
 
-# apt_lists_free: succeed if no process is fetching package lists. flock(1) does not see apt's fcntl lock; /proc/locks does.
+# apt_lists_free: succeed if no process is fetching package lists. flock(1) does not see apt's fcntl lock;
+# /proc/locks does.
 apt_lists_free() {
   [ -e /var/lib/apt/lists/lock ] || return 0
   ! grep -q ":$(stat -c %i /var/lib/apt/lists/lock) " /proc/locks
@@ -210,13 +218,15 @@ unit_fact() {
   done
 }
 
-# authorities_fact FILE…: a line "NAME SHA256 trusted" for each certificate, or "untrusted" if the system's list does not
+# authorities_fact FILE…: a line "NAME SHA256 trusted" for each certificate, or "untrusted" if the system's
+# list does not
 # contain it yet.
 authorities_fact() {
   for file; do
     [ -e "$file" ] || continue
     title=${file##*/} title=${title%.crt} sum=$(sha256sum <"$file")
-    if [ -e "/etc/ssl/certs/$title.pem" ]; then echo "$title ${sum%% *} trusted"; else echo "$title ${sum%% *} untrusted"; fi
+    if [ -e "/etc/ssl/certs/$title.pem" ]; then trust=trusted; else trust=untrusted; fi
+    echo "$title ${sum%% *} $trust"
   done
 }
 
@@ -261,7 +271,8 @@ member_fact() {
 linger_fact() {
   recall "$users_table" "$1:" || { echo no; return 0; }
   uid=${found#*:} uid=${uid%%:*}
-  if [ -e "/var/lib/systemd/linger/$1" ] && [ -S "/run/user/$uid/bus" ] && systemctl is-active --quiet "user@$uid.service"; then
+  if [ -e "/var/lib/systemd/linger/$1" ] && [ -S "/run/user/$uid/bus" ] &&
+    systemctl is-active --quiet "user@$uid.service"; then
     echo yes
   else
     echo no
@@ -274,7 +285,8 @@ ufw_rule_fact() {
     grep -qxF "### tuple ### allow $2 $1 ::/0 any ::/0 in" /etc/ufw/user6.rules; then echo allowed; else echo none; fi
 }
 
-# firewall_fact RULE…: "enabled enforced" if UFW is enabled and the kernel has all of these rules, as iptables -S prints them.
+# firewall_fact RULE…: "enabled enforced" if UFW is enabled and the kernel has all of these rules, as iptables
+# -S prints them.
 firewall_fact() {
   if grep -qx 'ENABLED=yes' /etc/ufw/ufw.conf; then enabled=enabled; else enabled=disabled; fi
   enforced=enforced rules="
@@ -288,7 +300,8 @@ $rule
   echo "$enabled $enforced"
 }
 
-# key_fact FILE URL: "key BASE64" of an apt keyring. If it does not exist, also "offered BASE64" of the URL, or "failed WHY".
+# key_fact FILE URL: "key BASE64" of an apt keyring. If it does not exist, also "offered BASE64" of the URL,
+# or "failed WHY".
 key_fact() {
   echo "key $(base64 -w0 -- "$1")"
   [ ! -s "$1" ] || return 0
@@ -324,8 +337,10 @@ packages_lowest() {
   fi
 }
 
-# packages_candidates ALWAYS CHOICE…: "lists" if apt's lists are less than a week old, and "candidate NAME VERSION" for each
-# package that apt offers. A choice is "a", "a|b" (either is good), or "a|" (optional). apt-cache takes 0.3 s, so it runs only
+# packages_candidates ALWAYS CHOICE…: "lists" if apt's lists are less than a week old, and "candidate NAME
+# VERSION" for each
+# package that apt offers. A choice is "a", "a|b" (either is good), or "a|" (optional). apt-cache takes 0.3 s,
+# so it runs only
 # if a package is missing, or if ALWAYS is 1.
 packages_candidates() {
   [ "$1" = 0 ] || ask=1
@@ -341,7 +356,8 @@ packages_candidates() {
   set -- $*
   IFS=$old_ifs
   [ "$ask" = 1 ] || return 0
-  if [ -n "$(find /var/lib/apt/lists/partial -maxdepth 0 -mtime -7)" ] && find /var/lib/apt/lists | grep -q _Packages; then echo lists; fi
+  if [ -n "$(find /var/lib/apt/lists/partial -maxdepth 0 -mtime -7)" ] &&
+    find /var/lib/apt/lists | grep -q _Packages; then echo lists; fi
   candidates=$(apt-cache policy -- "$@" | while IFS= read -r line; do
     case $line in
       "  Candidate: (none)") ;;
@@ -359,7 +375,8 @@ packages_offered() {
   if [ -n "$version" ] && dpkg --compare-versions "$version" lt "$2"; then echo "low $1 $version"; fi
 }
 
-# release_fact PACKAGE@VERSION: "offered VERSION" from npm's registry, "unknown" if it has none, "unanswered MESSAGE" if it
+# release_fact PACKAGE@VERSION: "offered VERSION" from npm's registry, "unknown" if it has none, "unanswered
+# MESSAGE" if it
 # cannot be asked, nothing if npm is not installed. npm's cache and log are in a temporary folder.
 release_fact() {
   command -v npm >/dev/null || return 0

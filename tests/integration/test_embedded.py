@@ -82,7 +82,8 @@ def test_it_starts_once_and_stops_once(own: Embedded) -> None:
 
 def test_two_commands_at_once_start_one(own: Embedded) -> None:
     """Two processes that start it at the same time share one hypervisor, and exactly one of them started it."""
-    code = "import sys; from pathlib import Path; from swarm.embedded import Embedded; print(Embedded(Path(sys.argv[1])).start())"
+    code = "import sys; from pathlib import Path; from swarm.embedded import Embedded; "
+    code += "print(Embedded(Path(sys.argv[1])).start())"
     argv = [sys.executable, "-c", code, str(own.state.parent)]
     starters = [subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     assert sorted(starter.communicate()[0] for starter in starters) == ["False\n", "False\n", "True\n"]
@@ -120,7 +121,7 @@ def test_nothing_outlives_its_first_process(own: Embedded, how: str) -> None:
 
 
 def translator(first: int) -> int | None:
-    """The process that translates between the guests' network and the machine's, if it runs. It has a namespace of its own."""
+    """Return the process that translates between the guests' network and the machine's, if it runs."""
     for process in Path(f"/proc/{first}/task/{first}/children").read_text().split():
         name = Path(f"/proc/{process}/comm")
         if name.exists() and name.read_text().startswith(("passt", "pasta")):
@@ -130,7 +131,7 @@ def translator(first: int) -> int | None:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_the_way_out_is_opened_again(own: Embedded, how: signal.Signals) -> None:
-    """When the process that connects guests to the world dies or hangs, another one takes its place, with the same addresses."""
+    """When pasta dies or hangs, another one takes its place, with the same addresses."""
     own.start()
     first = first_process(own)
     look = ["nsenter", f"--target={first}", "--net", "ip", "-brief", "address", "show", "dev", "uplink"]
@@ -151,7 +152,7 @@ def test_the_way_out_is_opened_again(own: Embedded, how: signal.Signals) -> None
 
 
 def test_a_translator_that_hangs_gives_no_answer(own: Embedded) -> None:
-    """Whether the way out still works is asked by ARP: a living translator answers, a stopped one does not, and no card is neither."""
+    """An ARP request tells a living pasta from a stopped one, and a missing interface from both."""
     own.start()
     first = first_process(own)
     code = f"import pulse; print([pulse.answers(card, {host.OUTSIDE!r}, 1) for card in ({host.UPLINK!r}, 'nothing')])"
@@ -183,7 +184,7 @@ def test_a_start_that_was_killed_is_no_obstacle(own: Embedded) -> None:
 
 
 def test_it_is_not_stopped_while_somebody_uses_it(own: Embedded) -> None:
-    """Another command's connection keeps it alive, and the last one to leave may stop it; who finds work in it does not."""
+    """Another command's connection keeps it running. The last one stops it, unless a VM runs in it."""
     own.start()
     with own.use():
         assert own.stop_if(lambda: True) is False

@@ -1,4 +1,4 @@
-"""Guest against OpenSSH's own server: what travels, what comes back, and the limits on everything that a guest sends."""
+"""Guest against OpenSSH's own server: what travels, what comes back, and the limits on it."""
 
 from __future__ import annotations
 
@@ -360,7 +360,7 @@ def test_a_kept_connection_holds_nothing_that_grows(guest: Guest) -> None:
         [*guest.link.command(), "-O", "check", "guest"], capture_output=True, text=True, check=True
     )
     pid = int(master.stderr.split("pid=")[1].split(")")[0])
-    opened = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]  # noqa: PTH115, PTH208 - not paths
+    opened = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]  # noqa: PTH115, PTH208
     assert [name for name in opened if not name.startswith(("/dev/null", "socket:", "anon_inode:"))] == []
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         ("qemu+unix:///system?socket=/no/such/socket", True),
     ],
 )
-def test_only_a_local_hypervisor_needs_local_programs(dirs: Dirs, uri: str, local: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_only_a_local_hypervisor_needs_local_programs(dirs: Dirs, uri: str, local: bool) -> None:  # noqa: FBT001
     """KVM, programs and firmware of this machine are checked only if a VM runs on it."""
     assert dirs.hosts.is_dir()
     found = examine([samples.host(uri=uri, source="/srv/share")])

@@ -127,7 +127,7 @@ def test_both_refuse_a_key_of_another_kind(tmp_path: Path, keys: Path, dirs: Dir
 
 
 def test_both_refuse_without_a_pinned_key(server: Sshd, keys: Path, dirs: Dirs, reach: Reach) -> None:
-    """Without a pinned key nobody can tell the guest from another machine, so nobody is talked to, and no key is learnt."""
+    """Without a pinned key every machine is refused, and no key is learned."""
     known_hosts = dirs.hosts / "zap.known_hosts"
     target = ssh.Target("zap", "127.0.0.1", known_hosts, USER, keys, port=server.port)
     assert (
@@ -272,7 +272,7 @@ ODD_NAMES = ["two  spaces, 100%h", "quo\"te apo'strophe", "back\\slash #hash $do
 def test_odd_paths_work_everywhere(
     server: Sshd, keys: Path, base: Path, monkeypatch: pytest.MonkeyPatch, name: str, reach: Reach
 ) -> None:
-    """State, pinned key and login key may lie in folders whose names mean something to ssh_config, to a shell or to glob."""
+    """State and keys may lie in folders whose names mean something to ssh_config, to a shell or to glob."""
     folder = base / "odd" / name
     for part, variable in (("state", "SWARM_STATE"), ("hosts", "SWARM_HOSTS")):
         (folder / part).mkdir(parents=True, exist_ok=True)
@@ -307,7 +307,7 @@ def test_hosts_share_one_configuration(target: ssh.Target, server: Sshd, keys: P
 def test_the_costly_key_exchange_is_for_the_network_only(
     server: Sshd, keys: Path, dirs: Dirs, *, near: bool
 ) -> None:
-    """A guest of this machine costs no post-quantum exchange of the slow kind; on the way over a network OpenSSH's own default stays."""
+    """A local guest skips the slow post-quantum key exchange. Over a network OpenSSH's default stays."""
     target = replace(server.target(dirs.hosts / "zap.known_hosts", keys), near=near)
     words = ["ssh", "-v", "-F", str(ssh.write_config(target)), "zap", "true"]
     done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)

@@ -94,7 +94,7 @@ def writer(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
 
 
 def test_a_reader_never_sees_half_a_file(writer: tuple[subprocess.Popen[str], Path]) -> None:
-    """While a file is replaced again and again, every look at it, and what a kill -9 leaves, is one whole version, private."""
+    """While a file is replaced again and again, each reader, and a kill -9, finds one complete private version."""
     process, path = writer
     seen: set[str] = set()
     while len(seen) < 2:
@@ -141,7 +141,7 @@ def test_the_mode_is_the_one_asked_for(tmp_path: Path, wanted: int) -> None:
 
 
 def test_no_moment_is_wider_than_the_end(tmp_path: Path) -> None:
-    """While a private file is written under any umask, whoever watches the folder sees nothing that others could read."""
+    """While a private file is written under any umask, its folder never holds a file that others can read."""
     path, done = tmp_path / "file", threading.Event()
     modes: set[int] = set()
 

@@ -1,4 +1,4 @@
-"""A signed apt repository, made from nothing and served on a machine's own loopback: real keys, real signatures, real apt."""
+"""A signed apt repository, served on a machine's own loopback: real keys, real signatures, real apt."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PORT = 8099
 
 
 class AptRepo:
-    """A repository with packages that hold one script each. Use it as a context; it is reached at `url` from inside the machine."""
+    """A repository of packages that hold one script each. A context manager; `url` is valid inside the machine."""
 
     url = f"http://127.0.0.1:{PORT}"
 

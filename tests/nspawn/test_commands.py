@@ -77,8 +77,8 @@ class Operator:
             )
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
-        texts = [path.read_text(encoding="utf-8") for path in (out, err)]
-        return Ran(process.returncode, *texts, time.monotonic() - start, used.ru_maxrss)
+        took = time.monotonic() - start
+        return Ran(process.returncode, out.read_text("utf-8"), err.read_text("utf-8"), took, used.ru_maxrss)
 
     def inv(self, *words: str) -> Ran:
         """Run `./inv` with these words."""

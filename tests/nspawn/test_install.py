@@ -1,4 +1,4 @@
-"""A bare system becomes an OpenClaw host: the real packages, the real OpenClaw, and the suite that `inv verify` runs on any guest."""
+"""A bare system becomes an OpenClaw host: real packages, the real OpenClaw, and the suite of `inv verify`."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Installed:
         return self._keeper.get()
 
     def host(self, failures: int) -> Machine:
-        """Return it installed and customized. This is repeated on a new machine and when `failures`, a count, has changed."""
+        """Return it installed and customized, again if it is a new machine or the count of `failures` has changed."""
         machine, talk = self.bare(), Talk(Screen())
         if self._state != (machine, failures):
             assert self._attempts, "an earlier test has reported why the installation fails"
@@ -133,7 +133,7 @@ def test_plan_on_a_bare_system(bare: Machine, talk: Talk, trips: list[str]) -> N
 
 @pytest.mark.skipif(not shutil.which("npm"), reason="this computer has no npm to ask")
 def test_wrong_release_on_a_bare_system(bare: Machine, talk: Talk, trips: list[str]) -> None:
-    """A version that npm's registry does not have is refused before anything is changed, where only this computer can ask for it."""
+    """A version that npm's registry does not have is refused before any change, also if only this computer has npm."""
     with pytest.raises(Refused, match=r"npm's registry has no openclaw@1.2.3-nope") as caught:
         install(bare.guest(), SETTINGS.model_copy(update={"version": "1.2.3-nope"}), talk)
     assert caught.value.hint == "nothing was changed"
@@ -143,7 +143,7 @@ def test_wrong_release_on_a_bare_system(bare: Machine, talk: Talk, trips: list[s
 def test_pinned_release_that_does_not_exist(
     bare: Machine, talk: Talk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without an npm here, such a version is refused as soon as there is one to ask; nothing of OpenClaw is installed."""
+    """Without an npm here, such a version is refused once the guest has npm, before OpenClaw is installed."""
     monkeypatch.setattr(openclaw, "unknown_here", lambda _: False)
     wrong = SETTINGS.model_copy(update={"version": "1.2.3-nope"})
     with pytest.raises(Refused, match=r"npm's registry has no openclaw@1.2.3-nope"):
@@ -152,11 +152,12 @@ def test_pinned_release_that_does_not_exist(
 
 
 def test_every_promise(host: Machine, talk: Talk, tmp_path: Path) -> None:
-    """After install and customize, every promise that can be tested on such a machine is kept; the report is written."""
+    """After install and customize, every promise that applies to such a machine is kept. The report is written."""
     expected = Expected(swappiness=10, timezone="Europe/Berlin", ssh_keys=(KEY,))
     promises = verify(host.guest(), expected, talk, junit=tmp_path / "report.xml").checks
     assert [promise for promise in promises if promise.result == "broken"] == []
-    # What such a machine has not: Secure Boot, TPM, a virtiofs share (two promises), buildx, Tailscale, authorities.
+    # What such a machine has not: Secure Boot, TPM, a virtiofs share (two promises), buildx, Tailscale,
+    # authorities.
     assert sum(promise.result == "skipped" for promise in promises) == 7
     assert sum(promise.result == "kept" for promise in promises) >= 26
     assert (tmp_path / "report.xml").read_text().startswith("<?xml")
@@ -201,7 +202,7 @@ def test_reboot(host: Machine, talk: Talk) -> None:
 
 
 def test_drift(host: Machine, talk: Talk) -> None:
-    """What was changed by hand is put right: a firewall that was opened, a service that was stopped, a unit of an old version."""
+    """Manual changes are reverted: an opened firewall, a stopped service, a unit of an old version."""
     unit = "/home/openclaw/.config/systemd/user/openclaw-gateway.service"
     host.ssh(
         f"iptables -F DOCKER-USER; systemctl stop fail2ban; sed -i s,/dist/index.js,/old/index.js, {unit}"
@@ -227,7 +228,7 @@ def test_pin(host: Machine, talk: Talk) -> None:
 
 
 def test_checkout(host: Machine, talk: Talk) -> None:
-    """install_mode development clones the branch, builds it, and puts it in the user's PATH; a new commit is built by the next run."""
+    """install_mode development clones the branch, builds it and links it. The next run builds a new commit."""
     source = "/srv/source"
     package = json.dumps(
         {"name": "openclaw", "version": "0.0.1", "scripts": {"build": "cp openclaw.src openclaw.mjs"}}
@@ -237,7 +238,8 @@ def test_checkout(host: Machine, talk: Talk) -> None:
     dev = user("dev", home="/home/dev")
     converge(guest, [dev], talk)
     host.ssh(
-        f"mkdir -p {source}; cd {source}; git init -q -b trunk; printf %s '{package}' >package.json; echo node_modules >.gitignore; "
+        f"mkdir -p {source}; cd {source}; git init -q -b trunk; printf %s '{package}' >package.json; "
+        "echo node_modules >.gitignore; "
         f"echo 'console.log(\"one\")' >openclaw.src; pnpm install --silent; {commit}; chown -R dev {source}"
     )
     settings = SETTINGS.model_copy(
@@ -260,7 +262,7 @@ def test_checkout(host: Machine, talk: Talk) -> None:
 
 
 def test_the_next_release(world: World, talk: Talk) -> None:
-    """On Debian 13, which bans by nft and has buildx, the same host comes out, with every promise kept, and a second run does nothing."""
+    """On Debian 13, which bans by nft and has buildx, every promise is kept, and a second run does nothing."""
     newer = world.machine(base_tree("trixie"), internet=True)
     install(newer.guest(), SETTINGS, talk, deadline=Deadline(1500))
     customize(newer.guest(), OWN, talk, deadline=Deadline(600))

@@ -227,7 +227,7 @@ def test_without_a_terminal_the_answer_is_no(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("typed", "answer"), [("y", True), ("YES", True), ("", False), ("n", False), ("yeah", False)]
 )
-def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, typed: str, answer: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, typed: str, answer: bool) -> None:  # noqa: FBT001
     """On a terminal, y and yes mean yes, and everything else, also just Enter, means no."""
     ours, theirs = pty.openpty()
     made, text = log()
@@ -244,8 +244,8 @@ def test_there_is_one_screen() -> None:
     assert screen() is screen()
 
 
-# What a terminal would act on or not show: an escape sequence, a C1 control, a bidirectional override, a zero-width
-# space, a lone surrogate.
+# What a terminal would act on or not show: an escape sequence, a C1 control, a bidirectional override, a
+# zero-width space, a lone surrogate.
 HOSTILE = "a\x1b[2J\x9b31m\u202egnp\u200b\x07\x7f\udc80z"
 SHOWN = r"a\x1b[2J\x9b31m\u202egnp\u200b\x07\x7f\udc80z"
 

@@ -56,7 +56,7 @@ def test_members(name: str, group: str, answer: str) -> None:
         (("x|y",), True),
     ],
 )
-def test_apt_is_asked_only_if_necessary(choices: tuple[str, ...], asked: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_apt_is_asked_only_if_necessary(choices: tuple[str, ...], asked: bool) -> None:  # noqa: FBT001
     """apt, which is slow, is asked for candidates only if something that must be there is missing."""
     tables = "packages_table='\njq\tinstalled 1.6\nvim\tconfig-files 2\ndocker.io\tinstalled 20\n'"
     offer = "shift 2; for name; do printf '%s:\\n  Candidate: 3\\n' \"$name\"; done"

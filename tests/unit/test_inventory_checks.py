@@ -132,7 +132,7 @@ def test_a_free_address_is_fine(zap: Host, network: NetworkFacts) -> None:
 def test_an_address_that_cannot_be_had_is_told_with_its_line(
     zap: Host, network: NetworkFacts, problem: str, hint: str
 ) -> None:
-    """An address outside the network, the gateway's, or another machine's is refused at its line, and a free one is named."""
+    """An unusable or occupied address is refused at its line, and a free one is suggested."""
     with pytest.raises(InventoryError) as caught:
         check_network(zap, network)
     assert caught.value.message == f"hosts/zap.yaml:15: vm.ip: 192.168.122.182 {problem}"
@@ -162,7 +162,7 @@ def test_the_first_and_the_last_address_of_a_network_belong_to_nobody(zap: Host)
 def test_what_is_accepted_is_a_host_address_of_nobody_else(
     zap: Host, ip: int, gateway: int, prefix: int, reserved: dict[str, int], leased: dict[int, str]
 ) -> None:
-    """check_network accepts exactly the host addresses, other than the gateway, that nobody else holds, and names only such."""
+    """check_network accepts and suggests exactly the free host addresses other than the gateway's."""
     base = int(IPv4Address("10.0.0.0"))
     subnet = IPv4Network((base + 8, prefix), strict=False)
     reservations = {mac: IPv4Address(base + one) for mac, one in reserved.items()}

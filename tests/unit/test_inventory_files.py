@@ -1,4 +1,4 @@
-"""Host files are found by name, read from whatever an editor or a person left behind, and checked against each other."""
+"""Host files are found by name, read in any encoding of line ends, and checked against each other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ZAP = (ROOT / "hosts" / "zap.yaml").read_text(encoding="utf-8")
 
 
 def write(dirs: Dirs, name: str, **fields: str) -> Path:
-    """Write a copy of zap.yaml in which each of `fields` has another value; own values where two hosts must not share."""
+    """Write a copy of zap.yaml with other values for `fields`, and unique ones where two hosts must differ."""
     number = sum(name.encode()) % 200
     own = {
         "domain": name,
@@ -137,7 +137,7 @@ def test_a_relative_share_starts_at_the_project(dirs: Dirs) -> None:
 
 @pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa"])
 def test_an_ssh_key_is_taken_whole_or_not_at_all(dirs: Dirs, tmp_path: Path, kind: str) -> None:
-    """A key that ssh-keygen made is accepted, with or without its comment; cut short, lengthened or of another type it is not."""
+    """A key from ssh-keygen is accepted, with or without its comment. A damaged one is not."""
     subprocess.run(
         ["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "ann at box", "-f", tmp_path / "key"], check=True
     )
@@ -194,7 +194,7 @@ def test_a_name_that_cannot_be_is_refused_before_any_file_is_opened(dirs: Dirs, 
 
 
 def test_files_that_are_no_host_files(dirs: Dirs) -> None:
-    """A folder, a dangling link, a pipe and a misnamed file are each told for what they are; editors' hidden files are passed over."""
+    """A folder, a dangling link, a pipe and a misnamed file are named as such. Hidden files are skipped."""
     path = dirs.hosts / "bee.yaml"
     (dirs.hosts / ".#bee.yaml").symlink_to("ann@box.1234")
     assert inventory.names() == []
@@ -239,7 +239,7 @@ def test_an_unreadable_file_is_told_so(dirs: Dirs) -> None:
 
 
 def test_a_copied_host_file_clashes_in_four_ways(dirs: Dirs) -> None:
-    """Two hosts of one hypervisor with the same domain, disk, mac and ip are all told, with both places; host names may be the same."""
+    """The same domain, disk, mac or ip on one hypervisor is an error that names both places."""
     first, second = dirs.hosts / "bee.yaml", dirs.hosts / "cow.yaml"
     first.write_text(ZAP)
     second.write_text("# a copy\n" + ZAP)
@@ -248,7 +248,8 @@ def test_a_copied_host_file_clashes_in_four_ways(dirs: Dirs) -> None:
     assert said[0].splitlines() == [
         f"4 problems in {second}:",
         f"  {second}:8: vm.domain: zap [claw] is taken already, by {first}:7 (give cow one of its own)",
-        f"  {second}:13: vm.disk_path: /var/lib/libvirt/images/claw.qcow2 is taken already, by {first}:12 (give cow one of its own)",
+        f"  {second}:13: vm.disk_path: /var/lib/libvirt/images/claw.qcow2 is taken already, "
+        f"by {first}:12 (give cow one of its own)",
         f"  {second}:15: vm.mac: 52:54:00:01:00:71 is taken already, by {first}:14 (give cow one of its own)",
         f"  {second}:16: vm.ip: 192.168.122.182 is taken already, by {first}:15 (give cow one of its own)",
     ]
@@ -300,7 +301,7 @@ def test_hosts_on_different_hypervisors_may_share(dirs: Dirs, one: str, other: s
 
 
 def test_a_chosen_host_is_checked_against_all_others(dirs: Dirs) -> None:
-    """load_several keeps the order and tells clashes with hosts not chosen, but what is wrong among those hinders nobody."""
+    """load_several keeps the order and reports clashes with other hosts, but not errors among those."""
     write(dirs, "ant")
     write(dirs, "bat")
     write(dirs, "cow", ip="10.0.0.1")

@@ -1,4 +1,4 @@
-"""Whatever is wrong in a host file is told in one sentence with file, line and field: this text in, exactly that message out."""
+"""Each mistake in a host file has its exact message, with file, line and field."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def complaint(path: Path, content: bytes) -> tuple[str, str | None]:
 def test_a_wrong_line_is_told_with_its_place(
     dirs: Dirs, old: str, new: str, message: str, hint: str | None
 ) -> None:
-    """One wrong thing in a right file gives one sentence with file, line, field and what was expected, and maybe a hint."""
+    """One mistake gives one sentence with file, line, field and what was expected, perhaps with a hint."""
     assert ZAP.count(old) == 1
     path = dirs.hosts / "bee.yaml"
     assert complaint(path, ZAP.replace(old, new).encode()) == (f"{path}:{message}", hint)
@@ -131,7 +131,8 @@ def test_more_than_twenty_problems_are_counted(dirs: Dirs) -> None:
 
 def test_yesterdays_host_vars_are_told_todays_names(dirs: Dirs) -> None:
     """Flat host_vars of before are told for each key where it is today, and not that all of those are missing."""
-    old = "vm_domain: zap\nvm_memory_mib: 3072\nvm_virtiofs_source: ~/x\nopenclaw_install_mode: release\nopenclaw_ssh_keys: []\n"
+    old = "vm_domain: zap\nvm_memory_mib: 3072\nvm_virtiofs_source: ~/x\n"
+    old += "openclaw_install_mode: release\nopenclaw_ssh_keys: []\n"
     path = dirs.hosts / "bee.yaml"
     assert complaint(path, old.encode())[0].splitlines()[1:] == [
         f"  {path}:1: vm_domain: unknown key (did you mean domain in the section vm?)",

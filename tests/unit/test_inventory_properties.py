@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 ZAP = (ROOT / "hosts" / "zap.yaml").read_text(encoding="utf-8")
 SCHEMA = jsonschema.Draft202012Validator(inventory.json_schema(), format_checker=jsonschema.FormatChecker())
 
-# Each example writes and reads one small file in the same folder, so sharing the folder between examples is right.
+# Each example writes and reads one small file in the same folder, so sharing the folder between examples is
+# right.
 often = settings(
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
@@ -184,7 +185,7 @@ def test_any_value_anywhere_gives_a_host_or_one_clear_error(
 @often
 @given(tree=trees)
 def test_a_host_survives_being_written_and_read(file: Path, tree: dict[str, Any]) -> None:
-    """A right tree is accepted by load() and by the schema, and the host that comes of it, written as YAML, gives the same host."""
+    """load() and the schema accept a valid tree, and the host written as YAML gives the same host."""
     file.write_text(dump(tree), encoding="utf-8")
     host = inventory.load("bee")
     SCHEMA.validate(tree)
@@ -199,7 +200,7 @@ def test_a_host_survives_being_written_and_read(file: Path, tree: dict[str, Any]
 def test_what_the_field_allows_is_accepted_and_printed_back(
     file: Path, domain: str, mac: str, ip: IPv4Address
 ) -> None:
-    """Every domain name that libvirt and swtpm take, every QEMU MAC and every unicast address comes out as it went in."""
+    """Every valid domain name, MAC and address is kept exactly."""
     assume(len(domain.encode()) <= 200)
     tree = YAML(typ="safe", pure=True).load(ZAP)
     tree["vm"] |= {"domain": domain, "mac": mac, "ip": str(ip)}

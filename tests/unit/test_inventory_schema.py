@@ -35,7 +35,7 @@ def test_the_schema_is_a_schema() -> None:
 
 
 def test_the_schema_in_the_repository_is_today_s() -> None:
-    """hosts/schema.json is what the model gives; after a change: .venv/bin/python -m swarm.inventory > hosts/schema.json."""
+    """hosts/schema.json is up to date: .venv/bin/python -m swarm.inventory > hosts/schema.json."""
     assert (HOSTS / "schema.json").read_text(encoding="utf-8") == inventory.schema_text()
 
 

@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("first", "second", "allowed"), [(False, False, False), (True, False, False), (True, True, True)]
 )
-def test_only_shared_locks_coexist(path: Path, first: bool, second: bool, allowed: bool) -> None:  # noqa: FBT001 - columns of the table
+def test_only_shared_locks_coexist(path: Path, first: bool, second: bool, allowed: bool) -> None:  # noqa: FBT001
     """An exclusive lock excludes every other, and a shared lock excludes exclusive ones, also within one process."""
     held = try_lock(path, shared=first)
     assert held
@@ -88,7 +88,7 @@ def test_waiting_ends_at_the_deadline(path: Path) -> None:
 
 
 @pytest.mark.parametrize("inheritable", [True, False])
-def test_a_child_keeps_an_inheritable_lock(path: Path, inheritable: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_a_child_keeps_an_inheritable_lock(path: Path, inheritable: bool) -> None:  # noqa: FBT001
     """A child process holds an inherited lock after its parent has released it, and ends it with its own end."""
     lock = try_lock(path, inheritable=inheritable)
     assert lock

@@ -227,7 +227,7 @@ def test_an_unfinished_first_boot_goes_on(zap: Host) -> None:
 
 
 @pytest.mark.parametrize("noted", [True, False], ids=["no hashes noted", "no note at all"])
-def test_a_definition_without_its_hashes_is_defined_again(zap: Host, noted: bool) -> None:  # noqa: FBT001 - a parameter of the table
+def test_a_definition_without_its_hashes_is_defined_again(zap: Host, noted: bool) -> None:  # noqa: FBT001
     """Without hashes there is nothing to compare with: one line says so, not one for each part."""
     facts = domain(zap)
     bare = Note("zap", "qemu", KEY, zap.vm.image) if noted else None

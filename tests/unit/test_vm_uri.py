@@ -27,7 +27,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("uri", "elsewhere", "by"), PLACES)
-def test_a_host_name_means_another_machine(uri: str, elsewhere: bool, by: str | None) -> None:  # noqa: FBT001 - a column of the table
+def test_a_host_name_means_another_machine(uri: str, elsewhere: bool, by: str | None) -> None:  # noqa: FBT001
     """A URI with a host name is remote, whatever its transport, and only those over SSH give a jump host."""
     assert (remote(uri), jump(uri)) == (elsewhere, by)
 
