@@ -23,10 +23,11 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or __package__:
-    from swarm.embedded import gate, pulse
+    from swarm.embedded import gate, kvm, pulse
 else:  # this file runs on its own, and its folder is all that it can import from
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     import gate
+    import kvm
     import pulse
 
 READY_WITHIN = 30.0  # seconds; 0.3 on a quiet machine
@@ -74,25 +75,6 @@ swtpm_group = "{swtpm}"
 def run(*argv: str) -> None:
     """Run a program of the set-up; its own words reach our standard error, and a failure ends us."""
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
-
-
-def usable_kvm() -> bool:
-    """Whether this machine can really run KVM guests: the CPU has the feature and the kernel makes a VM."""
-    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
-    if not {"vmx", "svm"} & set(flags):
-        return False
-    try:
-        device = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        os.close(fcntl.ioctl(device, 0xAE01, 0))  # KVM_CREATE_VM of linux/kvm.h
-    except OSError:
-        return False
-    else:
-        return True
-    finally:
-        os.close(device)
 
 
 def _account(*names: str) -> tuple[str, int, int]:
@@ -169,9 +151,9 @@ def init(state: Path, uid: int, gid: int) -> int:
     for left in (state / "run").glob("*"):
         shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
     run("mount", "-t", "proc", "proc", "/proc")
-    kvm = usable_kvm()
+    has_kvm = kvm.usable_kvm()
     _mount_private(state)
-    if not kvm:
+    if not has_kvm:
         _hide_kvm(state)
     for network in (NETWORK, MACHINE):
         network.touch()

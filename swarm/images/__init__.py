@@ -15,7 +15,7 @@ __all__ = ["Entry", "Image", "cached", "ensure", "entries", "find", "remove"]
 
 
 def find(name: str) -> Image | None:
-    """Return the image of the catalogue entry `name` if the cache has it, else None. Uses no network and starts no program.
+    """Return the cached image of the catalog entry `name`, or None. Use no network and start no program.
 
     Raise ImageError for an unknown name.
     """
@@ -25,8 +25,8 @@ def find(name: str) -> Image | None:
 def ensure(name: str, talk: Talk) -> Image:
     """Return the image of the catalogue entry `name`; fetch or build it first if the cache does not have it.
 
-    Raise ImageError if the name is unknown or the image cannot be had or trusted, and Unfit if this machine lacks what
-    building needs.
+    Raise ImageError if the name is unknown or the image cannot be had or trusted, and Unfit if this machine
+    lacks what building needs.
     """
     wanted = entry(name)
     file_name = _file_name(wanted)

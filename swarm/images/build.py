@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PROGRAMS", "SPACE", "as_root", "build"]
 
-# Seen on Debian 12: the tree (0.8 GB), the raw disk (0.8 GB) and the image (0.8 GB) at once; the rest is for larger kernels.
+# Seen on Debian 12: the tree (0.8 GB), the raw disk (0.8 GB) and the image (0.8 GB) at once; the rest is for
+# larger kernels.
 SPACE = 4 << 30
 
 # What a build runs, and the packages that bring it.
@@ -44,7 +45,7 @@ _NO_ROOT = "run this as root, or name a published image in the host file, like u
 
 
 def as_root(argv: list[str]) -> list[str]:
-    """Return `argv` so that it runs as root: as it is for root, else through sudo. Raise Unfit where there is no sudo."""
+    """Return `argv` as a command that runs as root, through sudo if necessary. Raise Unfit without sudo."""
     if os.geteuid() == 0:
         return argv
     if not shutil.which("sudo"):
@@ -102,7 +103,7 @@ def _check(folder: Path) -> None:
 
 
 def _follow(process: subprocess.Popen[str], meter: Meter) -> dict[str, Any]:
-    """Show what the builder reports, and return its last report; `said` is what other programs, like sudo, said last."""
+    """Show the builder's reports and return the last one. `said` holds the last output of other programs."""
     assert process.stdout  # noqa: S101 - it was asked for
     phase, said = "", deque[str](maxlen=3)
     end: dict[str, Any] = {}

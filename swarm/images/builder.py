@@ -1,10 +1,10 @@
 """The half of an image's build that runs as root: `python -m swarm.images.builder TARGET UID:GID`.
 
-It writes one JSON object per line to stdout: {"phase": …}, {"line": …} (what the running program said last), and at the end
-{"error": …, "hint": …} or {"done": true}. It stops when its stdin ends.
+It writes one JSON object per line to stdout: {"phase": …}, {"line": …} (what the running program said last),
+and at the end {"error": …, "hint": …} or {"done": true}. It stops when its stdin ends.
 
-The work is done by a second process in PID and mount namespaces of its own: whatever ends that one, kill -9 too, ends all
-that it has started, and nothing stays mounted.
+The work is done by a second process in PID and mount namespaces of its own: whatever ends that one, kill -9
+too, ends all that it has started, and nothing stays mounted.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _HINTS = {
     "Could not resolve": "this machine cannot reach its package mirror: look at its network and DNS",
     "Unable to locate package": "this machine's apt sources lack the package: look at /etc/apt/sources.list.d",
     "NO_PUBKEY": "this machine's apt sources are signed by a key that it does not have",
-    "Hash Sum mismatch": "the package mirror is being updated, or something on the way changes its files: try again in some minutes",
+    "Hash Sum mismatch": "the package mirror is being updated, or a proxy changes its files: try again in some minutes",
 }
 
 
@@ -67,9 +67,16 @@ class Builder:
             "DEBIAN_FRONTEND": "noninteractive",
             "PATH": path,
         }
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        with subprocess.Popen(argv, **pipes, text=True, errors="replace", env=env) as process:  # type: ignore[call-overload]
-            for line in process.stdout:
+        with subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=env,
+        ) as process:
+            for line in process.stdout or ():
                 if text := line.strip():
                     last.append(text)
                     _send(line=text[:_WIDTH])
@@ -100,7 +107,8 @@ class Builder:
             f"--include={','.join(what.packages)}",
         ]
         argv += [f"--aptopt={option}" for option in apt.build_options]
-        # Only while the image is built; the guest's later packages come whole. Firmware drives hardware that a VM does not have.
+        # Only while the image is built; the guest's later packages come whole. Firmware drives hardware that
+        # a VM does not have.
         argv += [
             f"--dpkgopt=path-exclude={path}/*"
             for path in ("/usr/share/man", "/usr/share/locale", "/usr/share/doc")
@@ -145,8 +153,8 @@ class Builder:
             (root / "etc/apt/apt.conf.d/90machine").write_text(
                 "".join(f"{option};\n" for option in apt.guest_options)
             )
-        # Every guest makes its own host keys (cloud-init does it) and machine id; an empty file, unlike none, spares it
-        # systemd's presets at the first boot. mmdebstrap has copied this machine's name.
+        # Every guest makes its own host keys (cloud-init does it) and machine id; an empty file, unlike none,
+        # spares it systemd's presets at the first boot. mmdebstrap has copied this machine's name.
         for key in (root / "etc/ssh").glob("ssh_host_*"):
             key.unlink()
         (root / "etc/machine-id").write_text("")
@@ -186,7 +194,8 @@ def workspace(folder: Path) -> Iterator[Path]:
 def main(argv: list[str]) -> int:
     """Build the image of this machine's recipe as the file argv[0], which will belong to argv[1], a `uid:gid`.
 
-    This process keeps outside of the namespaces, so that it can remove the workspace when nothing is mounted there any more.
+    This process keeps outside of the namespaces, so that it can remove the workspace when nothing is mounted
+    there any more.
     """
     target, (uid, gid) = Path(argv[0]), (int(number) for number in argv[1].split(":"))
     try:

@@ -1,6 +1,7 @@
 """The folder of finished images. Each image has a sidecar file with its checksum, so that nothing is read twice.
 
-The sidecar is written before the image gets its name: an image that can be seen is complete, whenever a run was killed.
+The sidecar is written before the image gets its name: an image that can be seen is complete, whenever a run
+was killed.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def folder() -> Path:
 def lookup(file_name: str) -> Image | None:
     """Return the finished image in the file `file_name`, or None if there is none or it is not what was stored.
 
-    Reads the sidecar and the file's size and time only; the file itself just when these two differ from the sidecar.
+    Reads the sidecar and the file's size and time only; the file itself just when these two differ from the
+    sidecar.
     """
     path = folder() / file_name
     try:
@@ -114,7 +116,7 @@ def digest(path: Path, algorithm: str, meter: Meter | None = None) -> str:
 
 @contextmanager
 def lock(name: str, talk: Talk) -> Iterator[bool]:
-    """Hold the lock of the image `name` while the block runs; yield whether another run or thread had to be waited for."""
+    """Hold the lock of the image `name` during the block. Yield whether it had to wait for another holder."""
     with (folder() / f".{name}.lock").open("a") as file:
         waited = False
         try:
@@ -151,7 +153,7 @@ def _write_sidecar(path: Path, file: Path, image: Image) -> None:
 
 
 def _inspect(path: Path, name: str) -> int:
-    """The virtual size of a qcow2 file. A backing or data file would make QEMU open other files of the hypervisor: refused."""
+    """Return the virtual size of a qcow2 file. Refuse one that would make QEMU open other files."""
     with path.open("rb") as file:
         if file.read(4) != b"QFI\xfb":
             raise ImageError(

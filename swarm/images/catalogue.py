@@ -16,7 +16,7 @@ BUILT = "built"
 
 @dataclass(frozen=True)
 class Entry:
-    """One image that can be had. A published one has the address of the qcow2 file and of the publisher's checksum file."""
+    """An available image. A published one has the URLs of the qcow2 file and of the checksum file."""
 
     name: str
     kind: Literal["published", "built"]

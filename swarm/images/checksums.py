@@ -19,8 +19,8 @@ _BSD = re.compile(r"(?P<algorithm>[A-Za-z0-9/-]+) \((?P<name>.+)\) = (?P<digest>
 def expected(text: str, file_name: str, algorithm: str) -> str:
     """Return the checksum, in lower-case hexadecimal, that the checksum file `text` states for `file_name`.
 
-    `algorithm` is "sha256" or "sha512"; lines of other algorithms are passed over. Raise ImageError if the file states no
-    checksum for that name, or two different ones.
+    `algorithm` is "sha256" or "sha512"; lines of other algorithms are passed over. Raise ImageError if the
+    file states no checksum for that name, or two different ones.
     """
     found = {digest for name, digest in _lines(text, algorithm) if name.removeprefix("./") == file_name}
     if not found:

@@ -1,4 +1,4 @@
-"""A folder with an installed system in, a qcow2 file that boots with Secure Boot out. No loop device or mount is used."""
+"""Turn a directory that holds an installed system into a qcow2 image that boots with Secure Boot."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ __all__ = ["DISK_SIZE", "assemble"]
 
 _MIB = 1 << 20
 _SECTOR = 512
-# The ESP holds shim and GRUB, and with room for a second copy while they are updated; FAT32 needs at least 33 MiB.
+# The ESP holds shim and GRUB, and with room for a second copy while they are updated; FAT32 needs at least 33
+# MiB.
 _ESP_START, _ESP_SIZE = 1 * _MIB, 64 * _MIB
 # The root comes last, so that cloud-init's growpart can grow it.
 _ROOT_START = _ESP_START + _ESP_SIZE
@@ -27,7 +28,8 @@ _ROOT_START = _ESP_START + _ESP_SIZE
 _TAIL = 1 * _MIB
 DISK_SIZE = 3 << 30
 
-# Where the distributions' packages put the boot loaders that Microsoft's key (shim) and their own key (GRUB) have signed.
+# Where the distributions' packages put the boot loaders that Microsoft's key (shim) and their own key (GRUB)
+# have signed.
 _SHIM = PurePosixPath("/usr/lib/shim/shimx64.efi.signed")
 _GRUB = PurePosixPath("/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed")
 _LINKS = 8  # more symbolic links in a row would be a loop
@@ -36,8 +38,8 @@ _LINKS = 8  # more symbolic links in a row would be a loop
 def assemble(root: Path, recipe: Recipe, work: Path, target: Path, run: Callable[[list[str]], None]) -> None:
     """Make the qcow2 file `target` from the tree `root`.
 
-    `work` is a folder for scratch files; `run` runs a command and raises if it fails. Raise ImageError if the tree lacks the
-    boot loader.
+    `work` is a folder for scratch files; `run` runs a command and raises if it fails. Raise ImageError if the
+    tree lacks the boot loader.
     """
     esp = _esp(root, recipe, work / "esp")
     (root / "boot/grub").mkdir(exist_ok=True)
@@ -76,8 +78,9 @@ def assemble(root: Path, recipe: Recipe, work: Path, target: Path, run: Callable
             f"{blocks}k",
         ]
     )
-    # Compressed: 0.25 instead of 0.8 GB to store here and in each pool and to send to a hypervisor; it costs three seconds here
-    # and nothing that could be measured when the VM boots. Unordered writes let the threads compress side by side.
+    # Compressed: 0.25 instead of 0.8 GB to store here and in each pool and to send to a hypervisor; it costs
+    # three seconds here and nothing that could be measured when the VM boots. Unordered writes let the
+    # threads compress side by side.
     run(
         [
             "qemu-img",
@@ -99,8 +102,8 @@ def assemble(root: Path, recipe: Recipe, work: Path, target: Path, run: Callable
 def _esp(root: Path, recipe: Recipe, esp: Path) -> Path:
     """The content of the EFI system partition.
 
-    Firmware starts EFI/BOOT/BOOTX64.EFI from a disk that it has no boot entry for; shim starts the GRUB beside it; and that
-    GRUB, as the distribution signed it, reads EFI/<distribution>/grub.cfg.
+    Firmware starts EFI/BOOT/BOOTX64.EFI from a disk that it has no boot entry for; shim starts the GRUB
+    beside it; and that GRUB, as the distribution signed it, reads EFI/<distribution>/grub.cfg.
     """
     boot, own = esp / "EFI/BOOT", esp / "EFI" / recipe.distribution
     boot.mkdir(parents=True)

@@ -1,8 +1,8 @@
 """Fetches a published image: resumed after a break, retried, and trusted only when the publisher's checksum says so.
 
-Two files hold a download that is under way: NAME.part with the bytes so far, and NAME.part.json with what they are bytes
-of. The second is removed before the first is emptied and written before the first grows, so that a kill at any moment
-leaves either both in step or no claim at all.
+Two files hold a download that is under way: NAME.part with the bytes so far, and NAME.part.json with what
+they are bytes of. The second is removed before the first is emptied and written before the first grows, so
+that a kill at any moment leaves either both in step or no claim at all.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ _T = TypeVar("_T")
 class Patience:
     """How long to try, times in seconds.
 
-    `connect` and `silence` end a connection that does not come about or brings nothing. `tries` in a row may bring nothing
-    new before it is given up, `first_tries` if the server has never answered in this run; the pause between them doubles
-    from `pause` up to `longest`.
+    `connect` and `silence` end a connection that does not come about or brings nothing. `tries` in a row may
+    bring nothing new before it is given up, `first_tries` if the server has never answered in this run; the
+    pause between them doubles from `pause` up to `longest`.
     """
 
     connect: float = 10
@@ -82,10 +82,10 @@ class _Again(Exception):
 
 
 def fetch(entry: Entry, part: Path, talk: Talk, patience: Patience | None = None) -> Path:
-    """Download `entry` into `part`, going on where an earlier run stopped, and return `part` once its checksum is right.
+    """Download `entry` into `part`, continuing an earlier download, and return `part` once its checksum matches.
 
-    The caller holds the image's lock. Raise ImageError with one sentence and a hint for everything that goes wrong; bytes
-    that may be of use stay for the next run, bytes that are wrong are thrown away.
+    The caller holds the image's lock. Raise ImageError with one sentence and a hint for everything that goes
+    wrong; bytes that may be of use stay for the next run, bytes that are wrong are thrown away.
     """
     with requests.Session() as session:
         session.headers.update({"User-Agent": "swarm", "Accept-Encoding": "identity"})
@@ -116,8 +116,9 @@ class _Download:
                 newer = self._patiently(meter, self._checksum)
                 if newer == wanted:
                     raise ImageError(
-                        f"image {self.entry.name} arrived damaged and was thrown away: its {self.entry.algorithm} is not the publisher's",
-                        "run the same command again; if it happens again, something between here and the publisher changes the file",
+                        f"image {self.entry.name} is damaged and was deleted: "
+                        f"its {self.entry.algorithm} is not the publisher's",
+                        "run the same command again; if it happens again, a proxy may be changing the file",
                     )
                 self.talk.say(f"the publisher has replaced image {self.entry.name} meanwhile: starting over")
                 wanted = newer

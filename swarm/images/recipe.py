@@ -1,4 +1,4 @@
-"""What a built image consists of: the distribution of this machine, a list of packages, and the files of templates/image.
+"""The contents of a built image: this machine's distribution, packages, and the files of templates/image.
 
 A recipe has an identity, a hash over all of it: an image with the same identity need not be built again.
 """
@@ -24,7 +24,8 @@ __all__ = ["FOLDER", "LABEL_ESP", "LABEL_ROOT", "UNUSED_UNITS", "Recipe", "files
 FOLDER = ROOT / "templates" / "image"
 _FILES = FOLDER / "root"
 
-# The names by which GRUB, the kernel and fstab (all in templates/image) find the two file systems; FAT allows 11 characters.
+# The names by which GRUB, the kernel and fstab (all in templates/image) find the two file systems; FAT allows
+# 11 characters.
 LABEL_ROOT = "swarm-root"
 LABEL_ESP = "SWARM-ESP"
 
@@ -32,15 +33,19 @@ LABEL_ESP = "SWARM-ESP"
 _GENERATION = 2
 
 # On top of mmdebstrap's variant "minbase" (essential packages and apt).
-_SYSTEM = "systemd-sysv systemd-timesyncd dbus dbus-user-session libpam-systemd udev kmod initramfs-tools zstd e2fsprogs dosfstools"
+_SYSTEM = (
+    "systemd-sysv systemd-timesyncd dbus dbus-user-session libpam-systemd udev kmod initramfs-tools zstd "
+    "e2fsprogs dosfstools"
+)
 _PEOPLE = "procps less nano"
 _NETWORK = "iproute2 iputils-ping netbase ca-certificates curl openssh-server rsync"
 _SWARM = "cloud-init cloud-guest-utils fdisk sudo qemu-guest-agent"  # python3 comes with cloud-init
 _SECURE_BOOT = "shim-signed grub-efi-amd64 grub-efi-amd64-signed efibootmgr mokutil"
 
-# Neither the *cloud* kernel of Debian nor Ubuntu's *kvm* kernel: they lack the i6300esb watchdog and AHCI. The Ubuntu half
-# follows Ubuntu's package index; it could only be tried on Debian, where the distribution of the machine is Debian.
-# linux-image-virtual has no i6300esb either (it is in linux-modules-extra), hence linux-image-generic.
+# Neither the *cloud* kernel of Debian nor Ubuntu's *kvm* kernel: they lack the i6300esb watchdog and AHCI.
+# The Ubuntu half follows Ubuntu's package index; it could only be tried on Debian, where the distribution of
+# the machine is Debian. linux-image-virtual has no i6300esb either (it is in linux-modules-extra), hence
+# linux-image-generic.
 _OF = {
     "debian": "linux-image-amd64 systemd-resolved netplan.io",
     "ubuntu": "linux-image-generic systemd-resolved netplan.io ubuntu-keyring",
@@ -91,12 +96,12 @@ class Recipe:
 
 
 def files() -> dict[str, Path]:
-    """Return the files that are in the image before the packages are, by their path in the image, without the first slash."""
+    """Return the files that precede the packages, by their path in the image without the first slash."""
     return {str(path.relative_to(_FILES)): path for path in sorted(_FILES.rglob("*")) if path.is_file()}
 
 
 def this_machine() -> Recipe:
-    """Return the recipe for this machine's own distribution. Raise Unfit if it is neither Debian nor Ubuntu, or not amd64."""
+    """Return the recipe for this machine's distribution. Raise Unfit unless it is Debian or Ubuntu on amd64."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:

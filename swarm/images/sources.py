@@ -1,7 +1,8 @@
-"""The machine's own apt sources of its distribution, so that an image is built from, and later updated from, the same place.
+"""The machine's apt sources of its distribution: an image is built from them and later updated from them.
 
-Apt itself is asked which of its sources are the distribution's: their signed Release files say so. The entries are then
-taken over as they are written, with their options and keys; other repositories of the machine stay out of the image.
+Apt itself is asked which of its sources are the distribution's: their signed Release files say so. The
+entries are then taken over as they are written, with their options and keys; other repositories of the
+machine stay out of the image.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _FORMAT = "$(ORIGIN)|$(CODENAME)|$(SOURCESENTRY)|$(REPO_URI)"
 
 @dataclass(frozen=True)
 class Sources:
-    """Apt sources as text: `lines` in the one-line style, `stanzas` in the deb822 style; `keys` are files that they name."""
+    """Apt sources: `lines` in the one-line style, `stanzas` in deb822 style, and the `keys` that they name."""
 
     lines: str
     stanzas: str
@@ -106,7 +107,7 @@ def _stanza(text: str, number: int) -> str:
 
 
 def _options() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Apt's options that reaching the sources depends on: all of them for the build; for the guest, what is neither secret nor local."""
+    """Return apt's options for reaching the sources: all for the build, only public ones for the guest."""
     done = subprocess.run(
         ["apt-config", "dump", "Acquire"],
         capture_output=True,

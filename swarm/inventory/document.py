@@ -60,8 +60,10 @@ _SAYINGS: tuple[tuple[str, str, str | None, bool], ...] = (
     (
         "mapping values are not allowed here",
         "a ':' where none can be",
-        "quote a value that holds ': ', begin a section's keys in one column, "
-        "and look for a missing ':' in the line above",
+        (
+            "quote a value that holds ': ', begin a section's keys in one column, "
+            "and look for a missing ':' in the line above"
+        ),
         False,
     ),
     (

@@ -65,7 +65,7 @@ _OWN = {
     "/run",
     "/sbin",
     "/sys",
-    "/tmp",
+    "/tmp",  # noqa: S108 - a mount target that is refused
     "/usr",
     "/var",
 }

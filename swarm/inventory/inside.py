@@ -27,12 +27,15 @@ _NODE = re.compile(r"(?P<major>\d+)(\.x|\.(?P<minor>\d+)\.\d+)?")
 _LOWEST_MINOR = {24: 16, 26: 1}
 
 
+_EVERY_FROM = 27  # OpenClaw supports every Node release line from here on
+
+
 def _node(value: str) -> str:
     match = _NODE.fullmatch(value)
     if not match:
         raise ValueError("expected a Node release line like 24.x, or a whole version like 24.21.0")
     major, minor = int(match["major"]), match["minor"]
-    if (major not in {24, 26} and major < 27) or (
+    if (major not in {24, 26} and major < _EVERY_FROM) or (
         minor is not None and int(minor) < _LOWEST_MINOR.get(major, 0)
     ):
         raise ValueError("OpenClaw needs Node 24 from 24.16 on, or 26.1 and later; expected for example 24.x")

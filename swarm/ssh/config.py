@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarm.files import private_dir, write_atomically
@@ -14,6 +13,7 @@ from swarm.text import quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from swarm.embedded import Embedded
 

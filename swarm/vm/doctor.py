@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from swarm.embedded import Embedded
-from swarm.embedded.host import usable_kvm
+from swarm.embedded.kvm import usable_kvm
 from swarm.errors import SwarmError
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.network import Network

@@ -35,7 +35,7 @@ class Answer:
 
 
 class Publisher(ThreadingHTTPServer):
-    """Serves `content` as NAME, and its checksum as SHA256SUMS; `answers` are used up by requests for the image, one each."""
+    """Serves `content` as NAME, and its checksum as SHA256SUMS. Each request consumes one of `answers`."""
 
     daemon_threads = True
     block_on_close = False

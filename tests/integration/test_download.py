@@ -171,7 +171,7 @@ def test_any_breaks(tmp_path_factory: pytest.TempPathFactory, answers: list[Answ
 def test_damaged(server: Publisher, part: Path, talk: Talk) -> None:
     """A file with another checksum than the publisher's is thrown away, and the error says so."""
     server.stated = [OTHER, OTHER]
-    with pytest.raises(ImageError, match="arrived damaged and was thrown away"):
+    with pytest.raises(ImageError, match="is damaged and was deleted"):
         fetch(server.entry(), part, talk, QUICK)
     assert list(part.parent.iterdir()) == []
     assert fetch(server.entry(), part, talk, QUICK).read_bytes() == CONTENT

@@ -128,7 +128,7 @@ def test_not_an_image(server: Publisher, folder: Path, talk: Talk) -> None:
     assert [path.name for path in folder.iterdir()] == [".image.qcow2.lock"]
 
 
-def test_two_processes(server: Publisher, folder: Path, content: bytes) -> None:  # noqa: ARG001 - the folder's environment
+def test_two_processes(server: Publisher, folder: Path, content: bytes) -> None:  # noqa: ARG001
     """Of two runs at once one downloads; the other says that it waits, and uses the result."""
     server.answers.append(Answer(drip=0.01))
     runs = [start(server.entry())]
@@ -141,7 +141,8 @@ def test_two_processes(server: Publisher, folder: Path, content: bytes) -> None:
     assert "waiting for another run that is getting image image" in said[1][1]
 
 
-def test_threads(server: Publisher, folder: Path, talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("folder")
+def test_threads(server: Publisher, talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:
     """Several hosts of one run share a download, too."""
     server.answers.append(Answer(drip=0.002))
     with ThreadPoolExecutor(4) as pool:

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 import libvirt
 import pytest
 
-from swarm.errors import HypervisorError, Refused, Unfit
-from swarm.hypervisor.connection import Libvirt
+from swarm.errors import HypervisorError, Unfit
 from swarm.hypervisor.domain import Domain
-from swarm.hypervisor.network import Network, Reservation
 from swarm.hypervisor.usage import usage
 from swarm.vm import desired, shape
 from swarm.vm.desired import Note
@@ -21,23 +19,14 @@ from swarm.vm.observe import acceleration, observe
 from tests import samples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
+    from swarm.hypervisor.connection import Libvirt
     from swarm.inventory import Host
     from tests.conftest import Dirs
 
 MAC = "52:54:00:01:00:71"
 KEY = "ssh-ed25519 AAAAkey"
-
-
-@pytest.fixture
-def connection(tmp_path: Path) -> Iterator[Libvirt]:
-    """An empty hypervisor of the test's own: test:///default is one for the whole process."""
-    description = tmp_path / "node.xml"
-    description.write_text("<node/>", encoding="utf-8")
-    with Libvirt(f"test://{description}") as made:
-        yield made
 
 
 @pytest.fixture
@@ -248,90 +237,6 @@ def test_a_hypervisor_without_kvm_emulates(connection: Libvirt, zap: Host) -> No
         acceleration(samples.host("kvm", network="default\n  acceleration: kvm"), connection)
 
 
-@pytest.fixture
-def network(connection: Libvirt) -> Network:
-    """A network with only a live form: the test driver shows no stored one."""
-    connection.raw.networkCreateXML(desired.network_xml("lab"))
-    return Network(connection, "lab")
-
-
-def reservations(network: Network) -> dict[str, tuple[str, str]]:
-    """Return what the network's XML says, by MAC."""
-    found = re.findall(r"<host mac='(\S+)' name='(\S+)' ip='(\S+)'/>", network.xml())
-    return {mac: (ip, name) for mac, name, ip in found}
-
-
-def test_a_reservation_comes_changes_and_goes(network: Network) -> None:
-    """A reservation is added, replaced and removed, and repeating each changes nothing."""
-    assert network.release(MAC) is False
-    for ip, name in (("192.168.122.5", "zap"), ("192.168.122.6", "zap"), ("192.168.122.6", "claw")):
-        assert not network.reserved(MAC, ip, name)
-        for _ in range(2):
-            network.reserve(MAC, ip, name)
-            assert network.reserved(MAC, ip, name)
-            assert reservations(network) == {MAC: (ip, name)}
-    network.reserve("52:54:00:00:00:09", "192.168.122.9", "bee")
-    assert network.release(MAC) is True
-    assert reservations(network) == {"52:54:00:00:00:09": ("192.168.122.9", "bee")}
-
-
-def test_why_it_must_be_the_right_command(network: Network) -> None:
-    """Libvirt refuses a second ADD and a MODIFY of an unknown MAC with the same error code."""
-    raw = network.raw
-    entry = f"<host mac='{MAC}' name='zap' ip='192.168.122.5'/>"
-    section, live = libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST, libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE
-    modify, add = libvirt.VIR_NETWORK_UPDATE_COMMAND_MODIFY, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
-    with pytest.raises(libvirt.libvirtError) as unknown:
-        raw.update(modify, section, -1, entry, live)
-    raw.update(add, section, -1, entry, live)
-    with pytest.raises(libvirt.libvirtError) as second:
-        raw.update(add, section, -1, entry, live)
-    assert {unknown.value.get_error_code(), second.value.get_error_code()} == {
-        libvirt.VIR_ERR_OPERATION_INVALID
-    }
-
-
-@pytest.mark.parametrize(
-    "entry",
-    [
-        ("52:54:00:00:00:09", "192.168.122.5", "bee"),
-        ("52:54:00:00:00:09", "192.168.122.6", "zap"),
-    ],
-    ids=["address", "name"],
-)
-def test_a_reservation_of_another_machine_is_not_overwritten(
-    network: Network, entry: tuple[str, str, str]
-) -> None:
-    """An address or a name that another entry has is refused, and both entries stay as they were."""
-    network.reserve(MAC, "192.168.122.5", "zap")
-    network.reserve("52:54:00:00:00:09", "192.168.122.9", "bee")
-    before = reservations(network)
-    with pytest.raises(Refused, match=r"already has a reservation with this address or name: <host mac="):
-        network.reserve(*entry)
-    assert reservations(network) == before
-
-
-def test_only_the_exact_reservation_is_deleted(network: Network) -> None:
-    """An entry is deleted by all its values, since libvirt takes an entry without MAC for any."""
-    section, live = libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST, libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE
-    network.reserve(MAC, "192.168.122.5", "zap")
-    entry = Reservation(MAC, "192.168.122.5", "")
-    twin = Reservation("", "192.168.122.5", "printer")
-    assert twin.matches(entry)
-    assert not Reservation("", "192.168.122.6", "printer").matches(entry)
-    assert not Reservation("52:54:00:00:00:09", "192.168.122.5", "zap").matches(entry)
-    assert not twin.matches(Reservation(MAC, "192.168.122.5", "zap"))
-    network.raw.update(
-        libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST,
-        section,
-        -1,
-        "<host mac='52:54:00:00:00:09' ip='192.168.122.9'/>",
-        live,
-    )
-    assert network.release(MAC) is True
-    assert network.reservations() == [Reservation("52:54:00:00:00:09", "192.168.122.9", "")]
-
-
 def second(connection: Libvirt, name: str, disk: str) -> None:
     """Define a domain of another maker with the given disk."""
     xml = f"""<domain type='test'><name>{name}</name><memory>1024</memory><os><type>hvm</type></os><devices>
@@ -354,13 +259,3 @@ def test_what_other_domains_use_is_found(connection: Libvirt, zap: Host) -> None
     assert used.macs == {}
     assert used.of(["/store/../store/base", "/other"]) == {"/store/../store/base": "bee"}
     assert usage(connection).macs == {MAC: "zap [claw]"}
-
-
-def test_a_network_that_does_not_exist(connection: Libvirt) -> None:
-    """A missing network has no leases, and an error about it says how to define it."""
-    missing = Network(connection, "gone")
-    assert (missing.exists, missing.active, missing.leases()) == (False, False, [])
-    with pytest.raises(HypervisorError, match="the hypervisor has no network 'gone'") as caught:
-        missing.reserve(MAC, "192.168.122.5", "zap")
-    assert caught.value.hint
-    assert "virsh net-define" in caught.value.hint

@@ -50,7 +50,8 @@ class Machine:
     def configure(self, more: str = "") -> None:
         """Write apt's configuration; nothing of the real machine's is used."""
         places = f'Dir::Etc "{self.base}/etc"; Dir::State::Lists "{self.base}/lists"; Dir::Cache "{self.base}/cache"; '
-        places += f'Dir::State::status "{self.base}/status"; Dir::Etc::Parts "{self.base}/none"; Dir::Etc::Main "/dev/null"; '
+        places += f'Dir::State::status "{self.base}/status"; Dir::Etc::Parts "{self.base}/none"; '
+        places += 'Dir::Etc::Main "/dev/null"; '
         (self.base / "apt.conf").write_text(
             f'{places}\nAPT::Sandbox::User "root";\nAcquire::http::Proxy::127.0.0.1 "DIRECT";\n{more}'
         )
@@ -61,7 +62,8 @@ class Machine:
         folder = self.base / "www" / name / "dists" / (suite or codename)
         (folder / "main/binary-amd64").mkdir(parents=True)
         (folder / "main/binary-amd64/Packages").write_bytes(packages)
-        head = f"Origin: {origin}\nLabel: {origin}\nCodename: {codename}\nSuite: stable\nArchitectures: amd64\nComponents: main\n"
+        head = f"Origin: {origin}\nLabel: {origin}\nCodename: {codename}\nSuite: stable\n"
+        head += "Architectures: amd64\nComponents: main\n"
         index = f" {hashlib.sha256(packages).hexdigest()} {len(packages)} main/binary-amd64/Packages\n"
         (folder / "Release").write_text(f"{head}Date: Sat, 01 Jan 2022 00:00:00 UTC\nSHA256:\n{index}")
 
@@ -99,7 +101,8 @@ def test_stanzas(machine: Machine) -> None:
     machine.repository("debian", "Debian", "trixie")
     machine.source(
         "debian.sources",
-        "# the main archive\nTypes: deb\nURIs: AT/debian/\nSuites: bookworm bookworm-updates\nComponents: main\nTrusted: yes\n\n"
+        "# the main archive\nTypes: deb\nURIs: AT/debian/\nSuites: bookworm bookworm-updates\n"
+        "Components: main\nTrusted: yes\n\n"
         "Types: deb\nURIs: AT/tool/\nSuites: bookworm\nComponents: main\nTrusted: yes\n\n\n"
         "Types: deb\nURIs: AT/security/\nSuites: bookworm-security\nComponents: main\nTrusted: yes\n"
         "Signed-By: /usr/share/keyrings/some.gpg\n",
@@ -109,7 +112,8 @@ def test_stanzas(machine: Machine) -> None:
     )
     found = machine.read()
     assert found.stanzas == (
-        f"Types: deb\nURIs: {machine.address}/debian/\nSuites: bookworm bookworm-updates\nComponents: main\nTrusted: yes\n\n"
+        f"Types: deb\nURIs: {machine.address}/debian/\nSuites: bookworm bookworm-updates\n"
+        "Components: main\nTrusted: yes\n\n"
         f"Types: deb\nURIs: {machine.address}/security/\nSuites: bookworm-security\nComponents: main\nTrusted: yes\n"
         "Signed-By: /usr/share/keyrings/some.gpg\n"
     )
@@ -121,7 +125,8 @@ def test_lines(machine: Machine) -> None:
     """Lines of the one-line style are taken as they are written, with their options."""
     machine.repository("debian", "Debian", "bookworm")
     machine.repository("tool", "Toolmaker", "bookworm")
-    line = "deb [trusted=yes arch=amd64 signed-by=/etc/apt/keyrings/our.asc,/etc/apt/keyrings/two.asc] AT/debian/ bookworm main"
+    line = "deb [trusted=yes arch=amd64 signed-by=/etc/apt/keyrings/our.asc,/etc/apt/keyrings/two.asc] "
+    line += "AT/debian/ bookworm main"
     machine.source("all.list", f"# comment\ndeb [trusted=yes] AT/tool/ bookworm main\n\n{line}\n")
     found = machine.read()
     assert found.lines == line.replace("AT", machine.address) + "\n"
@@ -129,10 +134,13 @@ def test_lines(machine: Machine) -> None:
 
 
 def test_options(machine: Machine) -> None:
-    """What reaching the sources hangs on goes along, but the guest gets nothing that is secret or only valid on this machine."""
+    """The build gets every option for the sources. The guest gets none that is secret or local."""
     machine.repository("debian", "Debian", "bookworm")
     machine.source("debian.list", "deb [trusted=yes] AT/debian/ bookworm main\n")
-    proxies = 'Acquire::https::Proxy "http://me:secret@proxy:3128"; Acquire::http::Proxy "http://proxy:3128"; Acquire::Check-Valid-Until "false";'
+    proxies = (
+        'Acquire::https::Proxy "http://me:secret@proxy:3128"; Acquire::http::Proxy "http://proxy:3128"; '
+    )
+    proxies += 'Acquire::Check-Valid-Until "false";'
     machine.configure(f'{proxies} APT::Install-Recommends "false";')
     found = machine.read()
     assert set(found.build_options) == {
@@ -148,7 +156,7 @@ def test_options(machine: Machine) -> None:
 
 
 def test_password(machine: Machine) -> None:
-    """A password in a source is not written into an image, where every user of the guest could read it; nor is it shown."""
+    """A password in a source is neither written into an image nor shown."""
     machine.repository("debian", "Debian", "bookworm")
     machine.source(
         "debian.list",

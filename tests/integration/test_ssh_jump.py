@@ -139,7 +139,7 @@ def test_another_guest_behind_a_trusted_hypervisor_is_refused(jump: Jump) -> Non
 def test_a_guest_that_is_not_up_yet_is_unreachable(jump: Jump) -> None:
     """An attempt that comes too early raises one error, while the way there works."""
     trust(jump)
-    with pytest.raises(Unreachable, match="^zap: "):
+    with pytest.raises(Unreachable, match=r"^zap: "):
         guest(replace(jump.target, port=1), booting=True).run("true")
 
 

@@ -93,7 +93,7 @@ def test_sudo_refuses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ],
 )
 def test_builder_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, message: str) -> None:
-    """Whatever becomes of the builder, the person gets a sentence: its own, or what was said before it could say any."""
+    """However the builder ends, the user gets a message: its own, or the last output before it."""
     program(tmp_path, "python", script)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
@@ -162,7 +162,7 @@ def test_leftovers(tmp_path: Path) -> None:
 
 
 def start(folder: Path, script: str) -> subprocess.Popen[str]:
-    """Start the half that runs as root in `folder`; `script` stands for what it starts inside, with the workspace as $work."""
+    """Start the half that runs as root in `folder`. It runs `script`, with the workspace as $work."""
     program(folder, "unshare", f'for work; do :; done; echo $$ >"{folder}/pid"; {script}')
     (folder / "cache").mkdir(exist_ok=True)
     argv = [
@@ -203,7 +203,7 @@ def test_failed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["its starter is gone", signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopped(tmp_path: Path, how: str | signal.Signals) -> None:
-    """However a build is stopped, what it runs ends too; its leftovers go at once, or after kill -9 with the next build."""
+    """A stopped build ends what it runs. Leftovers go at once, or after kill -9 with the next build."""
     process = start(tmp_path, 'touch "$work/image.qcow2"; exec sleep 50')
     while (
         not (tmp_path / "pid").exists()

@@ -135,7 +135,7 @@ def test_labels() -> None:
 
 
 def test_kernel_command_line() -> None:
-    """The first boot and those after a kernel update have the same command line; nothing that protects is turned off."""
+    """All boots have the same kernel command line, and it turns no protection off."""
     first = next(
         line for line in (recipe.FOLDER / "grub.cfg").read_text().splitlines() if line.startswith("linux ")
     )

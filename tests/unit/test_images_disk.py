@@ -51,7 +51,7 @@ def output(*argv: str) -> str:
 
 
 def test_assemble(tree: Path, tmp_path: Path) -> None:
-    """The disk has a GPT with an ESP that firmware can boot from, and a labelled root, the last partition, with the tree."""
+    """The disk has a GPT with a bootable ESP, and as its last partition a labeled root with the tree."""
     image, raw = tmp_path / "image.qcow2", tmp_path / "raw"
     disk.assemble(tree, recipe.Recipe("ubuntu", "24.04", "noble"), tmp_path, image, Builder(tmp_path).run)
     assert (

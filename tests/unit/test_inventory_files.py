@@ -248,8 +248,10 @@ def test_a_copied_host_file_clashes_in_four_ways(dirs: Dirs) -> None:
     assert said[0].splitlines() == [
         f"4 problems in {second}:",
         f"  {second}:8: vm.domain: zap [claw] is taken already, by {first}:7 (give cow one of its own)",
-        f"  {second}:13: vm.disk_path: /var/lib/libvirt/images/claw.qcow2 is taken already, "
-        f"by {first}:12 (give cow one of its own)",
+        (
+            f"  {second}:13: vm.disk_path: /var/lib/libvirt/images/claw.qcow2 is taken already, "
+            f"by {first}:12 (give cow one of its own)"
+        ),
         f"  {second}:15: vm.mac: 52:54:00:01:00:71 is taken already, by {first}:14 (give cow one of its own)",
         f"  {second}:16: vm.ip: 192.168.122.182 is taken already, by {first}:15 (give cow one of its own)",
     ]

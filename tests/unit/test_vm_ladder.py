@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from invoke.runners import Result
-from rich.console import Console
 
-from swarm.console import Meter, Screen, Talk
-from swarm.deadline import Deadline
 from swarm.errors import CommandFailed, SwarmError, Unreachable, VerificationFailed
 from swarm.ssh.reasons import ConnectionLost, KeyRefused, LoginRefused, NoAnswer, PortClosed
-from swarm.vm.ladder import CloudInit, Ladder, read_cloud_init, wait_for_guest
+from swarm.vm.ladder import wait_for_guest
+from tests.unit.ladders import CONSOLE, DONE, ladder_of, notes, talk
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from swarm.ssh.guest import Guest
-
-CONSOLE = [f"line {number}" for number in range(10)]
-SHARE = ("swarm", "/mnt/swarm")
 RUNGS = [
     "domain running",
     "SSH port open",
@@ -37,72 +22,6 @@ RUNGS = [
     "share mounted",
 ]
 NOT_YET = (PortClosed("no"), NoAnswer("no"), ConnectionLost("no"), Unreachable("no"), CommandFailed("no"))
-
-
-@dataclass
-class Answers:
-    """A guest as data: each command takes the next answer, an error to raise or an output. The last one stays."""
-
-    answers: list[str | SwarmError]
-    alias: str = "zap"
-    asked: list[tuple[str, float]] = field(default_factory=list)
-    renewed: int = 0
-
-    def renew(self) -> None:
-        """Count how often a new connection was asked for, before anything else."""
-        assert not self.asked
-        self.renewed += 1
-
-    def run(self, command: str, *, hide: bool, warn: bool, timeout: float) -> Result:
-        """Answer like Guest.run(): without showing anything, and without raising for an exit code."""
-        assert hide
-        assert warn
-        self.asked.append((command, timeout))
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, SwarmError):
-            raise answer
-        return Result(stdout=answer)
-
-
-def ladder_of(
-    *answers: str | SwarmError,
-    state: Callable[[], str] = lambda: "running",
-    console: list[str] = CONSOLE,
-    share: tuple[str, str] | None = SHARE,
-    limit: float = 3600,
-    patience: float = 90,
-    starting: float = 5,
-) -> tuple[Ladder, Answers]:
-    """Return a ladder for a guest with these answers, and the guest."""
-    guest = Answers([*answers] or [""])
-    deadline = Deadline(limit)
-    ladder = Ladder(
-        cast("Guest", guest),
-        user="root",
-        state=state,
-        console=lambda: console,
-        share=share,
-        deadline=deadline,
-        patience=patience,
-        starting=starting,
-    )
-    return ladder, guest
-
-
-def talk() -> tuple[Talk, io.StringIO]:
-    """Return a talk for a log, and the log."""
-    screen, text = Screen(), io.StringIO()
-    screen.err = Console(file=text, soft_wrap=True, highlight=False)
-    return Talk(screen), text
-
-
-def notes() -> tuple[Meter, list[str]]:
-    """Return a meter, and what it is told."""
-    found: list[str] = []
-    return Meter(lambda **fields: found.append(fields["note"])), found
-
-
-DONE = json.dumps({"v1": {"errors": []}})
 
 
 def test_every_rung_is_reached_in_order_and_shown() -> None:
@@ -343,51 +262,6 @@ def test_only_virtiofs_counts_as_mounted(kind: str) -> None:
     """Another file system at the mount point is not the share."""
     ladder, _ = ladder_of(kind)
     assert ladder.mounted(notes()[0]) is False
-
-
-FILES = [
-    ("", CloudInit(done=False)),
-    ("\n", CloudInit(done=False)),
-    (DONE, CloudInit(done=True)),
-    ('{"v1": {"errors": ["a", "b"]}}', CloudInit(done=True, error="a")),
-    ('{"v1": {"errors": [7]}}', CloudInit(done=True, error="7")),
-    ('{"v1": {"errors": "text"}}', CloudInit(done=True)),
-    ('{"v1": {"errors": {"0": 1}}}', CloudInit(done=True)),
-    ('{"v1": []}', CloudInit(done=True)),
-    ('{"other": 1}', CloudInit(done=True)),
-    ("[1]", CloudInit(done=False)),
-    ("{}", CloudInit(done=False)),
-    ('{"v1": {"err', CloudInit(done=False)),
-    ("[" * 200_000, CloudInit(done=False)),
-    ('{"a":' * 200_000, CloudInit(done=False)),
-    ('\n{"v1": {"stage": "modules-config"}}', CloudInit(done=False, stage="modules-config")),
-    ('\n{"v1": {"stage": null}}', CloudInit(done=False)),
-    ('\n{"v1": {"stage": 3}}', CloudInit(done=False)),
-    ('\n{"v1": null}', CloudInit(done=False)),
-    ("\n[1]", CloudInit(done=False)),
-    ("\nhalf a fi", CloudInit(done=False)),
-    ("\n" + "[" * 200_000, CloudInit(done=False)),
-]
-
-
-@pytest.mark.parametrize(("answer", "expected"), FILES, ids=range(len(FILES)))
-def test_cloud_inits_files_are_read(answer: str, expected: CloudInit) -> None:
-    """A result file ends the wait, with its first error if it has one. The status file names the stage."""
-    assert read_cloud_init(answer) == expected
-
-
-@given(
-    st.text()
-    | st.recursive(
-        st.none() | st.text() | st.integers(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
-    ).map(json.dumps)
-)
-def test_no_answer_of_cloud_init_breaks_the_wait(answer: str) -> None:
-    """Any text and any JSON are either "not yet" or a finished state, never a crash."""
-    for text in (answer, "\n" + answer):
-        found = read_cloud_init(text)
-        assert isinstance(found.error, str)
-        assert isinstance(found.stage, str)
 
 
 @pytest.mark.parametrize(
