@@ -181,7 +181,7 @@ def test_damaged_without_length(server: Publisher, part: Path, talk: Talk) -> No
     """A damaged file of unknown length is recognised once the server says that there is no more of it."""
     server.stated = [OTHER, OTHER]
     server.answers.append(Answer(length=False))
-    with pytest.raises(ImageError, match="arrived damaged"):
+    with pytest.raises(ImageError, match="is damaged and was deleted"):
         fetch(server.entry(), part, talk, QUICK)
     assert ranges(server) == [None, f"bytes={len(CONTENT)}-"]
 
@@ -256,7 +256,7 @@ def test_checksum_is_the_whole_files(server: Publisher, part: Path, talk: Talk) 
     with pytest.raises(ImageError):
         fetch(server.entry(), part, talk, QUICK)
     part.write_bytes(b"x" * 100_000)
-    with pytest.raises(ImageError, match="arrived damaged"):
+    with pytest.raises(ImageError, match="is damaged and was deleted"):
         fetch(server.entry(), part, talk, QUICK)
     assert (
         hashlib.sha256(fetch(server.entry(), part, talk, QUICK).read_bytes()).digest()
