@@ -92,9 +92,9 @@ class Arena:
         self.host: Host = inventory.load(HOST)
         self.key = ssh.own_key()
         self.hypervisor = Embedded()
-        gate = (sys.executable, "-I", "-S", ROOT / "swarm/embedded/gate.py", self.hypervisor.door)
+        broker = (sys.executable, "-I", "-S", ROOT / "swarm/embedded/broker.py", self.hypervisor.broker)
         self.login = Probe(
-            self.key, self.folder, gate, lambda address: self.hypervisor.connect(address, 22, 2.0)
+            self.key, self.folder, broker, lambda address: self.hypervisor.connect(address, 22, 2.0)
         )
         self._image: Image | None = None
         self._connection: Libvirt | None = None

@@ -44,13 +44,16 @@ class Lock:
         self.release()
 
 
-def try_lock(path: Path, *, shared: bool = False, inheritable: bool = False) -> Lock | None:
+def try_lock(
+    path: Path, *, shared: bool = False, inheritable: bool = False, create: bool = True
+) -> Lock | None:
     """Lock the file `path`, which is created if it is missing. Return None if another process or thread holds it.
 
-    A `shared` lock excludes only exclusive ones. An `inheritable` lock is passed on to child processes. Raise
-    OSError.
+    A `shared` lock excludes only exclusive ones. An `inheritable` lock is passed on to child processes. Without
+    `create` the file must exist, and may belong to another user who lets us read it. Raise OSError.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    access = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
+    descriptor = os.open(path, access | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -13,8 +13,8 @@ __all__ = ["first_process"]
 
 
 def first_process(embedded: Embedded) -> int:
-    """Return the process that answers at the gate: the first one of the namespaces, with whose end all in them end."""
+    """Return the process that answers at the broker: the first one of the namespaces, with whose end all in them end."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(embedded.door))
+        client.connect(str(embedded.broker))
         credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         return int(struct.unpack("3i", credentials)[0])

@@ -1,6 +1,6 @@
 """Swarm's own private libvirt: a libvirtd in namespaces of its own, which needs and touches no configured one.
 
-`host.py` is what runs inside (as the namespaces' first process), `gate.py` the door through which the outside reaches
+`host.py` is what runs inside (as the namespaces' first process), `broker.py` the door through which the outside reaches
 the guests' network, `client.py` what the rest of swarm calls.
 """
 

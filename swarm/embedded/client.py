@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from swarm.embedded import gate
+from swarm.deadline import Deadline
+from swarm.embedded import broker
 from swarm.embedded.host import NO_WAY_OUT
 from swarm.errors import HypervisorError, Unfit
 from swarm.files import private_dir
+from swarm.locks import hold, try_lock
 from swarm.paths import ROOT, state_dir
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
-    from typing import IO
+
+    from swarm.locks import Lock
 
 __all__ = ["Embedded", "as_root"]
 
 _SOCKET_PATH_LIMIT = 107  # bytes that struct sockaddr_un has for a path, less its end
-_PATIENCE = 20  # looks, 0.05 s apart: hosts that are destroyed side by side end at about the same time
+_PATIENCE = 1.0  # seconds: hosts that are destroyed side by side end at about the same time
 _STOPPED_WITHIN = 10.0  # seconds; the kernel needs a fraction of one to end a process namespace
 
 
@@ -40,7 +42,7 @@ class Embedded:
 
     def __init__(self, state: Path | None = None) -> None:
         self.state = (state or state_dir()) / "hypervisor"
-        self.door = self.state / "run" / "gate.sock"
+        self.broker = self.state / "run" / "broker.sock"
         self._socket = self.state / "run" / "libvirt-sock"
 
     @property
@@ -57,8 +59,8 @@ class Embedded:
     def running(self) -> bool:
         """Whether it answers."""
         try:
-            gate.ask(self.door, {"ping": True})
-        except gate.Closed:
+            broker.ask(self.broker, {"ping": True})
+        except broker.Closed:
             return False
         return True
 
@@ -97,41 +99,34 @@ class Embedded:
     def stop(self) -> bool:
         """Stop it, and everything that runs in it, at once; return whether it ran."""
         try:
-            gate.ask(self.door, {"stop": True})
-        except gate.Closed:
+            broker.ask(self.broker, {"stop": True})
+        except broker.Closed:
             return False
-        limit = time.monotonic() + _STOPPED_WITHIN
-        with (self.state / "alive.lock").open() as alive:
-            while True:
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(alive, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                    return True
-                if time.monotonic() > limit:
-                    raise HypervisorError(
-                        "the embedded hypervisor does not stop", f"{self.state}/host.log may say why"
-                    )
-                time.sleep(0.01)
+        deadline = Deadline(_STOPPED_WITHIN)
+        while (lock := try_lock(self.state / "alive.lock", shared=True, create=False)) is None:
+            if not deadline.pause(0.01):
+                raise HypervisorError(
+                    "the embedded hypervisor does not stop", f"{self.state}/host.log may say why"
+                )
+        lock.release()
+        return True
 
-    def use(self) -> IO[str]:
-        """Say that we use it, until the returned file is closed: meanwhile `stop_if` of others leaves it alone."""
+    def use(self) -> AbstractContextManager[Lock]:
+        """Keep it running: during the block, `stop_if` of other processes does nothing."""
         private_dir(self.state.parent)
-        used = (self.state.parent / "hypervisor.users").open("w")
-        fcntl.flock(used, fcntl.LOCK_SH)
-        return used
+        return hold(self.state.parent / "hypervisor.users", shared=True)
 
     def stop_if(self, idle: Callable[[], bool]) -> bool:
         """Stop it unless it is in use, and return whether it was stopped. `idle()` is asked while it is locked."""
-        with (self.state.parent / "hypervisor.users").open("w") as used:
-            for _ in range(_PATIENCE):
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return self.running and idle() and self.stop()
-                time.sleep(0.05)
-        return False
+        try:
+            with hold(self.state.parent / "hypervisor.users", deadline=Deadline(_PATIENCE)):
+                return self.running and idle() and self.stop()
+        except TimeoutError:
+            return False
 
     def connect(self, host: str, port: int, limit: float = 10.0) -> socket.socket:
         """Return a TCP connection to a guest, made within `limit` seconds. Raise OSError."""
-        return gate.connect(self.door, host, port, limit)
+        return broker.connect(self.broker, host, port, limit)
 
     @property
     def no_way_out(self) -> str | None:

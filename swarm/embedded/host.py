@@ -4,7 +4,7 @@
 namespaces, starts `host.py init …` as their first process and waits until it is ready. `init` makes the
 network namespace and gives it a way out, `init` mounts STATE/{etc,lib,run,log,cache} over libvirt's own
 folders, so that nothing of the machine's is read or written, and becomes `serve`, which runs libvirtd and the
-gate, and reaps. When it ends, the kernel ends everything in the namespaces.
+broker, and reaps. When it ends, the kernel ends everything in the namespaces.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or __package__:
-    from swarm.embedded import gate, kvm, pulse
+    from swarm.embedded import broker, kvm, pulse
 else:  # this file runs on its own, and its folder is all that it can import from
     sys.path.insert(0, str(Path(__file__).resolve().parent))
-    import gate
+    import broker
     import kvm
     import pulse
 
@@ -259,7 +259,7 @@ def serve(state: Path, uid: int, gid: int) -> int:
             return 1
         time.sleep(0.02)
     os.chown(listening, uid, gid)
-    gate.serve("/run/libvirt/gate.sock", (uid, gid), lambda: os._exit(0))
+    broker.serve("/run/libvirt/broker.sock", (uid, gid), lambda: os._exit(0))
     while True:
         ended, _ = os.wait()
         if ended == daemon.pid:
@@ -283,13 +283,13 @@ def _end_the_silent(way_out: list[int | None]) -> None:
 
 
 def start(state: Path, uid: int, gid: int) -> int:
-    """Start everything and return 0 once the gate answers, or 1 with the reason on standard error.
+    """Start everything and return 0 once the broker answers, or 1 with the reason on standard error.
 
     "started" on standard output tells that it did not run before.
     """
     state.mkdir(parents=True, exist_ok=True)
     (state / "run").mkdir(exist_ok=True)
-    door = state / "run/gate.sock"
+    address = state / "run/broker.sock"
     limit = time.monotonic() + READY_WITHIN
     with (state / "start.lock").open("w") as lock, (state / "alive.lock").open("w") as alive:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -297,8 +297,8 @@ def start(state: Path, uid: int, gid: int) -> int:
         # does a new start. The one that holds it may also be about to answer: started by a command that was
         # killed meanwhile.
         while True:
-            with contextlib.suppress(gate.Closed):
-                gate.ask(door, {"ping": True})
+            with contextlib.suppress(broker.Closed):
+                broker.ask(address, {"ping": True})
                 return 0
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -318,8 +318,8 @@ def _launch(state: Path, uid: int, gid: int, alive: int, limit: float) -> int:
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=[alive]
         )
     while time.monotonic() < limit and process.poll() is None:
-        with contextlib.suppress(gate.Closed):
-            gate.ask(state / "run/gate.sock", {"ping": True})
+        with contextlib.suppress(broker.Closed):
+            broker.ask(state / "run/broker.sock", {"ping": True})
             sys.stdout.write("started\n")
             return 0
         time.sleep(0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from contextlib import contextmanager
@@ -156,7 +157,9 @@ class Libvirt:
     def __init__(self, uri: str, embedded: Embedded | None = None) -> None:
         _Events.ensure()
         self.embedded = (embedded or Embedded()) if uri == EMBEDDED else None
-        self._use = self.embedded.use() if self.embedded else None
+        self._use = contextlib.ExitStack()
+        if self.embedded:
+            self._use.enter_context(self.embedded.use())
         self.started = self.embedded.start() if self.embedded else False
         self._open = True
         self.uri = self.embedded.uri if self.embedded else uri
@@ -176,8 +179,7 @@ class Libvirt:
         if self._open:
             self._open = False
             self.raw.close()
-            if self._use:
-                self._use.close()
+            self._use.close()
 
     def rest(self) -> bool:
         """Close the connection, and stop an embedded hypervisor that runs no VM and has no other user.

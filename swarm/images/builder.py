@@ -9,7 +9,6 @@ too, ends all that it has started, and nothing stays mounted.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shlex
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from swarm.errors import ImageError, SwarmError
 from swarm.images import disk, recipe, sources
+from swarm.locks import hold, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -172,18 +172,14 @@ def workspace(folder: Path) -> Iterator[Path]:
     A builder that lives holds the lock of its workspace.
     """
     for old in folder.glob(f"{_PREFIX}*"):
-        with (old / "lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            shutil.rmtree(old)
+        if lock := try_lock(old / "lock"):
+            with lock:
+                shutil.rmtree(old)
     for old in folder.glob(".built-*.new"):
         if time.time() - old.stat().st_mtime > _STALE:
             old.unlink()
     work = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
-    with (work / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with hold(work / "lock"):
         work.chmod(0o755)  # apt fetches as the user _apt
         try:
             yield work

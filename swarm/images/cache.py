@@ -6,13 +6,11 @@ was killed.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import subprocess
 import tempfile
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from swarm import paths
 from swarm.errors import ImageError, Unfit
+from swarm.locks import hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,21 +116,9 @@ def digest(path: Path, algorithm: str, meter: Meter | None = None) -> str:
 @contextmanager
 def lock(name: str, talk: Talk) -> Iterator[bool]:
     """Hold the lock of the image `name` during the block. Yield whether it had to wait for another holder."""
-    with (folder() / f".{name}.lock").open("a") as file:
-        waited = False
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waited = True
-            with talk.step(f"waiting for another run that is getting image {name}"):
-                while True:  # polled, so that Ctrl-C works in threads as well
-                    time.sleep(0.1)
-                    try:
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        break
-                    except BlockingIOError:
-                        continue
-        yield waited
+    doing = f"waiting for another run that is getting image {name}"
+    with hold(folder() / f".{name}.lock", waiting=lambda: talk.step(doing)) as held:
+        yield held.waited
 
 
 def _sidecar(path: Path) -> Path:

@@ -108,7 +108,7 @@ def _way(target: Target) -> list[str]:
         return [f"    ProxyCommand {quote(*jump_command(target.jump)).replace('%', '%%')} -W [%h]:%p"]
     words = [ROOT / "swarm/ssh/dial.py"]
     if target.embedded:
-        words = [ROOT / "swarm/embedded/gate.py", target.embedded.door]
+        words = [ROOT / "swarm/embedded/broker.py", target.embedded.broker]
     command = quote(sys.executable, "-I", "-S", *words)
     return [f"    ProxyCommand {command.replace('%', '%%')} %h %p", "    ProxyUseFdpass yes"]
 

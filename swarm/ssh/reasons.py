@@ -96,7 +96,7 @@ _REASONS = (
         "it may still be starting",
     ),
     _Reason(
-        r"(gate|broker): .*: no answer at ",
+        r"broker: .*: no answer at ",
         NoAnswer,
         "the VM is not running, and neither is the embedded hypervisor",
         "./inv start --host {alias}",

@@ -255,9 +255,9 @@ def test_the_machine_is_as_it_was(own: Embedded) -> None:
 
 
 def test_nobody_else_may_ask(own: Embedded) -> None:
-    """Another user reaches neither the gate nor libvirt: the folder is closed, and behind it each socket is as well."""
+    """Another user reaches neither the broker nor libvirt: the folder is closed, and behind it each socket is as well."""
     own.start()
-    sockets = [own.door, own.state / "run" / "libvirt-sock"]
+    sockets = [own.broker, own.state / "run" / "libvirt-sock"]
     code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
 
     def refusals() -> list[bool]:

@@ -1,7 +1,7 @@
 """The door into the embedded hypervisor's network: hands out TCP sockets that were connected on the inside.
 
 The guests' addresses exist only in a network namespace of their own. A socket stays in the namespace where it
-was made, whoever holds it, so the gate's server, which lives inside, connects and passes the open socket to
+was made, whoever holds it, so the broker's server, which lives inside, connects and passes the open socket to
 the client over a Unix socket (SCM_RIGHTS): no bytes are copied, no port is opened, and only the owner of that
 Unix socket can ask.
 
@@ -30,7 +30,7 @@ _PATIENCE = 10.0  # seconds for an answer that takes a millisecond on a quiet ma
 
 
 class Closed(OSError):
-    """Nobody answers at the gate: the embedded hypervisor does not run."""
+    """Nobody answers at the broker: the embedded hypervisor does not run."""
 
 
 def serve(path: str, owner: tuple[int, int], stop: Callable[[], None]) -> None:
@@ -75,7 +75,7 @@ def _answer(client: socket.socket, stop: Callable[[], None]) -> None:
 
 
 def ask(path: Path | str, request: dict[str, Any], limit: float = _PATIENCE) -> list[int]:
-    """Send a request to the gate at `path`; return the file descriptors that came back.
+    """Send a request to the broker at `path`; return the file descriptors that came back.
 
     Raise Closed if nobody answers within `limit` seconds, or OSError as seen inside.
     """
@@ -108,12 +108,12 @@ def connect(path: Path | str, host: str, port: int, limit: float) -> socket.sock
 
 
 def _main() -> int:
-    """`gate.py SOCKET HOST PORT`: give OpenSSH, which listens on our standard output, the connected socket."""
+    """`broker.py SOCKET HOST PORT`: give OpenSSH, which listens on our standard output, the connected socket."""
     _, path, host, port = sys.argv
     try:
         inner = connect(path, host, int(port), 10.0)
     except OSError as error:
-        sys.stderr.write(f"gate: {host}:{port}: {error.strerror or error}\n")
+        sys.stderr.write(f"broker: {host}:{port}: {error.strerror or error}\n")
         return 1
     with socket.socket(fileno=os.dup(1)) as ssh:
         socket.send_fds(ssh, [b"\0"], [inner.fileno()])

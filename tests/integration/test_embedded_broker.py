@@ -1,4 +1,4 @@
-"""The gate into the embedded hypervisor's network: sockets made inside, used outside, also by OpenSSH."""
+"""The broker into the embedded hypervisor's network: sockets made inside, used outside, also by OpenSSH."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from swarm import ssh
-from swarm.embedded import Embedded, gate
+from swarm.embedded import Embedded, broker
 from swarm.paths import ROOT
 from swarm.ssh.guest import Guest
 from swarm.ssh.reasons import KeyRefused, NoAnswer, PortClosed
@@ -41,7 +41,7 @@ while True:
 
 @pytest.fixture(scope="module")
 def first(embedded: Embedded) -> int:
-    """The process that answers at the gate."""
+    """The process that answers at the broker."""
     return first_process(embedded)
 
 
@@ -94,10 +94,10 @@ def test_many_at_once(embedded: Embedded, echo: int) -> None:
 def test_what_fails_inside_fails_alike_outside(
     embedded: Embedded, host: str, port: int, limit: float, error: type[OSError]
 ) -> None:
-    """The error is the one that a connection made here would have met, and the gate goes on."""
+    """The error is the one that a connection made here would have met, and the broker goes on."""
     with pytest.raises(error) as caught:
         embedded.connect(host, port, limit)
-    assert not isinstance(caught.value, gate.Closed)
+    assert not isinstance(caught.value, broker.Closed)
     assert embedded.running
     if host.startswith("fd00"):
         assert caught.value.errno in {errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EHOSTUNREACH}
@@ -125,9 +125,9 @@ def test_a_connection_has_its_limit(embedded: Embedded, first: int) -> None:
     [b"", b"nonsense", b"{}", b'{"connect": 1}', b'{"connect": [1, 2, 3]}', b"\xff" * 5000, b"[" * 4000],
 )
 def test_nonsense_is_no_harm(embedded: Embedded, words: bytes) -> None:
-    """Whatever is said at the gate, it goes on answering."""
+    """Whatever is said at the broker, it goes on answering."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(embedded.door))
+        client.connect(str(embedded.broker))
         client.sendall(words)
         client.shutdown(socket.SHUT_WR)
         client.settimeout(10)
@@ -138,15 +138,15 @@ def test_nonsense_is_no_harm(embedded: Embedded, words: bytes) -> None:
 
 def test_as_a_program_it_says_what_is_wrong(embedded: Embedded) -> None:
     """OpenSSH's user sees one sentence and no traceback."""
-    argv = [sys.executable, "-I", "-S", str(ROOT / "swarm/embedded/gate.py")]
+    argv = [sys.executable, "-I", "-S", str(ROOT / "swarm/embedded/broker.py")]
     done = subprocess.run(
-        [*argv, str(embedded.door), "127.0.0.1", "1"], capture_output=True, text=True, check=False
+        [*argv, str(embedded.broker), "127.0.0.1", "1"], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (1, "gate: 127.0.0.1:1: Connection refused\n")
+    assert (done.returncode, done.stderr) == (1, "broker: 127.0.0.1:1: Connection refused\n")
     done = subprocess.run(
-        [*argv, "/no/such/gate", "127.0.0.1", "1"], capture_output=True, text=True, check=False
+        [*argv, "/no/such/broker", "127.0.0.1", "1"], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (1, "gate: 127.0.0.1:1: no answer at /no/such/gate\n")
+    assert (done.returncode, done.stderr) == (1, "broker: 127.0.0.1:1: no answer at /no/such/broker\n")
 
 
 def test_both_reach_a_guest_inside(embedded: Embedded, first: int, dirs: Dirs, tmp_path: Path) -> None:
