@@ -1,7 +1,7 @@
-"""Swarm's own private libvirt: a libvirtd in namespaces of its own, which needs and touches no configured one.
+"""swarm's private libvirt: a libvirtd in its own namespaces, which neither needs nor touches a configured one.
 
-`host.py` is what runs inside (as the namespaces' first process), `broker.py` the door through which the outside reaches
-the guests' network, `client.py` what the rest of swarm calls.
+`host.py` is the first process of the namespaces. `broker.py` connects the outside to the guests' network. The rest of
+swarm calls `client.py`.
 """
 
 from swarm.embedded.client import Embedded

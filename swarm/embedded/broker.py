@@ -1,9 +1,8 @@
-"""The door into the embedded hypervisor's network: hands out TCP sockets that were connected on the inside.
+"""A broker that connects TCP sockets inside the embedded hypervisor's network and passes them to the caller.
 
-The guests' addresses exist only in a network namespace of their own. A socket stays in the namespace where it
-was made, whoever holds it, so the broker's server, which lives inside, connects and passes the open socket to
-the client over a Unix socket (SCM_RIGHTS): no bytes are copied, no port is opened, and only the owner of that
-Unix socket can ask.
+The guests' addresses exist only in a network namespace. A socket stays in the namespace in which it was created,
+even in another process. So the server, which runs inside, connects and passes the open socket to the client over a
+Unix socket (SCM_RIGHTS). No bytes are copied, no port is opened, and only the owner of the Unix socket can use it.
 
 Standard library only: OpenSSH runs this file as a ProxyCommand (with ProxyUseFdpass), once for each
 connection.
@@ -30,7 +29,7 @@ _PATIENCE = 10.0  # seconds for an answer that takes a millisecond on a quiet ma
 
 
 class Closed(OSError):
-    """Nobody answers at the broker: the embedded hypervisor does not run."""
+    """The broker does not answer: the embedded hypervisor is not running."""
 
 
 def serve(path: str, owner: tuple[int, int], stop: Callable[[], None]) -> None:
@@ -75,7 +74,7 @@ def _answer(client: socket.socket, stop: Callable[[], None]) -> None:
 
 
 def ask(path: Path | str, request: dict[str, Any], limit: float = _PATIENCE) -> list[int]:
-    """Send a request to the broker at `path`; return the file descriptors that came back.
+    """Send a request to the broker at `path` and return the file descriptors that it passes back.
 
     Raise Closed if nobody answers within `limit` seconds, or OSError as seen inside.
     """
@@ -108,7 +107,7 @@ def connect(path: Path | str, host: str, port: int, limit: float) -> socket.sock
 
 
 def _main() -> int:
-    """`broker.py SOCKET HOST PORT`: give OpenSSH, which listens on our standard output, the connected socket."""
+    """`broker.py SOCKET HOST PORT`: connect, and pass the socket to OpenSSH over standard output."""
     _, path, host, port = sys.argv
     try:
         inner = connect(path, host, int(port), 10.0)

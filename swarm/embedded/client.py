@@ -1,4 +1,4 @@
-"""The embedded hypervisor as the rest of swarm sees it: start, stop, address, and sockets into its network."""
+"""The embedded hypervisor for the rest of swarm: start, stop, URI, and sockets into its network."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def as_root(argv: list[str]) -> list[str]:
 
 
 class Embedded:
-    """The private hypervisor of one state folder. Given the folder; the default is swarm's own."""
+    """The private hypervisor of a state folder, by default swarm's own."""
 
     def __init__(self, state: Path | None = None) -> None:
         self.state = (state or state_dir()) / "hypervisor"
@@ -47,12 +47,12 @@ class Embedded:
 
     @property
     def uri(self) -> str:
-        """The address at which libvirt's client library finds it."""
+        """The URI for libvirt's client library."""
         return f"qemu+unix:///system?socket={quote(str(self._socket))}"
 
     @property
     def exists(self) -> bool:
-        """Whether it was ever started, so that there may be domains in it."""
+        """Whether it was ever started, so that it may have domains."""
         return (self.state / "lib").is_dir()
 
     @property
@@ -65,7 +65,7 @@ class Embedded:
         return True
 
     def start(self) -> bool:
-        """Start it unless it runs; return whether it was started. Raise Unfit if this machine cannot.
+        """Start it unless it is running, and return whether it was started. Raise Unfit if it cannot run here.
 
         A person who is not root is asked for a password by sudo.
         """
@@ -92,12 +92,12 @@ class Embedded:
             words = done.stderr.strip().splitlines() or ["no reason given"]
             raise Unfit(
                 f"the embedded hypervisor does not start: {words[-1]}",
-                f"./inv doctor checks this machine; all it said is in {self.state}/host.log",
+                f"run ./inv doctor to check this machine; the full output is in {self.state}/host.log",
             )
         return done.stdout == "started\n"  # another command may have been faster
 
     def stop(self) -> bool:
-        """Stop it, and everything that runs in it, at once; return whether it ran."""
+        """Stop it at once, with everything that runs in it. Return whether it was running."""
         try:
             broker.ask(self.broker, {"stop": True})
         except broker.Closed:
@@ -134,7 +134,7 @@ class Embedded:
         return next(iter(self.log_tail(NO_WAY_OUT, 1)), None)
 
     def log_tail(self, name: str, lines: int = 5) -> list[str]:
-        """Return the last `lines` lines of one of its logs, like 'log/libvirtd.log'; nothing if it is not readable."""
+        """Return the last `lines` lines of a log such as 'log/libvirtd.log', or none if it is not readable."""
         with contextlib.suppress(OSError):
             return (self.state / name).read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
         return []

@@ -1,4 +1,4 @@
-"""The inside of the embedded hypervisor; runs as root, standard library only.
+"""The inside of the embedded hypervisor. It runs as root and uses the standard library only.
 
 `host.py start STATE UID GID` (what the client calls, through sudo where it must) makes new mount and process
 namespaces, starts `host.py init …` as their first process and waits until it is ready. `init` makes the
@@ -48,19 +48,17 @@ unix_sock_ro_perms = "0700"
 log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 """
 
-# Addresses that nobody else has (link-local): ours, the way out, and where pasta answers for the machine's
-# own resolver. The machine's own address is not copied inside: it may well be one of 192.168.122.x, when the
-# machine is a VM itself.
+# Link-local addresses: ours, the gateway, and where pasta answers for the machine's resolver. The machine's own
+# address is not copied inside, since it may be one of 192.168.122.x when the machine is a VM itself.
 INSIDE, OUTSIDE, RESOLVER = "169.254.53.2", "169.254.53.1", "169.254.53.53"
 
 UPLINK = "uplink"  # pasta's network card on the inside
-# Not below STATE: without its rights, pasta cannot look into a person's private folders.
+# Not below STATE: pasta drops its privileges and cannot enter a user's private directories.
 NETWORK, MACHINE, PASTA = (Path(FOLDERS["run"], name) for name in ("netns", "netns-machine", "pasta.pid"))
 NO_WAY_OUT = "no-way-out"  # the file in STATE that says why guests reach nothing but this machine, if so
 
-# Each line answers something that failed without it: libvirt cannot move the private /dev into a domain's own
-# namespace; there is no virtlogd here; and a mandatory-access driver would load profiles into the machine's
-# kernel.
+# Each line is needed: libvirt cannot move the private /dev into a domain's namespace, there is no virtlogd here,
+# and a security driver would load profiles into the machine's kernel.
 QEMU_CONF = """\
 namespaces = [ ]
 stdio_handler = "file"
@@ -73,7 +71,7 @@ swtpm_group = "{swtpm}"
 
 
 def run(*argv: str) -> None:
-    """Run a program of the set-up; its own words reach our standard error, and a failure ends us."""
+    """Run a program of the set-up. Its messages go to our standard error, and its failure ends us."""
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
 
 
@@ -89,7 +87,7 @@ def _mount_private(state: Path) -> None:
     for name, target in FOLDERS.items():
         (state / name).mkdir(mode=0o755, exist_ok=True)
         _cover(state / name, target)
-    # QEMU's user must reach the disks, and needs to list nothing.
+    # QEMU's user must reach the disks, but need not list directories.
     (state / "lib").chmod(0o711)
     swtpm, uid, gid = _account("tss", "swtpm")
     for name, target in (("swtpm-ca", "/var/lib/swtpm-localca"), ("swtpm-log", "/var/log/swtpm")):
@@ -110,7 +108,7 @@ def _cover(own: Path, target: str) -> None:
 
 
 def _mount_sysfs(state: Path) -> None:
-    """Show this namespace's network devices in /sys, over the old control groups: libvirt crashes without any."""
+    """Mount a /sys with this namespace's network devices, and the control groups, without which libvirt crashes."""
     groups = state / "cgroup"
     groups.mkdir(exist_ok=True)
     run("mount", "--rbind", "/sys/fs/cgroup", str(groups))
@@ -120,7 +118,7 @@ def _mount_sysfs(state: Path) -> None:
 
 
 def _hide_kvm(state: Path) -> None:
-    """Give the namespace a /dev without a useless kvm: libvirt would probe it for 30 seconds at each definition."""
+    """Mount a /dev without an unusable kvm device, which libvirt would probe for 30 s at each definition."""
     new = state / "dev"
     new.mkdir(exist_ok=True)
     run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(new))
@@ -147,7 +145,7 @@ def _hide_kvm(state: Path) -> None:
 
 
 def init(state: Path, uid: int, gid: int) -> int:
-    """Be the first process of the namespaces: set them up, then go on as `serve` in a network namespace of its own."""
+    """Set up the namespaces as their first process, then continue as `serve` in a network namespace."""
     for left in (state / "run").glob("*"):
         shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
     run("mount", "-t", "proc", "proc", "/proc")
@@ -265,8 +263,7 @@ def serve(state: Path, uid: int, gid: int) -> int:
         if ended == daemon.pid:
             return 1
         if ended == way_out[0]:
-            # Guests must not be cut off for good because their translator died. Not at once: it may die
-            # again.
+            # Guests must not stay cut off because pasta died. Wait before restarting it, since it may die again.
             time.sleep(1)
             way_out[0] = _way_out(state)
 
@@ -283,7 +280,7 @@ def _end_the_silent(way_out: list[int | None]) -> None:
 
 
 def start(state: Path, uid: int, gid: int) -> int:
-    """Start everything and return 0 once the broker answers, or 1 with the reason on standard error.
+    """Start everything. Return 0 once the broker answers, or 1 with the reason on standard error.
 
     "started" on standard output tells that it did not run before.
     """
@@ -293,9 +290,8 @@ def start(state: Path, uid: int, gid: int) -> int:
     limit = time.monotonic() + READY_WITHIN
     with (state / "start.lock").open("w") as lock, (state / "alive.lock").open("w") as alive:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # Held by unshare until everything in the namespaces is gone; whoever stops us waits for it, and so
-        # does a new start. The one that holds it may also be about to answer: started by a command that was
-        # killed meanwhile.
+        # unshare holds this lock until everything in the namespaces has ended. stop() and a new start wait for it.
+        # Its holder may also be about to answer, if a command that was killed has started it.
         while True:
             with contextlib.suppress(broker.Closed):
                 broker.ask(address, {"ping": True})
@@ -330,7 +326,7 @@ def _launch(state: Path, uid: int, gid: int, alive: int, limit: float) -> int:
 
 
 def main() -> int:
-    """Given the arguments of the module's docstring, return the exit code."""
+    """Run the verb of the command line and return its exit code."""
     verb, state, uid, gid = sys.argv[1:]
     verbs = {"start": start, "init": init, "serve": serve}
     return verbs[verb](Path(state), int(uid), int(gid)) or 0
