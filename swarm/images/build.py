@@ -57,7 +57,7 @@ def as_root(argv: list[str]) -> list[str]:
 def build(what: Recipe, folder: Path, talk: Talk) -> Path:
     """Build the image `what` in `folder` and return the file, whose name begins with a dot.
 
-    Raise Unfit if a program, root or space lacks, and ImageError if the build fails.
+    Raise Unfit if a program, root or space is missing, and ImageError if the build fails.
     """
     _check(folder)
     target = folder / f".{what.file_name}.new"
@@ -83,13 +83,13 @@ def build(what: Recipe, folder: Path, talk: Talk) -> Path:
             raise ImageError(end["error"], end["hint"])
         if "done" not in end:
             raise ImageError(
-                f"building {what.name} was broken off{end['said']}", "run the same command again"
+                f"building {what.name} was interrupted{end['said']}", "run the same command again"
             )
     return target
 
 
 def _check(folder: Path) -> None:
-    places = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # a person's PATH often lacks the last two
+    places = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # a user's PATH often misses the last two
     missing = sorted(
         {package for program, package in PROGRAMS.items() if not shutil.which(program, path=places)}
     )

@@ -1,6 +1,6 @@
 """The half of an image's build that runs as root: `python -m swarm.images.builder TARGET UID:GID`.
 
-It writes one JSON object per line to stdout: {"phase": …}, {"line": …} (what the running program said last),
+It writes one JSON object per line to stdout: {"phase": …}, {"line": …} (the running program's last output),
 and at the end {"error": …, "hint": …} or {"done": true}. It stops when its stdin ends.
 
 The work is done by a second process in PID and mount namespaces of its own: whatever ends that one, kill -9
@@ -37,14 +37,14 @@ _PREFIX = ".build-"
 _IMAGE = "image.qcow2"
 _LINES = 12  # of a failing program's last words
 _WIDTH = 100  # of a line that is shown while a program runs
-_STALE = 3600  # seconds after which a finished file that nobody took over is left over
+_STALE = 3600  # seconds after which a finished file counts as abandoned
 
 _HINTS = {
     "No space left": "make room, or move the cache with SWARM_CACHE",
     "Temporary failure resolving": "this machine cannot reach its package mirror: look at its network and DNS",
     "Could not connect": "this machine cannot reach its package mirror: look at its network",
     "Could not resolve": "this machine cannot reach its package mirror: look at its network and DNS",
-    "Unable to locate package": "this machine's apt sources lack the package: look at /etc/apt/sources.list.d",
+    "Unable to locate package": "this machine's apt sources do not have the package: check /etc/apt/sources.list.d",
     "NO_PUBKEY": "this machine's apt sources are signed by a key that it does not have",
     "Hash Sum mismatch": "the package mirror is being updated, or a proxy changes its files: try again in some minutes",
 }
@@ -83,7 +83,7 @@ class Builder:
         if process.returncode:
             said = "".join(f"\n    {line}" for line in last)
             raise ImageError(
-                f"{argv[0]} failed with status {process.returncode}; it said last:{said}", _remedy(said)
+                f"{argv[0]} failed with exit code {process.returncode}; its last output:{said}", _remedy(said)
             )
 
     def build(self, what: recipe.Recipe) -> None:
@@ -130,7 +130,7 @@ class Builder:
         return argv
 
     def stage(self) -> Path:
-        """Return a tree of the recipe's files that belongs to root, whoever the checkout belongs to."""
+        """Return a tree of the recipe's files that belongs to root, whatever the checkout's owner."""
         stage = self.work / "stage"
         for inside, path in recipe.files().items():
             copy = stage / inside
@@ -140,7 +140,7 @@ class Builder:
         return stage
 
     def settle(self, root: Path, apt: sources.Sources) -> None:
-        """Put right what the packages and mmdebstrap have left in the tree."""
+        """Clean up leftovers from package installation and mmdebstrap."""
         for key in apt.keys:
             inside = root / key.relative_to("/")
             if not inside.exists():
@@ -252,7 +252,7 @@ def inside(work: Path) -> int:
 
 
 def _at_end_of_input(act: Callable[[], object]) -> None:
-    """Wait until stdin ends, that is until whoever started this process is gone or wants no more; then act."""
+    """Wait until stdin ends because the parent has ended or gives up, then act."""
     while os.read(0, 1):
         pass
     act()

@@ -39,7 +39,7 @@ def _document(name: str) -> Document:
 
 
 def locate(name: str, *fields: str) -> str:
-    """Return "hosts/NAME.yaml:LINE:", the place of a field (like "vm", "ip"), or of the section that lacks it."""
+    """Return "hosts/NAME.yaml:LINE:", the place of a field (like "vm", "ip"), or of the section that should hold it."""
     document = _document(name)
     return f"{short(document.path)}:{document.line(fields)}:"
 
@@ -74,7 +74,7 @@ def cross_check(hosts: Iterable[Host], concerning: Collection[str] | None = None
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """What a libvirt network is and whom its DHCP server knows, as observed.
+    """A libvirt network and the hosts of its DHCP server, as observed.
 
     `dynamic_range` is the first and last address that the server gives to anybody, or None; `reservations`
     maps a MAC to the address kept for it; `leases` maps an address to the MAC that holds it now.
@@ -95,7 +95,7 @@ class NetworkFacts:
         }
 
     def free(self) -> IPv4Address | None:
-        """Return the lowest address that nobody holds, or None."""
+        """Return the lowest free address, or None."""
         taken = {self.gateway, *self.leases, *self.reservations.values()}
         return next((ip for ip in self.subnet.hosts() if ip not in taken), None)
 
@@ -103,7 +103,7 @@ class NetworkFacts:
 def check_network(host: Host, network: NetworkFacts) -> None:
     """Raise InventoryError if the host's address cannot be reserved for it in `network`.
 
-    An address inside the dynamic range is fine: dnsmasq gives a reserved address to nobody else.
+    An address inside the dynamic range is fine: dnsmasq gives a reserved address to no other host.
     """
     ip, subnet = host.vm.ip, network.subnet
     others = {mac: how for mac, how in network.holders(ip).items() if mac != host.vm.mac}
@@ -134,6 +134,6 @@ def check_disk(host: Host, current_bytes: int | None) -> None:
     keep, wish = size(current_bytes), size(host.vm.disk_size)
     raise InventoryError(
         f"{locate(host.name, 'vm', 'disk_size')} vm.disk_size: "
-        f"the disk is {keep} large, and cut to {wish} it would lose data",
+        f"the disk is {keep} large and would lose data at {wish}",
         f"write {keep}, or destroy the VM and provision it anew",
     )

@@ -68,7 +68,7 @@ def load_several(chosen: Sequence[str]) -> list[Host]:
     """Return the hosts called `chosen`, in that order, each checked against every other host file.
 
     Raise InventoryError if one of them is wrong or claims what another host has. A host file that is not
-    chosen and cannot be read hinders nobody.
+    chosen and cannot be read is ignored.
     """
     hosts = [load(name) for name in dict.fromkeys(chosen)]
     others = []
@@ -77,7 +77,7 @@ def load_several(chosen: Sequence[str]) -> list[Host]:
             try:
                 others.append(load(name))
             except InventoryError:
-                continue  # it says so itself when somebody chooses it
+                continue  # its own error appears when it is chosen
     cross_check([*others, *hosts], chosen)
     return hosts
 

@@ -71,7 +71,7 @@ Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$")]
 
 
 class Section(BaseModel):
-    """A part of a host file: frozen, and without keys that nobody knows. Errors never repeat the values."""
+    """A part of a host file: frozen, and without unknown keys. Errors never repeat the values."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", field_title_generator=lambda name, _: name, hide_input_in_errors=True

@@ -51,7 +51,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, and where."""
+    """One mistake, and its place."""
 
     where: Where
     message: str
@@ -92,7 +92,7 @@ def failure(found: Sequence[tuple[Document, Problem]]) -> InventoryError:
 def problems(document: Document, errors: Sequence[ErrorDetails]) -> list[Problem]:
     """Return pydantic's errors as problems.
 
-    A key that is missing only because it is misspelt is one problem, told at the misspelt key.
+    A key that is missing only because it is misspelt is one problem, reported at the misspelled key.
     """
     meant: dict[Where, Where | None] = {}
     found = []

@@ -1,6 +1,6 @@
 """The JSON Schema of a host file, for editors that check YAML while it is typed.
 
-`.venv/bin/python -m swarm.inventory > hosts/schema.json` writes it anew after a change of the model.
+`.venv/bin/python -m swarm.inventory > hosts/schema.json` rewrites it after a change of the model.
 """
 
 from __future__ import annotations

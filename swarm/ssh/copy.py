@@ -28,7 +28,7 @@ __all__ = ["download", "upload"]
 _CHUNK = 1 << 18  # bytes
 _TOTAL = 3600.0  # seconds for one file
 _SILENCE = 120.0  # seconds without progress
-_SAID = 1 << 14  # bytes of error output that are kept
+_MESSAGES = 1 << 14  # bytes of error output that are kept
 _SIZE = re.compile(rb"\d{1,18} [0-7]{3,4}")  # a file's size in bytes, and its mode
 
 _UPLOAD = """set -eu
@@ -90,7 +90,7 @@ class _Received:
         if self._left < 0:
             self._head += data
             line, newline, data = self._head.partition(b"\n")
-            if not newline and len(self._head) < _SAID:
+            if not newline and len(self._head) < _MESSAGES:
                 return
             size, _, mode = line.partition(b" ")
             if not (newline and _SIZE.fullmatch(line)):
@@ -127,21 +127,21 @@ def _transfer(
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=source, stdout=pipe, stderr=pipe, bufsize=0) as process:
         try:
-            said = _pump(process, take)
+            messages = _pump(process, take)
         finally:
             process.kill()
     code = process.returncode
     if code in {255, -signal.SIGKILL}:  # ssh's own failure, or ours
         limit = "" if code > 0 else f"{what} made no progress for {_SILENCE:.0f} s"
-        raise link.explain(Ending(code, said, started=False, limit=limit))
+        raise link.explain(Ending(code, messages, started=False, limit=limit))
     if code:
-        reason = (said.strip().splitlines() or ["no reason given"])[-1]
+        reason = (messages.strip().splitlines() or ["no reason given"])[-1]
         raise CommandFailed(f"{link.alias}: {what} failed: {reason}")
 
 
 def _pump(process: subprocess.Popen[bytes], take: Callable[[bytes], None]) -> str:
     """Move the output of `process` until it ends, and return the end of its error output."""
-    said, deadline = b"", Deadline(_TOTAL)
+    messages, deadline = b"", Deadline(_TOTAL)
     assert process.stdout is not None  # noqa: S101 - both are pipes
     assert process.stderr is not None  # noqa: S101
     with selectors.DefaultSelector() as selector:
@@ -159,6 +159,6 @@ def _pump(process: subprocess.Popen[bytes], take: Callable[[bytes], None]) -> st
                 elif key.fileobj is process.stdout:
                     take(data)
                 else:
-                    said = (said + data)[-_SAID:]
+                    messages = (messages + data)[-_MESSAGES:]
     process.wait()
-    return said.decode("utf-8", "replace")
+    return messages.decode("utf-8", "replace")

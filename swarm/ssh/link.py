@@ -106,8 +106,8 @@ class Link:
 
     def explain(self, ending: Ending) -> Unreachable | CommandFailed:
         """Return the error that says why a conversation ended early."""
-        if needs_dialer(ending.said) and not self._booting:
-            ending = ending._replace(said=self._ask_dialer() or ending.said)
+        if needs_dialer(ending.messages) and not self._booting:
+            ending = ending._replace(messages=self._ask_dialer() or ending.messages)
         return explain(self.alias, self.config, ending)
 
     def command(self) -> list[str]:

@@ -46,7 +46,7 @@ class Ending(NamedTuple):
     """How a conversation ended early: ssh's exit code and messages, whether the script had started, and the limit."""
 
     code: int
-    said: str
+    messages: str
     started: bool
     limit: str = ""
 
@@ -63,7 +63,7 @@ class _Reason(NamedTuple):
     hint: str | None
 
 
-# The first match counts. {said} is the whole line that matched.
+# The first match counts. {messages} is the whole line that matched.
 _REASONS = (
     _Reason(
         "HOST IDENTIFICATION HAS CHANGED|no matching host key type",
@@ -86,7 +86,7 @@ _REASONS = (
     _Reason(
         "sudo:|not in the sudoers file",
         LoginRefused,
-        "the login user may not become root: {said}",
+        "the login user may not become root: {messages}",
         "log in as root, or give the user a NOPASSWD rule in sudoers",
     ),
     _Reason(
@@ -104,26 +104,26 @@ _REASONS = (
     _Reason(
         "timed out|No route to host|Network is unreachable|Could not resolve hostname|Name or service not known",
         NoAnswer,
-        "no answer: {said}",
+        "no answer: {messages}",
         "is the machine running? `./inv status` shows it",
     ),
     _Reason(
         "[Bb]ad configuration option|no argument after keyword|Bad owner or permissions|extra arguments at end",
         Unreachable,
-        "ssh rejects its configuration {config}: {said}",
+        "ssh rejects its configuration {config}: {messages}",
         None,
     ),
 )
 
 
-def needs_dialer(said: str) -> bool:
+def needs_dialer(messages: str) -> bool:
     """Whether ssh only says that its ProxyCommand failed, whose own message it discards while it keeps connections."""
-    return "proxy dialer did not pass back a connection" in said
+    return "proxy dialer did not pass back a connection" in messages
 
 
 def explain(alias: str, config: Path, ending: Ending) -> Unreachable | CommandFailed:
     """Return the error that says why a conversation with the guest `alias` ended early."""
-    lines = ending.said.strip().splitlines()
+    lines = ending.messages.strip().splitlines()
     last = lines[-1] if lines else f"ssh ended with exit code {ending.code}"
     if ending.limit:
         return CommandFailed(
@@ -136,8 +136,8 @@ def explain(alias: str, config: Path, ending: Ending) -> Unreachable | CommandFa
             "the step that was running finishes on its own; run the command again to continue",
         )
     for reason in _REASONS:
-        if match := re.search(f".*(?:{reason.pattern}).*", ending.said):
-            message = reason.message.format(said=match[0].strip(), config=config)
+        if match := re.search(f".*(?:{reason.pattern}).*", ending.messages):
+            message = reason.message.format(messages=match[0].strip(), config=config)
             hint = reason.hint.format(alias=alias, config=config) if reason.hint else None
             return reason.kind(f"{alias}: {message}", hint)
     if not ending.broken:

@@ -27,7 +27,7 @@ __all__ = ["Limits", "Session"]
 
 _CHUNK = 1 << 16  # bytes of one read: what a pipe holds
 _START = 60.0  # seconds from connecting to the script's first line; an emulated guest needs ten
-_SAID = 1 << 14  # bytes of ssh's own messages that are kept, from the end
+_MESSAGES = 1 << 14  # bytes of ssh's own messages that are kept, from the end
 _CODE = re.compile(rb" end (\d{1,3})\Z")
 _CLOSING = 2.0  # seconds that ssh has to exit after the script has ended
 
@@ -53,7 +53,7 @@ class Stream:
     def __init__(self, mark: bytes) -> None:
         self._mark = mark
         self.rest = b""
-        self.said = b""  # what came before the first mark
+        self.messages = b""  # what came before the first mark
         self.begun = False
         self.ended: bytes | None = None  # the line of the closing mark
 
@@ -67,7 +67,7 @@ class Stream:
             elif self.begun and self.ended is None:
                 found.append(line)
             elif not self.begun:
-                self.said = (self.said + line + b"\n")[-_SAID:]
+                self.messages = (self.messages + line + b"\n")[-_MESSAGES:]
         return found
 
     def _heed(self, words: bytes) -> None:
@@ -139,8 +139,8 @@ class Session:
     def ending(self) -> Ending:
         """Return how the conversation ended, once read() has returned nothing and there is no exit code."""
         code = self._process.wait()
-        said = (self._err.said + self._err.rest) or (b"" if self._err.begun else self._out.said)
-        return Ending(code, said.decode("utf-8", "replace"), self.started, self._exceeded)
+        messages = (self._err.messages + self._err.rest) or (b"" if self._err.begun else self._out.messages)
+        return Ending(code, messages.decode("utf-8", "replace"), self.started, self._exceeded)
 
     def kill(self) -> None:
         """End the process and close its pipes. Safe to call again."""

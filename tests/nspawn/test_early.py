@@ -56,7 +56,7 @@ def test_named_hosts_are_connected_early(
     guest = early.guest(part, machine.alias)
     guest.connect()
     assert connecting() == begun
-    assert guest.run("echo here").text == "here\n"
+    assert guest.run("echo here").stdout == "here\n"
     assert connecting() == []
     guest.close()
 

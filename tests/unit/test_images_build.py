@@ -88,8 +88,8 @@ def test_sudo_refuses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ("script", "message"),
     [
         ('echo \'{"error": "it broke", "hint": "mend it"}\'', "^it broke$"),
-        ("echo python: not permitted >&2; exit 1", "was broken off: python: not permitted$"),
-        ("kill -9 $$", "was broken off$"),
+        ("echo python: not permitted >&2; exit 1", "was interrupted: python: not permitted$"),
+        ("kill -9 $$", "was interrupted$"),
     ],
 )
 def test_builder_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, message: str) -> None:
@@ -124,7 +124,7 @@ def test_run_passes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 )
 def test_run_fails(tmp_path: Path, said: str, hint: str) -> None:
     """A failing program is named with its last lines and, where the cause is known, what to do."""
-    with pytest.raises(ImageError, match="sh failed with status 7; it said last:") as caught:
+    with pytest.raises(ImageError, match="sh failed with exit code 7; its last output:") as caught:
         builder.Builder(tmp_path).run(["sh", "-c", 'seq 100; echo "$1"; exit 7', "sh", said])
     assert caught.value.message.endswith(f"\n    99\n    100\n    {said}")
     assert "\n    50" not in caught.value.message

@@ -200,7 +200,7 @@ def test_a_disk_never_shrinks(zap: Host, now: int, shown: str) -> None:
         check_disk(zap, now)
     assert (
         caught.value.message
-        == f"hosts/zap.yaml:13: vm.disk_size: the disk is {shown} large, and cut to 60G it would lose data"
+        == f"hosts/zap.yaml:13: vm.disk_size: the disk is {shown} large and would lose data at 60G"
     )
     assert caught.value.hint == f"write {shown}, or destroy the VM and provision it anew"
 

@@ -113,7 +113,7 @@ def test_a_disk_is_not_moved(zap: Host) -> None:
 def test_a_disk_does_not_shrink(zap: Host) -> None:
     """A smaller vm.disk_size is refused with the size that keeps everything."""
     error = complaint(samples.variant(zap, disk_size="40G"), observed(zap))
-    assert "the disk is 60G large, and cut to 40G it would lose data" in error.message
+    assert "the disk is 60G large and would lose data at 40G" in error.message
     assert error.hint == "write 60G, or destroy the VM and provision it anew"
 
 
