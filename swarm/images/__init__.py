@@ -1,4 +1,4 @@
-"""Disk images: which there are, how to get one, and which are here already."""
+"""Disk images: list the catalog, get an image, list the cached ones."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def find(name: str) -> Image | None:
 
 
 def ensure(name: str, talk: Talk) -> Image:
-    """Return the image of the catalogue entry `name`; fetch or build it first if the cache does not have it.
+    """Return the image of the catalog entry `name`. Download or build it first unless it is cached.
 
-    Raise ImageError if the name is unknown or the image cannot be had or trusted, and Unfit if this machine
-    lacks what building needs.
+    Raise ImageError if the name is unknown, or if the image can't be obtained or trusted. Raise Unfit if this
+    machine does not meet the requirements of a build.
     """
     wanted = entry(name)
     file_name = _file_name(wanted)
     if image := lookup(file_name):
         return image
     with lock(file_name, talk):
-        if image := lookup(file_name):  # another run has made it meanwhile
+        if image := lookup(file_name):  # another run finished it in the meantime
             return image
         if wanted.kind == "published":
             from swarm.images import download

@@ -1,6 +1,6 @@
-"""The folder of finished images. Each image has a sidecar file with its checksum, so that nothing is read twice.
+"""The directory of finished images. A sidecar file holds each image's checksum, so that it is computed only once.
 
-The sidecar is written before the image gets its name: an image that can be seen is complete, whenever a run
+The sidecar is written before the image gets its name. A visible image is therefore complete, even if a run
 was killed.
 """
 
@@ -33,7 +33,7 @@ _CHUNK = 4 << 20
 
 @dataclass(frozen=True)
 class Image:
-    """One qcow2 file of the cache. `size` is the file's, `virtual_size` that of the disk in it; both in bytes."""
+    """One qcow2 file of the cache. `size` is the size of the file and `virtual_size` that of the disk, in bytes."""
 
     name: str
     path: Path
@@ -43,17 +43,16 @@ class Image:
 
 
 def folder() -> Path:
-    """Return the folder of the images, made if need be."""
+    """Return the image directory. Create it if it is missing."""
     path = paths.cache_dir() / "images"
     path.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def lookup(file_name: str) -> Image | None:
-    """Return the finished image in the file `file_name`, or None if there is none or it is not what was stored.
+    """Return the finished image in the file `file_name`, or None if it is missing or has changed.
 
-    Reads the sidecar and the file's size and time only; the file itself just when these two differ from the
-    sidecar.
+    Compare the file's size and modification time with the sidecar. Compute the checksum only if the time differs.
     """
     path = folder() / file_name
     try:
@@ -61,7 +60,7 @@ def lookup(file_name: str) -> Image | None:
         image = Image(about["name"], path, about["sha256"], about["size"], about["virtual_size"])
         if stat.st_size != image.size:
             return None
-        if stat.st_mtime_ns != about["mtime_ns"]:  # copied or touched, perhaps changed
+        if stat.st_mtime_ns != about["mtime_ns"]:  # copied, touched or changed
             if digest(path, "sha256") != image.sha256:
                 return None
             _write_sidecar(path, path, image)
@@ -77,15 +76,15 @@ def cached() -> list[Image]:
 
 
 def remove(image: Image) -> None:
-    """Delete an image from the cache; nothing happens if it is gone already."""
+    """Delete an image from the cache. Do nothing if it is already deleted."""
     image.path.unlink(missing_ok=True)
     _sidecar(image.path).unlink(missing_ok=True)
 
 
 def adopt(temporary: Path, file_name: str, name: str, meter: Meter | None = None) -> Image:
-    """Make a complete file of the cache's folder a finished image called `name`, in the file `file_name`.
+    """Promote the complete file `temporary` to the cached image `name`, in the file `file_name`.
 
-    Raise ImageError if it is not a self-contained qcow2 file; it is deleted then.
+    Raise ImageError and delete the file if it is not a self-contained qcow2 file.
     """
     try:
         virtual_size = _inspect(temporary, name)
@@ -93,7 +92,7 @@ def adopt(temporary: Path, file_name: str, name: str, meter: Meter | None = None
         temporary.unlink()
         raise
     with temporary.open("rb") as file:
-        os.fsync(file.fileno())  # else a power cut might leave the name and the sidecar, but not the bytes
+        os.fsync(file.fileno())  # otherwise a power cut could leave the name and the sidecar without the data
     path = folder() / file_name
     image = Image(name, path, digest(temporary, "sha256", meter), temporary.stat().st_size, virtual_size)
     _write_sidecar(path, temporary, image)
@@ -102,7 +101,7 @@ def adopt(temporary: Path, file_name: str, name: str, meter: Meter | None = None
 
 
 def digest(path: Path, algorithm: str, meter: Meter | None = None) -> str:
-    """Return the checksum of a file in hexadecimal, showing how far it is on `meter`."""
+    """Return the checksum of a file in hexadecimal. Show the progress on `meter`."""
     state, done, size = hashlib.new(algorithm), 0, path.stat().st_size
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -145,7 +144,7 @@ def _inspect(path: Path, name: str) -> int:
         if file.read(4) != b"QFI\xfb":
             raise ImageError(
                 f"image {name} is not a qcow2 file",
-                "its publisher has changed the format; please report this",
+                "the publisher may have changed the format: report this to swarm",
             )
     try:
         done = subprocess.run(
@@ -157,7 +156,7 @@ def _inspect(path: Path, name: str) -> int:
         )
     except FileNotFoundError:
         raise Unfit(
-            "qemu-img is needed to check images, and is not installed", "apt-get install qemu-utils"
+            "checking an image needs qemu-img, which is not installed", "apt-get install qemu-utils"
         ) from None
     if done.returncode:
         raise ImageError(
@@ -166,7 +165,7 @@ def _inspect(path: Path, name: str) -> int:
     about: dict[str, Any] = json.loads(done.stdout)
     if "backing-filename" in about or about.get("format-specific", {}).get("data", {}).get("data-file"):
         raise ImageError(
-            f"image {name} refers to another file, which swarm does not trust",
-            "only self-contained qcow2 images can be used",
+            f"image {name} refers to another file",
+            "use a self-contained qcow2 image",
         )
     return int(about["virtual-size"])

@@ -1,4 +1,4 @@
-"""The images that a host file may name: published cloud images, and images built from this machine's packages."""
+"""The images that a host file can name: published cloud images, and images built from this machine's packages."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _PUBLISHED = (
 
 
 def entries() -> list[Entry]:
-    """Return the catalogue: what a host file may name on this machine."""
+    """Return the catalog: the images that a host file can name on this machine."""
     try:
         own = recipe.this_machine()
     except SwarmError:
@@ -63,19 +63,19 @@ def entries() -> list[Entry]:
     return [
         *_PUBLISHED,
         Entry(BUILT, "built", about),
-        Entry(own.name, "built", f"the same as {BUILT}, by its full name"),
+        Entry(own.name, "built", f"the full name of {BUILT}"),
     ]
 
 
 def entry(name: str) -> Entry:
-    """Return the entry called `name`. Raise ImageError if there is none, with the nearest name as a hint."""
+    """Return the entry called `name`. Raise ImageError, with the closest name as a hint, if it is unknown."""
     known = {each.name: each for each in entries()}
     if name in known:
         return known[name]
     if name == BUILT:
-        recipe.this_machine()  # says why not
+        recipe.this_machine()  # raises the reason
     near = get_close_matches(name, known, n=1, cutoff=0.4)
     raise ImageError(
-        f"there is no image {name!r} in the catalogue",
+        f"there is no image {name!r} in the catalog",
         f"did you mean {near[0]}?" if near else f"known images: {', '.join(known)}",
     )

@@ -1,6 +1,6 @@
-"""Publishers' checksum files: `SHA256SUMS` and the like.
+"""Parse publishers' checksum files, such as `SHA256SUMS`.
 
-GNU coreutils write `hash  name` or `hash *name`, BSD writes `SHA256 (name) = hash`.
+GNU coreutils write `hash  name` or `hash *name`. BSD writes `SHA256 (name) = hash`.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ _BSD = re.compile(r"(?P<algorithm>[A-Za-z0-9/-]+) \((?P<name>.+)\) = (?P<digest>
 
 
 def expected(text: str, file_name: str, algorithm: str) -> str:
-    """Return the checksum, in lower-case hexadecimal, that the checksum file `text` states for `file_name`.
+    """Return the checksum of `file_name` from the checksum file `text`, in lowercase hexadecimal.
 
-    `algorithm` is "sha256" or "sha512"; lines of other algorithms are passed over. Raise ImageError if the
-    file states no checksum for that name, or two different ones.
+    `algorithm` is "sha256" or "sha512". Lines of other algorithms are skipped. Raise ImageError if the file has
+    no checksum for that name, or different ones.
     """
     found = {digest for name, digest in _lines(text, algorithm) if name.removeprefix("./") == file_name}
     if not found:
         raise ImageError(
-            f"the publisher's checksum file names no {algorithm} of {file_name}",
-            "the publisher may have renamed the image; a newer swarm may know",
+            f"the publisher's checksum file has no {algorithm} for {file_name}",
+            "the publisher may have renamed the image: update swarm",
         )
     if len(found) > 1:
         raise ImageError(
-            f"the publisher's checksum file names {len(found)} different checksums of {file_name}",
+            f"the publisher's checksum file has {len(found)} different checksums for {file_name}",
             "try again later",
         )
     return found.pop()
 
 
 def _lines(text: str, algorithm: str) -> list[tuple[str, str]]:
-    """Each (file name, digest) that the text states in the given algorithm."""
+    """Return the (file name, digest) pairs of one algorithm."""
     stated = []
     for line in text.splitlines():
         if match := _BSD.fullmatch(line.strip()):

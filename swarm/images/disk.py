@@ -19,27 +19,25 @@ __all__ = ["DISK_SIZE", "assemble"]
 
 _MIB = 1 << 20
 _SECTOR = 512
-# The ESP holds shim and GRUB, and with room for a second copy while they are updated; FAT32 needs at least 33
-# MiB.
+# The ESP has room for two copies of shim and GRUB, which an update needs. FAT32 needs at least 33 MiB.
 _ESP_START, _ESP_SIZE = 1 * _MIB, 64 * _MIB
-# The root comes last, so that cloud-init's growpart can grow it.
+# The root partition is the last one, so that cloud-init's growpart can grow it.
 _ROOT_START = _ESP_START + _ESP_SIZE
 # The backup partition table takes the last 33 sectors.
 _TAIL = 1 * _MIB
 DISK_SIZE = 3 << 30
 
-# Where the distributions' packages put the boot loaders that Microsoft's key (shim) and their own key (GRUB)
-# have signed.
+# The signed boot loaders of the distributions' packages: shim by Microsoft's key, GRUB by the distribution's.
 _SHIM = PurePosixPath("/usr/lib/shim/shimx64.efi.signed")
 _GRUB = PurePosixPath("/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed")
-_LINKS = 8  # more symbolic links in a row would be a loop
+_LINKS = 8  # the longest chain of symbolic links; a longer one is taken for a loop
 
 
 def assemble(root: Path, recipe: Recipe, work: Path, target: Path, run: Callable[[list[str]], None]) -> None:
-    """Make the qcow2 file `target` from the tree `root`.
+    """Create the qcow2 file `target` from the tree `root`. Use no loop device and no mount.
 
-    `work` is a folder for scratch files; `run` runs a command and raises if it fails. Raise ImageError if the
-    tree lacks the boot loader.
+    `work` is a directory for temporary files. `run` runs a command and raises if it fails. Raise ImageError if
+    the tree has no signed boot loader.
     """
     esp = _esp(root, recipe, work / "esp")
     (root / "boot/grub").mkdir(exist_ok=True)
@@ -78,9 +76,9 @@ def assemble(root: Path, recipe: Recipe, work: Path, target: Path, run: Callable
             f"{blocks}k",
         ]
     )
-    # Compressed: 0.25 instead of 0.8 GB to store here and in each pool and to send to a hypervisor; it costs
-    # three seconds here and nothing that could be measured when the VM boots. Unordered writes let the
-    # threads compress side by side.
+    # Compression takes three seconds and reduces the image from 0.8 to 0.25 GB, in the cache, in each pool and
+    # on the way to a hypervisor. It does not measurably delay the boot. Unordered writes (-W) let the threads
+    # compress in parallel.
     run(
         [
             "qemu-img",
@@ -100,10 +98,10 @@ def assemble(root: Path, recipe: Recipe, work: Path, target: Path, run: Callable
 
 
 def _esp(root: Path, recipe: Recipe, esp: Path) -> Path:
-    """The content of the EFI system partition.
+    """Create the content of the EFI system partition and return its directory.
 
-    Firmware starts EFI/BOOT/BOOTX64.EFI from a disk that it has no boot entry for; shim starts the GRUB
-    beside it; and that GRUB, as the distribution signed it, reads EFI/<distribution>/grub.cfg.
+    Firmware without a boot entry for a disk starts EFI/BOOT/BOOTX64.EFI, which is shim. Shim starts GRUB from
+    the same directory. The signed GRUB reads EFI/<distribution>/grub.cfg.
     """
     boot, own = esp / "EFI/BOOT", esp / "EFI" / recipe.distribution
     boot.mkdir(parents=True)
@@ -112,7 +110,7 @@ def _esp(root: Path, recipe: Recipe, esp: Path) -> Path:
         loader = _inside(root, signed)
         if not loader.is_file():
             raise ImageError(
-                f"the packages of {recipe.distribution} {recipe.suite} brought no {signed}",
+                f"the packages of {recipe.distribution} {recipe.suite} do not contain {signed}",
                 "name a published image in the host file instead, like ubuntu-24.04",
             )
         shutil.copyfile(loader, boot / name)
@@ -121,7 +119,7 @@ def _esp(root: Path, recipe: Recipe, esp: Path) -> Path:
 
 
 def _inside(root: Path, path: PurePosixPath) -> Path:
-    """Where `path` is when `root` is /; Ubuntu's shim is an absolute symbolic link, which must not leave the tree."""
+    """Resolve `path` with `root` as /. Ubuntu's shim is an absolute symbolic link, which must not leave the tree."""
     for _ in range(_LINKS):
         outside = root / path.relative_to("/")
         if not outside.is_symlink():

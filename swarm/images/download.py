@@ -1,8 +1,8 @@
-"""Fetches a published image: resumed after a break, retried, and trusted only when the publisher's checksum says so.
+"""Download a published image. Resume and retry, and accept the file only if it matches the publisher's checksum.
 
-Two files hold a download that is under way: NAME.part with the bytes so far, and NAME.part.json with what
-they are bytes of. The second is removed before the first is emptied and written before the first grows, so
-that a kill at any moment leaves either both in step or no claim at all.
+An unfinished download consists of two files: NAME.part with the bytes so far, and NAME.part.json, the claim,
+which describes their source. The claim is deleted before NAME.part is emptied, and written before NAME.part
+grows. A kill at any moment therefore leaves either a correct claim or none.
 """
 
 from __future__ import annotations
@@ -35,24 +35,23 @@ __all__ = ["Patience", "fetch"]
 
 _CHUNK = 1 << 20
 _MIB = 1 << 20
-# A checksum file of a publisher is some kilobytes long.
-_CHECKSUMS_LIMIT = 4 << 20
-_AGAIN = "run the same command again: it goes on where it stopped"
-_OFFLINE = "is this machine online? The image 'built' needs nothing but the package mirror"
+_CHECKSUMS_LIMIT = 4 << 20  # bytes; publishers' checksum files have some kilobytes
+_RESUME = "run the same command again: the download continues where it stopped"
+_OFFLINE = "check this machine's network, or use the image 'built', which needs only the package mirror"
 _PARTIAL, _OK, _UNSATISFIABLE = 206, 200, 416
-# What a busy server or a proxy on the way answers; all else from 400 on will not change by asking again.
-_PASSING = {408, _UNSATISFIABLE, 425, 429, 500, 502, 503, 504}
+# Status codes of a busy server or proxy, which are worth a retry. All others from 400 are permanent.
+_TRANSIENT = {408, _UNSATISFIABLE, 425, 429, 500, 502, 503, 504}
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to try, times in seconds.
+    """Timeouts and retries. All times are in seconds.
 
-    `connect` and `silence` end a connection that does not come about or brings nothing. `tries` in a row may
-    bring nothing new before it is given up, `first_tries` if the server has never answered in this run; the
-    pause between them doubles from `pause` up to `longest`.
+    `connect` is the timeout for connecting and `silence` the timeout for receiving. Give up after `tries`
+    consecutive attempts without new bytes, or after `first_tries` if the server has not responded at all. The
+    delay between attempts doubles from `pause` up to `longest`.
     """
 
     connect: float = 10
@@ -65,7 +64,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class _Claim:
-    """What the bytes of a partial file are part of."""
+    """The source of the bytes in a partial file."""
 
     url: str
     checksum: str
@@ -73,8 +72,8 @@ class _Claim:
     total: int | None
 
 
-class _Again(Exception):
-    """Something that may pass; `wait` is what the server asked for, in seconds."""
+class _Retry(Exception):
+    """A transient failure. `wait` is the delay that the server requested, in seconds."""
 
     def __init__(self, reason: str, wait: float = 0) -> None:
         super().__init__(reason)
@@ -82,10 +81,10 @@ class _Again(Exception):
 
 
 def fetch(entry: Entry, part: Path, talk: Talk, patience: Patience | None = None) -> Path:
-    """Download `entry` into `part`, continuing an earlier download, and return `part` once its checksum matches.
+    """Download `entry` into `part`, resuming an earlier download. Return `part` when its checksum matches.
 
-    The caller holds the image's lock. Raise ImageError with one sentence and a hint for everything that goes
-    wrong; bytes that may be of use stay for the next run, bytes that are wrong are thrown away.
+    The caller must hold the image's lock. Raise ImageError for every failure. Bytes that the next run can use
+    are kept; wrong bytes are deleted.
     """
     with requests.Session() as session:
         session.headers.update({"User-Agent": "swarm", "Accept-Encoding": "identity"})
@@ -102,56 +101,58 @@ class _Download:
 
     def run(self) -> Path:
         with self.talk.step(f"downloading image {self.entry.name}") as meter:
-            wanted = self._patiently(meter, self._checksum)
+            wanted = self._with_retries(meter, self._checksum)
             while True:
                 claim = self._claim()
                 if claim and (claim.url != self.entry.url or claim.checksum != wanted):
                     self._discard()
-                self._patiently(meter, lambda checksum=wanted: self._bytes(checksum, meter))  # type: ignore[misc]
+                self._with_retries(meter, lambda checksum=wanted: self._bytes(checksum, meter))  # type: ignore[misc]
                 meter.note("checking")
                 if digest(self.part, self.entry.algorithm, meter) == wanted:
                     self.claims.unlink(missing_ok=True)
                     return self.part
                 self._discard()
-                newer = self._patiently(meter, self._checksum)
+                newer = self._with_retries(meter, self._checksum)
                 if newer == wanted:
                     raise ImageError(
                         f"image {self.entry.name} is damaged and was deleted: "
                         f"its {self.entry.algorithm} is not the publisher's",
                         "run the same command again; if it happens again, a proxy may be changing the file",
                     )
-                self.talk.say(f"the publisher has replaced image {self.entry.name} meanwhile: starting over")
+                self.talk.say(
+                    f"the publisher has replaced image {self.entry.name} during the download: starting over"
+                )
                 wanted = newer
 
-    def _patiently(self, meter: Meter, attempt: Callable[[], _T]) -> _T:
-        """Do `attempt` until it works, or has failed too often in a row without bringing new bytes."""
+    def _with_retries(self, meter: Meter, attempt: Callable[[], _T]) -> _T:
+        """Repeat `attempt` until it succeeds. Give up after too many consecutive failures without new bytes."""
         failures, size = 0, self._size()
         while True:
             try:
                 return attempt()
-            except _Again as problem:
+            except _Retry as problem:
                 failures = 1 if self._size() > size else failures + 1
                 size = self._size()
                 if failures >= (self.patience.tries if self.answered else self.patience.first_tries):
                     raise ImageError(
                         f"image {self.entry.name} cannot be downloaded: {problem}",
-                        _AGAIN if self.answered else _OFFLINE,
+                        _RESUME if self.answered else _OFFLINE,
                     ) from None
                 wait = min(
                     self.patience.longest, max(problem.wait, self.patience.pause * 2 ** (failures - 1))
                 )
-                meter.note(f"{problem}; trying again in {wait:.0f} s")
+                meter.note(f"{problem}; retrying in {wait:.0f} s")
                 time.sleep(wait)
 
     def _checksum(self) -> str:
-        """The checksum that the publisher states for the image now."""
+        """Return the checksum that the publisher currently states for the image."""
         address = self.entry.checksums
         with self._get(address, {}) as answer:
             if answer.status_code != _OK:
                 raise self._refusal(answer)
             if urlsplit(address).scheme == "https" and urlsplit(answer.url).scheme != "https":
                 raise ImageError(
-                    f"{urlsplit(address).hostname} leads to an unencrypted checksum file, which would prove nothing",
+                    f"{urlsplit(address).hostname} redirects the checksum file to an unencrypted URL",
                     "try again later",
                 )
             text = b""
@@ -162,7 +163,7 @@ class _Download:
         )
 
     def _bytes(self, checksum: str, meter: Meter) -> None:
-        """One connection: add to the partial file what it brings. Raise _Again if bytes are missing after it."""
+        """Append the bytes of one connection to the partial file. Raise `_Retry` if bytes are still missing."""
         claim, size = self._claim(), self._size()
         if claim and size == claim.total:
             return
@@ -180,13 +181,13 @@ class _Download:
                     or _validator(answer) not in {"", claim.validator}
                 ):
                     self._discard()
-                    raise _Again("the server sent another part of the file than it was asked for")
-                self.talk.say(f"going on with image {self.entry.name} at {size / _MIB:.0f} MiB")
+                    raise _Retry("the server sent a different range of the file than requested")
+                self.talk.say(f"resuming the download of image {self.entry.name} at {size / _MIB:.0f} MiB")
             elif resume and answer.status_code == _UNSATISFIABLE:
                 if _content_range(answer)[1] == size:
-                    return  # the server never said how long the file is; now it has: there is no more
+                    return  # complete: the server did not state the length before
                 self._discard()
-                raise _Again("the file at the server is shorter than what came of it before")
+                raise _Retry("the file on the server is shorter than the part downloaded before")
             elif answer.status_code == _OK:
                 size, total = 0, _length(answer)
                 self._discard()
@@ -195,7 +196,7 @@ class _Download:
                 raise self._refusal(answer)
             self._append(answer, size, total, meter)
         if total is None and digest(self.part, self.entry.algorithm) != checksum:
-            raise _Again("the connection ended, and the server does not say how long the file is")
+            raise _Retry("the connection ended early, and the server does not state the length of the file")
 
     def _append(self, answer: requests.Response, size: int, total: int | None, meter: Meter) -> None:
         free = shutil.disk_usage(self.part.parent).free
@@ -215,11 +216,11 @@ class _Download:
                 raise self._no_space(f"does not fit: {self.part.parent} is full") from None
             raise ImageError(f"image {self.entry.name} cannot be stored: {error}") from None
         if total is not None and size < total:
-            raise _Again("the connection ended early")
+            raise _Retry("the connection ended early")
 
     @contextmanager
     def _get(self, address: str, headers: dict[str, str]) -> Iterator[requests.Response]:
-        """Ask for an address. Raise _Again for what may pass and ImageError for what will not."""
+        """Request a URL. Raise `_Retry` for transient failures and `ImageError` for permanent ones."""
         host = urlsplit(address).hostname
         try:
             answer = self.session.get(
@@ -227,13 +228,13 @@ class _Download:
             )
         except requests.exceptions.SSLError as error:
             raise ImageError(
-                f"{host} cannot prove who it is: {_reason(error)}",
-                "look at this machine's clock, its package ca-certificates and its proxy",
+                f"the TLS certificate of {host} cannot be verified: {_reason(error)}",
+                "check this machine's clock, its package ca-certificates and its proxy",
             ) from None
         except requests.Timeout:
-            raise _Again(f"{host} does not answer") from None
+            raise _Retry(f"{host} did not respond in time") from None
         except requests.ConnectionError as error:
-            raise _Again(
+            raise _Retry(
                 f"the name {host} cannot be resolved"
                 if _is_dns(error)
                 else f"{host} cannot be reached: {_reason(error)}"
@@ -246,34 +247,36 @@ class _Download:
 
     @staticmethod
     def _read(answer: requests.Response) -> bytes:
-        """The next bytes, as many as are there; none at the end. Raise _Again if the connection breaks."""
+        """Return the bytes that have arrived, or none at the end. Raise `_Retry` if the connection breaks."""
         try:
-            # requests' own iter_content would lose what came since its last whole block.
+            # requests' iter_content would lose the bytes since its last complete block.
             block: bytes = answer.raw.read1(_CHUNK, decode_content=False)
         except ReadTimeoutError:
-            raise _Again("the server has gone silent") from None
+            raise _Retry("the server stopped sending") from None
         except HTTPError:
-            raise _Again("the connection broke") from None
+            raise _Retry("the connection broke") from None
         return block
 
     def _refusal(self, answer: requests.Response) -> Exception:
         status, host = answer.status_code, urlsplit(answer.url).hostname
-        if status in _PASSING:
+        if status in _TRANSIENT:
             asked = answer.headers.get("Retry-After", "")
-            return _Again(
-                f"{host} answers {status} {answer.reason}", float(asked) if asked.isdecimal() else 0
+            return _Retry(
+                f"{host} responded with {status} {answer.reason}", float(asked) if asked.isdecimal() else 0
             )
         hint = (
-            "the publisher may have moved the image; a newer swarm may know"
+            "the publisher may have moved the image: update swarm"
             if status in {404, 410}
-            else "look at the proxy, if there is one, and try again later"
+            else "check the proxy, if there is one, and try again later"
         )
-        return ImageError(f"{answer.url} cannot be fetched: {host} answers {status} {answer.reason}", hint)
+        return ImageError(
+            f"{answer.url} cannot be fetched: {host} responded with {status} {answer.reason}", hint
+        )
 
     def _no_space(self, what: str) -> ImageError:
         return ImageError(
             f"image {self.entry.name} {what}",
-            "make room, or move the cache with SWARM_CACHE; what came so far is kept",
+            "make room, or move the cache with SWARM_CACHE; the bytes downloaded so far are kept",
         )
 
     def _size(self) -> int:
@@ -301,14 +304,14 @@ def _length(answer: requests.Response) -> int | None:
 
 
 def _content_range(answer: requests.Response) -> tuple[int | None, int | None]:
-    """Where the answer's bytes begin and how long the whole file is, as far as `Content-Range` says so."""
+    """Return the start of the range and the length of the whole file, as far as `Content-Range` states them."""
     match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", answer.headers.get("Content-Range", ""))
     start, total = match.groups() if match else (None, None)
     return (int(start) if start else None), (int(total) if total and total != "*" else None)
 
 
 def _validator(answer: requests.Response) -> str:
-    """What If-Range may be given: a strong ETag, else the date of the last change (RFC 9110, 13.1.5)."""
+    """Return the value for If-Range: a strong ETag, else the Last-Modified date (RFC 9110, 13.1.5)."""
     tag = answer.headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
 
@@ -318,6 +321,6 @@ def _is_dns(error: requests.ConnectionError) -> bool:
 
 
 def _reason(error: requests.ConnectionError) -> str:
-    """The innermost words of an error that wraps others."""
+    """Return the innermost message of an error that wraps others."""
     reason = getattr(error.args[0] if error.args else None, "reason", error)
     return str(reason).rsplit(": ", 1)[-1].strip("()'\"> ")

@@ -1,6 +1,6 @@
 """The contents of a built image: this machine's distribution, packages, and the files of templates/image.
 
-A recipe has an identity, a hash over all of it: an image with the same identity need not be built again.
+A recipe's identity is a hash of all its parts. An image is rebuilt only when the identity changes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["FOLDER", "LABEL_ESP", "LABEL_ROOT", "UNUSED_UNITS", "Recipe", "files
 FOLDER = ROOT / "templates" / "image"
 _FILES = FOLDER / "root"
 
-# The names by which GRUB, the kernel and fstab (all in templates/image) find the two file systems; FAT allows
-# 11 characters.
+# GRUB, the kernel and fstab (all in templates/image) find the file systems by these labels. FAT allows 11
+# characters.
 LABEL_ROOT = "swarm-root"
 LABEL_ESP = "SWARM-ESP"
 
-# Raise it when the code that assembles an image changes what comes out of it.
+# Increase it when a change of the code changes the resulting image.
 _GENERATION = 2
 
 # On top of mmdebstrap's variant "minbase" (essential packages and apt).
@@ -42,25 +42,24 @@ _NETWORK = "iproute2 iputils-ping netbase ca-certificates curl openssh-server rs
 _SWARM = "cloud-init cloud-guest-utils fdisk sudo qemu-guest-agent"  # python3 comes with cloud-init
 _SECURE_BOOT = "shim-signed grub-efi-amd64 grub-efi-amd64-signed efibootmgr mokutil"
 
-# Neither the *cloud* kernel of Debian nor Ubuntu's *kvm* kernel: they lack the i6300esb watchdog and AHCI.
-# The Ubuntu half follows Ubuntu's package index; it could only be tried on Debian, where the distribution of
-# the machine is Debian. linux-image-virtual has no i6300esb either (it is in linux-modules-extra), hence
-# linux-image-generic.
+# Debian's *cloud* kernel and Ubuntu's *kvm* kernel have neither the i6300esb watchdog nor AHCI. Ubuntu's
+# linux-image-virtual has no i6300esb (it is in linux-modules-extra), hence linux-image-generic. Ubuntu's list
+# comes from its package index; it has not been built on a machine that runs Ubuntu.
 _OF = {
     "debian": "linux-image-amd64 systemd-resolved netplan.io",
     "ubuntu": "linux-image-generic systemd-resolved netplan.io ubuntu-keyring",
 }
 
-# Older ones lack packages of the list.
+# Older releases do not have all of the packages.
 _SINCE = {"debian": "12", "ubuntu": "24.04"}
 
-# They look after LVM volumes, of which this image has none.
+# They check LVM volumes. The image has none.
 UNUSED_UNITS = ("e2scrub_all.timer", "e2scrub_reap.service")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One image that can be built: `distribution` ("debian"), its `version` ("12") and `suite` ("bookworm")."""
+    """An image to build: the `distribution` ("debian"), its `version` ("12") and its `suite` ("bookworm")."""
 
     distribution: str
     version: str
@@ -68,19 +67,19 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """The image's full name: built-debian-12."""
+        """The image's full name, such as built-debian-12."""
         return f"built-{self.distribution}-{self.version}"
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """The packages asked for, without what they depend on."""
+        """The packages to install, without their dependencies."""
         return tuple(
             " ".join((_SYSTEM, _PEOPLE, _NETWORK, _SWARM, _SECURE_BOOT, _OF[self.distribution])).split()
         )
 
     @cached_property
     def identity(self) -> str:
-        """16 hexadecimal digits that change when anything of the recipe does."""
+        """16 hexadecimal digits that change with every change of the recipe."""
         digest = hashlib.sha256(
             repr((_GENERATION, self, self.packages, UNUSED_UNITS, LABEL_ROOT, LABEL_ESP)).encode()
         )
@@ -91,12 +90,12 @@ class Recipe:
 
     @property
     def file_name(self) -> str:
-        """The name of the image's file, which carries the identity."""
+        """The name of the image's file, which contains the identity."""
         return f"{self.name}-{self.identity}.qcow2"
 
 
 def files() -> dict[str, Path]:
-    """Return the files that precede the packages, by their path in the image without the first slash."""
+    """Return the files to copy before the packages are installed, by their path in the image without the leading /."""
     return {str(path.relative_to(_FILES)): path for path in sorted(_FILES.rglob("*")) if path.is_file()}
 
 

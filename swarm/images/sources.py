@@ -1,8 +1,7 @@
-"""The machine's apt sources of its distribution: an image is built from them and later updated from them.
+"""Find the machine's apt sources of its distribution. An image is built and later updated from them.
 
-Apt itself is asked which of its sources are the distribution's: their signed Release files say so. The
-entries are then taken over as they are written, with their options and keys; other repositories of the
-machine stay out of the image.
+Apt identifies the distribution's sources by their signed Release files. Their entries are copied unchanged,
+with their options and keys. The machine's other repositories are left out of the image.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from swarm.errors import ImageError, Unfit
 
 __all__ = ["Sources", "of_this_machine"]
 
-# These lead to files of this machine, which a guest does not see.
+# They refer to files of this machine, which a guest cannot read.
 _LOCAL = ("cdrom:", "file:", "copy:", "mirror+file:")
 _ORIGINS = {"debian": "Debian", "ubuntu": "Ubuntu"}
 _FORMAT = "$(ORIGIN)|$(CODENAME)|$(SOURCESENTRY)|$(REPO_URI)"
@@ -34,12 +33,12 @@ class Sources:
 
 
 def of_this_machine(distribution: str, suite: str, work: Path) -> Sources:
-    """Return the sources that offer `suite` of `distribution`. `work` is a folder for scratch files.
+    """Return the sources that provide `suite` of `distribution`. `work` is a directory for temporary files.
 
-    Raise Unfit if the machine has none that a guest could use too.
+    Raise Unfit if the machine has none that a guest can use. Raise ImageError if one contains a password.
     """
     entries = _entries(_ORIGINS[distribution], suite, [])
-    if not entries:  # a machine whose package lists were cleaned away, or never fetched
+    if not entries:  # the package lists were deleted, or never downloaded
         lists = work / "lists"
         (lists / "partial").mkdir(parents=True, exist_ok=True)
         option = ["-o", f"Dir::State::Lists={lists}"]
@@ -54,14 +53,14 @@ def of_this_machine(distribution: str, suite: str, work: Path) -> Sources:
         if not entries:
             said = next((f": {line[3:]}" for line in done.stderr.splitlines() if line.startswith("E: ")), "")
             raise Unfit(
-                f"this machine has no apt source for {distribution} {suite} that a guest could use{said}",
-                "look at /etc/apt/sources.list.d, then `apt-get update`",
+                f"this machine has no apt source for {distribution} {suite} that a guest can use{said}",
+                "check /etc/apt/sources.list.d, then run `apt-get update`",
             )
     return _read(entries)
 
 
 def _entries(origin: str, suite: str, option: list[str]) -> list[tuple[Path, int]]:
-    """The (file, number) of each apt source whose Release file says that it is `suite` of `origin`."""
+    """Return the (file, number) of each apt source whose Release file names `suite` and `origin`."""
     command = ["apt-get", *option, "indextargets", "--format", _FORMAT, "Created-By: Packages"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     found: dict[tuple[Path, int], None] = {}
@@ -70,7 +69,7 @@ def _entries(origin: str, suite: str, option: list[str]) -> list[tuple[Path, int
         if who == origin and codename.split("-")[0] == suite and not uri.startswith(_LOCAL):
             if re.search(r"://[^/]*@", uri):
                 raise ImageError(
-                    "an apt source of this machine holds a password, which every user of a guest could read",
+                    "an apt source of this machine contains a password, which every user of the guest could read",
                     "move it to /etc/apt/auth.conf.d",
                 )
             path, number = entry.rsplit(":", 1)
@@ -101,7 +100,7 @@ def _read(entries: list[tuple[Path, int]]) -> Sources:
 
 
 def _stanza(text: str, number: int) -> str:
-    """The paragraph of a deb822 file that apt calls number `number`; apt counts from 1."""
+    """Return paragraph `number` of a deb822 file. Apt counts from 1."""
     paragraphs = [part for part in re.split(r"\n\s*\n", text.strip()) if re.search(r"(?im)^types:", part)]
     return "\n".join(line for line in paragraphs[number - 1].splitlines() if not line.startswith("#"))
 

@@ -1,4 +1,4 @@
-"""A publisher of one image over real HTTP on loopback, which misbehaves as told."""
+"""A publisher of one image over real HTTP on loopback, which misbehaves on request."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ NAME = "image.qcow2"
 
 @dataclass(frozen=True)
 class Answer:
-    """How one request for the image is answered; the default is what a good server does."""
+    """The response to one request for the image. The default is that of a well-behaved server."""
 
     status: int = 0
-    stop_after: int | None = None  # bytes of the body, then the connection breaks
+    stop_after: int | None = None  # bytes of the body before the connection breaks
     ranges: bool = True
     length: bool = True
-    off_by: int = 0  # the part that is sent begins so many bytes later than the one asked for
+    off_by: int = 0  # bytes by which the range starts later than requested
     stall: float = 0  # seconds of silence in the middle of the body
-    drip: float = 0  # seconds of pause between blocks of 4 KiB
+    drip: float = 0  # seconds between blocks of 4 KiB
     location: str = ""
 
 
@@ -46,8 +46,10 @@ class Publisher(ThreadingHTTPServer):
             self.socket = context.wrap_socket(self.socket, server_side=True)
         self.scheme = "https" if context else "http"
         self.content = content
-        self.stated: list[bytes] = []  # whose checksum is stated, one per request, instead of the content's
-        self.tag: str | None = None  # None: made from the content; "": none is sent
+        self.stated: list[
+            bytes
+        ] = []  # contents to state the checksum of, one per request, instead of `content`
+        self.tag: str | None = None  # None: derived from the content; "": not sent
         self.changed = "Sat, 01 Jan 2022 00:00:00 GMT"
         self.answers: deque[Answer] = deque()
         self.checksum_answers: deque[Answer] = deque()
@@ -56,11 +58,11 @@ class Publisher(ThreadingHTTPServer):
 
     @property
     def etag(self) -> str:
-        """The strong ETag, or what a test has set."""
+        """The strong ETag, or the one that a test has set."""
         return f'"{hashlib.sha256(self.content).hexdigest()[:16]}"' if self.tag is None else self.tag
 
     def entry(self, name: str = "image") -> Entry:
-        """Return a catalogue entry that leads here."""
+        """Return a catalog entry with the URLs of this server."""
         base = f"{self.scheme}://127.0.0.1:{self.server_address[1]}"
         return Entry(name, "published", "a test", f"{base}/{NAME}", f"{base}/SHA256SUMS", "sha256")
 
@@ -77,7 +79,7 @@ class Publisher(ThreadingHTTPServer):
             self.server_close()
 
     def handle_error(self, *_: object) -> None:
-        """A client that goes away is no news here."""
+        """Ignore clients that disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -151,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _write(self, data: bytes) -> None:
-        self.server.sent += len(data)  # first: the client may be done before the next line
+        self.server.sent += len(data)  # before sending: the client may finish before the next line runs
         self.wfile.write(data)
         self.wfile.flush()
 

@@ -1,4 +1,4 @@
-"""Downloads over connections that break, stall, lie and change, from a real HTTP server."""
+"""Downloads from a real HTTP server that breaks off, stalls, and sends wrong or changed data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CONTENT = random.Random(1).randbytes(300_000)  # noqa: S311 - bytes that repeat nothing, the same ones each time
+CONTENT = random.Random(1).randbytes(300_000)  # noqa: S311 - the same incompressible bytes each time
 OTHER = random.Random(2).randbytes(250_000)  # noqa: S311
 QUICK = Patience(connect=2, silence=0.3, tries=4, pause=0.001, longest=0.01)
 
@@ -34,30 +34,30 @@ def server() -> Iterator[Publisher]:
 
 @pytest.fixture
 def part(tmp_path: Path) -> Path:
-    """Name the partial file, which is not there yet."""
+    """Return the path of the partial file, which does not exist yet."""
     return tmp_path / ".image.part"
 
 
 @pytest.fixture
 def talk() -> Talk:
-    """Give the talk of a run."""
+    """Return the talk of a run."""
     return Talk(Screen())
 
 
 def ranges(server: Publisher) -> list[str | None]:
-    """What each request for the image asked for."""
+    """Return the Range header of each request for the image."""
     return [headers.get("Range") for headers in server.asked]
 
 
-def test_whole(server: Publisher, part: Path, talk: Talk) -> None:
-    """A good server is asked once, for everything, and nothing is left beside the file."""
+def test_complete_download(server: Publisher, part: Path, talk: Talk) -> None:
+    """A well-behaved server gets one request for the whole file, and no other file is left behind."""
     assert fetch(server.entry(), part, talk, QUICK).read_bytes() == CONTENT
     assert ranges(server) == [None]
     assert [path.name for path in part.parent.iterdir()] == [part.name]
 
 
-def test_goes_on_within_a_run(server: Publisher, part: Path, talk: Talk) -> None:
-    """After a break only the rest is asked for, on condition that the file is still the same."""
+def test_resumes_within_a_run(server: Publisher, part: Path, talk: Talk) -> None:
+    """After a broken connection only the rest is requested, provided that the file is unchanged."""
     server.answers.append(Answer(stop_after=100_000))
     assert fetch(server.entry(), part, talk, QUICK).read_bytes() == CONTENT
     assert ranges(server) == [None, "bytes=100000-"]
@@ -65,18 +65,18 @@ def test_goes_on_within_a_run(server: Publisher, part: Path, talk: Talk) -> None
     assert server.sent == len(CONTENT)
 
 
-def test_goes_on_in_the_next_run(server: Publisher, part: Path, talk: Talk) -> None:
-    """What a failed run has fetched is kept, and the next run fetches only the rest."""
+def test_resumes_in_the_next_run(server: Publisher, part: Path, talk: Talk) -> None:
+    """The bytes of a failed run are kept, and the next run downloads only the rest."""
     server.answers += [Answer(stop_after=100_000), Answer(status=503)]
-    with pytest.raises(ImageError, match=r"cannot be downloaded: 127\.0\.0\.1 answers 503") as caught:
+    with pytest.raises(ImageError, match=r"cannot be downloaded: 127\.0\.0\.1 responded with 503") as caught:
         fetch(server.entry(), part, talk, Patience(tries=2, pause=0.001))
-    assert "goes on where it stopped" in str(caught.value.hint)
+    assert "continues where it stopped" in str(caught.value.hint)
     assert fetch(server.entry(), part, talk, QUICK).read_bytes() == CONTENT
     assert server.sent == len(CONTENT)
 
 
 def test_date_instead_of_tag(server: Publisher, part: Path, talk: Talk) -> None:
-    """A weak ETag proves nothing about bytes, so the date of the last change is used instead."""
+    """A weak ETag does not identify the bytes, so Last-Modified is used instead."""
     server.tag = 'W/"weak"'
     server.answers.append(Answer(stop_after=100_000))
     assert fetch(server.entry(), part, talk, QUICK).read_bytes() == CONTENT
@@ -84,7 +84,7 @@ def test_date_instead_of_tag(server: Publisher, part: Path, talk: Talk) -> None:
 
 
 def test_no_validator(server: Publisher, part: Path, talk: Talk) -> None:
-    """Without ETag and date there is no safe way to go on: the download starts over."""
+    """Without an ETag and a date it is not safe to resume, so the download starts over."""
     server.tag = server.changed = ""
     server.answers.append(Answer(stop_after=100_000))
     assert fetch(server.entry(), part, talk, QUICK).read_bytes() == CONTENT
@@ -92,7 +92,7 @@ def test_no_validator(server: Publisher, part: Path, talk: Talk) -> None:
 
 
 def test_changed_between_runs(server: Publisher, part: Path, talk: Talk) -> None:
-    """A file that was replaced at the publisher's is fetched anew, with no old byte in it."""
+    """A file that the publisher has replaced is downloaded from the start, without any old byte."""
     server.answers += [Answer(stop_after=100_000), Answer(status=404)]
     with pytest.raises(ImageError):
         fetch(server.entry(), part, talk, QUICK)
@@ -102,13 +102,13 @@ def test_changed_between_runs(server: Publisher, part: Path, talk: Talk) -> None
 
 
 def test_changed_within_a_run(server: Publisher, part: Path, talk: Talk) -> None:
-    """A file that is replaced while it is being fetched is fetched anew under its new checksum."""
+    """A file that is replaced during the download is downloaded again with its new checksum."""
     server.stated = [OTHER]  # the checksum file was read just before the change
     assert fetch(server.entry(), part, talk, QUICK).read_bytes() == CONTENT
 
 
 def test_other_tag_same_file(server: Publisher, part: Path, talk: Talk) -> None:
-    """Where If-Range does not match, the server sends everything, and nothing of the first part is kept."""
+    """If If-Range does not match, the server sends the whole file, and the first part is discarded."""
     server.answers += [Answer(stop_after=100_000), Answer(status=404)]
     with pytest.raises(ImageError):
         fetch(server.entry(), part, talk, QUICK)
@@ -121,11 +121,11 @@ def test_other_tag_same_file(server: Publisher, part: Path, talk: Talk) -> None:
     "answer",
     [
         pytest.param(Answer(ranges=False), id="ignores Range"),
-        pytest.param(Answer(off_by=7), id="another part than asked for"),
+        pytest.param(Answer(off_by=7), id="sends a different range"),
         pytest.param(Answer(status=416), id="416 without a length"),
         pytest.param(Answer(stall=1), id="stalls"),
         pytest.param(Answer(length=False, stop_after=50_000), id="breaks without a length"),
-        pytest.param(Answer(stop_after=0), id="breaks at once"),
+        pytest.param(Answer(stop_after=0), id="breaks immediately"),
         pytest.param(Answer(status=503), id="503"),
         pytest.param(Answer(status=429), id="429"),
     ],
@@ -134,7 +134,7 @@ def test_other_tag_same_file(server: Publisher, part: Path, talk: Talk) -> None:
     "first", [Answer(stop_after=100_000), Answer(length=False, stop_after=100_000), Answer(stop_after=0)]
 )
 def test_bad_servers(server: Publisher, part: Path, talk: Talk, first: Answer, answer: Answer) -> None:
-    """Whatever a server does wrong after a first break, the file that comes out is right."""
+    """The file is correct, whatever a server does wrong after the first broken connection."""
     server.answers += [first, answer]
     assert fetch(server.entry(), part, talk, QUICK).read_bytes() == CONTENT
 
@@ -155,7 +155,7 @@ def test_bad_servers(server: Publisher, part: Path, talk: Talk, first: Answer, a
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_breaks(tmp_path_factory: pytest.TempPathFactory, answers: list[Answer], tag: str | None) -> None:
-    """Any sequence of breaks and odd answers ends with the right bytes."""
+    """Any sequence of broken connections and wrong responses ends with the correct bytes."""
     with Publisher(CONTENT).running() as server:
         server.tag = tag
         server.answers += answers
@@ -169,7 +169,7 @@ def test_any_breaks(tmp_path_factory: pytest.TempPathFactory, answers: list[Answ
 
 
 def test_damaged(server: Publisher, part: Path, talk: Talk) -> None:
-    """A file with another checksum than the publisher's is thrown away, and the error says so."""
+    """A file that does not match the publisher's checksum is deleted, and the error reports it."""
     server.stated = [OTHER, OTHER]
     with pytest.raises(ImageError, match="is damaged and was deleted"):
         fetch(server.entry(), part, talk, QUICK)
@@ -178,7 +178,7 @@ def test_damaged(server: Publisher, part: Path, talk: Talk) -> None:
 
 
 def test_damaged_without_length(server: Publisher, part: Path, talk: Talk) -> None:
-    """A damaged file of unknown length is recognised once the server says that there is no more of it."""
+    """A damaged file of unknown length is detected when the server confirms that it is complete."""
     server.stated = [OTHER, OTHER]
     server.answers.append(Answer(length=False))
     with pytest.raises(ImageError, match="is damaged and was deleted"):
@@ -187,11 +187,11 @@ def test_damaged_without_length(server: Publisher, part: Path, talk: Talk) -> No
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-def test_final_answers(server: Publisher, part: Path, talk: Talk, status: int) -> None:
-    """An answer that will not change is reported at once, with the address and a hint."""
+def test_permanent_failures(server: Publisher, part: Path, talk: Talk, status: int) -> None:
+    """A permanent failure is reported immediately, with the URL and a hint."""
     server.answers.append(Answer(status=status))
     with pytest.raises(
-        ImageError, match=rf"image\.qcow2 cannot be fetched: 127\.0\.0\.1 answers {status}"
+        ImageError, match=rf"image\.qcow2 cannot be fetched: 127\.0\.0\.1 responded with {status}"
     ) as caught:
         fetch(server.entry(), part, talk, QUICK)
     assert caught.value.hint
@@ -207,42 +207,44 @@ def test_checksum_file_missing(server: Publisher, part: Path, talk: Talk) -> Non
 
 
 def test_gives_up(server: Publisher, part: Path, talk: Talk) -> None:
-    """A server that stays broken is asked a limited number of times."""
+    """A server that keeps failing gets a limited number of requests."""
     server.answers += [Answer(status=503)] * 99
-    with pytest.raises(ImageError, match="answers 503"):
+    with pytest.raises(ImageError, match="responded with 503"):
         fetch(server.entry(), part, talk, QUICK)
     assert len(server.asked) == QUICK.tries
 
 
 def test_silent(server: Publisher, part: Path, talk: Talk) -> None:
-    """A server that goes silent again and again is named as silent."""
+    """A server that repeatedly stops sending is reported as such."""
     server.answers += [Answer(stall=1, stop_after=0)] * 9
-    with pytest.raises(ImageError, match="cannot be downloaded: the server has gone silent"):
+    with pytest.raises(ImageError, match="cannot be downloaded: the server stopped sending"):
         fetch(server.entry(), part, talk, Patience(silence=0.1, tries=2, pause=0.001))
 
 
-def test_nobody_listens(part: Path, talk: Talk) -> None:
-    """A port that nobody listens at is one sentence, with a way out."""
+def test_connection_refused(part: Path, talk: Talk) -> None:
+    """A refused connection is reported with a hint."""
     publisher = Publisher(CONTENT)
     publisher.server_close()
     with pytest.raises(ImageError, match=r"127\.0\.0\.1 cannot be reached: .*refused") as caught:
         fetch(publisher.entry(), part, talk, QUICK)
-    assert "is this machine online?" in str(caught.value.hint)
+    assert "check this machine's network" in str(caught.value.hint)
 
 
-def test_no_such_name(part: Path, talk: Talk, server: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that DNS does not know is named."""
+def test_unresolvable_name(
+    part: Path, talk: Talk, server: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that cannot be resolved is reported by name."""
 
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)  # no name server may be asked by tests
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)  # tests must not query a name server
     with pytest.raises(ImageError, match=r"the name 127\.0\.0\.1 cannot be resolved"):
         fetch(server.entry(), part, talk, QUICK)
 
 
 def test_no_space_before(server: Publisher, part: Path, talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that cannot fit is refused before its first byte is fetched."""
+    """A file that does not fit is rejected before its first byte is downloaded."""
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
     with pytest.raises(ImageError, match=r"image needs 0\.3 MiB more, and .* has 0\.0 MiB free") as caught:
         fetch(server.entry(), part, talk, QUICK)
@@ -250,8 +252,8 @@ def test_no_space_before(server: Publisher, part: Path, talk: Talk, monkeypatch:
     assert not part.exists()
 
 
-def test_checksum_is_the_whole_files(server: Publisher, part: Path, talk: Talk) -> None:
-    """A first part that was changed on disk between two runs is noticed."""
+def test_checksum_covers_the_whole_file(server: Publisher, part: Path, talk: Talk) -> None:
+    """A partial file that was changed on disk between two runs is detected."""
     server.answers += [Answer(stop_after=100_000), Answer(status=404)]
     with pytest.raises(ImageError):
         fetch(server.entry(), part, talk, QUICK)

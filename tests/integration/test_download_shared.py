@@ -1,4 +1,4 @@
-"""Downloads as `images.ensure` does them: shared by runs, killed, out of space, over TLS."""
+"""Downloads by `images.ensure`: shared by runs, killed, out of space, over TLS."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from swarm.images.catalogue import Entry
 
-# A run of its own: as `ensure` is called by a verb, with a catalogue that leads to the test's server.
+# A separate run that calls `ensure` like a command, with a catalog that points to the test's server.
 RUN = """
 import json, sys
 from swarm import images
@@ -50,7 +50,7 @@ except SwarmError as error:
 
 @pytest.fixture(scope="session")
 def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A real qcow2 image of half a megabyte."""
+    """Return a real qcow2 image of half a mebibyte."""
     folder = tmp_path_factory.mktemp("content")
     (folder / "raw").write_bytes(random.Random(3).randbytes(512 << 10))  # noqa: S311 - not for secrets
     subprocess.run(
@@ -68,7 +68,7 @@ def server(content: bytes) -> Iterator[Publisher]:
 
 @pytest.fixture
 def folder(tmp_path: Path, server: Publisher, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, and a catalogue with the server's image."""
+    """Return the directory of an empty cache. The catalog has only the server's image."""
     monkeypatch.setenv("SWARM_CACHE", str(tmp_path))
     monkeypatch.setattr(catalogue, "_PUBLISHED", (server.entry(),))
     return tmp_path / "images"
@@ -76,18 +76,18 @@ def folder(tmp_path: Path, server: Publisher, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def talk() -> Talk:
-    """Give the talk of a run."""
+    """Return the talk of a run."""
     return Talk(Screen())
 
 
 def start(entry: Entry, *before: str) -> subprocess.Popen[str]:
-    """Start another run of swarm that wants the image."""
+    """Start another run of swarm that needs the image."""
     command = [*before, sys.executable, "-c", RUN, json.dumps(asdict(entry))]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
 
 def wait_for_bytes(server: Publisher, count: int) -> None:
-    """Wait until the server has sent so many bytes of the image."""
+    """Wait until the server has sent `count` bytes of the image."""
     deadline = time.monotonic() + 20
     while server.sent < count:
         assert time.monotonic() < deadline
@@ -95,7 +95,7 @@ def wait_for_bytes(server: Publisher, count: int) -> None:
 
 
 def test_ensure(server: Publisher, folder: Path, talk: Talk, content: bytes) -> None:
-    """The first call fetches, the second finds; both name the same file, and nothing else is left but its sidecar."""
+    """The first call downloads the image and the second one finds it. Only the image and its sidecar remain."""
     assert images.find("image") is None
     first = images.ensure("image", talk)
     assert first.path.read_bytes() == content
@@ -111,7 +111,7 @@ def test_ensure(server: Publisher, folder: Path, talk: Talk, content: bytes) -> 
 
 
 def test_remove(server: Publisher, folder: Path, talk: Talk) -> None:
-    """A removed image is gone with its sidecar, and is fetched again when it is wanted again."""
+    """Removing an image deletes its sidecar too, and the next request downloads it again."""
     images.remove(images.ensure("image", talk))
     assert images.find("image") is None
     assert images.cached() == []
@@ -121,7 +121,7 @@ def test_remove(server: Publisher, folder: Path, talk: Talk) -> None:
 
 
 def test_not_an_image(server: Publisher, folder: Path, talk: Talk) -> None:
-    """What is no qcow2 file is refused even if its checksum is right, and nothing of it stays."""
+    """A file that is not qcow2 is rejected and deleted, even if its checksum is correct."""
     server.content = b"<html>please log in</html>" * 100
     with pytest.raises(ImageError, match="is not a qcow2 file"):
         images.ensure("image", talk)
@@ -129,7 +129,7 @@ def test_not_an_image(server: Publisher, folder: Path, talk: Talk) -> None:
 
 
 def test_two_processes(server: Publisher, folder: Path, content: bytes) -> None:  # noqa: ARG001
-    """Of two runs at once one downloads; the other says that it waits, and uses the result."""
+    """If two runs need an image, one downloads it. The other reports that it waits, and uses the result."""
     server.answers.append(Answer(drip=0.01))
     runs = [start(server.entry())]
     wait_for_bytes(server, 4096)
@@ -143,7 +143,7 @@ def test_two_processes(server: Publisher, folder: Path, content: bytes) -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_threads(server: Publisher, talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:
-    """Several hosts of one run share a download, too."""
+    """Several hosts of one run share a download."""
     server.answers.append(Answer(drip=0.002))
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: images.ensure("image", talk), range(4)))
@@ -154,7 +154,7 @@ def test_threads(server: Publisher, talk: Talk, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("after", [1, 100_000, 300_000, 500_000])
 def test_killed(server: Publisher, folder: Path, talk: Talk, content: bytes, after: int) -> None:
-    """After kill -9 the next run goes on with what had come; at most the last blocks are fetched twice."""
+    """After kill -9 the next run resumes the download at the end of the partial file."""
     server.answers.append(Answer(drip=0.004))
     run = start(server.entry())
     wait_for_bytes(server, after)
@@ -166,7 +166,7 @@ def test_killed(server: Publisher, folder: Path, talk: Talk, content: bytes, aft
 
 
 def test_killed_often(server: Publisher, folder: Path, talk: Talk, content: bytes) -> None:
-    """Runs that are killed at arbitrary moments, also while they start and finish, never spoil the image."""
+    """Runs that are killed at random moments never damage the image."""
     server.answers += [Answer(drip=0.002)] * 4
     dice = random.Random(4)  # noqa: S311
     for _ in range(4):
@@ -185,7 +185,7 @@ def test_killed_often(server: Publisher, folder: Path, talk: Talk, content: byte
 
 
 def test_interrupted(server: Publisher, folder: Path) -> None:
-    """Ctrl-C ends a download at once and keeps what has come."""
+    """Ctrl-C ends a download immediately and keeps the partial file."""
     server.answers.append(Answer(drip=0.01))
     run = start(server.entry())
     wait_for_bytes(server, 40_000)
@@ -195,8 +195,10 @@ def test_interrupted(server: Publisher, folder: Path) -> None:
 
 
 def test_disk_full(server: Publisher, folder: Path, talk: Talk, content: bytes) -> None:
-    """A disk that fills up while the image comes is named; with room again, the rest is fetched."""
-    server.answers.append(Answer(length=False))  # so that it cannot be known before
+    """A disk that fills up during the download is reported. With free space, the next run succeeds."""
+    server.answers.append(
+        Answer(length=False)
+    )  # hides the size, so that the check of free space cannot fail first
     small = f'mount -t tmpfs -o size=300k none {folder.parent} && exec "$@"'
     run = start(server.entry(), "unshare", "--user", "--map-root-user", "--mount", "sh", "-c", small, "sh")
     _, said = run.communicate(timeout=30)
@@ -209,7 +211,7 @@ def test_disk_full(server: Publisher, folder: Path, talk: Talk, content: bytes) 
 
 @pytest.fixture
 def secure(tmp_path: Path) -> tuple[ssl.SSLContext, Path]:
-    """A TLS server's side, and the certificate to trust it by."""
+    """Return the context of a TLS server, and the certificate that verifies it."""
     key, name = (
         ec.generate_private_key(ec.SECP256R1()),
         x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")]),
@@ -232,10 +234,11 @@ def secure(tmp_path: Path) -> tuple[ssl.SSLContext, Path]:
 def test_unknown_certificate(
     secure: tuple[ssl.SSLContext, Path], tmp_path: Path, talk: Talk, content: bytes
 ) -> None:
-    """A server with a certificate that nobody vouches for is not believed."""
+    """A server with a self-signed certificate is rejected."""
     with Publisher(content, secure[0]).running() as server:
         with pytest.raises(
-            ImageError, match=r"127\.0\.0\.1 cannot prove who it is: .*self.signed certificate"
+            ImageError,
+            match=r"the TLS certificate of 127\.0\.0\.1 cannot be verified: .*self.signed certificate",
         ):
             download.fetch(server.entry(), tmp_path / "part", talk)
         assert server.asked == []
@@ -248,10 +251,10 @@ def test_downgrade(
     server: Publisher,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A checksum file that comes unencrypted, by way of a redirection, is not believed."""
+    """A checksum file that is redirected to an unencrypted URL is rejected."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(secure[1]))
     with Publisher(server.content, secure[0]).running() as safe:
         assert download.fetch(safe.entry(), tmp_path / "part", talk).read_bytes() == server.content
         safe.checksum_answers.append(Answer(status=302, location=server.entry().checksums))
-        with pytest.raises(ImageError, match="leads to an unencrypted checksum file"):
+        with pytest.raises(ImageError, match="redirects the checksum file to an unencrypted URL"):
             download.fetch(safe.entry(), tmp_path / "part", talk)

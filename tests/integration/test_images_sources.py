@@ -1,4 +1,4 @@
-"""Which of a machine's apt sources go into an image: asked from the real apt, with repositories on loopback."""
+"""The apt sources that an image gets, found by the real apt with repositories on loopback."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """Serves files without a word."""
+    """Serves files without logging."""
 
     def log_message(self, *_: object) -> None:
         """Keep the tests' output readable."""
@@ -48,7 +48,7 @@ class Machine:
         self.configure()
 
     def configure(self, more: str = "") -> None:
-        """Write apt's configuration; nothing of the real machine's is used."""
+        """Write apt's configuration, which uses no file of the real machine."""
         places = f'Dir::Etc "{self.base}/etc"; Dir::State::Lists "{self.base}/lists"; Dir::Cache "{self.base}/cache"; '
         places += f'Dir::State::status "{self.base}/status"; Dir::Etc::Parts "{self.base}/none"; '
         places += 'Dir::Etc::Main "/dev/null"; '
@@ -68,17 +68,17 @@ class Machine:
         (folder / "Release").write_text(f"{head}Date: Sat, 01 Jan 2022 00:00:00 UTC\nSHA256:\n{index}")
 
     def source(self, name: str, text: str) -> None:
-        """Write a sources file; AT stands for the address of the repositories."""
+        """Write a sources file. AT is replaced with the URL of the repositories."""
         (self.base / "etc/sources.list.d" / name).write_text(text.replace("AT", self.address))
 
     def read(self) -> sources.Sources:
-        """Return what an image of Debian 12 would get."""
+        """Return the sources for an image of Debian 12."""
         return sources.of_this_machine("debian", "bookworm", self.base / "work")
 
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    """Give a machine without any source; its package lists were never fetched."""
+    """Return a machine without sources that has never downloaded package lists."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "www")))
     thread = Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
@@ -93,7 +93,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
 
 
 def test_stanzas(machine: Machine) -> None:
-    """Stanzas of the distribution are taken as they are written, with security and updates; others stay out."""
+    """The distribution's stanzas, security and updates included, are copied unchanged. Others are left out."""
     machine.repository("debian", "Debian", "bookworm")
     machine.repository("debian", "Debian", "bookworm-updates")
     machine.repository("security", "Debian", "bookworm-security")
@@ -122,7 +122,7 @@ def test_stanzas(machine: Machine) -> None:
 
 
 def test_lines(machine: Machine) -> None:
-    """Lines of the one-line style are taken as they are written, with their options."""
+    """Entries in the one-line style are copied unchanged, with their options."""
     machine.repository("debian", "Debian", "bookworm")
     machine.repository("tool", "Toolmaker", "bookworm")
     line = "deb [trusted=yes arch=amd64 signed-by=/etc/apt/keyrings/our.asc,/etc/apt/keyrings/two.asc] "
@@ -164,31 +164,31 @@ def test_password(machine: Machine) -> None:
             "AT", machine.address.replace("//", "//me:secret@")
         ),
     )
-    with pytest.raises(ImageError, match="holds a password") as caught:
+    with pytest.raises(ImageError, match="contains a password") as caught:
         machine.read()
     assert "secret" not in str(caught.value)
 
 
 def test_local_only(machine: Machine) -> None:
-    """Packages in a folder of this machine can't be reached by a guest."""
+    """A source in a local directory is rejected, because a guest cannot read it."""
     machine.repository("debian", "Debian", "bookworm")
     machine.source("debian.list", f"deb [trusted=yes] file:{machine.base}/www/debian bookworm main\n")
-    with pytest.raises(Unfit, match="no apt source for debian bookworm that a guest could use"):
+    with pytest.raises(Unfit, match="no apt source for debian bookworm that a guest can use"):
         machine.read()
 
 
-def test_out_of_reach(machine: Machine) -> None:
-    """If the package lists are missing and can't be fetched, apt's own words are in the error."""
+def test_unreachable(machine: Machine) -> None:
+    """If the package lists are missing and can't be downloaded, the error contains apt's message."""
     machine.source("debian.list", "deb [trusted=yes] AT/nothing/ bookworm main\n")
     with pytest.raises(
-        Unfit, match=r"no apt source for debian bookworm that a guest could use: .*/nothing"
+        Unfit, match=r"no apt source for debian bookworm that a guest can use: .*/nothing"
     ) as caught:
         machine.read()
     assert "apt-get update" in str(caught.value.hint)
 
 
-def test_lists_stay(machine: Machine) -> None:
-    """The machine's own package lists are not touched."""
+def test_lists_are_unchanged(machine: Machine) -> None:
+    """The machine's own package lists are not changed."""
     machine.repository("debian", "Debian", "bookworm")
     machine.source("debian.list", "deb [trusted=yes] AT/debian/ bookworm main\n")
     machine.read()

@@ -1,4 +1,4 @@
-"""The folder of finished images: what gets in, what is found again, what is not believed."""
+"""The image cache: adopting, finding and rejecting images."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
 
 def qcow2(path: Path, *options: str, size: str = "1M") -> Path:
-    """Make a qcow2 file with qemu-img."""
+    """Create a qcow2 file with qemu-img."""
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *options, str(path), size], check=True)
     return path
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give an empty cache."""
+    """Return the directory of an empty cache."""
     monkeypatch.setenv("SWARM_CACHE", str(tmp_path))
     return cache.folder()
 
 
 @pytest.fixture
 def image(folder: Path) -> cache.Image:
-    """Give a cache with one image."""
+    """Return the only image of a cache."""
     return cache.adopt(qcow2(folder / ".new"), "one.qcow2", "one")
 
 
 def test_adopt(image: cache.Image, folder: Path) -> None:
-    """A good file gets its name, and what is said of it is true; its checksum stands beside it."""
+    """A valid file gets its name and a sidecar, and its description is correct."""
     content = image.path.read_bytes()
     assert image == cache.Image(
         "one", folder / "one.qcow2", hashlib.sha256(content).hexdigest(), len(content), 1 << 20
@@ -63,8 +63,8 @@ def test_adopt(image: cache.Image, folder: Path) -> None:
         ),
     ],
 )
-def test_not_adopted(folder: Path, make: object, message: str) -> None:
-    """A file that is no qcow2 image, or that would make QEMU open another file, is refused and deleted."""
+def test_rejected(folder: Path, make: object, message: str) -> None:
+    """A file that is not a qcow2 image, or that would make QEMU open another file, is rejected and deleted."""
     make(folder / ".new")  # type: ignore[operator]
     with pytest.raises(ImageError, match=message):
         cache.adopt(folder / ".new", "bad.qcow2", "bad")
@@ -73,17 +73,17 @@ def test_not_adopted(folder: Path, make: object, message: str) -> None:
 
 
 def test_no_qemu_img(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without qemu-img the error names the package, and the file stays for the next run."""
+    """Without qemu-img the error names the package, and the file is kept for the next run."""
     fresh = qcow2(folder / ".new")
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(Unfit, match="qemu-img is needed") as caught:
+    with pytest.raises(Unfit, match="needs qemu-img") as caught:
         cache.adopt(fresh, "one.qcow2", "one")
     assert caught.value.hint == "apt-get install qemu-utils"
     assert fresh.exists()
 
 
 def test_not_read_again(image: cache.Image) -> None:
-    """As long as size and time are those of the sidecar, the file itself is not read."""
+    """A file whose size and time match the sidecar is not read."""
     stat = image.path.stat()
     image.path.write_bytes(b"x" * image.size)
     os.utime(image.path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
@@ -91,7 +91,7 @@ def test_not_read_again(image: cache.Image) -> None:
 
 
 def test_touched(image: cache.Image) -> None:
-    """A file with another time but the same content is still believed, and read only once for that."""
+    """A file with a new time but the same content is accepted, and read only once."""
     os.utime(image.path, ns=(1, 1))
     assert cache.lookup("one.qcow2") == image
     assert json.loads(image.path.with_name("one.qcow2.json").read_text())["mtime_ns"] == 1
@@ -99,14 +99,14 @@ def test_touched(image: cache.Image) -> None:
 
 @pytest.mark.parametrize("change", [b"", b"x", b"x" * 196_616])
 def test_changed(image: cache.Image, change: bytes) -> None:
-    """A file with other content than was stored is not believed."""
+    """A file whose content has changed is rejected."""
     image.path.write_bytes(change)
     assert cache.lookup("one.qcow2") is None
     assert cache.cached() == []
 
 
-def test_cut(image: cache.Image) -> None:
-    """A file of another size is not believed, even if its time is the old one."""
+def test_truncated(image: cache.Image) -> None:
+    """A file whose size has changed is rejected, even if its time has not."""
     stat = image.path.stat()
     os.truncate(image.path, image.size - 1)
     os.utime(image.path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
@@ -114,14 +114,14 @@ def test_cut(image: cache.Image) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"name": "one"}'])
-def test_spoiled_sidecar(image: cache.Image, text: str) -> None:
-    """Without a readable sidecar nothing vouches for a file, so it is not believed."""
+def test_broken_sidecar(image: cache.Image, text: str) -> None:
+    """A file without a valid sidecar is rejected."""
     image.path.with_name("one.qcow2.json").write_text(text)
     assert cache.lookup("one.qcow2") is None
 
 
-def test_unfinished_is_unseen(image: cache.Image, folder: Path) -> None:
-    """Downloads and builds under way, and sidecars without a file, are no images."""
+def test_unfinished_files_are_ignored(image: cache.Image, folder: Path) -> None:
+    """Unfinished downloads and builds, and sidecars without an image, are ignored."""
     (folder / ".two.qcow2.part").write_bytes(image.path.read_bytes())
     (folder / ".three.qcow2.new").write_bytes(image.path.read_bytes())
     (folder / "four.qcow2.json").write_text(json.dumps({"name": "four"}))
@@ -129,7 +129,7 @@ def test_unfinished_is_unseen(image: cache.Image, folder: Path) -> None:
 
 
 def test_remove(image: cache.Image, folder: Path) -> None:
-    """Removing takes file and sidecar; removing again does nothing."""
+    """Removing deletes the file and its sidecar. Removing again does nothing."""
     cache.remove(image)
     cache.remove(image)
     assert list(folder.iterdir()) == []

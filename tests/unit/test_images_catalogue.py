@@ -1,4 +1,4 @@
-"""The catalogue, and the recipe of the image that is built here."""
+"""The catalog, and the recipe of the image that this machine builds."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ DEBIAN = {
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, release: dict[str, str], architecture: str = "x86_64") -> None:
-    """Let this machine be another one."""
+    """Pretend to be another machine."""
     monkeypatch.setattr(platform, "freedesktop_os_release", lambda: release)
     monkeypatch.setattr(platform, "machine", lambda: architecture)
 
 
 def test_published() -> None:
-    """The published images come over HTTPS, with the checksum file that stands beside them, and are generic ones."""
+    """Published images and their checksum files come over HTTPS from the same directory, and are generic images."""
     published = {entry.name: entry for entry in images.entries() if entry.kind == "published"}
     assert set(published) == {"ubuntu-24.04", "debian-12", "debian-13"}
     for entry in published.values():
@@ -45,15 +45,15 @@ def test_published() -> None:
     ("name", "near"), [("ubuntu-24.4", "ubuntu-24.04"), ("debian12", "debian-12"), ("buit", "built")]
 )
 def test_unknown_name(name: str, near: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unknown name is refused with the nearest one as a hint."""
+    """An unknown name is rejected with the closest name as a hint."""
     machine(monkeypatch, DEBIAN)
     with pytest.raises(ImageError, match=f"there is no image '{name}'") as caught:
         images.find(name)
     assert caught.value.hint == f"did you mean {near}?"
 
 
-def test_no_near_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name like no other is refused with the whole list, and a path or an address is only a name like that."""
+def test_no_close_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that resembles no image, such as a path, is rejected with the list of all names."""
     machine(monkeypatch, DEBIAN)
     with pytest.raises(ImageError) as caught:
         images.find("/etc/passwd")
@@ -61,7 +61,7 @@ def test_no_near_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_built_has_two_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`built` is this machine's distribution, which may also be named in full."""
+    """`built` stands for this machine's distribution, which also has a full name."""
     machine(monkeypatch, {**DEBIAN, "ID": "ubuntu", "VERSION_ID": "24.04", "VERSION_CODENAME": "noble"})
     assert [entry.name for entry in catalogue.entries() if entry.kind == "built"] == [
         "built",
@@ -94,7 +94,7 @@ def test_built_has_two_names(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cannot_build(
     monkeypatch: pytest.MonkeyPatch, release: dict[str, str], architecture: str, message: str
 ) -> None:
-    """Where no image can be built, the catalogue does not offer one, and asking for it says why."""
+    """On a machine that cannot build, the catalog has no built image, and requesting it gives the reason."""
     machine(monkeypatch, release, architecture)
     assert {entry.kind for entry in images.entries()} == {"published"}
     with pytest.raises(Unfit, match=message) as caught:
@@ -103,7 +103,7 @@ def test_cannot_build(
 
 
 def test_identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The identity is the same for the same recipe, and another one for any change of suite, package list or file."""
+    """Equal recipes have the same identity. It changes with the suite, the package list and every file."""
     shutil.copytree(recipe.FOLDER, tmp_path / "image", symlinks=True)
     monkeypatch.setattr(recipe, "FOLDER", tmp_path / "image")
     base = recipe.Recipe("debian", "12", "bookworm")
@@ -123,7 +123,7 @@ def test_identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_labels() -> None:
-    """The labels that the disk is made with are those that GRUB, the kernel and fstab look for."""
+    """GRUB, the kernel and fstab look for the labels that the disk gets."""
     fstab = (recipe.FOLDER / "root/etc/fstab").read_text()
     assert f"LABEL={recipe.LABEL_ROOT} / " in fstab
     assert f"LABEL={recipe.LABEL_ESP} /boot/efi " in fstab

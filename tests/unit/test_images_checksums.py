@@ -1,4 +1,4 @@
-"""Publishers' checksum files, as they are found in the wild."""
+"""Parsing publishers' checksum files, as found in the wild."""
 
 from __future__ import annotations
 
@@ -31,50 +31,48 @@ LONG = "c" * 128
             f"SHA512 (image.qcow2) = {LONG}\nSHA256 (image.qcow2) = {A}\n",
             "sha512",
             LONG,
-            id="the other of two",
+            id="second of two algorithms",
         ),
         pytest.param(f"{LONG}  image.qcow2\n", "sha512", LONG, id="SHA-512"),
-        pytest.param(f"{A.upper()}  image.qcow2\n", "sha256", A, id="capital letters"),
+        pytest.param(f"{A.upper()}  image.qcow2\n", "sha256", A, id="uppercase"),
         pytest.param(f"{A}  ./image.qcow2\n", "sha256", A, id="with ./"),
         pytest.param(
             f"{B}  image.qcow2.old\n{A}  image.qcow2\n{B}  an-image.qcow2\n", "sha256", A, id="similar names"
         ),
-        pytest.param(f"{A}  image.qcow2\r\n{B}  other\r\n", "sha256", A, id="DOS line ends"),
+        pytest.param(f"{A}  image.qcow2\r\n{B}  other\r\n", "sha256", A, id="CRLF"),
         pytest.param(
             f"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n# image.qcow2: 5 bytes\n{A}  image.qcow2\n",
             "sha256",
             A,
             id="signed",
         ),
-        pytest.param(f"{A}  image.qcow2\n{A} *image.qcow2\n", "sha256", A, id="the same twice"),
+        pytest.param(f"{A}  image.qcow2\n{A} *image.qcow2\n", "sha256", A, id="duplicate"),
     ],
 )
-def test_stated(text: str, algorithm: str, digest: str) -> None:
-    """Every usual way to state a checksum is understood."""
+def test_found(text: str, algorithm: str, digest: str) -> None:
+    """Every common format is parsed."""
     assert expected(text, "image.qcow2", algorithm) == digest
 
 
 @pytest.mark.parametrize(
     ("text", "algorithm", "message"),
     [
-        pytest.param("", "sha256", "names no sha256 of image.qcow2", id="empty"),
-        pytest.param("<html>404</html>", "sha256", "names no sha256 of image.qcow2", id="a web page"),
-        pytest.param(f"{A}  other.qcow2\n", "sha256", "names no sha256", id="another file"),
+        pytest.param("", "sha256", "has no sha256 for image.qcow2", id="empty"),
+        pytest.param("<html>404</html>", "sha256", "has no sha256 for image.qcow2", id="a web page"),
+        pytest.param(f"{A}  other.qcow2\n", "sha256", "has no sha256", id="another file"),
         pytest.param(
-            f"{A}  folder/image.qcow2\n", "sha256", "names no sha256", id="a file of that name elsewhere"
+            f"{A}  folder/image.qcow2\n", "sha256", "has no sha256", id="same name in another directory"
         ),
-        pytest.param(f"{A}  image.qcow2\n", "sha512", "names no sha512", id="another algorithm's length"),
+        pytest.param(f"{A}  image.qcow2\n", "sha512", "has no sha512", id="another algorithm's length"),
+        pytest.param(f"MD5 (image.qcow2) = {A}\n", "sha256", "has no sha256", id="another algorithm's name"),
+        pytest.param(f"{A[1:]}  image.qcow2\n", "sha256", "has no sha256", id="a digit is missing"),
         pytest.param(
-            f"MD5 (image.qcow2) = {A}\n", "sha256", "names no sha256", id="another algorithm's name"
-        ),
-        pytest.param(f"{A[1:]}  image.qcow2\n", "sha256", "names no sha256", id="a digit is missing"),
-        pytest.param(
-            f"{A}  image.qcow2\n{B}  image.qcow2\n", "sha256", "names 2 different checksums", id="two answers"
+            f"{A}  image.qcow2\n{B}  image.qcow2\n", "sha256", "has 2 different checksums", id="contradiction"
         ),
     ],
 )
-def test_not_stated(text: str, algorithm: str, message: str) -> None:
-    """A checksum that is not clearly stated is an error, never a guess."""
+def test_missing_or_ambiguous(text: str, algorithm: str, message: str) -> None:
+    """A missing or ambiguous checksum is an error, never a guess."""
     with pytest.raises(ImageError, match=message):
         expected(text, "image.qcow2", algorithm)
 
@@ -86,7 +84,7 @@ def test_not_stated(text: str, algorithm: str, message: str) -> None:
     st.data(),
 )
 def test_each_of_many(contents: dict[str, bytes], data: st.DataObject) -> None:
-    """Among any set of files, in any mix of styles, each one's own checksum is found."""
+    """Each file's own checksum is found, among any set of files in any mix of formats."""
     lines = []
     for name, content in contents.items():
         digest = hashlib.sha512(content).hexdigest()

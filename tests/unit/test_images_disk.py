@@ -1,4 +1,4 @@
-"""The disk that is made from a tree of files, checked with the tools that read such disks."""
+"""The disk that is created from a tree of files, checked with standard disk tools."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OFFSET = 65 << 20
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Give a small tree with what stands for the boot loaders; shim is reached as on Ubuntu, by an absolute link."""
+    """Return a small tree with fake boot loaders. As on Ubuntu, shim is an absolute symbolic link."""
     root = tmp_path / "root"
     for name, text in (
         (f"{SHIM}.latest", "shim"),
@@ -39,7 +39,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def output(*argv: str) -> str:
-    """Run a program and return what it says."""
+    """Run a program and return its output."""
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     return subprocess.run(
         argv,
@@ -83,9 +83,9 @@ def test_assemble(tree: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", [f"{SHIM}.latest", GRUB])
 def test_no_boot_loader(tree: Path, tmp_path: Path, missing: str) -> None:
-    """Without a signed boot loader there would be no Secure Boot, so there is no image either."""
+    """Without a signed boot loader no image is created, because Secure Boot would fail."""
     (tree / missing).unlink()
-    with pytest.raises(ImageError, match="the packages of ubuntu noble brought no /usr/lib/"):
+    with pytest.raises(ImageError, match="the packages of ubuntu noble do not contain /usr/lib/"):
         disk.assemble(
             tree,
             recipe.Recipe("ubuntu", "24.04", "noble"),
@@ -97,10 +97,10 @@ def test_no_boot_loader(tree: Path, tmp_path: Path, missing: str) -> None:
 
 
 def test_links_stay_inside(tree: Path, tmp_path: Path) -> None:
-    """A link in the tree never leads to a file of this machine."""
+    """A symbolic link in the tree never resolves to a file of this machine."""
     (tree / SHIM).unlink()
     (tree / SHIM).symlink_to("../../../../../../../../etc/passwd")
-    with pytest.raises(ImageError, match="brought no"):
+    with pytest.raises(ImageError, match="do not contain"):
         disk.assemble(
             tree,
             recipe.Recipe("ubuntu", "24.04", "noble"),

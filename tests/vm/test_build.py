@@ -1,4 +1,4 @@
-"""A real build of an image, interrupted in every way; the whole build is what the lab of this folder starts from."""
+"""A real image build, interrupted by each signal. The lab in this directory starts from a complete build."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def cache(base: Path) -> Iterator[Path]:
-    """An image cache of its own, empty."""
+    """Return the directory of an empty image cache."""
     if os.geteuid() or (
         missing := [
             name for name in PROGRAMS if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
@@ -42,7 +42,7 @@ def cache(base: Path) -> Iterator[Path]:
 
 
 def running(folder: Path) -> list[str]:
-    """Return the command lines of the processes with `folder` in their arguments, working folder or root."""
+    """Return the command lines of processes that have `folder` in their arguments, working directory or root."""
     found = []
     for proc in Path("/proc").glob("[0-9]*"):
         try:
@@ -57,7 +57,7 @@ def running(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_build_leaves_nothing(cache: Path, how: signal.Signals) -> None:
-    """However a build ends in the midst of its packages, nothing runs on, nothing is mounted, and no image is there."""
+    """A build interrupted while it installs packages leaves no process, no mount and no file."""
     environment = {**os.environ, "SWARM_CACHE": str(cache.parent)}
     process = subprocess.Popen(
         [sys.executable, "-c", ENSURE],
@@ -67,13 +67,13 @@ def test_an_interrupted_build_leaves_nothing(cache: Path, how: signal.Signals) -
         stderr=subprocess.PIPE,
     )
     end = time.monotonic() + 120
-    while not list(cache.glob("*/root/usr/bin/systemctl")):  # in the midst of its packages
+    while not list(cache.glob("*/root/usr/bin/systemctl")):  # while it installs packages
         assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < end
         time.sleep(0.1)
     process.send_signal(how)
     process.communicate(timeout=60)
-    end = time.monotonic() + 30  # after kill -9 the builder, which is another process, still cleans up
+    end = time.monotonic() + 30  # after kill -9 the builder, a separate process, still cleans up
     while running(cache) and time.monotonic() < end:
         time.sleep(0.1)
     assert running(cache) == []
