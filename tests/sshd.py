@@ -7,7 +7,6 @@ test.
 
 from __future__ import annotations
 
-import fcntl
 import getpass
 import os
 import shutil
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from swarm import ssh
+from swarm import locks, ssh
 from swarm.files import write_atomically
 
 if TYPE_CHECKING:
@@ -54,8 +53,7 @@ def _unpacked() -> Path | None:
     if not shutil.which("apt-get"):
         pytest.skip("this machine has no sshd, and no apt-get that could fetch one")
     _CACHE.mkdir(parents=True, exist_ok=True)
-    with (_CACHE / "openssh-server.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locks.hold(_CACHE / "openssh-server.lock"):
         if not place.exists():
             fresh = place.with_name("openssh-server.new")
             shutil.rmtree(fresh, ignore_errors=True)
