@@ -167,7 +167,7 @@ class OpenSSH(Runner):
         return True
 
     def _hand_over(self, take: Callable[[bytes], None], lines: list[bytes]) -> None:
-        """Give lines to `take`. An empty one is held back: the closing mark is preceded by one that nobody printed."""
+        """Give lines to `take`. Hold back an empty line, since the closing mark adds one to the output."""
         for line in lines:
             if self._blank:
                 take(b"")
