@@ -29,7 +29,7 @@ def amount(count: int) -> str:
 
 
 def quote(*words: str | PurePath) -> str:
-    """Join `words` into one shell command in which each stays exactly one word. Every remote argument passes here."""
+    """Join `words` into one shell command that keeps each of them one argument. Every remote argument passes here."""
     return shlex.join(str(word) for word in words)
 
 

@@ -1,13 +1,11 @@
-"""OpenSSH's real server for tests: on a port of its own, with its own keys, and without a trace on this machine.
+"""OpenSSH's real server for tests, on its own port and with its own keys. It leaves no trace on this machine.
 
-Where the machine has no sshd, the distribution's package is unpacked (not installed, so no service starts)
-into a cache. As root it runs in a mount namespace of its own, whose /run, passwd and shadow are files of the
-test.
+If sshd is not installed, the distribution's package is unpacked into a cache. Installing it would start a
+service. As root, the server runs in a mount namespace in which the test provides /run, passwd and shadow.
 """
 
 from __future__ import annotations
 
-import fcntl
 import getpass
 import os
 import shutil
@@ -21,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from swarm import ssh
+from swarm import locks, ssh
 from swarm.files import write_atomically
 
 if TYPE_CHECKING:
@@ -33,7 +31,7 @@ USER = getpass.getuser()
 _CACHE = Path("/var/cache/swarm-tests") if os.geteuid() == 0 else Path.home() / ".cache" / "swarm-tests"
 _WITHIN = 20.0  # seconds to come up, on a machine that is busy with other tests
 
-# $1: the test's folder, $2: what of OpenSSH was unpacked, if it was; then sshd's own words.
+# $1: the test's folder, $2: the folder with the unpacked package, or empty, $3...: sshd and its arguments.
 _INSIDE = """
 set -e
 folder=$1 unpacked=$2
@@ -47,15 +45,14 @@ exec "$@"
 
 @cache
 def _unpacked() -> Path | None:
-    """The folder with an unpacked sshd, or None where the machine has one. Skips the test where neither can be had."""
+    """Return the folder with an unpacked sshd, or None if sshd is installed. Skip the test if neither is available."""
     if Path("/usr/sbin/sshd").exists():
         return None
     place = _CACHE / "openssh-server"
     if not shutil.which("apt-get"):
-        pytest.skip("this machine has no sshd, and no apt-get that could fetch one")
+        pytest.skip("sshd is not installed, and there is no apt-get to download it")
     _CACHE.mkdir(parents=True, exist_ok=True)
-    with (_CACHE / "openssh-server.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locks.hold(_CACHE / "openssh-server.lock"):
         if not place.exists():
             fresh = place.with_name("openssh-server.new")
             shutil.rmtree(fresh, ignore_errors=True)
@@ -69,7 +66,7 @@ def _unpacked() -> Path | None:
             )
             if fetched.returncode:
                 pytest.skip(
-                    f"this machine has no sshd, and its package cannot be fetched: {fetched.stderr.strip()[-200:]}"
+                    f"sshd is not installed, and its package can't be downloaded: {fetched.stderr.strip()[-200:]}"
                 )
             for package in fresh.glob("*.deb"):
                 subprocess.run(["dpkg-deb", "-x", package.name, "."], cwd=fresh, check=True)
@@ -78,16 +75,16 @@ def _unpacked() -> Path | None:
 
 
 def login_key(path: Path) -> str:
-    """Write a new private key, readable by its owner alone, and return the public one."""
+    """Write a new private key that only its owner can read, and return the public key."""
     private, public = ssh.keypair("test")
     write_atomically(path, private, 0o600)
     return public
 
 
 class Sshd:
-    """One server. Given a folder of its own and the public keys that may log in as USER.
+    """One server, with its own folder and the public keys that may log in as USER.
 
-    `within` is the process in whose network it listens, if that is another one than ours.
+    `within` is the PID of a process in whose network namespace the server listens.
     """
 
     def __init__(
@@ -104,20 +101,20 @@ class Sshd:
         self._process: subprocess.Popen[bytes] | None = None
 
     def log(self) -> str:
-        """Return what the server wrote into its log."""
+        """Return the server's log."""
         return (self.folder / "log").read_text(encoding="utf-8", errors="replace")
 
-    def wait_for(self, words: str) -> None:
-        """Wait until the server's log has these words."""
+    def wait_for(self, text: str) -> None:
+        """Wait until the server's log contains `text`."""
         limit = time.monotonic() + _WITHIN
-        while words not in self.log():
-            assert time.monotonic() < limit, f"{words!r} is not in sshd's log:\n{self.log()[-3000:]}"
+        while text not in self.log():
+            assert time.monotonic() < limit, f"{text!r} is not in sshd's log:\n{self.log()[-3000:]}"
             time.sleep(0.01)
 
     def target(
         self, known_hosts: Path, identity: Path | None, name: str = "zap", port: int | None = None
     ) -> ssh.Target:
-        """Return how swarm reaches it, with its key pinned if it is not pinned yet."""
+        """Return the server as a target. Pin its key if `known_hosts` does not exist."""
         if not known_hosts.exists():
             ssh.pin(known_hosts, [name], self.public)
         return ssh.Target(name, "127.0.0.1", known_hosts, USER, identity, port=port or self.port)
@@ -157,8 +154,8 @@ class Sshd:
         self._process = subprocess.Popen(program, env=environment, stdin=subprocess.DEVNULL)
         limit = time.monotonic() + _WITHIN
         while not (self.folder / "log").exists() or "Server listening on" not in self.log():
-            assert self._process.poll() is None, "sshd ended at once"
-            assert time.monotonic() < limit, "sshd does not come up"
+            assert self._process.poll() is None, f"sshd exited with {self._process.returncode}"
+            assert time.monotonic() < limit, f"sshd did not start within {_WITHIN:g} s"
             time.sleep(0.01)
         return self
 
@@ -190,7 +187,7 @@ class Sshd:
         return "\n".join(lines) + "\n"
 
     def _accounts(self) -> None:
-        """Write the accounts that this server sees: the machine's, sshd's unprivileged one, and root."""
+        """Write the accounts that the server uses: the machine's, sshd's unprivileged one, and root."""
         accounts = Path("/etc/passwd").read_text(encoding="utf-8")
         if "\nsshd:" not in accounts:
             accounts += "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n"

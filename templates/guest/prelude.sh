@@ -17,9 +17,8 @@ put() (
   sync -- "$folder"
 )
 
-# The known_… functions look up, once for all probes, what many of them need. The …_fact functions recall it.
-# Few programs
-# are started here, since each costs 1 ms, or more than 10 under emulation. Each table begins and ends with a newline.
+# The known_… functions look up once what many probes need. The …_fact functions recall it. Starting a program
+# costs 1 ms, under emulation more than 10 ms, so few are started. Each table begins and ends with a newline.
 
 # recall TABLE KEY: set $found to the rest of the table's line that begins with KEY. Fail if there is none.
 recall() {
@@ -72,7 +71,7 @@ known_user_units() {
   units_table=$(systemctl --user show -p Names,LoadState,UnitFileState,ActiveState,NeedDaemonReload -- "$@")
 }
 
-# known_packages NAME…: state and version of each that dpkg has heard of.
+# known_packages NAME…: state and version of each package in dpkg's status file.
 known_packages() {
   packages_table="
 $(dpkg-query -W -f '${Package}	${db:Status-Status} ${Version}\n' -- "$@" 2>/dev/null)
@@ -98,9 +97,8 @@ file_sum() {
   esac
 }
 
-# show PATH SIZE: print a file. The shell reads a small one, a byte at a time, which still costs less than a
-# program. If the
-# result has the wrong length (a shell cannot hold a zero byte), cat prints the file.
+# show PATH SIZE: print a file. The shell reads a small file byte by byte, which costs less than starting a program.
+# If the result has the wrong length (a shell cannot hold a zero byte), cat prints the file.
 show() {
   if [ "$2" -le 2048 ]; then
     text=""
@@ -118,8 +116,7 @@ show() {
 }
 
 # file_fact PATH SHA256 [quiet]: "absent", "other MODE OWNER GROUP KIND", or "file MODE OWNER GROUP SHA256". The content
-# follows if it differs from the expected one and is small enough for a diff. With the checksum "none" it
-# always follows.
+# follows if it differs from the expected one and is small enough for a diff. It always follows if SHA256 is "none".
 file_fact() {
   file_state "$1" || { echo absent; return 0; }
   size=${found##* } state=${found% *}
@@ -169,9 +166,8 @@ unit_settled() {
   case $("$@") in activating | deactivating | reloading) return 1 ;; esac
 }
 
-# apt ARGUMENT…: apt-get without questions. It waits up to 300 s, as long as an unattended upgrade takes, for
-# another one.
-# apt-get itself waits only for dpkg's lock, so this function waits for the lock of the package lists.
+# apt ARGUMENT…: apt-get without questions. It waits up to 300 s for another apt, as long as an unattended upgrade
+# takes. apt-get itself waits only for dpkg's lock, so this function also waits for the lock of the package lists.
 apt() {
   wait_for 300 apt_lists_free || true
   apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
@@ -191,7 +187,7 @@ files_sum() {
   echo "${sum%% *}"
 }
 
-# loaded_fact STAMP FILE…: checksums of the files that a service was started with, and of the present ones.
+# loaded_fact STAMP FILE…: checksums of the files when the service was started, and of the current files.
 loaded_fact() {
   loaded=""
   if [ -e "$1" ]; then read -r loaded <"$1"; fi
@@ -218,9 +214,8 @@ unit_fact() {
   done
 }
 
-# authorities_fact FILE…: a line "NAME SHA256 trusted" for each certificate, or "untrusted" if the system's
-# list does not
-# contain it yet.
+# authorities_fact FILE…: a line "NAME SHA256 trusted" for each certificate. The last word is "untrusted" if the
+# system's list does not contain it yet.
 authorities_fact() {
   for file; do
     [ -e "$file" ] || continue
@@ -300,8 +295,8 @@ $rule
   echo "$enabled $enforced"
 }
 
-# key_fact FILE URL: "key BASE64" of an apt keyring. If it does not exist, also "offered BASE64" of the URL,
-# or "failed WHY".
+# key_fact FILE URL: "key BASE64" of an apt keyring. If it does not exist, also "offered BASE64" of the URL, or
+# "failed REASON".
 key_fact() {
   echo "key $(base64 -w0 -- "$1")"
   [ ! -s "$1" ] || return 0
@@ -337,11 +332,9 @@ packages_lowest() {
   fi
 }
 
-# packages_candidates ALWAYS CHOICE…: "lists" if apt's lists are less than a week old, and "candidate NAME
-# VERSION" for each
-# package that apt offers. A choice is "a", "a|b" (either is good), or "a|" (optional). apt-cache takes 0.3 s,
-# so it runs only
-# if a package is missing, or if ALWAYS is 1.
+# packages_candidates ALWAYS CHOICE…: "lists" if apt's lists are less than a week old, and "candidate NAME VERSION"
+# for each package that apt offers. A choice is "a", "a|b" (one of them is enough), or "a|" (optional). apt-cache
+# takes 0.3 s, so it runs only if a package is missing or ALWAYS is 1.
 packages_candidates() {
   [ "$1" = 0 ] || ask=1
   shift
@@ -375,9 +368,9 @@ packages_offered() {
   if [ -n "$version" ] && dpkg --compare-versions "$version" lt "$2"; then echo "low $1 $version"; fi
 }
 
-# release_fact PACKAGE@VERSION: "offered VERSION" from npm's registry, "unknown" if it has none, "unanswered
-# MESSAGE" if it
-# cannot be asked, nothing if npm is not installed. npm's cache and log are in a temporary folder.
+# release_fact PACKAGE@VERSION: "offered VERSION" from npm's registry, "unknown" if the registry has no such
+# version, "unanswered MESSAGE" if the request fails, or nothing if npm is not installed. npm's cache and log are in
+# a temporary folder.
 release_fact() {
   command -v npm >/dev/null || return 0
   folder=$(mktemp -d)

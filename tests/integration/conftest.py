@@ -1,4 +1,4 @@
-"""What many integration tests share: a real libvirt without a VM, libvirt's test driver, and a real sshd."""
+"""Fixtures of the integration tests: a real libvirt without a VM, libvirt's test driver, and a real sshd."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def libvirt(embedded: Embedded) -> Iterator[Libvirt]:
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[Libvirt]:
-    """An empty hypervisor of the test's own: test:///default is one for the whole process."""
+    """An empty hypervisor for one test, since test:///default is shared by the whole process."""
     description = tmp_path / "node.xml"
     description.write_text("<node/>", encoding="utf-8")
     with Libvirt(f"test://{description}") as made:
@@ -106,7 +106,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Sshd]:
-    """One server for all tests that need no other."""
+    """The server that most tests share."""
     with Sshd(tmp_path_factory.mktemp("sshd"), [keys.with_suffix(".pub").read_text()]) as made:
         yield made
 

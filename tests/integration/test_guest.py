@@ -1,4 +1,4 @@
-"""Guest against OpenSSH's own server: what travels, what comes back, and the limits on it."""
+"""Guest against OpenSSH's own server: commands, scripts, files and errors."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_promise_is_invokes(guest: Guest) -> None:
 
 
 def test_a_command_gets_its_environment(guest: Guest) -> None:
-    """Environment, directory and prefix work as in Fabric, whatever they hold."""
+    """Environment, directory and prefix work as in Fabric, whatever characters they contain."""
     value = 'it\'s $(id) `id`\n"quoted"'
     assert guest.run('printf %s "$WORDS"', env={"WORDS": value}).stdout == value
     with guest.cd("/usr"), guest.prefix("X=1"):
@@ -61,7 +61,7 @@ def test_a_command_gets_its_environment(guest: Guest) -> None:
 
 
 def test_shown_output_has_no_control_characters(guest: Guest, capsys: pytest.CaptureFixture[str]) -> None:
-    """What a guest prints is shown with its control characters visible, and returned as it is."""
+    """A guest's output is shown with escaped control characters, and returned unchanged."""
     done = guest.run("printf '\\033[31mred\\n'", hide=False)
     assert done.stdout == "\x1b[31mred\n"
     assert capsys.readouterr().out == "\\x1b[31mred\n"
@@ -80,7 +80,7 @@ def test_shown_output_has_no_control_characters(guest: Guest, capsys: pytest.Cap
     ],
 )
 def test_lines_arrive_exactly(guest: Guest, script: str, expected: list[bytes]) -> None:
-    """Every line of both streams is handed over, empty ones too, and none that the script did not print."""
+    """Exactly the lines that the script prints to both streams are handed over, empty ones too."""
     assert lines_of(guest, script) == (0, expected)
 
 
@@ -101,7 +101,7 @@ def test_lines_arrive_as_they_are_printed(guest: Guest, tmp_path: Path) -> None:
 
 
 def test_an_error_of_the_reader_is_raised(guest: Guest) -> None:
-    """What `take` raises, join() raises, and the conversation ends."""
+    """An exception of `take` ends the conversation, and join() raises it."""
 
     def take(_: bytes) -> None:
         raise CommandFailed("enough")
@@ -113,14 +113,14 @@ def test_an_error_of_the_reader_is_raised(guest: Guest) -> None:
 @settings(max_examples=20)
 @given(st.binary(max_size=2000))
 def test_any_bytes_arrive(guest: Guest, data: bytes) -> None:
-    """Every byte survives the way back."""
+    """Every byte of the output arrives unchanged."""
     octal = "".join(f"\\{byte:03o}" for byte in data)
     _, lines = lines_of(guest, f"printf '{octal}'")
     assert b"\n".join(lines) == (data[:-1] if data.endswith(b"\n") else data)
 
 
 def test_a_script_of_any_size_arrives(guest: Guest) -> None:
-    """A script that is larger than any command line arrives completely, and no process list shows it."""
+    """A script larger than any command line arrives completely, and appears in no process list."""
     text = "x" * 3_000_000
     assert lines_of(guest, f'text={text}\necho "${{#text}}"') == (0, [b"3000000"])
 
@@ -142,7 +142,7 @@ def test_a_command_has_no_input(guest: Guest) -> None:
     [({"pty": True}, "has no terminal"), ({"in_stream": None}, "")],
 )
 def test_what_has_no_meaning_is_refused(guest: Guest, options: dict[str, object], message: str) -> None:
-    """A terminal is refused with a hint. An input that is left out is just empty."""
+    """A terminal is refused with a hint. Without an input, standard input is empty."""
     if message:
         with pytest.raises(UsageError, match=message):
             guest.run("true", **options)
@@ -151,14 +151,14 @@ def test_what_has_no_meaning_is_refused(guest: Guest, options: dict[str, object]
 
 
 def test_tunnels_are_for_ssh(guest: Guest) -> None:
-    """Of Fabric's Connection, what would need its own SSH client is refused."""
+    """Features of Fabric's Connection that need its own SSH client are refused."""
     for method in (guest.shell, guest.sftp, guest.open_gateway, guest.create_session):
         with pytest.raises(UsageError, match="a Guest offers run, sudo, put and get"):
             method()
 
 
 def test_commands_share_one_connection(guest: Guest, server: Sshd) -> None:
-    """After the first command no other one logs in."""
+    """Only the first command logs in."""
     guest.run("true")
     before = server.log().count("Accepted publickey")
     guest.run("true")
@@ -175,20 +175,20 @@ def test_leaving_the_block_keeps_the_connection(guest: Guest) -> None:
 
 
 def test_a_connection_that_is_given_up_is_replaced(guest: Guest) -> None:
-    """If what should be sent cannot be prepared, the started connection ends and the next command connects."""
+    """If a script can't be prepared, the started connection ends and the next command connects."""
     with pytest.raises(CommandFailed), guest.connecting():
         raise CommandFailed("nothing to send")
     assert guest.run("echo fresh").stdout == "fresh\n"
 
 
 def test_a_cut_connection_is_lost(guest: Guest) -> None:
-    """A connection that breaks while a command runs is called lost, neither denied nor finished."""
+    """A connection that breaks while a command runs is reported as lost."""
     with pytest.raises(ConnectionLost, match="guest: the connection broke while a command was running"):
         guest.script("kill -9 $PPID; sleep 30; echo over", lambda _: None, Limits(total=60)).join()
 
 
 def test_a_dead_kept_connection_is_replaced(guest: Guest) -> None:
-    """A kept connection whose other end is gone is replaced, and the command runs."""
+    """A kept connection whose master process has ended is replaced, and the command runs."""
     guest.run("true")
     master = subprocess.run(
         [*guest.link.command(), "-O", "check", "guest"], capture_output=True, text=True, check=True
@@ -222,7 +222,7 @@ def test_a_new_pin_means_a_new_connection(server: Sshd, keys: Path, tmp_path: Pa
 
 
 def test_an_address_that_leads_nowhere_is_no_answer(server: Sshd, keys: Path, tmp_path: Path) -> None:
-    """A name that cannot be resolved is "no answer", with the name in it."""
+    """A name that can't be resolved is reported as "no answer", with the name."""
     ssh.pin(tmp_path / "pins", ["lost"], server.public)
     ssh.write_config(ssh.Target("lost", "nowhere.invalid", tmp_path / "pins", identity=keys))
     with pytest.raises(NoAnswer, match="lost: "):
@@ -268,7 +268,7 @@ def test_files_are_copied_into_directories(guest: Guest, tmp_path: Path) -> None
 
 
 def test_a_copy_that_fails_leaves_nothing(guest: Guest, tmp_path: Path) -> None:
-    """A missing source or target directory is one sentence, and no partial file stays."""
+    """A missing source or target directory raises a one-line error and leaves no partial file."""
     source = tmp_path / "file"
     source.write_text("text")
     with pytest.raises(CommandFailed, match="guest: copying /nonexistent/x failed: "):

@@ -1,4 +1,4 @@
-"""The limits on what a guest sends, and on what a kept connection holds."""
+"""The limits on a guest's output, and on the files that a kept connection holds open."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_flood_ends_the_conversation(guest: Guest, name: str) -> None:
     ],
 )
 def test_a_guest_that_never_ends_is_left(guest: Guest, script: str, limits: Limits, message: str) -> None:
-    """Silence, and output that never ends, meet their limits."""
+    """Silence and endless output exceed their limits."""
     start = time.monotonic()
     with pytest.raises(CommandFailed, match=f"^guest: {message}"):
         guest.script(script, lambda _: None, limits).join()
@@ -63,7 +63,7 @@ def test_a_guest_that_never_ends_is_left(guest: Guest, script: str, limits: Limi
 
 
 def test_a_command_has_a_timeout(guest: Guest) -> None:
-    """`timeout` limits a command as in Invoke, and the error says how long it was."""
+    """`timeout` limits a command as in Invoke, and the error states the limit."""
     start = time.monotonic()
     with pytest.raises(CommandFailed, match="guest: timed out after 1 s"):
         guest.run("sleep 600", timeout=1)
@@ -71,7 +71,7 @@ def test_a_command_has_a_timeout(guest: Guest) -> None:
 
 
 def test_a_kept_connection_holds_nothing_that_grows(guest: Guest) -> None:
-    """The process that keeps the connection has no file or pipe of ours open."""
+    """The control master inherits no open file or pipe from swarm."""
     guest.run("echo out; echo err >&2")
     master = subprocess.run(
         [*guest.link.command(), "-O", "check", "guest"], capture_output=True, text=True, check=True
@@ -82,7 +82,7 @@ def test_a_kept_connection_holds_nothing_that_grows(guest: Guest) -> None:
 
 
 def test_a_shell_that_greets_changes_nothing(server: Sshd, keys: Path, tmp_path: Path) -> None:
-    """Whatever the login shell prints before the script is not part of the answer."""
+    """Output of the login shell before the script is not part of the result."""
     ssh.write_config(server.target(tmp_path / "pins", keys, name="chatty"))
     guest = Guest(ssh.part_path("chatty"), "chatty")
     noise = "for n in 1 2 3; do echo 'welcome'; echo 'bien venue' >&2; done"

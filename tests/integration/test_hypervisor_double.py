@@ -37,7 +37,7 @@ def zap(dirs: Dirs) -> Host:
 
 
 def define(connection: Libvirt, host: Host, seed: str | None = None) -> Domain:
-    """Define the host's domain and note what was defined, as a provision does."""
+    """Define the host's domain and record the definition, as a provision does."""
     xml = desired.domain_xml(host, "qemu", seed)
     note = Note(host.name, "qemu", KEY, host.vm.image)
     definition = xml.replace("</title>", f"</title><metadata>{note.to_xml(namespace=True)}</metadata>", 1)
@@ -48,13 +48,13 @@ def define(connection: Libvirt, host: Host, seed: str | None = None) -> Domain:
 
 
 def plan(connection: Libvirt, host: Host) -> list[str]:
-    """Return what would change of the domain itself."""
+    """Return the pending changes of the domain itself."""
     lines = [change.line() for change in changes(host, observe(host, connection))]
     return [line for line in lines if not re.match(r"\+ (network|reservation|host key)|▸", line)]
 
 
 def test_what_is_defined_is_found(connection: Libvirt, zap: Host) -> None:
-    """A domain is found by name and by UUID; what is not there is None, and not an error."""
+    """A domain is found by name and by UUID. A missing one is None, not an error."""
     assert (
         Domain.find(connection, "zap [claw]"),
         Domain.find_by_uuid(connection, desired.domain_uuid(zap)),
@@ -81,7 +81,7 @@ def test_what_is_defined_is_found(connection: Libvirt, zap: Host) -> None:
 
 
 def test_what_was_defined_is_not_changed_again(connection: Libvirt, zap: Host) -> None:
-    """What libvirt completes and reorders still counts as unchanged, with or without a seed."""
+    """Elements that libvirt adds or reorders count as unchanged, with or without a seed."""
     define(connection, zap)
     assert plan(connection, zap) == []
     define(connection, zap, "/pool/seed.iso")
@@ -89,7 +89,7 @@ def test_what_was_defined_is_not_changed_again(connection: Libvirt, zap: Host) -
 
 
 def test_the_note_survives_in_libvirt(connection: Libvirt, zap: Host) -> None:
-    """What swarm notes in a domain's metadata comes back, also what is odd in it."""
+    """Swarm's record in a domain's metadata is read back unchanged, special characters too."""
     domain = define(connection, zap)
     odd = Note("zap", "qemu", "key <&>'\" é🦞", "image", {"a[b]": "1"}, {"c'": '2"'})
     domain.write_note(odd.to_xml())
@@ -99,7 +99,7 @@ def test_the_note_survives_in_libvirt(connection: Libvirt, zap: Host) -> None:
 
 
 def test_a_domain_of_another_maker_has_no_note(connection: Libvirt, zap: Host) -> None:
-    """A missing note is no error, and another domain of that name is a namesake."""
+    """A missing record is no error, and a domain of that name with another UUID is a namesake."""
     other = desired.domain_xml(zap, "qemu", None).replace(
         desired.domain_uuid(zap), "11111111-2222-3333-4444-555555555555"
     )
@@ -136,7 +136,7 @@ EDITS: list[tuple[str, Callable[[libvirt.virDomain], object], list[str]]] = [
 def test_what_virsh_changes_is_drift(
     connection: Libvirt, zap: Host, edit: Callable[[libvirt.virDomain], object], lines: list[str]
 ) -> None:
-    """Each change made with virsh is named, and gone once the domain is defined again."""
+    """Each change made with virsh is named, and reverted when the domain is defined again."""
     define(connection, zap)
     edit(connection.raw.lookupByName("zap [claw]"))
     assert plan(connection, zap) == lines
@@ -176,7 +176,7 @@ def test_what_virsh_edit_changes_is_drift(
 
 
 def test_a_changed_host_file_is_an_update(connection: Libvirt, zap: Host) -> None:
-    """What the host file changed is an update. Defining the domain settles it and keeps autostart."""
+    """A change in the host file is an update. Defining the domain applies it and keeps autostart."""
     define(connection, zap)
     more = samples.variant(zap, memory_mib=4096, vcpus=4)
     assert plan(connection, more) == ["~ memory: 3072 MiB → 4096 MiB", "~ vCPUs: 2 → 4"]
@@ -185,7 +185,7 @@ def test_a_changed_host_file_is_an_update(connection: Libvirt, zap: Host) -> Non
 
 
 def test_a_lost_note_is_one_line(connection: Libvirt, zap: Host) -> None:
-    """`virsh define` without metadata drops the note: one line says that the domain is defined again."""
+    """`virsh define` without metadata drops the record. One line says that the domain is defined again."""
     define(connection, zap)
     connection.raw.defineXML(desired.domain_xml(zap, "qemu", None))
     assert plan(connection, zap) == [
@@ -212,7 +212,7 @@ def test_a_domain_goes_through_its_states(connection: Libvirt, zap: Host) -> Non
 
 
 def test_a_guest_that_does_not_power_off_is_not_forced(connection: Libvirt, zap: Host) -> None:
-    """Asking has a limit, and ends with an answer instead of a pulled plug."""
+    """A shutdown request has a time limit. After it, the VM is reported as running and is not powered off."""
     domain = define(connection, zap)
     domain.start()
     assert domain.shutdown(0) is False
@@ -220,7 +220,7 @@ def test_a_guest_that_does_not_power_off_is_not_forced(connection: Libvirt, zap:
 
 
 def test_a_name_that_is_taken_is_a_sentence(connection: Libvirt, zap: Host) -> None:
-    """Libvirt's refusal of a second domain of that name reaches people as a sentence."""
+    """Libvirt's refusal of a second domain of the same name becomes a readable error."""
     define(connection, zap)
     other = desired.domain_xml(zap, "qemu", None).replace(
         desired.domain_uuid(zap), "11111111-2222-3333-4444-555555555555"
@@ -231,14 +231,14 @@ def test_a_name_that_is_taken_is_a_sentence(connection: Libvirt, zap: Host) -> N
 
 
 def test_a_hypervisor_without_kvm_emulates(connection: Libvirt, zap: Host) -> None:
-    """Where no KVM domain starts, emulation is what is left, unless the host file insists."""
+    """Without KVM, the domain is emulated unless the host file requires KVM."""
     assert acceleration(zap, connection) == "qemu"
     with pytest.raises(Unfit, match="this hypervisor cannot run KVM domains"):
         acceleration(samples.host("kvm", network="default\n  acceleration: kvm"), connection)
 
 
 def second(connection: Libvirt, name: str, disk: str) -> None:
-    """Define a domain of another maker with the given disk."""
+    """Define a domain that swarm did not create, with the given disk."""
     xml = f"""<domain type='test'><name>{name}</name><memory>1024</memory><os><type>hvm</type></os><devices>
         <disk type='file'><source file='{disk}'/><target dev='vda'/></disk>
         <disk type='volume'><source pool='store' volume='iso'/><target dev='vdb'/></disk>
@@ -247,7 +247,7 @@ def second(connection: Libvirt, name: str, disk: str) -> None:
 
 
 def test_what_other_domains_use_is_found(connection: Libvirt, zap: Host) -> None:
-    """Disks and MACs of every domain but the own one are known, with their backing files and volumes by name."""
+    """Disks and MACs of all other domains are collected, including backing files and volumes by name."""
     store = "<pool type='dir'><name>store</name><target><path>/store</path></target></pool>"
     pool = connection.raw.storagePoolCreateXML(store)
     for name, backing in (("base", ""), ("over", "<backingStore><path>/store/base</path></backingStore>")):

@@ -20,13 +20,13 @@ MAC = "52:54:00:01:00:71"
 
 @pytest.fixture
 def network(connection: Libvirt) -> Network:
-    """A network with only a live form: the test driver shows no stored one."""
+    """A network with only a live definition, since the test driver returns no persistent one."""
     connection.raw.networkCreateXML(desired.network_xml("lab"))
     return Network(connection, "lab")
 
 
 def reservations(network: Network) -> dict[str, tuple[str, str]]:
-    """Return what the network's XML says, by MAC."""
+    """Return the network's reservations by MAC."""
     found = re.findall(r"<host mac='(\S+)' name='(\S+)' ip='(\S+)'/>", network.xml())
     return {mac: (ip, name) for mac, name, ip in found}
 
@@ -72,7 +72,7 @@ def test_why_it_must_be_the_right_command(network: Network) -> None:
 def test_a_reservation_of_another_machine_is_not_overwritten(
     network: Network, entry: tuple[str, str, str]
 ) -> None:
-    """An address or a name that another entry has is refused, and both entries stay as they were."""
+    """An address or name of another entry is refused, and both entries stay unchanged."""
     network.reserve(MAC, "192.168.122.5", "zap")
     network.reserve("52:54:00:00:00:09", "192.168.122.9", "bee")
     before = reservations(network)
@@ -82,7 +82,7 @@ def test_a_reservation_of_another_machine_is_not_overwritten(
 
 
 def test_only_the_exact_reservation_is_deleted(network: Network) -> None:
-    """An entry is deleted by all its values, since libvirt takes an entry without MAC for any."""
+    """An entry is deleted by all its values, since libvirt matches an entry without MAC to any."""
     section, live = libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST, libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE
     network.reserve(MAC, "192.168.122.5", "zap")
     entry = Reservation(MAC, "192.168.122.5", "")
@@ -103,7 +103,7 @@ def test_only_the_exact_reservation_is_deleted(network: Network) -> None:
 
 
 def test_a_network_that_does_not_exist(connection: Libvirt) -> None:
-    """A missing network has no leases, and an error about it says how to define it."""
+    """A missing network has no leases, and its error has the command that defines it."""
     missing = Network(connection, "gone")
     assert (missing.exists, missing.active, missing.leases()) == (False, False, [])
     with pytest.raises(HypervisorError, match="the hypervisor has no network 'gone'") as caught:

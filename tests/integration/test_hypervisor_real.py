@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def test_a_reservation_is_live_and_configured(libvirt: Libvirt, network: Network) -> None:
-    """A reservation is added, changed and removed in both definitions, and completed if one does not have it."""
+    """A reservation is added, changed and removed in both definitions, and completed if one of them misses it."""
     network.reserve(MAC, "192.168.122.182", "zap")
     assert Network(libvirt, "default").reserved(MAC, "192.168.122.182", "zap")
     raw = libvirt.raw.networkLookupByName("default")
@@ -50,7 +50,7 @@ def test_a_reservation_is_live_and_configured(libvirt: Libvirt, network: Network
 
 
 def test_a_stopped_network_has_one_form(libvirt: Libvirt, network: Network) -> None:
-    """What is reserved while it is stopped is there when it starts, and starting it twice is no error."""
+    """A reservation in a stopped network takes effect when it starts, and a second start is no error."""
     raw = libvirt.raw.networkLookupByName("default")
     raw.destroy()
     network.reserve(MAC, "192.168.122.182", "zap")
@@ -64,20 +64,20 @@ def test_a_stopped_network_has_one_form(libvirt: Libvirt, network: Network) -> N
 
 @pytest.fixture
 def zap(dirs: Dirs, tmp_path: Path) -> Host:
-    """The reference host, in the embedded hypervisor, with a share that is there."""
+    """The reference host, in the embedded hypervisor, with an existing share."""
     assert dirs.hosts.is_dir()
     return samples.host(uri="embedded", source=str(tmp_path))
 
 
 def test_this_machine_can_run_the_vm(libvirt: Libvirt, zap: Host) -> None:
-    """With swarm's packages installed, nothing that the domain needs is missing."""
+    """With swarm's packages installed, the hypervisor has every feature that the domain needs."""
     assert fitness.missing(libvirt, "qemu") == []
     assert acceleration(zap, libvirt) in {"qemu", "kvm"}
 
 
 @pytest.fixture
 def work(libvirt: Libvirt, zap: Host, pool: Pool, network: Network, base_volume: Volume) -> Iterator[Work]:
-    """A provision of zap that has come to the point where the image is in the pool and the disk is made."""
+    """A provision of zap after its image was uploaded and its disk created."""
     assert network.active
     pool.overlay(zap.vm.disk_path.name, base_volume, zap.vm.disk_size)
     yield work_on(zap, libvirt)
@@ -86,7 +86,7 @@ def work(libvirt: Libvirt, zap: Host, pool: Pool, network: Network, base_volume:
 
 
 def work_on(host: Host, libvirt: Libvirt) -> Work:
-    """Return the work of a run that begins now."""
+    """Return the work of a new run."""
     return Work(host, libvirt, Talk(Screen(), quiet=True), observe(host, libvirt), Deadline(60))
 
 
@@ -103,7 +103,7 @@ REST = ["▸ start", "▸ first boot: wait until the guest is ready, then eject 
 def test_the_reference_vm_is_defined_and_stays_so(
     libvirt: Libvirt, zap: Host, work: Work, pool: Pool
 ) -> None:
-    """Libvirt accepts zap's definition and its schema check. Only the start is left to do."""
+    """Libvirt accepts zap's definition and validates it. Only the start remains."""
     apply(work, *DEFINED)
     seen = observe(zap, libvirt)
     assert [change.line() for change in make_plan(zap, seen)] == REST
@@ -137,7 +137,7 @@ def test_the_reference_vm_is_defined_and_stays_so(
 
 
 def test_a_changed_host_file_changes_the_definition(libvirt: Libvirt, zap: Host, work: Work) -> None:
-    """New memory is an update, applied to the definition; then it is settled, and everything else is as it was."""
+    """A new memory size is applied to the definition. Then the plan is empty, and nothing else has changed."""
     apply(work, *DEFINED)
     more = samples.variant(zap, memory_mib=4096)
     assert [change.line() for change in changes(more, observe(more, libvirt))] == [
@@ -154,7 +154,7 @@ def test_a_changed_host_file_changes_the_definition(libvirt: Libvirt, zap: Host,
 
 
 def test_what_virsh_edit_does_is_drift(libvirt: Libvirt, zap: Host, work: Work) -> None:
-    """A device that was removed from the definition is named and put back."""
+    """A device that was removed from the definition is named and restored."""
     apply(work, *DEFINED)
     domain = Domain.find(libvirt, zap.vm.domain)
     assert domain
@@ -168,7 +168,7 @@ def test_what_virsh_edit_does_is_drift(libvirt: Libvirt, zap: Host, work: Work) 
 
 
 def test_a_vm_without_its_disk_does_not_start(libvirt: Libvirt, zap: Host, work: Work, pool: Pool) -> None:
-    """Libvirt's refusal to start reaches people as what it means, and the VM stays stopped."""
+    """Libvirt's refusal to start is explained in the error, and the VM stays stopped."""
     apply(work, Action.HOST_KEY, Action.SEED, Action.DOMAIN)
     pool.delete(zap.vm.disk_path.name)
     domain = Domain.find(libvirt, zap.vm.domain)
@@ -183,7 +183,7 @@ def test_a_vm_without_its_disk_does_not_start(libvirt: Libvirt, zap: Host, work:
 def test_a_vm_that_never_started_has_no_console_log(
     libvirt: Libvirt, zap: Host, work: Work, pool: Pool
 ) -> None:
-    """Without a console log there is an error; with one, its lines are what a terminal would show."""
+    """A missing console log is an error. An existing one yields the lines that a terminal would show."""
     assert pool.find(work.host.vm.disk_path.name)
     with pytest.raises(HypervisorError, match=r"has no volume swarm-zap-console\.log"):
         console_log(zap, libvirt)
@@ -194,7 +194,7 @@ def test_a_vm_that_never_started_has_no_console_log(
 
 
 def test_a_domain_that_the_schema_forbids_is_refused(libvirt: Libvirt, zap: Host) -> None:
-    """Definitions are validated: a misspelt element is an error, and not silently left out."""
+    """Definitions are validated: a misspelled element is an error, and not silently ignored."""
     with pytest.raises(HypervisorError, match="defining the VM failed"):
         Domain.define(libvirt, desired.domain_xml(zap, "qemu", None).replace("memballoon", "memballon"))
     assert Domain.find(libvirt, zap.vm.domain) is None

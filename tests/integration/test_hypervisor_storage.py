@@ -1,4 +1,4 @@
-"""Pools and volumes of a real libvirt: what is half-written is never taken for whole."""
+"""Pools and volumes of a real libvirt. An incomplete volume is never used."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def test_a_pool_is_made_once(libvirt: Libvirt, embedded: Embedded) -> None:
-    """A folder becomes a pool that is found again, starts with the hypervisor, and is searchable but not listable."""
+    """A directory becomes a pool that is found again, has autostart, and is searchable but not listable."""
     folder = PurePosixPath("/var/lib/libvirt/other/images")
     assert find_pool(libvirt, folder) is None
     first, second = make_pool(libvirt, FOLDER.parent / "twin" / "images"), make_pool(libvirt, folder)
@@ -80,7 +80,7 @@ class Breaking(io.BytesIO):
     ids=["error", "Ctrl-C", "ours"],
 )
 def test_an_upload_that_breaks_leaves_nothing(pool: Pool, error: BaseException) -> None:
-    """Whatever ends an upload, Ctrl-C too, no volume stays, and the next try works."""
+    """An interrupted upload, also by Ctrl-C, leaves no volume, and the next attempt succeeds."""
     with pytest.raises(type(error)):
         pool.upload("data", Breaking(error), len(DATA), "qcow2")
     pool.refresh()
@@ -90,7 +90,7 @@ def test_an_upload_that_breaks_leaves_nothing(pool: Pool, error: BaseException) 
 
 @pytest.mark.parametrize("kind", ["raw", "qcow2"])
 def test_a_source_that_is_too_short_is_not_taken_for_whole(pool: Pool, kind: str) -> None:
-    """A file that shrank while it was read is an error, and leaves no volume."""
+    """A file that shrinks while it is read raises an error and leaves no volume."""
     with pytest.raises(
         HypervisorError, match=f"uploading data ended early: the file held 1000 of {len(DATA)} bytes"
     ):
@@ -122,7 +122,7 @@ with Libvirt("embedded", Embedded(Path(sys.argv[1]))) as connection:
 
 
 def test_an_upload_that_was_killed_is_not_taken_for_whole(pool: Pool, embedded: Embedded) -> None:
-    """After kill -9 during an upload, the volume is shorter than its name states, and is replaced."""
+    """After kill -9 during an upload, the incomplete volume is replaced."""
     name = desired.base_volume("ubuntu", "0" * 64, 5 << 20)
     argv = [sys.executable, "-c", _UPLOADER, str(embedded.state.parent), name]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as uploader:
@@ -138,7 +138,7 @@ def test_an_upload_that_was_killed_is_not_taken_for_whole(pool: Pool, embedded: 
 
 
 def test_a_disk_is_an_overlay_that_grows(pool: Pool, base_volume: Volume) -> None:
-    """A VM's disk holds only its differences from the base image, can grow, and never shrinks."""
+    """A VM's disk contains only its differences from the base image, can grow, and never shrinks."""
     made = pool.overlay("zap <&'.qcow2", base_volume, 60 * GIB)
     assert made.capacity == 60 * GIB
     assert made.physical < 1 << 20

@@ -1,4 +1,4 @@
-"""Guest and ssh reach a machine alike: with the pinned key or not at all. The server is OpenSSH's own."""
+"""Guest and ssh connect only to a machine that presents the pinned key. The server is OpenSSH's own."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_both_accept_the_pinned_key(target: ssh.Target, reach: Reach) -> None:
 
 
 def refused(server: Sshd, target: ssh.Target, reach: Reach) -> KeyRefused:
-    """Check that both refuse, before anything about a user is sent, and return Guest's reason."""
+    """Check that both refuse before they send a user name, and return Guest's error."""
     before = len(server.log())
     with pytest.raises(KeyRefused) as caught:
         reach(target).run("id")
@@ -75,16 +75,16 @@ def refused(server: Sshd, target: ssh.Target, reach: Reach) -> KeyRefused:
     assert done.stdout == ""
     # One more connection: when its end is in the log, all that the refused ones sent is.
     marker = "marker for the log"
-    with socket.create_connection(("127.0.0.1", server.port)) as knock:
-        knock.sendall(marker.encode() + b"\r\n")
-        knock.recv(1000)
+    with socket.create_connection(("127.0.0.1", server.port)) as last:
+        last.sendall(marker.encode() + b"\r\n")
+        last.recv(1000)
     server.wait_for(marker)
     assert "userauth-request" not in server.log()[before:]
     return caught.value
 
 
 def test_both_refuse_another_key(server: Sshd, keys: Path, dirs: Dirs, reach: Reach) -> None:
-    """A guest that shows another key than the pinned one is told nothing, not even a user's name."""
+    """A guest whose key does not match the pinned key receives nothing, not even a user name."""
     known_hosts = dirs.hosts / "zap.known_hosts"
     ssh.pin(known_hosts, ["zap", "127.0.0.1", f"[127.0.0.1]:{server.port}"], ssh.keypair("other")[1])
     error = refused(server, server.target(known_hosts, keys), reach)
@@ -93,7 +93,7 @@ def test_both_refuse_another_key(server: Sshd, keys: Path, dirs: Dirs, reach: Re
 
 
 def test_both_refuse_a_key_of_another_kind(tmp_path: Path, keys: Path, dirs: Dirs, reach: Reach) -> None:
-    """Another machine is refused also if it has no key of the pinned one's kind."""
+    """A machine that has no key of the pinned key's type is refused, too."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", tmp_path / "ecdsa"], check=True)
     known_hosts = dirs.hosts / "zap.known_hosts"
     ssh.pin(known_hosts, ["zap"], ssh.keypair("other")[1])
@@ -119,14 +119,14 @@ def test_both_refuse_without_a_pinned_key(server: Sshd, keys: Path, dirs: Dirs, 
 def test_a_damaged_pin_is_a_missing_one(
     server: Sshd, keys: Path, dirs: Dirs, text: str, reach: Reach
 ) -> None:
-    """A known_hosts file that holds no key refuses like a missing one."""
+    """A known_hosts file without a key is treated like a missing file."""
     known_hosts = dirs.hosts / "zap.known_hosts"
     known_hosts.write_text(text, encoding="latin-1")
     refused(server, ssh.Target("zap", "127.0.0.1", known_hosts, USER, keys, port=server.port), reach)
 
 
 def test_comments_beside_the_pinned_key_are_fine(server: Sshd, keys: Path, dirs: Dirs, reach: Reach) -> None:
-    """A file that somebody explained to themselves still pins its key."""
+    """A known_hosts file with comments still pins its key."""
     known_hosts = dirs.hosts / "zap.known_hosts"
     known_hosts.write_text(f"# made on Monday\n\nzap {server.public}\n", encoding="utf-8")
     target = server.target(known_hosts, keys)
@@ -135,7 +135,7 @@ def test_comments_beside_the_pinned_key_are_fine(server: Sshd, keys: Path, dirs:
 
 
 def test_the_pin_survives_a_new_address(server: Sshd, keys: Path, dirs: Dirs, reach: Reach) -> None:
-    """The key is the guest's, not its address's: a changed vm.ip needs no new pin."""
+    """The key is pinned for the guest, not for its address: a changed vm.ip needs no new pin."""
     known_hosts = dirs.hosts / "zap.known_hosts"
     ssh.pin(known_hosts, ["zap", "192.168.122.9"], server.public)
     target = server.target(known_hosts, keys)
@@ -146,7 +146,7 @@ def test_the_pin_survives_a_new_address(server: Sshd, keys: Path, dirs: Dirs, re
 def test_both_are_refused_with_the_wrong_login_key(
     server: Sshd, dirs: Dirs, tmp_path: Path, reach: Reach
 ) -> None:
-    """A key that the guest does not know is told as such, and not as a guest that does not answer."""
+    """An unknown login key is reported as a denied login, not as a missing answer."""
     login_key(tmp_path / "other")
     target = server.target(dirs.hosts / "zap.known_hosts", tmp_path / "other")
     with pytest.raises(LoginRefused, match="zap: login denied"):
@@ -159,7 +159,7 @@ def test_both_are_refused_with_the_wrong_login_key(
 def test_having_no_key_at_all_is_a_refused_login(
     server: Sshd, dirs: Dirs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reach: Reach
 ) -> None:
-    """Without a key and an agent, the login is refused at once: waiting for the guest would not help."""
+    """Without a key and an agent, the login is refused at once, since a retry would not help."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     with pytest.raises(LoginRefused):
@@ -168,7 +168,7 @@ def test_having_no_key_at_all_is_a_refused_login(
 
 @contextmanager
 def listener(answer: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A port of 127.0.0.1 that treats each caller in its own way, and then keeps silent."""
+    """Listen on a port of 127.0.0.1, call `answer` with each connection, and then send nothing more."""
     callers = []
     with socket.create_server(("127.0.0.1", 0)) as made:
 
@@ -193,13 +193,13 @@ def listener(answer: Callable[[socket.socket], None]) -> Iterator[int]:
 
 
 def closed_port() -> int:
-    """A port of 127.0.0.1 where nobody listens."""
+    """Return a port of 127.0.0.1 that has no listener."""
     with socket.create_server(("127.0.0.1", 0)) as made:
         return int(made.getsockname()[1])
 
 
 def test_a_guest_that_boots_fails_fast(server: Sshd, keys: Path, dirs: Dirs) -> None:
-    """While a guest boots, a closed port is just "no answer": nothing is asked twice to find out more."""
+    """While a guest boots, a closed port means "no answer", and no second attempt looks for the cause."""
     ssh.write_config(server.target(dirs.hosts / "zap.known_hosts", keys, port=closed_port()))
     with pytest.raises(NoAnswer):
         Guest(ssh.part_path("zap"), "zap", booting=True).run("true")
@@ -225,7 +225,7 @@ def test_a_port_that_speaks_no_ssh_is_not_open(
 
 
 def test_ssh_says_why_nobody_answers(server: Sshd, keys: Path, dirs: Dirs) -> None:
-    """The program that connects for ssh says in one line who did not answer, and why."""
+    """The program that connects for ssh reports in one line which host did not answer, and why."""
     known_hosts = dirs.hosts / "zap.known_hosts"
     ssh.pin(known_hosts, ["zap"], server.public)
     port = closed_port()
@@ -248,7 +248,7 @@ ODD_NAMES = ["two  spaces, 100%h", "quo\"te apo'strophe", "back\\slash #hash $do
 def test_odd_paths_work_everywhere(
     server: Sshd, keys: Path, base: Path, monkeypatch: pytest.MonkeyPatch, name: str, reach: Reach
 ) -> None:
-    """State and keys may lie in folders whose names mean something to ssh_config, to a shell or to glob."""
+    """State and keys may be in directories whose names are special to ssh_config, a shell or glob."""
     folder = base / "odd" / name
     for part, variable in (("state", "SWARM_STATE"), ("hosts", "SWARM_HOSTS")):
         (folder / part).mkdir(parents=True, exist_ok=True)
@@ -262,7 +262,7 @@ def test_odd_paths_work_everywhere(
 
 
 def test_hosts_share_one_configuration(target: ssh.Target, server: Sshd, keys: Path, dirs: Dirs) -> None:
-    """`ssh -F CONFIG NAME` works for every host that was ever written, and writing one does not touch the others."""
+    """`ssh -F CONFIG NAME` works for every written host, and writing one leaves the others unchanged."""
     config = ssh.write_config(target)
     ssh.write_config(server.target(dirs.hosts / "bee.known_hosts", keys, name="bee"))
     for name in ("zap", "bee"):

@@ -46,22 +46,26 @@ def test_two_processes_make_one_key(dirs: Dirs) -> None:
     path = ssh.own_key()
     assert path.read_text().strip() == first.strip()
     assert (mode(path), mode(path.parent), mode(dirs.state)) == (0o600, 0o700, 0o700)
-    told = subprocess.run(["ssh-keygen", "-y", "-f", path], check=True, capture_output=True, text=True).stdout
-    assert told.split()[:2] == path.with_suffix(".pub").read_text().split()[:2]
+    derived = subprocess.run(
+        ["ssh-keygen", "-y", "-f", path], check=True, capture_output=True, text=True
+    ).stdout
+    assert derived.split()[:2] == path.with_suffix(".pub").read_text().split()[:2]
 
 
 def test_the_public_half_is_there_before_the_private_one(dirs: Dirs) -> None:
-    """A run that dies between the two begins anew, instead of leaving a key whose public half nobody has."""
+    """After a run was killed between the two writes, the next one creates a complete key pair."""
     folder = dirs.state / "ssh"
     folder.mkdir()
     (folder / "id_ed25519.pub").write_text("ssh-ed25519 AAAA stale\n", encoding="utf-8")
     path = ssh.own_key()
-    told = subprocess.run(["ssh-keygen", "-y", "-f", path], check=True, capture_output=True, text=True).stdout
-    assert told.split()[:2] == path.with_suffix(".pub").read_text().split()[:2]
+    derived = subprocess.run(
+        ["ssh-keygen", "-y", "-f", path], check=True, capture_output=True, text=True
+    ).stdout
+    assert derived.split()[:2] == path.with_suffix(".pub").read_text().split()[:2]
 
 
 def test_a_key_that_is_there_stays(dirs: Dirs) -> None:
-    """Guests know the key: it is never made anew."""
+    """An existing key is never replaced, since guests trust it."""
     assert dirs.state.is_dir()
     before = ssh.own_key().read_text()
     assert ssh.own_key().read_text() == before
@@ -217,7 +221,7 @@ def test_a_pin_names_the_guest_and_its_key(tmp_path: Path) -> None:
     public = ssh.keypair("comment here")[1]
     ssh.pin(path, ["zap", "192.168.122.9"], public)
     assert ssh.pinned(path) == " ".join(public.split()[:2])
-    told = subprocess.run(
+    derived = subprocess.run(
         ["ssh-keygen", "-F", "192.168.122.9", "-f", path], check=True, capture_output=True, text=True
     ).stdout
-    assert public.split()[1] in told
+    assert public.split()[1] in derived

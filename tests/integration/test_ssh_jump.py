@@ -1,4 +1,4 @@
-"""Guests of a remote hypervisor are reached through it, by OpenSSH's own rules about whom to trust."""
+"""Guests of a remote hypervisor are reached through it, by OpenSSH's own trust rules."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Jump:
-    """A guest behind a hypervisor; `hypervisors` is the known_hosts file of the person who goes there."""
+    """A guest behind a hypervisor. `hypervisors` is the user's known_hosts file."""
 
     target: ssh.Target
     hypervisor: Sshd
@@ -35,7 +35,7 @@ class Jump:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sshd, Sshd, Path]]:
-    """A hypervisor and a guest that let the same key in."""
+    """A hypervisor and a guest that accept the same key."""
     identity = tmp_path_factory.mktemp("key") / "id"
     public = login_key(identity)
     with (
@@ -49,10 +49,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sshd, Ss
 def jump(
     servers: tuple[Sshd, Sshd, Path], dirs: Dirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Jump:
-    """The guest as swarm sees it.
+    """Return the guest as an SSH target.
 
-    `ssh` without -F means the person's own configuration, which a test must not touch: a script of that name puts the
-    test's own in its place.
+    `ssh` without -F uses the person's own configuration, which a test must not touch. A script of that name uses the
+    test's configuration instead.
     """
     hypervisor, guest, identity = servers
     known_hosts, real = tmp_path / "known_hosts", shutil.which("ssh")
@@ -90,7 +90,7 @@ def guest(target: ssh.Target, *, booting: bool = False) -> Guest:
 
 
 def trust(jump: Jump) -> None:
-    """Make the hypervisor's key known, as one who logged in there by hand once."""
+    """Add the hypervisor's key to known_hosts, as a first login by hand does."""
     ssh.pin(jump.hypervisors, [f"[127.0.0.1]:{jump.hypervisor.port}"], jump.hypervisor.public)
 
 
@@ -125,7 +125,7 @@ def test_an_unknown_hypervisor_is_not_trusted(jump: Jump) -> None:
 
 
 def test_another_guest_behind_a_trusted_hypervisor_is_refused(jump: Jump) -> None:
-    """The way is trusted, the guest is not: both are refused for its key."""
+    """With a trusted hypervisor and another key of the guest, both programs refuse the guest's key."""
     trust(jump)
     ssh.pin(jump.target.known_hosts, ["zap"], ssh.keypair("other")[1])
     with pytest.raises(KeyRefused):
@@ -137,7 +137,7 @@ def test_another_guest_behind_a_trusted_hypervisor_is_refused(jump: Jump) -> Non
 
 
 def test_a_guest_that_is_not_up_yet_is_unreachable(jump: Jump) -> None:
-    """An attempt that comes too early raises one error, while the way there works."""
+    """An attempt that comes too early raises one error, although the hypervisor is reachable."""
     trust(jump)
     with pytest.raises(Unreachable, match=r"^zap: "):
         guest(replace(jump.target, port=1), booting=True).run("true")
@@ -157,13 +157,13 @@ def test_a_guest_that_is_not_up_yet_is_unreachable(jump: Jump) -> None:
 )
 @pytest.mark.usefixtures("dirs")
 def test_the_way_follows_the_hypervisors_address(uri: str, expected: str | None) -> None:
-    """Guests are reached the way libvirt is: same user, machine and port."""
+    """Guests are reached like libvirt: through the same user, machine and port."""
     assert access.target(samples.host(uri=f'"{uri}"', source="/srv/share")).jump == expected
 
 
 @pytest.mark.usefixtures("dirs")
 def test_who_logs_in_with_which_key() -> None:
-    """Swarm's own key is for hosts that name none; otherwise the person's own agent and keys are asked."""
+    """Hosts that name no key use swarm's own. Otherwise the user's agent and keys are used."""
     own = access.target(samples.host())
     assert own.identity == ssh.own_key()
     assert access.authorized_keys(samples.host()) == [ssh.own_key().with_suffix(".pub").read_text().strip()]

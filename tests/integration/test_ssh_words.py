@@ -1,4 +1,4 @@
-"""Words of `./inv ssh` arrive in the guest as they are, over one kept connection."""
+"""The arguments of `./inv ssh` arrive unchanged in the guest, over one kept connection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Master:
-    """A kept connection, so that a few dozen commands cost no login each."""
+    """A kept connection, which saves a login for each of a few dozen commands."""
 
     def __init__(self, target: ssh.Target, folder: Path) -> None:
         self.target = target
@@ -32,7 +32,7 @@ class Master:
         )
 
     def run(self, words: Sequence[str], stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        """Run `words` as ./inv ssh does."""
+        """Run `words` like `./inv ssh`."""
         return subprocess.run(
             self._with(ssh.argv(self.target, words)),
             input=stdin,
@@ -69,7 +69,7 @@ words = st.text(
 @given(st.lists(words, max_size=30))
 @example(["", "-n", "--", "$(id)", "`id`", "a\nb", "'", '"', "\\", "!x", "~", "é🦞"])
 def test_several_words_arrive_exactly_as_they_are(master: Master, given_words: list[str]) -> None:
-    """Words that a shell would take apart, join or run are none of its business: each arrives as it was given."""
+    """Arguments that a shell would split, join or run arrive unchanged."""
     done = master.run(["printf", "%s\\0", "first", *given_words])
     assert done.stdout.decode().split("\0") == ["first", *given_words, ""]
 
@@ -77,22 +77,22 @@ def test_several_words_arrive_exactly_as_they_are(master: Master, given_words: l
 @settings(max_examples=8, deadline=None)
 @given(st.lists(words, min_size=1, max_size=30))
 def test_quote_makes_one_command_of_words(master: Master, given_words: list[str]) -> None:
-    """What `quote` returns is one shell command in which each word stays one word."""
+    """`quote` returns one shell command in which each argument stays one argument."""
     done = master.run([quote("printf", "%s\\0", *given_words)])
     assert done.stdout.decode().split("\0") == [*given_words, ""]
 
 
 def test_one_word_is_a_shell_command(master: Master) -> None:
-    """A single word is run by the guest's shell, as ssh does it, and its exit code comes back."""
+    """A single argument is run by the guest's shell, as ssh does, and its exit code is returned."""
     done = master.run(["echo $((1 + 2)); exit 3"])
     assert (done.stdout, done.returncode) == (b"3\n", 3)
 
 
 def test_no_words_are_a_login_shell(master: Master) -> None:
-    """Without words the guest's login shell reads what is typed."""
+    """Without arguments, the guest's login shell reads standard input."""
     assert b"typed\n" in master.run([], stdin=b"echo typed\n").stdout
 
 
 def test_another_user_may_be_named(target: ssh.Target) -> None:
-    """The user of one command goes before the target's."""
+    """The user of one command overrides the target's."""
     assert ssh.argv(target, ["id"], user="openclaw")[3:] == ["-l", "openclaw", "--", "zap", "id"]

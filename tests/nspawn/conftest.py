@@ -33,7 +33,7 @@ def world() -> Iterator[World]:
 
 @pytest.fixture(scope="session")
 def keeper(world: World) -> Keeper:
-    """What gives out the machine of most tests."""
+    """The pool that provides the machine of most tests."""
     return Keeper(world.machine)
 
 
@@ -53,5 +53,5 @@ def guest(machine: Machine) -> Iterator[Guest]:
 
 @pytest.fixture
 def talk() -> Talk:
-    """What a user would see. It goes to standard error, which pytest keeps."""
+    """The messages to the user. They go to standard error, which pytest captures."""
     return Talk(Screen())

@@ -38,7 +38,7 @@ SERVICE = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-u
 
 @pytest.fixture
 def repo(machine: Machine) -> Iterator[AptRepo]:
-    """A repository that the machine forgets afterwards."""
+    """A repository that is removed from the machine after the test."""
     with AptRepo(machine) as made:
         yield made
     lists = "/etc/apt/sources.list.d/{vendor,nodesource,docker,tailscale}.sources"
@@ -49,7 +49,7 @@ def repo(machine: Machine) -> Iterator[AptRepo]:
 
 
 def vendor(repo: AptRepo) -> Repository:
-    """The repository, as an installation names it."""
+    """The repository as an installation describes it."""
     return Repository(
         "vendor",
         repo.url,
@@ -132,7 +132,7 @@ def test_signed_by_another(machine: Machine, repo: AptRepo, guest: Guest, talk: 
 
 
 def test_upgrade(machine: Machine, repo: AptRepo, guest: Guest, talk: Talk) -> None:
-    """A newer package is installed only by an upgrade, or if the lowest version demands it."""
+    """A newer package is installed only by an upgrade, or if the minimum version requires it."""
     repo.package("tool", "1.0", tool("1.0"))
     repo.publish("right")
     source = apt_repository(vendor(repo))
@@ -165,7 +165,7 @@ def test_old_source_list(machine: Machine, repo: AptRepo, guest: Guest, talk: Ta
 
 
 def test_unknown_package(machine: Machine, guest: Guest, talk: Talk) -> None:
-    """A package that no source has is refused before any change, by its name."""
+    """A package that no source offers is named and refused before any change."""
     machine.ssh("touch /var/lib/apt/lists/partial")
     with pytest.raises(Refused, match="have no package no-such-thing"):
         converge(

@@ -44,7 +44,7 @@ FORCED = '#!/bin/sh\nif [ -e /behavior ]; then . /behavior; else exec sh -c "$SS
 
 @dataclass(frozen=True)
 class Ran:
-    """How a command ended: its exit code, what it wrote, the seconds it took, and its largest memory in KiB."""
+    """The result of a command: exit code, output, duration in seconds, and peak memory in KiB."""
 
     code: int
     out: str
@@ -67,7 +67,7 @@ class Operator:
         ssh.pin(self.dirs.hosts / f"{name}.known_hosts", [name], machine.public_key)
 
     def run(self, *command: str) -> Ran:
-        """Run a program to its end, and measure it alone, without what it leaves behind."""
+        """Run a program to its end. Measure it without the background processes that it leaves."""
         out, err = self.dirs.state / "out", self.dirs.state / "err"
         start = time.monotonic()
         with out.open("wb") as stdout, err.open("wb") as stderr:
@@ -81,7 +81,7 @@ class Operator:
         return Ran(process.returncode, out.read_text("utf-8"), err.read_text("utf-8"), took, used.ru_maxrss)
 
     def inv(self, *words: str) -> Ran:
-        """Run `./inv` with these words."""
+        """Run `./inv` with these arguments."""
         return self.run(sys.executable, "-P", str(ROOT / "swarm" / "__main__.py"), *words)
 
 
@@ -160,7 +160,7 @@ BEHAVIORS = {
 
 @pytest.mark.parametrize("name", [name for name in BEHAVIORS if name != "an end that never ends"])
 def test_a_hostile_guest_harms_only_itself(operator: Operator, evil: Machine, name: str) -> None:
-    """A guest that lies, floods or hangs is one sentence. The other host's run, memory and terminal are unharmed."""
+    """A guest that lies, floods or hangs causes a one-line error and affects nothing else in the run."""
     operator.add("evil", evil)
     (evil.root / "behavior").write_text(BEHAVIORS[name])
     try:
@@ -178,7 +178,7 @@ def test_a_hostile_guest_harms_only_itself(operator: Operator, evil: Machine, na
 
 
 def test_a_hostile_systems_name_is_shown_safely(operator: Operator, evil: Machine) -> None:
-    """What a guest calls itself reaches the terminal with its control characters visible."""
+    """The terminal shows a guest's name for itself with escaped control characters."""
     operator.add("evil", evil)
     release = evil.root / "usr/lib/os-release"
     before = release.read_bytes()
@@ -193,7 +193,7 @@ def test_a_hostile_systems_name_is_shown_safely(operator: Operator, evil: Machin
 
 
 def test_verify_survives_an_endless_answer(operator: Operator, evil: Machine) -> None:
-    """A guest that floods the suite of `verify` is one sentence, within the memory limit."""
+    """A guest that floods the suite of `verify` causes a one-line error, within the memory limit."""
     operator.add("evil", evil)
     (evil.root / "behavior").write_text(
         'case $SSH_ORIGINAL_COMMAND in *base64*) exec yes ;; esac\nexec sh -c "$SSH_ORIGINAL_COMMAND"'

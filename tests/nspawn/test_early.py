@@ -34,7 +34,7 @@ def part(dirs: Dirs, machine: Machine) -> Iterator[Path]:
 
 @pytest.fixture
 def connecting(machine: Machine) -> Callable[[], list[int]]:
-    """A function that returns the ssh processes of this test that lead to the machine."""
+    """A function that returns this test's ssh processes for the machine."""
 
     def find() -> list[int]:
         words = {pid: arguments(pid) for pid in children(os.getpid())}
@@ -49,7 +49,7 @@ def connecting(machine: Machine) -> Callable[[], list[int]]:
 def test_named_hosts_are_connected_early(
     part: Path, machine: Machine, connecting: Callable[[], list[int]], words: list[str]
 ) -> None:
-    """Each known host that --host names, however it is written, is connected to; the command uses that connection."""
+    """Each known host in any spelling of --host is connected early, and the command uses that connection."""
     early.connect([word.format(machine.alias) for word in words])
     begun = connecting()
     assert len(begun) == 1
@@ -77,7 +77,7 @@ def test_no_early_connection_without_need(
 def test_an_outdated_early_connection_is_given_up(
     part: Path, machine: Machine, connecting: Callable[[], list[int]], what: str
 ) -> None:
-    """If the host file has a new address by now, or another key is pinned, the early connection is ended."""
+    """The early connection ends if the host file has a new address or another key is pinned."""
     pins = part.with_name("pins")
     known = machine.world.folder / f"{machine.alias}.known_hosts"
     pins.write_text(known.read_text(), encoding="utf-8")

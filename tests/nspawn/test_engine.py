@@ -33,7 +33,7 @@ UNIT = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=default.ta
 
 
 def make(name: str, script: str, *, after: tuple[str, ...] = (), secrets: tuple[str, ...] = ()) -> Step:
-    """A step that runs `script` and is content when the file /tmp/NAME is there."""
+    """A step that runs `script` and is satisfied when the file /tmp/NAME exists."""
     return Step(
         subject=name,
         probe=f"if [ -e /tmp/{name} ]; then echo there; else echo absent; fi",
@@ -77,12 +77,12 @@ def everything() -> list[Step]:
 
 
 def subjects(plan: Plan) -> list[str]:
-    """What a plan is about."""
+    """The subjects of a plan's changes."""
     return [change.subject for change in plan]
 
 
 def test_every_kind(machine: Machine, guest: Guest, talk: Talk) -> None:
-    """Every kind of step reaches its state, a second run finds nothing to do, and a reboot changes nothing."""
+    """Every kind of step reaches its state. A second run finds nothing to do, and the state survives a reboot."""
     wanted = everything()
     assert subjects(converge(guest, wanted, talk, plan_only=True))
     assert len(converge(guest, wanted, talk).changes) == len(wanted)
@@ -131,7 +131,7 @@ def test_drift(machine: Machine, guest: Guest, talk: Talk) -> None:
 
 
 def test_a_link_in_the_way(machine: Machine, guest: Guest, talk: Talk) -> None:
-    """A link in place of a user's file does not make root write, or show, the file that it points to."""
+    """Root neither writes nor shows the target of a link in place of a user's file."""
     machine.login("mallory")
     machine.ssh(
         "echo precious >/root/precious; ln -sf /root/precious /home/mallory/file; ln -sfn /root /home/mallory/folder"
@@ -144,7 +144,7 @@ def test_a_link_in_the_way(machine: Machine, guest: Guest, talk: Talk) -> None:
 
 
 def test_failure_and_continue(machine: Machine, guest: Guest, talk: Talk) -> None:
-    """A failing step ends the run, is named, and shows its output. The next run continues with it."""
+    """A failing step ends the run. The error names it and shows its output. The next run continues with it."""
     machine.ssh("rm -f /tmp/one /tmp/two /tmp/three /tmp/fixed")
     wanted = [
         make("one", "true"),
@@ -188,7 +188,7 @@ def test_any_error_in_a_step_counts(guest: Guest, talk: Talk) -> None:
 
 
 def test_refused_before_anything(machine: Machine, guest: Guest, talk: Talk) -> None:
-    """If a step refuses, no step begins, and every reason is given."""
+    """If a step refuses, no step begins, and the error has every reason."""
     machine.ssh("rm -f /tmp/begun")
     no = check("no", "echo wrong", "right", lambda fact: f"it is {fact}")
     nor = check("nor", "echo worse", "right", lambda fact: f"it is {fact}")
@@ -198,13 +198,13 @@ def test_refused_before_anything(machine: Machine, guest: Guest, talk: Talk) -> 
 
 
 def test_stated_twice(guest: Guest, talk: Talk) -> None:
-    """The same thing stated twice is refused."""
+    """Two steps for the same subject are refused."""
     with pytest.raises(Refused, match="file /etc/x is stated twice"):
         converge(guest, [file("/etc/x", "1"), file("/etc/x", "2")], talk)
 
 
 def test_secrets(machine: Machine, guest: Guest, talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:
-    """A secret is in no output, no error, no plan, and on no command line of the host."""
+    """A secret appears in no output, error or plan, and on no command line of the host."""
     secret = "s3cr3t-Value-9f2"
     machine.ssh("rm -f /tmp/quiet /tmp/seen")
     hidden = file("/etc/secret", f"key={secret}\n", mode="600", hidden=(secret,))
@@ -236,12 +236,12 @@ def test_connection_killed(machine: Machine, guest: Guest, talk: Talk) -> None:
 
 
 def test_cable_pulled(machine: Machine, guest: Guest, talk: Talk) -> None:
-    """A pulled cable is noticed although the host does not answer. Plugged in again, the next run does the rest."""
+    """An unplugged cable is detected. Once it is plugged in again, the next run does the rest."""
     machine.ssh("rm -f /tmp/pulled /tmp/after")
     wanted = [make("pulled", "echo now; sleep 3"), make("after", "true", after=("pulled",))]
 
     class Puller(type(talk)):  # type: ignore[misc]
-        """Pulls the cable when the first step begins."""
+        """Unplug the cable when the first step begins."""
 
         def step(self, text: str, *, silent: bool = False):  # type: ignore[no-untyped-def]  # noqa: ANN202
             machine.cable(plugged=False)

@@ -1,4 +1,4 @@
-"""Guest against a real system: sudo, and a machine that reboots. All else is tested on a bare sshd."""
+"""Guest against a real system: sudo, and a machine that reboots. Everything else is tested against a bare sshd."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_login_with_sudo_works_as_root(machine: Machine) -> None:
-    """A login that may use sudo without a password works as root does, and as itself where root is not asked for."""
+    """A login with passwordless sudo works like root, and as itself if root is not requested."""
     config = machine.login("helper", "helper ALL=(ALL) NOPASSWD: ALL")
     guest = Guest(config, machine.alias)
     assert guest.run("id -un").stdout == "root\n"

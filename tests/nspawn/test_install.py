@@ -56,12 +56,12 @@ OWN = Customize.model_validate(
 
 
 def subjects(plan: Plan) -> list[str]:
-    """What a plan is about."""
+    """The subjects of a plan's changes."""
     return [change.subject for change in plan]
 
 
 class Installed:
-    """A machine that reaches the package registries, and on request has everything installed. Given what boots one."""
+    """A machine that reaches the package registries, and on request has everything installed. The keeper boots it."""
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
@@ -87,19 +87,19 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def installed(world: World) -> Installed:
-    """What gives out the machine of this file's first tests bare, and then installed."""
+    """The pool that provides this file's machine, first bare and then installed."""
     return Installed(Keeper(lambda: world.machine(internet=True)))
 
 
 @pytest.fixture
 def bare(installed: Installed) -> Machine:
-    """A machine that reaches the package registries; bare for the tests that come before those with `host`."""
+    """A bare machine that reaches the package registries, until a test uses `host`."""
     return installed.bare()
 
 
 @pytest.fixture
 def host(installed: Installed, request: pytest.FixtureRequest) -> Iterator[Machine]:
-    """The same machine, installed and customized; installed again if a test has broken it."""
+    """The same machine, installed and customized. It is installed again if a test has broken it."""
     machine = installed.host(request.session.testsfailed)
     yield machine
     machine.guest().close()
@@ -107,7 +107,7 @@ def host(installed: Installed, request: pytest.FixtureRequest) -> Iterator[Machi
 
 @pytest.fixture
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every script that goes to a host, as it goes."""
+    """Every script that is sent to a host, in order."""
     seen: list[str] = []
     send: Callable[..., Promise] = Guest.script
 
@@ -133,7 +133,7 @@ def test_plan_on_a_bare_system(bare: Machine, talk: Talk, trips: list[str]) -> N
 
 @pytest.mark.skipif(not shutil.which("npm"), reason="this computer has no npm to ask")
 def test_wrong_release_on_a_bare_system(bare: Machine, talk: Talk, trips: list[str]) -> None:
-    """A version that npm's registry does not have is refused before any change, also if only this computer has npm."""
+    """A version that is not in npm's registry is refused before any change, even if only this computer has npm."""
     with pytest.raises(Refused, match=r"npm's registry has no openclaw@1.2.3-nope") as caught:
         install(bare.guest(), SETTINGS.model_copy(update={"version": "1.2.3-nope"}), talk)
     assert caught.value.hint == "nothing was changed"
@@ -152,7 +152,7 @@ def test_pinned_release_that_does_not_exist(
 
 
 def test_every_promise(host: Machine, talk: Talk, tmp_path: Path) -> None:
-    """After install and customize, every promise that applies to such a machine is kept. The report is written."""
+    """After install and customize, every applicable promise is kept, and the report is written."""
     expected = Expected(swappiness=10, timezone="Europe/Berlin", ssh_keys=(KEY,))
     promises = verify(host.guest(), expected, talk, junit=tmp_path / "report.xml").checks
     assert [promise for promise in promises if promise.result == "broken"] == []
@@ -171,7 +171,7 @@ def test_second_run(host: Machine, talk: Talk, trips: list[str]) -> None:
 
 
 def test_real_gateway(host: Machine) -> None:
-    """The real OpenClaw answers, with a token that was made in the guest and that nobody else can read."""
+    """The real OpenClaw answers. Its token was created in the guest, and only its user can read it."""
     assert json.loads(host.ssh("curl -fsS http://127.0.0.1:18789/readyz"))["ready"] is True
     config = json.loads(host.ssh("cat /home/openclaw/.openclaw/openclaw.json"))
     assert len(config["gateway"]["auth"]["token"]) == 48
@@ -213,7 +213,7 @@ def test_drift(host: Machine, talk: Talk) -> None:
 
 
 def test_release_that_does_not_exist(host: Machine, talk: Talk, trips: list[str]) -> None:
-    """Where npm can be asked, a version or channel that does not exist is refused before anything is changed."""
+    """If npm is available, an unknown version or channel is refused before any change."""
     for wrong in ({"version": "1.2.3-nope"}, {"channel": "no-such-channel"}):
         with pytest.raises(Refused, match="npm's registry has no openclaw@"):
             install(host.guest(), SETTINGS.model_copy(update=wrong), talk)
@@ -221,7 +221,7 @@ def test_release_that_does_not_exist(host: Machine, talk: Talk, trips: list[str]
 
 
 def test_pin(host: Machine, talk: Talk) -> None:
-    """Pinning the version that the channel meant changes the record's meaning, and nothing in the guest."""
+    """Pinning the version that the channel resolved to changes only the record."""
     version = host.ssh("sed -n 's/^version //p' /var/lib/swarm/openclaw-release").strip()
     assert not install(host.guest(), SETTINGS.model_copy(update={"version": version}), talk)
     assert not install(host.guest(), SETTINGS, talk, upgrade=False)
@@ -262,7 +262,7 @@ def test_checkout(host: Machine, talk: Talk) -> None:
 
 
 def test_the_next_release(world: World, talk: Talk) -> None:
-    """On Debian 13, which bans by nft and has buildx, every promise is kept, and a second run does nothing."""
+    """On Debian 13, which bans with nft and has buildx, every promise is kept, and a second run does nothing."""
     newer = world.machine(base_tree("trixie"), internet=True)
     install(newer.guest(), SETTINGS, talk, deadline=Deadline(1500))
     customize(newer.guest(), OWN, talk, deadline=Deadline(600))
@@ -275,7 +275,7 @@ def test_the_next_release(world: World, talk: Talk) -> None:
 
 
 def test_seed(machine: Machine, talk: Talk, tmp_path: Path) -> None:
-    """A configuration to start from is put in place once, for the user alone; after that it is the user's own."""
+    """An initial configuration is installed once, readable by the user only. Later runs leave it unchanged."""
     path = tmp_path / "openclaw.json"
     path.write_text('{"gateway": {"mode": "local", "auth": {"token": "a-token-of-my-own"}}}\n')
     settings = InstallSettings.model_validate({"config": str(path), "user": "seeded"})
@@ -290,13 +290,13 @@ def test_seed(machine: Machine, talk: Talk, tmp_path: Path) -> None:
 
 
 def test_customize_without_the_user(machine: Machine, talk: Talk) -> None:
-    """Customizing a host on which nothing is installed yet says what to do first."""
+    """Customizing a host without an installation fails with a hint to install first."""
     with pytest.raises(Refused, match="run `inv install` first"):
         customize(machine.guest(), Customize(), talk, user="nobody-yet")
 
 
 def test_unknown_system(machine: Machine, talk: Talk) -> None:
-    """A system that is not supported is refused before anything is changed, and is named."""
+    """An unsupported system is named and refused before any change."""
     fedora = 'ID=fedora\nVERSION_ID=41\nPRETTY_NAME="Fedora Linux 41"\n'
     machine.ssh(f"cp -a /usr/lib/os-release /root/os-release; printf '{fedora}' >/usr/lib/os-release")
     try:
@@ -318,7 +318,7 @@ def test_verify_logs_in_once(machine: Machine, talk: Talk) -> None:
 
 
 def test_broken_promise(machine: Machine, talk: Talk) -> None:
-    """On a host that was not made so, the promises are shown as broken, each with what was found."""
+    """Broken promises are reported, each with the observed state."""
     promises = {
         promise.text: promise for promise in verify(machine.guest(), Expected(swappiness=77), talk).checks
     }

@@ -32,7 +32,7 @@ time.sleep(600)
 
 @pytest.fixture
 def own(world: World) -> Iterator[Keeper]:
-    """What gives out a machine that no other test uses; all of its machines end with the test."""
+    """A pool whose machines no other test uses. They end with the test."""
     before = list(world.machines)
     yield Keeper(world.machine)
     for machine in set(world.machines) - set(before):
@@ -45,7 +45,7 @@ def groups(namespace: str) -> list[Path]:
 
 
 def test_a_healthy_machine_is_kept(own: Keeper) -> None:
-    """As long as nothing is wrong, the same machine is given out."""
+    """A healthy machine is reused."""
     assert own.get() is own.get()
 
 
@@ -79,13 +79,13 @@ def test_an_unreachable_machine_explains_itself(own: Keeper) -> None:
 
 
 def test_a_condition_that_never_comes_explains_itself(machine: Machine) -> None:
-    """When a condition is not met in time, the error names it and holds the last output of its command."""
+    """When a condition is not met in time, the error names it and contains the last output of its command."""
     with pytest.raises(LabError, match=r"(?s)within 1 s: the impossible happens: .*not yet"):
         machine.until("echo not yet; false", "the impossible happens", 1)
 
 
 def test_a_command_has_a_time_limit(machine: Machine) -> None:
-    """A command that does not end is ended, and the error holds what it has printed."""
+    """A command that does not end is killed, and the error contains its output."""
     with pytest.raises(LabError, match=r"timed out after 5 s: begun"):
         machine.ssh("echo begun; sleep 600", limit=5)
 

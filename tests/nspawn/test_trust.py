@@ -67,7 +67,7 @@ def certificate(world: World, machine: Machine, tmp_path: Path) -> Iterator[Path
 
 
 def answers(machine: Machine) -> bool:
-    """Whether the guest trusts the server."""
+    """Return whether the guest trusts the server."""
     return (
         machine.ssh("curl -sS -o /dev/null -m 5 https://10.77.0.1:8443/ 2>/dev/null && echo yes || echo no")
         == "yes\n"

@@ -1,4 +1,4 @@
-"""A host's VM as plain data, for tests of what a plan makes of it."""
+"""A host's VM as plain data, for the tests of plans."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def volume(name: str = "claw.qcow2", capacity: int = 60 * GIB, physical: int = 5
 
 
 def domain(host: Host, *, seed: bool = False, **fields: Any) -> DomainFacts:
-    """Return the host's domain as it is after a provision, running, with `fields` changed."""
+    """Return the running domain of a provisioned host, with `fields` changed."""
     path = f"/var/lib/libvirt/images/{desired.seed_volume(host)}"
     xml = desired.domain_xml(host, "qemu", path if seed else None)
     note = Note(host.name, "qemu", KEY, host.vm.image, shape.hashes(xml), shape.hashes(xml))
@@ -79,5 +79,5 @@ def nothing(**fields: Any) -> Observed:
 
 
 def lines(host: Host, seen: Observed, *, restart: bool = False) -> list[str]:
-    """Return the plan as people see it."""
+    """Return the plan as the terminal shows it."""
     return [change.line() for change in changes(host, seen, restart=restart)]

@@ -37,12 +37,12 @@ class Answers:
     renewed: int = 0
 
     def renew(self) -> None:
-        """Count how often a new connection was asked for, before anything else."""
+        """Count the requests for a new connection."""
         assert not self.asked
         self.renewed += 1
 
     def run(self, command: str, *, hide: bool, warn: bool, timeout: float) -> Result:
-        """Answer like Guest.run(): without showing anything, and without raising for an exit code."""
+        """Answer like Guest.run(), but show nothing and raise for no exit code."""
         assert hide
         assert warn
         self.asked.append((command, timeout))
@@ -78,14 +78,14 @@ def ladder_of(
 
 
 def talk() -> tuple[Talk, io.StringIO]:
-    """Return a talk for a log, and the log."""
+    """Return a talk that writes to a log, and the log."""
     screen, text = Screen(), io.StringIO()
     screen.err = Console(file=text, soft_wrap=True, highlight=False)
     return Talk(screen), text
 
 
 def notes() -> tuple[Meter, list[str]]:
-    """Return a meter, and what it is told."""
+    """Return a meter, and the list of notes that it receives."""
     found: list[str] = []
     return Meter(lambda **fields: found.append(fields["note"])), found
 

@@ -150,7 +150,7 @@ def test_a_terminal_may_start_again() -> None:
 
 @pytest.mark.parametrize("name", ODD)
 def test_names_are_no_markup(name: str) -> None:
-    """A domain called "[red]x[/red]" is shown as that, in every kind of talk, on a terminal and off it."""
+    """Every kind of talk shows a domain called "[red]x[/red]" literally, on a terminal and off it."""
     for made, text in (log(), terminal()):
         talk = Talk(made, name)
         talk.say(name)
@@ -217,7 +217,7 @@ def test_a_table_in_a_pipe_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_without_a_terminal_the_answer_is_no(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script that forgot --yes destroys nothing, even if something waits on its standard input."""
+    """Off a terminal the answer is no without --yes, even if standard input has data."""
     made, text = log()
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     assert Talk(made).ask("Delete?") is False
@@ -228,7 +228,7 @@ def test_without_a_terminal_the_answer_is_no(monkeypatch: pytest.MonkeyPatch) ->
     ("typed", "answer"), [("y", True), ("YES", True), ("", False), ("n", False), ("yeah", False)]
 )
 def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, typed: str, answer: bool) -> None:  # noqa: FBT001
-    """On a terminal, y and yes mean yes, and everything else, also just Enter, means no."""
+    """On a terminal, y and yes mean yes. Every other answer means no, an empty one too."""
     ours, theirs = pty.openpty()
     made, text = log()
     with os.fdopen(ours, "w") as keyboard, os.fdopen(theirs, "r") as stdin:
@@ -301,7 +301,7 @@ def test_hostile_data_is_escaped_too(capsys: pytest.CaptureFixture[str]) -> None
 
 @given(st.text(st.characters(), max_size=40))
 def test_json_keeps_its_values_and_sends_no_control_character(text: str) -> None:
-    """JSON's own escapes stand for what a terminal would act on, so a script reads exactly the value."""
+    """Control characters are escaped as JSON escapes them, so a script reads the exact value."""
     with pytest.MonkeyPatch.context() as patch:
         stdout = io.StringIO()
         patch.setattr(sys, "stdout", stdout)

@@ -1,4 +1,4 @@
-"""The shell functions that probes share, with a real sh. What they find on a host is in tests/nspawn."""
+"""The shell functions that probes share, with a real sh. tests/nspawn runs them on a real host."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PRELUDE = prelude()  # as hosts get it
 
 
 def recalled(tables: str, script: str) -> str:
-    """What functions of the prelude print, given tables of what is known."""
+    """Run functions of the prelude with prepared tables, and return their output."""
     return shell(f"{PRELUDE}\n{tables}\n{script}").decode()
 
 
 def test_as_user_hides_the_script() -> None:
-    """A script for another user is not an argument of a program: it goes through a pipe."""
+    """A script for another user goes through a pipe, not through an argument."""
     assert as_user("zed", "echo hidden").endswith("| as_user zed")
 
 
@@ -57,7 +57,7 @@ def test_members(name: str, group: str, answer: str) -> None:
     ],
 )
 def test_apt_is_asked_only_if_necessary(choices: tuple[str, ...], asked: bool) -> None:  # noqa: FBT001
-    """apt, which is slow, is asked for candidates only if something that must be there is missing."""
+    """apt, which is slow, is asked for candidates only if a required package is missing."""
     tables = "packages_table='\njq\tinstalled 1.6\nvim\tconfig-files 2\ndocker.io\tinstalled 20\n'"
     offer = "shift 2; for name; do printf '%s:\\n  Candidate: 3\\n' \"$name\"; done"
     stand_ins = f"find() {{ echo _Packages; }}; apt_cache() {{ {offer}; }}"
@@ -72,7 +72,7 @@ def test_apt_is_asked_only_if_necessary(choices: tuple[str, ...], asked: bool) -
     st.sampled_from([1, 100]),
 )
 def test_content_is_exact(content: bytes, times: int) -> None:
-    """A file's content is its fact byte for byte, be it small or large, text or not."""
+    """A file's fact is its exact content, whether small or large, text or binary."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(content * times)
         file.flush()
@@ -83,7 +83,7 @@ def test_content_is_exact(content: bytes, times: int) -> None:
 
 @pytest.mark.parametrize("name", ["plain", "with blank", "back\\slash", "star*", "new\nline"])
 def test_known_files(tmp_path: object, name: str) -> None:
-    """A file's fact is the same whether or not it was looked up with others before, whatever its name."""
+    """A file's fact does not depend on an earlier lookup with other files, whatever its name."""
     path = f"{tmp_path}/{name}"
     with open(path, "w") as file:  # noqa: PTH123 - tmp_path as text, for the shell
         file.write("content\n")

@@ -1,4 +1,4 @@
-"""File locks: who excludes whom, how long one waits, and what children inherit."""
+"""File locks: exclusion, waiting, and inheritance by child processes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_released_lock_is_free(path: Path) -> None:
 
 
 def test_the_lock_file_is_private(path: Path) -> None:
-    """The file that is created belongs to its owner alone."""
+    """A new lock file is readable and writable by its owner only."""
     with hold(path):
         assert path.stat().st_mode & 0o777 == 0o600
 

@@ -1,4 +1,4 @@
-"""Any text is a state of cloud-init: finished, failed, or not yet."""
+"""Every text is parsed as a state of cloud-init: finished, failed, or not yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a host file and what was observed to the lines of a plan, or to a refusal."""
+"""The lines of a plan, computed from a host file and the observed state."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def created(**instead: str | None) -> list[str]:
     ],
 )
 def test_a_first_provision(zap: Host, fields: dict[str, Any], expected: list[str]) -> None:
-    """What exists is not made again, and what differs is shown with its present value."""
+    """Existing parts are not created again, and a difference is shown with its current value."""
     assert lines(zap, nothing(**fields)) == expected
 
 
 def test_no_autostart_is_no_change_for_a_new_domain(zap: Host) -> None:
-    """A domain that is not to start by itself needs no step for that, since libvirt defines it so."""
+    """Without autostart there is no autostart step, since a new domain has it off."""
     assert lines(samples.variant(zap, autostart=False), nothing()) == created(autostart=None)
 
 
@@ -95,13 +95,13 @@ START = ["▸ start", "▸ boot: wait until the guest is ready"]
 def test_a_later_provision(
     zap: Host, vm: dict[str, Any], fields: dict[str, Any], facts: dict[str, Any], expected: list[str]
 ) -> None:
-    """Each changed setting and each missing thing is one line of the plan, and there are no others."""
+    """Each changed setting and each missing part is exactly one line of the plan."""
     vm_now = domain(zap, **facts)
     assert lines(samples.variant(zap, **vm), observed(zap, domain=vm_now, **fields)) == expected
 
 
 def test_drift_is_put_back(zap: Host) -> None:
-    """What was changed with virsh is shown as changed outside swarm, and put back."""
+    """A change made with virsh is shown as made outside swarm, and reverted."""
     edited = (
         domain(zap).xml.replace("<vcpu>2</vcpu>", "<vcpu>7</vcpu>").replace('action="reset"', 'action="none"')
     )
@@ -112,7 +112,7 @@ def test_drift_is_put_back(zap: Host) -> None:
 
 
 def test_devices_that_came_and_went_are_drift(zap: Host) -> None:
-    """An added device is described by what it is, a removed one by what it was."""
+    """An added device is described by its new state, a removed one by its old state."""
     edited = domain(zap).xml.replace('<memballoon model="virtio"/>', '<sound model="ich9"/>')
     assert lines(zap, observed(zap, domain=domain(zap, xml=edited))) == [
         "~ sound ich9: model ich9 → as swarm defined it (changed outside swarm; put back)",
@@ -121,7 +121,7 @@ def test_devices_that_came_and_went_are_drift(zap: Host) -> None:
 
 
 def test_restart_brings_what_waits(zap: Host) -> None:
-    """With --restart, a VM is restarted if its definition has changed, and only then."""
+    """With --restart, a VM is restarted only if its definition has changed."""
     more = samples.variant(zap, memory_mib=4096)
     assert lines(more, observed(zap), restart=True) == ["~ memory: 3072 MiB → 4096 MiB", "▸ restart"]
     old = domain(zap)
@@ -132,7 +132,7 @@ def test_restart_brings_what_waits(zap: Host) -> None:
 
 
 def test_autostart_alone_restarts_nothing(zap: Host) -> None:
-    """What takes effect at once is no reason to restart a VM."""
+    """A change that takes effect at once does not restart the VM."""
     assert lines(samples.variant(zap, autostart=False), observed(zap), restart=True) == [
         "~ autostart: on → off"
     ]
@@ -159,7 +159,7 @@ def test_an_unfinished_first_boot_goes_on(zap: Host) -> None:
 
 @pytest.mark.parametrize("noted", [True, False], ids=["no hashes noted", "no note at all"])
 def test_a_definition_without_its_hashes_is_defined_again(zap: Host, noted: bool) -> None:  # noqa: FBT001
-    """Without hashes there is nothing to compare with: one line says so, not one for each part."""
+    """Without recorded hashes, one line says that no part can be compared."""
     facts = domain(zap)
     bare = Note("zap", "qemu", KEY, zap.vm.image) if noted else None
     assert lines(zap, observed(zap, domain=replace(facts, note=bare))) == [

@@ -41,7 +41,7 @@ def test_every_rung_is_reached_in_order_and_shown() -> None:
 
 
 def test_without_a_share_nothing_waits_for_it() -> None:
-    """The last rung exists only if there is something to mount."""
+    """The last rung exists only for a host with a share."""
     ladder, _ = ladder_of(share=None)
     assert [name for name, _ in ladder.rungs()] == RUNGS[:-1]
     assert ladder.mounted(notes()[0]) is True
@@ -80,7 +80,7 @@ def test_a_rung_that_is_not_reached_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("state", ["stopped", "crashed", "shutting-down", "suspended"])
 def test_a_vm_that_stops_ends_the_wait_at_once(state: str) -> None:
-    """A guest that is no longer running is not waited for."""
+    """The wait ends when the VM stops running."""
     states = iter(["running"])
     ladder, _ = ladder_of(PortClosed("no"), state=lambda: next(states, state))
     with pytest.raises(Unreachable) as caught:
@@ -99,14 +99,14 @@ def test_a_paused_vm_is_waited_for() -> None:
 
 
 def test_a_domain_that_is_about_to_start_is_waited_for() -> None:
-    """Before the first rung any state is just "not yet"."""
+    """Before the first rung, every state means "not yet"."""
     states = iter(["stopped", "stopped", "running"])
     ladder, _ = ladder_of("", "", DONE, share=None, state=lambda: next(states))
     assert len(wait_for_guest(ladder, talk()[0])) == 5
 
 
 def test_a_domain_that_dies_before_the_first_rung_ends_the_wait() -> None:
-    """A domain that was started and does not run is not waited for until the deadline."""
+    """If a started domain does not run, the wait ends before the deadline."""
     ladder, _ = ladder_of(state=lambda: "crashed", starting=0)
     with pytest.raises(Unreachable, match="zap: gave up waiting for 'domain running': the VM is crashed"):
         wait_for_guest(ladder, talk()[0])
@@ -123,7 +123,7 @@ def test_another_host_key_ends_the_wait_at_once() -> None:
 
 
 def test_cloud_inits_own_error_ends_the_wait_at_once() -> None:
-    """The first error that cloud-init reports is the error."""
+    """The message is the first error that cloud-init reports."""
     answer = json.dumps({"v1": {"errors": ["no such module", "more"]}})
     ladder, _ = ladder_of("", answer, share=None)
     with pytest.raises(VerificationFailed) as caught:
@@ -141,7 +141,7 @@ def test_a_silent_console_adds_nothing() -> None:
 
 
 def test_the_domain_must_run() -> None:
-    """Only "running" counts, and the note says what is waited for."""
+    """Only "running" counts, and the note names what the rung waits for."""
     states = iter(["stopped", "paused", "running"])
     ladder, _ = ladder_of(state=lambda: next(states))
     meter, said = notes()
@@ -151,7 +151,7 @@ def test_the_domain_must_run() -> None:
 
 @pytest.mark.parametrize("error", NOT_YET, ids=lambda error: type(error).__name__)
 def test_a_port_without_an_ssh_server_is_not_open(error: SwarmError) -> None:
-    """Whatever keeps the handshake from completing is "not yet". Meanwhile the console's last line is shown."""
+    """An incomplete handshake means "not yet". Meanwhile the console's last line is shown."""
     ladder, guest = ladder_of(error, console=["first", "x" * 100])
     meter, said = notes()
     assert ladder.port(meter) is False
@@ -169,13 +169,13 @@ def test_a_silent_console_shows_no_note() -> None:
 
 @pytest.mark.parametrize("refusal", [KeyRefused("no"), LoginRefused("no")])
 def test_a_server_that_refuses_is_an_open_port(refusal: SwarmError) -> None:
-    """Refusing the key or the login is for the next rungs to report."""
+    """The port's rung leaves a refused key or login to the next rungs."""
     ladder, _ = ladder_of(refusal)
     assert ladder.port(notes()[0]) is True
 
 
 def test_the_key_rung_reports_what_the_handshake_met() -> None:
-    """One handshake serves three rungs: the key's rung asks nothing again."""
+    """One handshake serves three rungs: the key's rung does not repeat it."""
     meter, said = notes()
     ladder, guest = ladder_of("")
     assert ladder.key(meter) is True
@@ -191,7 +191,7 @@ def test_the_key_rung_reports_what_the_handshake_met() -> None:
 
 
 def test_a_refused_login_counts_as_the_first_attempt() -> None:
-    """The refusal that the port's rung met is not asked for again; the next attempt logs in."""
+    """The login's rung reuses the refusal that the port's rung received. The next attempt logs in."""
     ladder, guest = ladder_of(LoginRefused("no"), "")
     meter, said = notes()
     assert ladder.port(meter) is True
@@ -204,7 +204,7 @@ def test_a_refused_login_counts_as_the_first_attempt() -> None:
 
 @pytest.mark.parametrize("error", [*NOT_YET, LoginRefused("no")], ids=lambda error: type(error).__name__)
 def test_a_login_that_fails_is_tried_again(error: SwarmError) -> None:
-    """The guest may still be writing its keys or restarting its server."""
+    """A refused login is retried, since the guest may still be writing its keys or restarting its server."""
     ladder, _ = ladder_of(error)
     assert ladder.login(notes()[0]) is False
 
@@ -217,7 +217,7 @@ def test_a_login_meets_another_key() -> None:
 
 
 def test_a_login_is_refused_only_for_so_long() -> None:
-    """After the patience for refused logins, the error says which key to load."""
+    """When refused logins have been retried long enough, the error names the key to load."""
     ladder, _ = ladder_of(LoginRefused("no"), patience=0)
     with pytest.raises(LoginRefused) as caught:
         wait_for_guest(ladder, talk()[0])
@@ -228,7 +228,7 @@ def test_a_login_is_refused_only_for_so_long() -> None:
 
 @pytest.mark.parametrize("limit", [0.0, 5.0, 3600.0])
 def test_no_wait_is_longer_than_what_is_left(limit: float) -> None:
-    """Each command gets the smaller of its own limit and the time left, and at least a second."""
+    """A command's timeout is the smaller of its own limit and the time left, and at least one second."""
     ladder, guest = ladder_of("", limit=limit)
     ladder.login(notes()[0])
     ladder.cloud_init(notes()[0])
@@ -239,7 +239,7 @@ def test_no_wait_is_longer_than_what_is_left(limit: float) -> None:
 
 @pytest.mark.parametrize("error", [*NOT_YET, LoginRefused("no")], ids=lambda error: type(error).__name__)
 def test_a_broken_connection_is_opened_again(error: SwarmError) -> None:
-    """Sshd may restart during the first boot: the next attempt asks again."""
+    """A connection that breaks is retried, since sshd may restart during the first boot."""
     ladder, _ = ladder_of(error, DONE)
     meter, said = notes()
     assert [ladder.cloud_init(meter) for _ in range(2)] == [False, True]
@@ -250,7 +250,7 @@ def test_a_broken_connection_is_opened_again(error: SwarmError) -> None:
 
 
 def test_another_key_is_reported_also_later() -> None:
-    """A changed key is never just a broken connection."""
+    """A changed key is never reported as a broken connection."""
     ladder, _ = ladder_of(KeyRefused("no"))
     for attempt in (ladder.cloud_init, ladder.mounted):
         with pytest.raises(KeyRefused):
@@ -268,7 +268,7 @@ def test_only_virtiofs_counts_as_mounted(kind: str) -> None:
     ("stage", "note"), [("", "cloud-init: starting"), ("modules", "cloud-init: modules")]
 )
 def test_the_stage_of_cloud_init_is_shown(stage: str, note: str) -> None:
-    """While cloud-init works, the note says what it does."""
+    """While cloud-init works, the note names its stage."""
     ladder, _ = ladder_of("\n" + json.dumps({"v1": {"stage": stage}}))
     meter, said = notes()
     assert ladder.cloud_init(meter) is False

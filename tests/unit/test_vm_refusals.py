@@ -1,4 +1,4 @@
-"""What a plan refuses, each with a place in the host file and a way out."""
+"""What a plan refuses. Each refusal names the place in the host file and a remedy."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ REFUSALS: list[tuple[dict[str, Any], type[SwarmError], str, str]] = [
 def test_a_first_provision_refuses(
     zap: Host, fields: dict[str, Any], kind: type[SwarmError], message: str, hint: str
 ) -> None:
-    """What another domain or machine has is never taken. The error names file and line, and what to do."""
+    """A resource of another domain or machine is never taken. The error names file, line and remedy."""
     error = complaint(zap, nothing(**fields))
     assert (type(error), error.message.replace(str(zap.known_hosts.parent.parent) + "/", ""), error.hint) == (
         kind,
@@ -118,7 +118,7 @@ def test_a_disk_does_not_shrink(zap: Host) -> None:
 
 
 def test_another_pinned_key_is_refused(zap: Host) -> None:
-    """A pinned key that is not the one the VM was made with is neither used nor overwritten."""
+    """A pinned key that differs from the VM's own is neither used nor overwritten."""
     error = complaint(zap, observed(zap, pinned="ssh-ed25519 AAAAother"))
     assert error.message == f"the key pinned in {zap.known_hosts} is not the one that this VM was made with"
     assert error.hint
@@ -136,14 +136,14 @@ def test_what_is_right_is_not_refused(zap: Host) -> None:
 
 
 def test_a_disk_in_use_is_refused_for_an_existing_vm_too(zap: Host) -> None:
-    """A disk that another domain uses is not touched, even where the domain of this host records it."""
+    """A disk that another domain uses is not touched, even if this host's domain records it."""
     error = complaint(zap, observed(zap, taken={DISK: "bee"}))
     assert "is used by the domain 'bee'" in error.message
     assert "destroy" not in f"{error.hint}"
 
 
 def test_an_unmade_disk_is_made_for_a_recorded_domain(zap: Host) -> None:
-    """A run that was killed after it defined the domain goes on with the disk: the domain records whose it is."""
+    """After a run was killed, the next one continues with its disk, since the domain records the owner."""
     facts = domain(zap, seed=True, state="stopped", live_xml=None, live_note=None)
     unmade = observed(zap, domain=facts, disk=None, base=volume("base"))
     assert lines(zap, unmade) == [f"+ disk: {DISK}, 60G", "▸ start", FIRST_BOOT]
@@ -151,19 +151,19 @@ def test_an_unmade_disk_is_made_for_a_recorded_domain(zap: Host) -> None:
 
 
 def test_a_lost_disk_is_not_replaced(zap: Host) -> None:
-    """The disk of a VM that has finished its first boot held data: without it, the plan refuses."""
+    """The plan refuses if the disk of a VM that has finished its first boot is missing."""
     error = complaint(zap, observed(zap, disk=None))
     assert f"the domain's disk {DISK} does not exist" in error.message
     assert "./inv destroy --host zap" in f"{error.hint}"
 
 
 def test_nothing_is_known_of_a_disk_without_a_pool(zap: Host) -> None:
-    """Where the pool is not defined, a disk that is not listed is no reason to refuse or to make one."""
+    """Without a defined pool, a disk that is not listed is neither refused nor created."""
     assert lines(zap, observed(zap, disk=None, pool=None)) == []
 
 
 def test_a_changed_mac_takes_its_reservation_along(zap: Host) -> None:
-    """The address that was reserved for the VM's old MAC is its own: it is released, and reserved for the new one."""
+    """An address that is reserved for the VM's old MAC is released and reserved for the new one."""
     other = samples.variant(zap, mac="52:54:00:01:00:72")
     old = StaleReservation("default", zap.vm.mac, "192.168.122.182")
     entry = Reservation(zap.vm.mac, "192.168.122.182", "zap")
@@ -189,12 +189,12 @@ SHARE_GONE = "/srv/share does not exist"
 def test_what_a_new_vm_needs_is_asked_before_anything_is_made(
     zap: Host, seen: Observed, kind: type[SwarmError]
 ) -> None:
-    """A share or a feature of the hypervisor that is missing fails the plan, with a remedy."""
+    """A missing share or hypervisor feature fails the plan, with a remedy."""
     with pytest.raises(kind) as caught:
         make_plan(zap, seen)
     assert caught.value.hint
 
 
 def test_a_running_vm_does_not_need_its_share_for_a_plan(zap: Host) -> None:
-    """A share that is gone is no reason to refuse where neither the definition nor the start depends on it."""
+    """A missing share is accepted if neither the definition nor the start depends on it."""
     assert not make_plan(zap, observed(zap, share_problem=SHARE_GONE))

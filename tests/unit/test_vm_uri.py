@@ -1,4 +1,4 @@
-"""Which libvirt URIs mean another machine, and which parameters a host file may give."""
+"""Which libvirt URIs are remote, and which parameters a host file may set."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ PLACES = [
 
 @pytest.mark.parametrize(("uri", "elsewhere", "by"), PLACES)
 def test_a_host_name_means_another_machine(uri: str, elsewhere: bool, by: str | None) -> None:  # noqa: FBT001
-    """A URI with a host name is remote, whatever its transport, and only those over SSH give a jump host."""
+    """A URI with a host name is remote, whatever its transport. Only SSH transports have a jump host."""
     assert (remote(uri), jump(uri)) == (elsewhere, by)
 
 
 @pytest.mark.parametrize("uri", [place[0] for place in PLACES])
 def test_these_uris_are_accepted(uri: str) -> None:
-    """Every URI of the table above may stand in a host file."""
+    """A host file may contain every URI of the table above."""
     assert check(uri) is None
 
 
@@ -55,7 +55,7 @@ def test_these_uris_are_accepted(uri: str) -> None:
     ],
 )
 def test_harmless_parameters_are_accepted(parameter: str) -> None:
-    """What neither runs a program nor weakens a check is allowed."""
+    """Parameters that neither run a program nor weaken a check are allowed."""
     assert check(f"qemu+ssh://box/system?{parameter}") is None
 
 
@@ -82,7 +82,7 @@ def test_harmless_parameters_are_accepted(parameter: str) -> None:
     ],
 )
 def test_dangerous_parameters_are_refused(parameter: str) -> None:
-    """What could run a program, open another hypervisor or weaken a check is refused, however it is spelled."""
+    """Parameters that could run a program, open another hypervisor or weaken a check are refused in any spelling."""
     assert check(f"qemu+ssh://box/system?{parameter}")
 
 
@@ -90,7 +90,7 @@ def test_dangerous_parameters_are_refused(parameter: str) -> None:
     "who", ["%2doProxyCommand=x@box", "-x@box", "-x", "$(x)@box", "a`b`@box", "b;x", "a%20b@box", "b$x"]
 )
 def test_names_that_ssh_could_misread_are_refused(who: str) -> None:
-    """A user or host name that ssh or a shell could take for something else is refused, also where it is encoded."""
+    """A user or host name that ssh or a shell could misinterpret is refused, encoded or not."""
     assert check(f"qemu+ssh://{who}/system")
 
 
