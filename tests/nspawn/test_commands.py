@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -37,6 +36,12 @@ vm:
   ip: {ip}
 """
 MEMORY = 200 << 10  # KiB that a run may take, whatever a guest sends
+# A small process in between: what a process starts is first as large as itself, and pytest is large.
+MEASURE = """import resource, subprocess, sys
+code = subprocess.call(sys.argv[2:])
+open(sys.argv[1], "w").write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(code)
+"""
 LIMIT = 90.0  # seconds: a silent guest is left after 60
 # What a login to the hostile machine runs. Without /behavior it behaves.
 FORCED = '#!/bin/sh\nif [ -e /behavior ]; then . /behavior; else exec sh -c "$SSH_ORIGINAL_COMMAND"; fi\n'
@@ -68,17 +73,23 @@ class Operator:
 
     def run(self, *command: str) -> Ran:
         """Run a program to its end. Measure it without the background processes that it leaves."""
-        out, err = self.dirs.state / "out", self.dirs.state / "err"
+        out, err, memory = (self.dirs.state / name for name in ("out", "err", "memory"))
         start = time.monotonic()
         with out.open("wb") as stdout, err.open("wb") as stderr:
-            words = self.world.inside(*command)
-            process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=ROOT
+            words = [sys.executable, "-c", MEASURE, str(memory), *self.world.inside(*command)]
+            done = subprocess.run(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=ROOT,
+                check=False,
+                timeout=600,
             )
-            _, status, used = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
         took = time.monotonic() - start
-        return Ran(process.returncode, out.read_text("utf-8"), err.read_text("utf-8"), took, used.ru_maxrss)
+        return Ran(
+            done.returncode, out.read_text("utf-8"), err.read_text("utf-8"), took, int(memory.read_text())
+        )
 
     def inv(self, *words: str) -> Ran:
         """Run `./inv` with these arguments."""
