@@ -13,7 +13,7 @@ __all__ = ["first_process"]
 
 
 def first_process(embedded: Embedded) -> int:
-    """Return the process that answers at the broker: the first one of the namespaces, with whose end all in them end."""
+    """Return the process that answers at the broker: the first of the namespaces, which end with it."""
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(embedded.broker))
         credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))

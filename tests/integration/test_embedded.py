@@ -255,7 +255,7 @@ def test_the_machine_is_as_it_was(own: Embedded) -> None:
 
 
 def test_nobody_else_may_ask(own: Embedded) -> None:
-    """Another user reaches neither the broker nor libvirt: the folder is closed, and behind it each socket is as well."""
+    """Another user reaches neither the broker nor libvirt: the directory and each socket are closed to others."""
     own.start()
     sockets = [own.broker, own.state / "run" / "libvirt-sock"]
     code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
