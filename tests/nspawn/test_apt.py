@@ -114,7 +114,7 @@ def test_no_key(repo: AptRepo, guest: Guest, talk: Talk) -> None:
     with pytest.raises(Refused, match="cannot be fetched from"):
         converge(guest, [apt_repository(replace(vendor(repo), key_url=f"{repo.url}/missing.asc"))], talk)
     (repo.folder / "junk.asc").write_text("this is not a key")
-    with pytest.raises(Refused, match="none that can be read"):
+    with pytest.raises(Refused, match="found no readable key"):
         converge(guest, [apt_repository(replace(vendor(repo), key_url=f"{repo.url}/junk.asc"))], talk)
 
 

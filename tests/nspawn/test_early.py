@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from swarm import ssh
+from swarm.deadline import Deadline
 from swarm.ssh import early
 from tools.lab.process import arguments, children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.conftest import Dirs
     from tools.lab import Machine
@@ -36,8 +37,22 @@ def part(dirs: Dirs, machine: Machine) -> Iterator[Path]:
 def connecting(machine: Machine) -> Callable[[], list[int]]:
     """A function that returns this test's ssh processes for the machine."""
 
+    def look() -> dict[int, list[str]]:
+        alive = [pid for pid in children(os.getpid()) if state(pid) != "Z"]
+        return {pid: arguments(pid) for pid in alive}
+
+    def state(pid: int) -> str:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
+        except OSError:  # it has ended
+            return "Z"
+
     def find() -> list[int]:
-        words = {pid: arguments(pid) for pid in children(os.getpid())}
+        deadline = Deadline(5)
+        words = look()
+        # While a program is being loaded, its process has no arguments yet.
+        while any(not argv for argv in words.values()) and deadline.pause(0.01):
+            words = look()
         return [pid for pid, argv in words.items() if argv[:1] == ["ssh"] and machine.alias in argv]
 
     return find
