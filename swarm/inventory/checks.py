@@ -135,5 +135,5 @@ def check_disk(host: Host, current_bytes: int | None) -> None:
     raise InventoryError(
         f"{locate(host.name, 'vm', 'disk_size')} vm.disk_size: "
         f"the disk is {keep} large and would lose data at {wish}",
-        f"write {keep}, or destroy the VM and provision it anew",
+        f"write {keep}, or destroy the VM and provision it again",
     )

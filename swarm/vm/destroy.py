@@ -166,7 +166,16 @@ def _reservations(
 
 
 def remove(host: Host, connection: Libvirt, remains: Remains) -> None:
-    """Remove everything that was found. A run that is killed here leaves the domain, so that the next one goes on."""
+    """Remove everything that was found. Raise Refused, and remove nothing, if another domain uses a volume by now.
+
+    A run that is killed here leaves the domain, so that the next one continues.
+    """
+    paths = [volume.path for _, volume in remains.volumes]
+    for path, user in usage(connection, besides=desired.domain_uuid(host)).of(paths).items():
+        raise Refused(
+            f"{host.name}: {path} is used by the domain {user!r} by now; nothing was removed",
+            "run the command again to see what it would remove",
+        )
     domain = Domain.find_by_uuid(connection, desired.domain_uuid(host))
     if domain:
         domain.power_off()

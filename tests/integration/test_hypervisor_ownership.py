@@ -148,6 +148,22 @@ def test_a_disk_of_another_domain_is_never_touched(
     assert pool.find(DISK)
 
 
+def test_a_disk_that_another_domain_takes_meanwhile_is_kept(
+    libvirt: Libvirt, zap: Host, pool: Pool, base_volume: Volume
+) -> None:
+    """A domain that takes the disk while the user is asked is not harmed: nothing at all is removed."""
+    apply(zap, libvirt, Action.HOST_KEY, Action.SEED, Action.DOMAIN)
+    pool.overlay(DISK, base_volume, 2 << 30)
+    remains = survey(zap, libvirt)
+    assert "disk" in [label for label, _ in remains.volumes]
+    Domain.define(libvirt, OTHER.format(disk=FOLDER / DISK, mac="52:54:00:00:00:09"))
+    with pytest.raises(Refused, match="is used by the domain 'bee' by now"):
+        remove(zap, libvirt, remains)
+    pool.refresh()
+    assert pool.find(DISK) is not None
+    assert Domain.find(libvirt, zap.vm.domain) is not None
+
+
 def test_a_disk_that_nothing_records_is_kept(
     libvirt: Libvirt, zap: Host, pool: Pool, base_volume: Volume
 ) -> None:

@@ -202,7 +202,7 @@ def test_a_disk_never_shrinks(zap: Host, now: int, shown: str) -> None:
         caught.value.message
         == f"hosts/zap.yaml:13: vm.disk_size: the disk is {shown} large and would lose data at 60G"
     )
-    assert caught.value.hint == f"write {shown}, or destroy the VM and provision it anew"
+    assert caught.value.hint == f"write {shown}, or destroy the VM and provision it again"
 
 
 @given(st.integers(1, 2048 * 1024 * GIB))

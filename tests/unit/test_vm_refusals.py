@@ -114,7 +114,7 @@ def test_a_disk_does_not_shrink(zap: Host) -> None:
     """A smaller vm.disk_size is refused with the size that keeps everything."""
     error = complaint(samples.variant(zap, disk_size="40G"), observed(zap))
     assert "the disk is 60G large and would lose data at 40G" in error.message
-    assert error.hint == "write 60G, or destroy the VM and provision it anew"
+    assert error.hint == "write 60G, or destroy the VM and provision it again"
 
 
 def test_another_pinned_key_is_refused(zap: Host) -> None:
