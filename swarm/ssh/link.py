@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from swarm.deadline import Deadline
 from swarm.errors import Unfit, UsageError
 from swarm.ssh.reasons import Ending, explain, needs_dialer
 from swarm.ssh.session import Session
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Link"]
 
+_GONE = 2.0  # seconds that a connection has to end once it was told to
 _PERSIST = 120  # seconds that an unused connection is kept: a person's pause between two commands
 _CONNECT = 20  # seconds to connect: a loaded guest under emulation needs up to ten for the key exchange
 _ALIVE = 5  # seconds between two keepalives; three without an answer (15 s) mean that the network is down
@@ -103,6 +105,10 @@ class Link:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 words = [*self.command(), "-O", order, "--", self.alias]
                 subprocess.run(words, check=False, capture_output=True, timeout=10)
+            # ssh answers before it removes its socket, which a new connection must not find.
+            gone = Deadline(_GONE)
+            while self.control_path.exists() and gone.pause(0.005):
+                pass
 
     def explain(self, ending: Ending) -> Unreachable | CommandFailed:
         """Return the error that says why a conversation ended early."""
