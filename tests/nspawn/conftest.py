@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from swarm.console import Screen, Talk
+from swarm.locks import hold
 from tools.lab import Keeper, Machine, World, missing
 
 if TYPE_CHECKING:
@@ -16,19 +17,25 @@ if TYPE_CHECKING:
     from swarm.ssh.guest import Guest
 
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
+LOCKS = Path("/var/cache/swarm-tests")  # only root has machines
 
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
-    """The network of the machines. They share one setting with this computer, vm.swappiness, which is restored."""
+    """The network of the machines. They share one setting with this computer, vm.swappiness, which is restored.
+
+    So only one test session at a time has machines: another one's end would change the setting under this one.
+    """
     if lacking := missing():
         pytest.skip(f"systemd-nspawn machines need {', '.join(lacking)}")
-    before = SWAPPINESS.read_text()
-    try:
-        with World() as made:
-            yield made
-    finally:
-        SWAPPINESS.write_text(before)
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    with hold(LOCKS / "machines.lock"):
+        before = SWAPPINESS.read_text()
+        try:
+            with World() as made:
+                yield made
+        finally:
+            SWAPPINESS.write_text(before)
 
 
 @pytest.fixture(scope="session")
