@@ -222,6 +222,7 @@ def test_a_steps_own_error_passes() -> None:
         ),  # longer ones first, so no rest stays
         ("plain", (), "plain"),
         ("caf\udcc3\udca9 \udcff", (), "café �"),  # bytes that were cut out of UTF-8 are whole again
+        ("a\ud800b\udd00\udcff", (), "a\ufffdb\ufffd\ufffd"),
     ],
 )
 def test_mask(text: str, hidden: tuple[str, ...], expected: str) -> None:

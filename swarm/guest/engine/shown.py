@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["brief", "mask", "unified"]
 
 _LONGEST = 300  # characters of a state or a reason; enough for two paths of usual length
+# Surrogates that stand for no byte. JSON may hold them, and "surrogateescape" cannot encode them.
+_LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _MOST_LINES = 20_000  # of both sides of a diff; comparing takes at worst quadratic time, here about a second
 
 
@@ -18,6 +21,7 @@ def mask(text: str, hidden: Iterable[str]) -> str:
     """Return `text` with every secret replaced by dots. Bytes that were not UTF-8 become replacement characters."""
     for secret in sorted(filter(None, hidden), key=len, reverse=True):
         text = text.replace(secret, "••••")
+    text = _LONE.sub("\ufffd", text)
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
