@@ -63,8 +63,8 @@ def cross_check(hosts: Iterable[Host], concerning: Collection[str] | None = None
                         _document(host.name),
                         Problem(
                             ("vm", key),
-                            f"{value} is taken already, by {there}",
-                            f"give {host.name} one of its own",
+                            f"{value} is already used by {there}",
+                            f"choose another value for {host.name}",
                         ),
                     )
                 )
@@ -123,7 +123,7 @@ def check_network(host: Host, network: NetworkFacts) -> None:
     free = network.free()
     raise InventoryError(
         f"{locate(host.name, 'vm', 'ip')} vm.ip: {ip} {problem}",
-        f"{free} is free" if free else "the network has no free address",
+        f"use the free address {free}" if free else "the network has no free address",
     )
 
 
@@ -131,9 +131,8 @@ def check_disk(host: Host, current_bytes: int | None) -> None:
     """Raise InventoryError if the root disk, now `current_bytes` large (None: no disk yet), would have to shrink."""
     if current_bytes is None or current_bytes <= host.vm.disk_size:
         return
-    keep, wish = size(current_bytes), size(host.vm.disk_size)
+    keep, new = size(current_bytes), size(host.vm.disk_size)
     raise InventoryError(
-        f"{locate(host.name, 'vm', 'disk_size')} vm.disk_size: "
-        f"the disk is {keep} large and would lose data at {wish}",
+        f"{locate(host.name, 'vm', 'disk_size')} vm.disk_size: the disk cannot shrink from {keep} to {new}",
         f"write {keep}, or destroy the VM and provision it again",
     )

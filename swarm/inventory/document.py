@@ -46,49 +46,49 @@ _INVISIBLE = re.compile(
 _SAYINGS: tuple[tuple[str, str, str | None, bool], ...] = (
     (
         "while scanning a quoted scalar: found unexpected",
-        "the quote that opens here is never closed",
+        "this quote is not closed",
         "close it on the same line",
         True,
     ),
-    ("found character '\\t'", "a tab where YAML wants spaces", "indent with spaces", False),
+    ("found character '\\t'", "found a tab where YAML requires spaces", "indent with spaces", False),
     (
         "found character",
-        "a value cannot begin with this character outside quotes",
-        "put the value into quotes",
+        "an unquoted value cannot start with this character",
+        "put the value in quotes",
         False,
     ),
     (
         "mapping values are not allowed here",
-        "a ':' where none can be",
+        "unexpected ':'",
         (
-            "quote a value that holds ': ', begin a section's keys in one column, "
-            "and look for a missing ':' in the line above"
+            "quote a value that contains ': ', align the keys of a section, "
+            "and check for a missing ':' in the line above"
         ),
         False,
     ),
     (
         "while parsing a flow sequence",
-        "the list that opens with '[' here is never closed",
-        "put a text that begins with [ into quotes",
+        "the list that starts with '[' here is not closed",
+        "put text that starts with [ in quotes",
         True,
     ),
     (
         "while parsing a flow mapping",
-        "the '{' that opens here is never closed",
-        "put a text that begins with { into quotes",
+        "the '{' here is not closed",
+        "put text that starts with { in quotes",
         True,
     ),
     (
         "expected <block end>",
-        "this does not fit what stands before it",
-        "begin the keys of a section in one column; quote a text whole or not at all",
+        "this does not match the YAML structure before it",
+        "align the keys of a section; quote either the whole value or none of it",
         False,
     ),
-    ("could not find expected ':'", "a key without ':'", "write key: value", True),
+    ("could not find expected ':'", "expected ':' after the key", "write key: value", True),
     (
         "found unknown escape character",
-        "an unknown escape after \\ in double quotes",
-        "use single quotes, where \\ is a plain character",
+        "unknown escape sequence in double quotes",
+        "use single quotes, in which \\ is an ordinary character",
         False,
     ),
 )
@@ -123,12 +123,12 @@ def read(path: Path) -> Document:
     """
     text = _text(path)
     if not text.strip():
-        raise InventoryError(f"{short(path)}:1: the file is empty", "hosts/demo.yaml is a short example")
+        raise InventoryError(f"{short(path)}:1: the file is empty", "see hosts/demo.yaml for a short example")
     document = _Reader(path).document(text)
     if not isinstance(document.values, dict):
         raise InventoryError(
             f"{short(path)}:{document.line(())}: expected the sections hypervisor, vm, guest and openclaw",
-            "hosts/demo.yaml is a short example",
+            "see hosts/demo.yaml for a short example",
         )
     return document
 
@@ -137,8 +137,8 @@ def _text(path: Path) -> str:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise InventoryError(
-                f"{short(path)}: expected a file, found {'a folder' if path.is_dir() else 'something else'}",
-                "move it elsewhere",
+                f"{short(path)}: expected a regular file, found {'a directory' if path.is_dir() else 'a special file'}",
+                "move it out of the hosts directory",
             )
         with path.open("rb") as file:
             data = file.read(LIMIT + 1)
@@ -147,18 +147,18 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise InventoryError(f"{short(path)}: cannot be read: {error.strerror}") from None
     if len(data) > LIMIT:
-        raise InventoryError(f"{short(path)}: expected at most {LIMIT // 1024} KiB, so this is no host file")
+        raise InventoryError(
+            f"{short(path)}: the file exceeds {LIMIT // 1024} KiB, the limit for a host file"
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise InventoryError(
-            f"{short(path)}:{line}: not text in UTF-8", "save the file in the encoding UTF-8"
-        ) from None
+        raise InventoryError(f"{short(path)}:{line}: not valid UTF-8", "save the file as UTF-8") from None
     if match := _INVISIBLE.search(text):
         line = text.count("\n", 0, match.start()) + 1
         raise InventoryError(
-            f"{short(path)}:{line}: the invisible character U+{ord(match[0]):04X} cannot stand in YAML",
+            f"{short(path)}:{line}: YAML does not allow the character U+{ord(match[0]):04X}",
             "delete it",
         )
     return text
@@ -186,7 +186,7 @@ class _Reader:
                     if self.lines:
                         raise self.wrong(
                             event,
-                            "a second YAML document begins here, and a host file holds one",
+                            "a second YAML document starts here, but a host file holds only one",
                             "remove the line ---",
                         )
                     self.lines[()] = event.start_mark.line + 1
@@ -207,7 +207,7 @@ class _Reader:
             # ruamel.yaml lets some of Python's own errors through, like OverflowError for "\UFFFFFFFF".
             line = max(self.lines.values(), default=1)  # of the last thing that could be read
             raise InventoryError(
-                f"{short(self.path)}:{line}: not readable as YAML", "look at this line and the next"
+                f"{short(self.path)}:{line}: invalid YAML", "check this line and the next"
             ) from None
         return Document(self.path, values, self.lines, self.plain)
 
@@ -233,7 +233,7 @@ class _Reader:
             if key in mapping:
                 raise self.wrong(
                     event,
-                    f"{'.'.join(map(str, here))}: this key stands in line {self.lines[here]} already",
+                    f"{'.'.join(map(str, here))}: duplicate key, first set in line {self.lines[here]}",
                     "remove one of the two",
                 )
             self.lines[here] = event.start_mark.line + 1
@@ -243,24 +243,24 @@ class _Reader:
     def refuse(self, event: Event, where: Where) -> None:
         """Raise InventoryError for what YAML has and a host file does not need."""
         if len(where) > DEPTH:
-            raise self.wrong(event, f"sections nested more than {DEPTH} deep")
+            raise self.wrong(event, f"sections are nested more than {DEPTH} levels deep")
         if type(event).__name__ == "AliasEvent":
             raise self.wrong(
                 event,
-                f"*{event.anchor} is an alias, which host files do not have",
-                "write the value itself, or put a text that begins with * into quotes",
+                f"host files cannot contain aliases, such as *{event.anchor}",
+                "write the value itself, or put text that starts with * in quotes",
             )
         if event.anchor is not None:
             raise self.wrong(
                 event,
-                f"&{event.anchor} is an anchor, which host files do not have",
-                "remove it, or put a text that begins with & into quotes",
+                f"host files cannot contain anchors, such as &{event.anchor}",
+                "remove it, or put text that starts with & in quotes",
             )
         if event.tag is not None:
             raise self.wrong(
                 event,
-                "a tag that begins with !, which host files do not have",
-                "remove it, or put a text that begins with ! into quotes",
+                "host files cannot contain tags, which start with !",
+                "remove it, or put text that starts with ! in quotes",
             )
 
     def scalar(self, event: Event, where: Where) -> str | float | bool | None:
@@ -271,7 +271,7 @@ class _Reader:
                 text.encode()
             except UnicodeEncodeError:
                 raise self.wrong(
-                    event, "an escape that stands for half a character", "write the character itself"
+                    event, "the escape sequence is half of a surrogate pair", "write the character itself"
                 ) from None
             return text
         self.plain[where] = text
@@ -293,8 +293,8 @@ class _Reader:
         """Return ruamel.yaml's complaint in our words, at the line where the person has to look."""
         said = f"{error.context}: {error.problem}" if error.context else str(error.problem)
         message, hint, opening = (
-            f"not readable as YAML: {error.problem}",
-            "check the indentation and the quotes of this line and the one above",
+            f"invalid YAML: {error.problem}",
+            "check the indentation and quotes of this line and the line above",
             False,
         )
         for begin, words, advice, at_opening in _SAYINGS:

@@ -93,14 +93,14 @@ def wrong(message: str, hint: str | None = None) -> PydanticCustomError:
 
 def _printable(value: str) -> str:
     if not value.isprintable():
-        raise wrong("expected text without line breaks, tabs and other invisible characters")
+        raise wrong("expected text without line breaks, tabs or other invisible characters")
     return value
 
 
 def _name(value: str) -> str:
     if not NAME.fullmatch(value):
         raise wrong(
-            "expected at most 32 lower-case letters, digits, hyphens and _, "
+            "expected at most 32 lowercase letters, digits, hyphens and _, "
             "and not the word 'all', which means every host"
         )
     return value
@@ -109,24 +109,20 @@ def _name(value: str) -> str:
 def _domain(value: str) -> str:
     """Libvirt refuses a slash and a line break in a domain's name; swtpm_setup splits its arguments at commas."""
     if not value or value != value.strip() or value in {".", ".."}:
-        raise wrong(
-            "expected a domain name other than '.' and '..' that neither begins nor ends with a space"
-        )
+        raise wrong("expected a domain name other than '.' and '..', without leading or trailing spaces")
     for bad, who in (("/", "libvirt"), (",", "swtpm")):
         if bad in value:
-            raise wrong(f"{who} refuses a domain name with {bad!r} in it")
+            raise wrong(f"{who} does not allow {bad!r} in a domain name")
     if not value.isprintable():
-        raise wrong(
-            "libvirt refuses a domain name with line breaks, tabs or other invisible characters in it"
-        )
+        raise wrong("libvirt does not allow line breaks, tabs or other invisible characters in a domain name")
     if len(value.encode()) > _LONGEST_NAME:
-        raise wrong("expected a domain name of at most 200 bytes, since libvirt names files after it")
+        raise wrong("expected a domain name of at most 200 bytes, because libvirt names files after it")
     return value
 
 
 def _hostname(value: str) -> str:
     if not _HOSTNAME.fullmatch(value):
-        raise wrong("expected at most 63 lower-case letters, digits and inner hyphens")
+        raise wrong("expected at most 63 lowercase letters, digits and inner hyphens")
     return value
 
 
@@ -139,20 +135,20 @@ def _label(value: str) -> str:
 def _network(value: str) -> str:
     if not value or value != value.strip() or "/" in value or not value.isprintable():
         raise wrong(
-            "expected the name of a libvirt network, without '/' and invisible characters",
-            "virsh net-list --all shows them",
+            "expected the name of a libvirt network, without '/' or invisible characters",
+            "run virsh net-list --all to list the networks",
         )
     return value
 
 
 def _mac(value: str) -> str:
-    mac, example = value.lower(), "like 52:54:00:01:00:71"
+    mac, example = value.lower(), "such as 52:54:00:01:00:71"
     if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", mac):
-        raise wrong(f"expected six pairs of hexadecimal digits with colons between them, {example}")
+        raise wrong(f"expected six pairs of hexadecimal digits separated by colons, {example}")
     if int(mac[:2], 16) & 1:  # the group bit of IEEE 802
-        raise wrong(f"{mac} is a multicast address; expected one that begins with 52:54:00, {example}")
+        raise wrong(f"{mac} is a multicast address; expected one that starts with 52:54:00, {example}")
     if not _MAC.fullmatch(mac):
-        raise wrong(f"expected a MAC address that begins with 52:54:00, QEMU's prefix, {example}")
+        raise wrong(f"expected a MAC address that starts with 52:54:00, QEMU's prefix, {example}")
     return mac
 
 
@@ -160,19 +156,19 @@ def _address(value: object) -> object:
     try:
         ip = ipaddress.IPv4Address(value if isinstance(value, (str, ipaddress.IPv4Address)) else "")
     except ValueError:
-        hint = f"without {value[value.index('/') :]}" if isinstance(value, str) and "/" in value else None
-        raise wrong("expected an IPv4 address, like 192.168.122.182", hint) from None
+        hint = f"remove {value[value.index('/') :]}" if isinstance(value, str) and "/" in value else None
+        raise wrong("expected an IPv4 address, such as 192.168.122.182", hint) from None
     if ip.is_multicast or ip.is_loopback or ip.is_unspecified or ip.is_reserved or ip.is_link_local:
-        raise wrong(f"no machine can be given the address {ip}; expected one like 192.168.122.182")
+        raise wrong(f"{ip} cannot be assigned to a machine; expected an address such as 192.168.122.182")
     return value  # pydantic makes the address of it
 
 
 def _memory(value: int) -> int:
     if value < 512:  # noqa: PLR2004 - below that Ubuntu's installer and npm are killed by the kernel
-        hint = f"the unit is MiB: {value} GiB are {value * 1024}" if 0 < value <= _GIB_MEANT else None
+        hint = f"the unit is MiB; for {value} GiB, write {value * 1024}" if 0 < value <= _GIB_MEANT else None
         raise wrong(f"expected at least 512 MiB, found {value}", hint)
     if value > 4 << 20:
-        raise wrong("expected at most 4194304 MiB, which is 4 TiB")
+        raise wrong("expected at most 4194304 MiB (4 TiB)")
     return value
 
 
@@ -180,7 +176,7 @@ def _size(value: object) -> object:
     if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
         number = int(match[1]) * GIB * (1024 if match[2] in "Tt" else 1)
         if number > _QCOW2_LIMIT:
-            raise wrong("expected at most 2048T, the most that a qcow2 file holds")
+            raise wrong("expected at most 2048T, the largest qcow2 image")
         return number
     hint = None
     if isinstance(value, (int, str)) and (
@@ -189,7 +185,7 @@ def _size(value: object) -> object:
         number = int(match[1])
         # A bare number that large was meant as bytes, which other tools take.
         hint = f"did you mean {size(number) if number >= GIB else match[1] + (match[2].upper() or 'G')}?"
-    raise wrong("expected a size in GiB or TiB with its unit, like 60G or 1T", hint)
+    raise wrong("expected a size in GiB or TiB with a unit, such as 60G or 1T", hint)
 
 
 def size(value: int) -> str:
@@ -210,11 +206,11 @@ def _absolute(value: PurePosixPath) -> PurePosixPath:
 def _disk(value: PurePosixPath) -> PurePosixPath:
     value = _absolute(value)
     if value.suffix != ".qcow2":
-        raise wrong("expected a file name that ends in .qcow2, since the disk is a qcow2 overlay")
+        raise wrong("expected a file name that ends in .qcow2, because the disk is a qcow2 overlay")
     if len(value.parts) < 3:  # noqa: PLR2004 - the root, a folder and the file
         raise wrong(
-            "expected a file in a folder of its own, which becomes a libvirt pool, not in /",
-            "like /var/lib/libvirt/images/zap.qcow2",
+            "expected a file in a directory other than /, because the directory becomes a libvirt pool",
+            "use for example /var/lib/libvirt/images/zap.qcow2",
         )
     return value
 
@@ -223,11 +219,11 @@ def _target(value: PurePosixPath) -> PurePosixPath:
     value = _absolute(value)
     text = str(value)
     if text == "/" or text in _OWN or text.startswith(("/proc/", "/sys/", "/dev/")):
-        raise wrong(f"a share mounted at {text} would hide the guest's own files", "like /mnt/swarm")
-    if not _TARGET.fullmatch(text):
         raise wrong(
-            "expected a path without spaces and backslashes, which the guest's fstab gives a meaning of their own"
+            f"a share mounted at {text} would hide the guest's own files", "use for example /mnt/swarm"
         )
+    if not _TARGET.fullmatch(text):
+        raise wrong("expected a path without spaces or backslashes, which are special characters in fstab")
     return value
 
 
@@ -236,16 +232,14 @@ def _folder(value: Path) -> Path:
     try:
         value = value.expanduser()
     except RuntimeError:
-        raise wrong(
-            f"there is no user {value.parts[0].removeprefix('~')!r} whose home {value.parts[0]} could be"
-        ) from None
+        raise wrong(f"cannot expand {value.parts[0]}: there is no user of that name") from None
     return value if value.is_absolute() else ROOT / value
 
 
 def _tag(value: str) -> str:
     if not _TAG.fullmatch(value):
         raise wrong(
-            "expected at most 36 letters, digits, dots, hyphens and _, beginning with a letter, a digit or _"
+            "expected at most 36 letters, digits, dots, hyphens and _, starting with a letter, a digit or _"
         )
     return value
 
@@ -254,14 +248,14 @@ def _ssh_key(value: str) -> str:
     value = value.strip()
     if "PRIVATE KEY" in value:
         raise wrong(
-            "this is a private key, which belongs in no file but its own; expected a public key",
-            "the content of the file that ends in .pub",
+            "expected a public key, found a private key",
+            "copy the content of the .pub file",
         )
     parts = value.split(maxsplit=2)
     if not value.isprintable() or len(parts) < 2 or parts[0] not in _KEY_PARTS:  # noqa: PLR2004 - type and key
         raise wrong(
-            "expected one SSH public key, like 'ssh-ed25519 AAAA… name'",
-            f"known types: {', '.join(_KEY_PARTS)}",
+            "expected one SSH public key, such as 'ssh-ed25519 AAAA… name'",
+            f"supported types: {', '.join(_KEY_PARTS)}",
         )
     try:
         blob = base64.b64decode(parts[1], validate=True)
@@ -276,7 +270,7 @@ def _ssh_key(value: str) -> str:
         found.append(rest[4:end])
         rest = rest[end:]
     if rest or len(found) != _KEY_PARTS[parts[0]] or found[0] != parts[0].encode():
-        raise wrong("this SSH public key is damaged or cut short", "copy the whole line of the .pub file")
+        raise wrong("the SSH public key is damaged or truncated", "copy the whole line of the .pub file")
     return value
 
 

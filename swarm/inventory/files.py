@@ -49,7 +49,7 @@ def _validate(name: str, document: Document) -> Host | list[Problem]:
     values = document.values
     if "name" in values:
         return [
-            Problem(("name",), "unknown key, since the file's name is the host's name", "remove the line")
+            Problem(("name",), "unknown key: the host's name comes from the file name", "remove the line")
         ]
     try:
         # As JSON, since only there a strict pydantic takes text for an address or a path, and still no text
@@ -59,8 +59,14 @@ def _validate(name: str, document: Document) -> Host | list[Problem]:
         return problems(document, error.errors(include_url=False))
     source = (values["vm"].get("virtiofs") or {}).get("source", "/")
     if host.hypervisor.remote and not source.startswith("/"):
-        message = "expected an absolute path, since the hypervisor is another machine"
-        return [Problem(("vm", "virtiofs", "source"), message, "~ and relative paths start on this machine")]
+        message = "expected an absolute path, because the hypervisor is another machine"
+        return [
+            Problem(
+                ("vm", "virtiofs", "source"),
+                message,
+                "write the path on the hypervisor; ~ and relative paths would refer to this machine",
+            )
+        ]
     return host
 
 
@@ -98,19 +104,20 @@ def _near(name: str) -> str:
 
 
 def _misnamed(name: str) -> InventoryError:
-    rule = "at most 32 lower-case letters, digits, - and _, and not the word all"
+    rule = "at most 32 lowercase letters, digits, - and _, and not the word all"
     if name in names():
         return InventoryError(
-            f"{short(file_of(name))}: {name!r} cannot be a host's name", f"rename the file: {rule}"
+            f"{short(file_of(name))}: {name!r} is not a valid name for a host", f"rename the file: use {rule}"
         )
-    return InventoryError(f"there can be no host {name!r}, since a name has {rule}", _near(name))
+    return InventoryError(f"{name!r} is not a valid name for a host: expected {rule}", _near(name))
 
 
 def _unknown(name: str) -> InventoryError:
     path = file_of(name)
     if path.is_symlink():
         return InventoryError(
-            f"{short(path)} is a link to a file that does not exist", f"it points at {path.readlink()}"
+            f"{short(path)} is a symbolic link to {path.readlink()}, which does not exist",
+            "correct or remove the link",
         )
     hint = f"rename {name}.yml to {name}.yaml" if path.with_suffix(".yml").is_file() else _near(name)
-    return InventoryError(f"there is no host {name!r}, since {short(path)} does not exist", hint)
+    return InventoryError(f"there is no host {name!r}: {short(path)} does not exist", hint)

@@ -33,24 +33,26 @@ _EVERY_FROM = 27  # OpenClaw supports every Node release line from here on
 def _node(value: str) -> str:
     match = _NODE.fullmatch(value)
     if not match:
-        raise ValueError("expected a Node release line like 24.x, or a whole version like 24.21.0")
+        raise ValueError("expected a Node release line such as 24.x, or a full version such as 24.21.0")
     major, minor = int(match["major"]), match["minor"]
     if (major not in {24, 26} and major < _EVERY_FROM) or (
         minor is not None and int(minor) < _LOWEST_MINOR.get(major, 0)
     ):
-        raise ValueError("OpenClaw needs Node 24 from 24.16 on, or 26.1 and later; expected for example 24.x")
+        raise ValueError(
+            "OpenClaw requires Node 24.16 or a later 24.x, or 26.1 or later; use for example 24.x"
+        )
     return value
 
 
 def _package(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", value):
-        raise ValueError("expected the name of a package, like htop")
+        raise ValueError("expected the name of a package, such as htop")
     return value
 
 
 def _mode(value: str) -> str:
     if not re.fullmatch(r"0?[0-7]{3}", value):
-        raise ValueError("expected a file mode as text, like '0644'")
+        raise ValueError("expected a file mode as text, such as '0644'")
     return value.lstrip("0").rjust(3, "0")
 
 
@@ -200,7 +202,7 @@ class CommandItem(Section):
     def _one_guard(self) -> CommandItem:
         if (self.unless is None) == (self.creates is None):
             raise ValueError(
-                "command: expected either unless (shell that succeeds when there is nothing to do) or creates (a path)"
+                "command: expected either creates (a path) or unless (a command that succeeds if nothing is due)"
             )
         return self
 

@@ -34,7 +34,7 @@ _WANTED = {
     "int": "a whole number",
     "bool": "true or false",
     "string": "text",
-    "model": "a section with keys of its own",
+    "model": "a section with keys",
     "tuple": "a list",
 }
 _WORDS = {
@@ -114,10 +114,12 @@ def problems(document: Document, errors: Sequence[ErrorDetails]) -> list[Problem
 
 def _missing(where: Where) -> Problem:
     if _keys(where):
-        return Problem(where, "this section is missing", "hosts/demo.yaml is a short example")
+        return Problem(where, "this section is missing", "see hosts/demo.yaml for a short example")
     examples = _model(where[:-1]).model_fields[str(where[-1])].examples or ()
     return Problem(
-        where, "this key is missing", next((f"like {where[-1]}: {example}" for example in examples), None)
+        where,
+        "this key is missing",
+        next((f"add it, for example {where[-1]}: {example}" for example in examples), None),
     )
 
 
@@ -151,9 +153,9 @@ def _remedy(wanted: str, value: object, plain: str | None) -> str | None:
     hint = None
     match wanted, value:
         case "text", None if plain == "~":
-            hint = f'in YAML ~ alone means nothing; put it into quotes: "{plain}"'
+            hint = f'a bare ~ means null in YAML; put it in quotes: "{plain}"'
         case "text", bool() | int() | float():
-            hint = f'put it into quotes: "{plain}"'
+            hint = f'put it in quotes: "{plain}"'
         case "a whole number", str() if re.fullmatch(r"[0-9]{1,9}", value):
             hint = f"write it without quotes: {value}"
         case "a whole number", float() if value.is_integer():
@@ -164,10 +166,10 @@ def _remedy(wanted: str, value: object, plain: str | None) -> str | None:
                 if plain is None
                 else f"write {_WORDS[value.lower()]}"
             )
-        case "a section with keys of its own", None:
+        case "a section with keys", None:
             hint = "indent its keys below it, or remove the line"
         case "a list", str():
-            hint = "begin each item on a line of its own with '- '"
+            hint = "start each item on its own line with '- '"
     return hint
 
 
@@ -196,7 +198,7 @@ def _either(choices: Sequence[str]) -> str:
 def _unknown(where: Where, guess: Where | None) -> Problem:
     if not guess:
         keys = _keys(where[:-1])
-        return Problem(where, "unknown key", f"known here: {', '.join(keys)}")
+        return Problem(where, "unknown key", f"known keys: {', '.join(keys)}")
     if guess[:-1] == where[:-1]:
         return Problem(where, "unknown key", f"did you mean {guess[-1]}?")
     return Problem(

@@ -12,7 +12,7 @@ __all__ = ["EMBEDDED", "check", "place", "remote"]
 
 Wrong = tuple[str, str | None]  # a sentence and a hint
 
-_LIKE = "like qemu:///system, qemu+ssh://root@box/system or embedded"
+_LIKE = "use for example qemu:///system, qemu+ssh://root@box/system, or embedded"
 _LOCAL = ("", "unix")
 _FAR = ("ssh", "libssh", "libssh2", "tls", "tcp")
 _USER = re.compile(r"[A-Za-z0-9_.@+-]+")
@@ -65,12 +65,12 @@ def _check_place(driver: str, transport: str, parts: SplitResult) -> Wrong | Non
     path, host = parts.path, parts.hostname
     if driver == "test":
         right = not transport and not host and len(path) > 1
-        return None if right else ("expected test:///default, or test:///PATH of a description", None)
+        return None if right else ("expected test:///default, or test:///PATH of a configuration file", None)
     goes_far = transport in _FAR
     rules: tuple[tuple[bool, str, str | None], ...] = (
         (
             not goes_far and transport not in _LOCAL,
-            f"libvirt has no transport {transport!r}",
+            f"unknown libvirt transport {transport!r}",
             "use ssh, libssh, libssh2, tls or unix",
         ),
         (
@@ -80,12 +80,12 @@ def _check_place(driver: str, transport: str, parts: SplitResult) -> Wrong | Non
         ),
         (
             goes_far and not host,
-            f"the transport {transport} needs a host name",
-            f"like qemu+{transport}://root@box{path}",
+            f"the transport {transport} requires a host name",
+            f"use for example qemu+{transport}://root@box{path}",
         ),
         (
             transport == "unix" and bool(host),
-            "a Unix socket is on this machine, so the URI cannot name another",
+            "the transport unix is local, so the URI cannot contain a host name",
             f"remove {host}, or use ssh",
         ),
     )
@@ -98,7 +98,7 @@ def _check_names(parts: SplitResult) -> Wrong | None:
     for what, value, pattern in (("user", parts.username, _USER), ("host", parts.hostname, _MACHINE)):
         name = unquote(value or "")
         if name.startswith("-"):
-            return f"ssh would take a {what} name that begins with a hyphen for an option", None
+            return f"a {what} name cannot start with a hyphen, because ssh would read it as an option", None
         if name and not pattern.fullmatch(name):
             return f"{name!r} is not a valid {what} name", _LIKE
     return None
@@ -106,9 +106,9 @@ def _check_names(parts: SplitResult) -> Wrong | None:
 
 def _check_trust(transport: str, parts: SplitResult) -> Wrong | None:
     if transport == "tcp":
-        return "the transport tcp sends everything unencrypted, disks included", "use ssh or tls"
+        return "the transport tcp sends everything unencrypted, including disks", "use ssh or tls"
     if parts.password is not None:
-        return "a password does not belong in a host file", "log in with an SSH key"
+        return "a host file must not contain a password", "log in with an SSH key"
     if parts.fragment:
         return "expected a URI without '#'", _LIKE
     return next(filter(None, map(_check_parameter, parts.query.split("&"))), None)
@@ -126,7 +126,7 @@ def _check_parameter(parameter: str) -> Wrong | None:
     if pattern.fullmatch(value) and value.isprintable():
         return None
     if key in _TRUST:
-        return f"{key} would disable the check of the hypervisor's identity", f"remove {key}"
+        return f"{key} would disable verification of the hypervisor's identity", f"remove {key}"
     expected = "an absolute path" if pattern is _PATH else f"one of {pattern.pattern.replace('|', ', ')}"
     return f"{key}: expected {expected}, found {value!r}", None
 

@@ -85,37 +85,45 @@ def test_a_free_address_is_fine(zap: Host, network: NetworkFacts) -> None:
 @pytest.mark.parametrize(
     ("network", "problem", "hint"),
     [
-        (facts("10.0.0.0/24", "10.0.0.1"), "is outside the network default, 10.0.0.0/24", "10.0.0.2 is free"),
+        (
+            facts("10.0.0.0/24", "10.0.0.1"),
+            "is outside the network default, 10.0.0.0/24",
+            "use the free address 10.0.0.2",
+        ),
         (
             facts("192.168.122.0/25", "192.168.122.1"),
             "is outside the network default, 192.168.122.0/25",
-            "192.168.122.2 is free",
+            "use the free address 192.168.122.2",
         ),
-        (facts(gateway="192.168.122.182"), "is the gateway of the network default", "192.168.122.1 is free"),
+        (
+            facts(gateway="192.168.122.182"),
+            "is the gateway of the network default",
+            "use the free address 192.168.122.1",
+        ),
         (
             facts("192.168.122.182/31", "192.168.122.182"),
             "is the gateway of the network default",
-            "192.168.122.183 is free",
+            "use the free address 192.168.122.183",
         ),
         (
             facts("192.168.122.176/29", "192.168.122.177", reserved="192.168.122.182", by=OTHER),
             f"is reserved for {OTHER} in the network default",
-            "192.168.122.178 is free",
+            "use the free address 192.168.122.178",
         ),
         (
             facts(reserved="192.168.122.182", by=OTHER.upper()),
             f"is reserved for {OTHER} in the network default",
-            "192.168.122.2 is free",
+            "use the free address 192.168.122.2",
         ),
         (
             facts(leased="192.168.122.182", to=OTHER),
             f"is leased to {OTHER} in the network default",
-            "192.168.122.2 is free",
+            "use the free address 192.168.122.2",
         ),
         (
             facts(reserved="192.168.122.182", by=MAC, leased="192.168.122.182", to=OTHER),
             f"is leased to {OTHER} in the network default",
-            "192.168.122.2 is free",
+            "use the free address 192.168.122.2",
         ),
         (
             facts("192.168.122.182/31", "192.168.122.183", leased="192.168.122.182", to=OTHER),
@@ -182,7 +190,7 @@ def test_what_is_accepted_is_a_host_address_of_nobody_else(
     with pytest.raises(InventoryError) as caught:
         check_network(host, network)
     if caught.value.hint != "the network has no free address":
-        assert fine(IPv4Address(str(caught.value.hint).removesuffix(" is free")))
+        assert fine(IPv4Address(str(caught.value.hint).removeprefix("use the free address ")))
 
 
 @pytest.mark.parametrize("now", [None, 0, 1, 10 * GIB, 60 * GIB])
@@ -199,8 +207,7 @@ def test_a_disk_never_shrinks(zap: Host, now: int, shown: str) -> None:
     with pytest.raises(InventoryError) as caught:
         check_disk(zap, now)
     assert (
-        caught.value.message
-        == f"hosts/zap.yaml:13: vm.disk_size: the disk is {shown} large and would lose data at 60G"
+        caught.value.message == f"hosts/zap.yaml:13: vm.disk_size: the disk cannot shrink from {shown} to 60G"
     )
     assert caught.value.hint == f"write {shown}, or destroy the VM and provision it again"
 

@@ -169,7 +169,7 @@ def test_an_unknown_host_gets_the_nearest_name(dirs: Dirs) -> None:
     with refused() as said:
         inventory.load("bee")
     assert said == [
-        f"there is no host 'bee', since {dirs.hosts / 'bee.yaml'} does not exist",
+        f"there is no host 'bee': {dirs.hosts / 'bee.yaml'} does not exist",
         f"there are no host files in {dirs.hosts}",
     ]
     write(dirs, "bumble")
@@ -190,7 +190,7 @@ def test_a_name_that_cannot_be_is_refused_before_any_file_is_opened(dirs: Dirs, 
     write(dirs, "zap")
     with refused() as said:
         inventory.load(name)
-    assert said[0].startswith(f"there can be no host {name!r}, since a name has at most 32 ")
+    assert said[0].startswith(f"{name!r} is not a valid name for a host: expected at most 32 ")
 
 
 def test_files_that_are_no_host_files(dirs: Dirs) -> None:
@@ -201,17 +201,20 @@ def test_files_that_are_no_host_files(dirs: Dirs) -> None:
     path.mkdir()
     with refused() as said:
         inventory.load_all()
-    assert said[0] == f"{path}: expected a file, found a folder"
+    assert said[0] == f"{path}: expected a regular file, found a directory"
     path.rmdir()
     path.symlink_to("gone.yaml")
     with refused() as said:
         inventory.load("bee")
-    assert said == [f"{path} is a link to a file that does not exist", "it points at gone.yaml"]
+    assert said == [
+        f"{path} is a symbolic link to gone.yaml, which does not exist",
+        "correct or remove the link",
+    ]
     path.unlink()
     os.mkfifo(path)
     with refused() as said:
         inventory.load("bee")
-    assert said[0] == f"{path}: expected a file, found something else"
+    assert said[0] == f"{path}: expected a regular file, found a special file"
     path.unlink()
     path.symlink_to(path)
     with refused() as said:
@@ -220,7 +223,7 @@ def test_files_that_are_no_host_files(dirs: Dirs) -> None:
     path.rename(dirs.hosts / "My Bee.yaml")
     with refused() as said:
         inventory.load_all()
-    assert said[0] == f"{dirs.hosts / 'My Bee.yaml'}: 'My Bee' cannot be a host's name"
+    assert said[0] == f"{dirs.hosts / 'My Bee.yaml'}: 'My Bee' is not a valid name for a host"
 
 
 def test_an_unreadable_file_is_told_so(dirs: Dirs) -> None:
@@ -247,13 +250,13 @@ def test_a_copied_host_file_clashes_in_four_ways(dirs: Dirs) -> None:
         inventory.load_all()
     assert said[0].splitlines() == [
         f"4 problems in {second}:",
-        f"  {second}:8: vm.domain: zap [claw] is taken already, by {first}:7 (give cow one of its own)",
+        f"  {second}:8: vm.domain: zap [claw] is already used by {first}:7 (choose another value for cow)",
         (
-            f"  {second}:13: vm.disk_path: /var/lib/libvirt/images/claw.qcow2 is taken already, "
-            f"by {first}:12 (give cow one of its own)"
+            f"  {second}:13: vm.disk_path: /var/lib/libvirt/images/claw.qcow2 is already used "
+            f"by {first}:12 (choose another value for cow)"
         ),
-        f"  {second}:15: vm.mac: 52:54:00:01:00:71 is taken already, by {first}:14 (give cow one of its own)",
-        f"  {second}:16: vm.ip: 192.168.122.182 is taken already, by {first}:15 (give cow one of its own)",
+        f"  {second}:15: vm.mac: 52:54:00:01:00:71 is already used by {first}:14 (choose another value for cow)",
+        f"  {second}:16: vm.ip: 192.168.122.182 is already used by {first}:15 (choose another value for cow)",
     ]
 
 
@@ -273,8 +276,8 @@ def test_the_same_value_clashes_however_it_is_written(dirs: Dirs, field: str, on
         inventory.load_all()
     assert said[0].startswith(f"{second}:")
     assert f": vm.{field}: " in said[0]
-    assert f" is taken already, by {first}:" in said[0]
-    assert said[1] == "give bat one of its own"
+    assert f" is already used by {first}:" in said[0]
+    assert said[1] == "choose another value for bat"
 
 
 @pytest.mark.parametrize(
@@ -314,7 +317,7 @@ def test_a_chosen_host_is_checked_against_all_others(dirs: Dirs) -> None:
         inventory.load_several(["ant", "cow"])
     assert (
         said[0]
-        == f"{dirs.hosts / 'cow.yaml'}:15: vm.ip: 10.0.0.1 is taken already, by {dirs.hosts / 'dog.yaml'}:15"
+        == f"{dirs.hosts / 'cow.yaml'}:15: vm.ip: 10.0.0.1 is already used by {dirs.hosts / 'dog.yaml'}:15"
     )
     with refused():
         inventory.load_several(["ant", "eel"])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ZAP = (ROOT / "hosts" / "zap.yaml").read_text(encoding="utf-8")
 
-SHORT = "hosts/demo.yaml is a short example"
+SHORT = "see hosts/demo.yaml for a short example"
 
 
 def table() -> Iterator[tuple[str, str, str, str | None]]:
@@ -44,24 +44,24 @@ WHOLE: list[tuple[bytes, str, str | None]] = [
     (b"guest: {swappiness: 1}\n", "1: vm: this section is missing", SHORT),
     (
         b"vm:\n",
-        "1: vm: expected a section with keys of its own, found nothing",
+        "1: vm: expected a section with keys, found nothing",
         "indent its keys below it, or remove the line",
     ),
-    (b"vm: true\n", "1: vm: expected a section with keys of its own, found true", None),
-    (b"# caf\xc3\xa9\nvm: caf\xe9\n", "2: not text in UTF-8", "save the file in the encoding UTF-8"),
-    ("vm:\n".encode("utf-16"), "1: not text in UTF-8", "save the file in the encoding UTF-8"),
+    (b"vm: true\n", "1: vm: expected a section with keys, found true", None),
+    (b"# caf\xc3\xa9\nvm: caf\xe9\n", "2: not valid UTF-8", "save the file as UTF-8"),
+    ("vm:\n".encode("utf-16"), "1: not valid UTF-8", "save the file as UTF-8"),
     (
         b"%YAML 2.0\n---\nvm:\n",
-        "1: not readable as YAML: found incompatible YAML document (version 1.* is required)",
-        "check the indentation and the quotes of this line and the one above",
+        "1: invalid YAML: found incompatible YAML document (version 1.* is required)",
+        "check the indentation and quotes of this line and the line above",
     ),
     (
         b"a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n",
-        "1: &a is an anchor, which host files do not have",
-        "remove it, or put a text that begins with & into quotes",
+        "1: host files cannot contain anchors, such as &a",
+        "remove it, or put text that starts with & in quotes",
     ),
-    (b"{a: " * 9999, "1: sections nested more than 12 deep", None),
-    (b"#" * 300_000, " expected at most 256 KiB, so this is no host file", None),
+    (b"{a: " * 9999, "1: sections are nested more than 12 levels deep", None),
+    (b"#" * 300_000, " the file exceeds 256 KiB, the limit for a host file", None),
 ]
 
 
