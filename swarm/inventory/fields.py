@@ -1,4 +1,4 @@
-"""What each value of a host file may be: one type per kind of value, each refusing with a sentence and a hint."""
+"""The types of a host file's values. Each type refuses an invalid value with a message and a hint."""
 
 from __future__ import annotations
 
@@ -36,23 +36,21 @@ __all__ = [
 
 GIB = 1 << 30
 
-# A name becomes part of file names and of Invoke's command line; "all" means every host there.
+# A name becomes part of file names and of Invoke's command line, where "all" means every host.
 NAME = re.compile(r"(?!all$)[a-z0-9][a-z0-9_-]{0,31}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one label of RFC 1123
-# QEMU's own prefix for locally administered addresses; every tool of this field hands out MACs from it.
+# QEMU's prefix for locally administered addresses. libvirt and virt-install generate MACs with it.
 _MAC = re.compile(r"52:54:00(:[0-9a-f]{2}){3}")
 _SIZE = re.compile(r"([1-9][0-9]{0,6}) ?([GgTt])(iB)?")
-# A qcow2 file with clusters of 64 KiB holds 4 Mi first-level entries (QCOW_MAX_L1_SIZE in QEMU's
-# block/qcow2.h), each for 512 MiB.
+# With clusters of 64 KiB, a qcow2 file has up to 4 Mi first-level entries of 512 MiB each (QCOW_MAX_L1_SIZE in QEMU's
+# block/qcow2.h).
 _QCOW2_LIMIT = 2048 * 1024 * GIB
 _TAG = re.compile(
     r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,35}"
-)  # 36 bytes: the tag's field in the VIRTIO specification, 5.11.4
-_TARGET = re.compile(
-    r"(/[^\s/\\]+)+"
-)  # fstab splits at white space and reads \ as the start of an octal number
-_OWN = {
+)  # 36 bytes: the size of the tag field (VIRTIO specification, 5.11.4)
+_TARGET = re.compile(r"(/[^\s/\\]+)+")  # fstab separates fields by white space, and \ starts an octal escape
+_SYSTEM = {
     "/bin",
     "/boot",
     "/dev",
@@ -65,12 +63,12 @@ _OWN = {
     "/run",
     "/sbin",
     "/sys",
-    "/tmp",  # noqa: S108 - a mount target that is refused
+    "/tmp",  # noqa: S108 - a forbidden mount point
     "/usr",
     "/var",
 }
-# Each type of public key and how many parts its data has: RFC 4253 (6.6), 5656 (3.1), 8709 (4), OpenSSH's
-# PROTOCOL.u2f.
+# Each type of public key with the number of fields in its data: RFC 4253 (6.6), RFC 5656 (3.1), RFC 8709 (4) and
+# OpenSSH's PROTOCOL.u2f.
 _KEY_PARTS = {
     "ssh-ed25519": 2,
     "ssh-rsa": 3,
@@ -81,13 +79,13 @@ _KEY_PARTS = {
     "sk-ecdsa-sha2-nistp256@openssh.com": 4,
 }
 
-# Bytes of a domain's name: a file name holds 255, and libvirt appends "_VARS.fd", ".xml.new" and the like.
+# Bytes in a domain's name: a file name can have 255, and libvirt appends "_VARS.fd", ".xml.new" and the like.
 _LONGEST_NAME = 200
-_GIB_MEANT = 256  # a memory_mib up to this was probably meant in GiB
+_GIB_MEANT = 256  # a memory_mib up to this value was probably meant in GiB
 
 
 def wrong(message: str, hint: str | None = None) -> PydanticCustomError:
-    """Return the error that carries a sentence and a hint through pydantic."""
+    """Return an error that passes a message and a hint through pydantic."""
     return PydanticCustomError("wrong", "{message}", {"message": message, "hint": hint})
 
 
@@ -107,7 +105,7 @@ def _name(value: str) -> str:
 
 
 def _domain(value: str) -> str:
-    """Libvirt refuses a slash and a line break in a domain's name; swtpm_setup splits its arguments at commas."""
+    """Check the name: libvirt refuses slashes and line breaks, and swtpm_setup splits its arguments at commas."""
     if not value or value != value.strip() or value in {".", ".."}:
         raise wrong("expected a domain name other than '.' and '..', without leading or trailing spaces")
     for bad, who in (("/", "libvirt"), (",", "swtpm")):
@@ -160,11 +158,11 @@ def _address(value: object) -> object:
         raise wrong("expected an IPv4 address, such as 192.168.122.182", hint) from None
     if ip.is_multicast or ip.is_loopback or ip.is_unspecified or ip.is_reserved or ip.is_link_local:
         raise wrong(f"{ip} cannot be assigned to a machine; expected an address such as 192.168.122.182")
-    return value  # pydantic makes the address of it
+    return value  # pydantic converts it
 
 
 def _memory(value: int) -> int:
-    if value < 512:  # noqa: PLR2004 - below that Ubuntu's installer and npm are killed by the kernel
+    if value < 512:  # noqa: PLR2004 - with less, the kernel kills Ubuntu's installer and npm
         hint = f"the unit is MiB; for {value} GiB, write {value * 1024}" if 0 < value <= _GIB_MEANT else None
         raise wrong(f"expected at least 512 MiB, found {value}", hint)
     if value > 4 << 20:
@@ -183,13 +181,13 @@ def _size(value: object) -> object:
         match := re.fullmatch(r"([1-9][0-9]{0,15}) ?([GgTt]?)[Bb]?", str(value))
     ):
         number = int(match[1])
-        # A bare number that large was meant as bytes, which other tools take.
+        # A large number without a unit was probably meant in bytes, the unit of other tools.
         hint = f"did you mean {size(number) if number >= GIB else match[1] + (match[2].upper() or 'G')}?"
     raise wrong("expected a size in GiB or TiB with a unit, such as 60G or 1T", hint)
 
 
 def size(value: int) -> str:
-    """Return a number of bytes, rounded up to whole GiB, the way a host file writes it: 60G, 1T."""
+    """Format a number of bytes for a host file, rounded up to whole GiB: 60G, 1T."""
     gib = -(-value // GIB)
     return f"{gib}G" if gib % 1024 else f"{gib // 1024}T"
 
@@ -200,14 +198,14 @@ def _absolute(value: PurePosixPath) -> PurePosixPath:
         raise wrong("expected an absolute path without '..'")
     return PurePosixPath(
         "/", *value.parts[1:]
-    )  # POSIX leaves open what // at the start means, so pathlib keeps it
+    )  # pathlib keeps a leading //, whose meaning POSIX does not define
 
 
 def _disk(value: PurePosixPath) -> PurePosixPath:
     value = _absolute(value)
     if value.suffix != ".qcow2":
         raise wrong("expected a file name that ends in .qcow2, because the disk is a qcow2 overlay")
-    if len(value.parts) < 3:  # noqa: PLR2004 - the root, a folder and the file
+    if len(value.parts) < 3:  # noqa: PLR2004 - the root, a directory and the file
         raise wrong(
             "expected a file in a directory other than /, because the directory becomes a libvirt pool",
             "use for example /var/lib/libvirt/images/zap.qcow2",
@@ -218,7 +216,7 @@ def _disk(value: PurePosixPath) -> PurePosixPath:
 def _target(value: PurePosixPath) -> PurePosixPath:
     value = _absolute(value)
     text = str(value)
-    if text == "/" or text in _OWN or text.startswith(("/proc/", "/sys/", "/dev/")):
+    if text == "/" or text in _SYSTEM or text.startswith(("/proc/", "/sys/", "/dev/")):
         raise wrong(
             f"a share mounted at {text} would hide the guest's own files", "use for example /mnt/swarm"
         )
@@ -261,7 +259,7 @@ def _ssh_key(value: str) -> str:
         blob = base64.b64decode(parts[1], validate=True)
     except ValueError:
         blob = b""
-    # The first part repeats the type, and each part follows its own length in four bytes.
+    # Each field is preceded by its length in four bytes. The first field repeats the type.
     found, rest = [], blob
     while len(rest) >= 4:  # noqa: PLR2004 - the four bytes of a length
         end = 4 + int.from_bytes(rest[:4], "big")
@@ -275,9 +273,9 @@ def _ssh_key(value: str) -> str:
 
 
 def as_text(pattern: str, **more: Any) -> WithJsonSchema:
-    """Return the JSON Schema of a text, the whole of which `pattern` must match.
+    """Return the JSON Schema of a string that must match `pattern` as a whole.
 
-    Editors use ECMAScript's dialect, in which a hyphen outside brackets must not be escaped.
+    Editors use ECMAScript's regular expressions, in which a hyphen outside brackets must not be escaped.
     """
     return WithJsonSchema({"type": "string", "pattern": f"^{pattern}$", **more})
 

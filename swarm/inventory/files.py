@@ -1,4 +1,4 @@
-"""From names to hosts: find the host files, read them, validate them."""
+"""Find, read and validate the host files."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = ["load", "load_all", "load_several", "names"]
 
 
 def names() -> list[str]:
-    """Return the names of all host files, sorted. Hidden files, like an editor's, are none."""
+    """Return the names of all host files, sorted. Hidden files, such as an editor's, are ignored."""
     return sorted(path.stem for path in hosts_dir().glob("*.yaml") if not path.name.startswith("."))
 
 
 def load(name: str) -> Host:
-    """Return the host called `name`. Raise InventoryError if there is no such file or it is wrong in any way."""
+    """Return the host called `name`. Raise InventoryError if its file does not exist or is invalid."""
     path = file_of(name)
     if not NAME.fullmatch(name):
         raise _misnamed(name)
@@ -45,15 +45,14 @@ def load(name: str) -> Host:
 
 
 def _validate(name: str, document: Document) -> Host | list[Problem]:
-    """Return the host, or what is wrong with it."""
+    """Return the host, or its problems."""
     values = document.values
     if "name" in values:
         return [
             Problem(("name",), "unknown key: the host's name comes from the file name", "remove the line")
         ]
     try:
-        # As JSON, since only there a strict pydantic takes text for an address or a path, and still no text
-        # for a number.
+        # Strict validation converts text to addresses and paths only in JSON mode. Numbers still have to be numbers.
         host = Host.model_validate_json(json.dumps({**values, "name": name}), strict=True)
     except ValidationError as error:
         return problems(document, error.errors(include_url=False))
@@ -71,10 +70,10 @@ def _validate(name: str, document: Document) -> Host | list[Problem]:
 
 
 def load_several(chosen: Sequence[str]) -> list[Host]:
-    """Return the hosts called `chosen`, in that order, each checked against every other host file.
+    """Return the hosts called `chosen`, in that order, after checking each against all other host files.
 
-    Raise InventoryError if one of them is wrong or claims what another host has. A host file that is not
-    chosen and cannot be read is ignored.
+    Raise InventoryError if one of them is invalid or conflicts with another host. Invalid host files that are not
+    chosen are ignored.
     """
     hosts = [load(name) for name in dict.fromkeys(chosen)]
     others = []
@@ -83,13 +82,13 @@ def load_several(chosen: Sequence[str]) -> list[Host]:
             try:
                 others.append(load(name))
             except InventoryError:
-                continue  # its own error appears when it is chosen
+                continue  # its error is reported when it is chosen
     cross_check([*others, *hosts], chosen)
     return hosts
 
 
 def load_all() -> list[Host]:
-    """Return every host, sorted by name. Raise InventoryError at the first wrong file, or at a clash between two."""
+    """Return all hosts, sorted by name. Raise InventoryError if a file is invalid or two hosts conflict."""
     hosts = [load(name) for name in names()]
     cross_check(hosts)
     return hosts
