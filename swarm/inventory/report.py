@@ -139,7 +139,7 @@ def _wrong(document: Document, error: ErrorDetails) -> Problem:
         bound = f"at least {ctx['ge']}" if "ge" in ctx else f"at most {ctx['le']}"
         return Problem(where, f"expected {bound}, found {_found(value)}")
     expected = _EXPECTED.get(kind.split("_")[0])
-    if not expected:  # not expected; otherwise fall back to pydantic's message
+    if not expected:  # an error type that the model does not use today: show pydantic's message
         return Problem(where, error["msg"][0].lower() + error["msg"][1:])
     # Do not show the value: it could be a private key.
     shown = "" if "ssh_keys" in where else f", found {_found(value)}"
