@@ -1,4 +1,4 @@
-"""Host files for tests: hosts/zap.yaml with some values changed, read as every host file is."""
+"""Host files for tests: copies of hosts/zap.yaml with some values changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TEXT = (ROOT / "hosts" / "zap.yaml").read_text(encoding="utf-8")
 
 
 def write(name: str = "zap", **fields: str) -> Path:
-    """Write a copy of zap.yaml into the hosts folder, each of `fields` with another value, and return its path."""
+    """Write a copy of zap.yaml with the values in `fields` to the hosts directory, and return its path."""
     lines = _TEXT.splitlines(keepends=True)
     for key, value in fields.items():
         (number,) = (number for number, line in enumerate(lines) if line.lstrip().startswith(f"{key}:"))
@@ -29,20 +29,20 @@ def write(name: str = "zap", **fields: str) -> Path:
 
 
 def host(name: str = "zap", **fields: str) -> Host:
-    """Return the host of the file that `write` writes."""
+    """Write a host file like `write`, and return its host."""
     write(name, **fields)
     return inventory.load(name)
 
 
 def variant(base: Host, *, name: str | None = None, **vm: Any) -> Host:
-    """Return `base` with other values in `vm`, validated as from a file; None takes an optional key out."""
+    """Return `base` with the values in `vm`, validated as if read from a file. None removes an optional key."""
     data = base.model_dump(mode="json")
     data["vm"] |= vm
     return Host.model_validate(data | ({"name": name} if name else {}))
 
 
 def public_key(comment: str = "") -> str:
-    """Return a fresh public key line."""
+    """Return the line of a new public key."""
     from swarm import ssh
 
     return ssh.keypair(comment)[1].strip()

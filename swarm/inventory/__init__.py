@@ -1,9 +1,9 @@
-"""Host files: hosts/NAME.yaml in, frozen `Host` out, or one sentence that names file, line and field.
+"""Load host files: turn hosts/NAME.yaml into an immutable `Host`, or raise an error with file, line and field.
 
-document  YAML → plain values and their lines          model     the sections and keys (inside: of the guest), made of
-report    what is wrong → sentences and hints          fields    the kinds of values, and
-files     load, load_several, load_all, names          uri       the addresses of hypervisors
-checks    between hosts, with the network, the disk    schema    the JSON Schema for editors
+document  YAML → plain values and their lines      model   the sections and keys (inside: those about the guest)
+report    validation errors → messages and hints   fields  the types of values
+files     load, load_several, load_all, names      uri     the libvirt URIs
+checks    against other hosts, network and disk    schema  the JSON Schema for editors
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks that need more than one file: between hosts, against the observed network, against the disk that is there."""
+"""Check a host against the other hosts, the observed network and the existing disk."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = ["NetworkFacts", "check_disk", "check_network", "cross_check", "file_of", "locate"]
 
-_UNIQUE = ("domain", "disk_path", "mac", "ip")  # two guests may well have the same host name
+_UNIQUE = ("domain", "disk_path", "mac", "ip")  # two guests may have the same host name
 
 
 def file_of(name: str) -> Path:
-    """Return the path of a host's file."""
+    """Return the path of the host's file."""
     return hosts_dir() / f"{name}.yaml"
 
 
 def _document(name: str) -> Document:
-    """Return the host's file, or an empty document if it cannot be read, so that an error can still name a place."""
+    """Return the host's file, or an empty document if it cannot be read, so that errors still name a line."""
     path = file_of(name)
     try:
         return read(path)
@@ -39,16 +39,16 @@ def _document(name: str) -> Document:
 
 
 def locate(name: str, *fields: str) -> str:
-    """Return "hosts/NAME.yaml:LINE:", the place of a field (like "vm", "ip"), or of the section that should hold it."""
+    """Return "hosts/NAME.yaml:LINE:" for a field (such as "vm", "ip"), or for the section where it belongs."""
     document = _document(name)
     return f"{short(document.path)}:{document.line(fields)}:"
 
 
 def cross_check(hosts: Iterable[Host], concerning: Collection[str] | None = None) -> None:
-    """Raise InventoryError if two hosts of one hypervisor claim the same domain, disk, mac or ip.
+    """Raise InventoryError if two hosts on one hypervisor use the same domain, disk, mac or ip.
 
-    With `concerning`, only clashes in which one of these names takes part count. The error is at the file
-    that comes later in `hosts`, and names the line in the other.
+    With `concerning`, report only conflicts that involve one of these hosts. The error is reported for the host that
+    comes later in `hosts`, and names the line of the other.
     """
     first: dict[tuple[str, str, str], Host] = {}
     found = []
@@ -63,8 +63,8 @@ def cross_check(hosts: Iterable[Host], concerning: Collection[str] | None = None
                         _document(host.name),
                         Problem(
                             ("vm", key),
-                            f"{value} is taken already, by {there}",
-                            f"give {host.name} one of its own",
+                            f"{value} is already used by {there}",
+                            f"choose another value for {host.name}",
                         ),
                     )
                 )
@@ -74,10 +74,10 @@ def cross_check(hosts: Iterable[Host], concerning: Collection[str] | None = None
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """A libvirt network and the hosts of its DHCP server, as observed.
+    """The observed state of a libvirt network and its DHCP server.
 
-    `dynamic_range` is the first and last address that the server gives to anybody, or None; `reservations`
-    maps a MAC to the address kept for it; `leases` maps an address to the MAC that holds it now.
+    `dynamic_range` is the first and last address that DHCP assigns dynamically, or None. `reservations` maps each MAC
+    to its reserved address. `leases` maps each leased address to the MAC that holds the lease.
     """
 
     name: str
@@ -88,7 +88,7 @@ class NetworkFacts:
     leases: Mapping[IPv4Address, str] = field(default_factory=dict)
 
     def holders(self, ip: IPv4Address) -> dict[str, str]:
-        """Return the MACs (in lower case) that `ip` belongs to, each with "reserved for" or "leased to"."""
+        """Return the MACs (in lowercase) that hold `ip`, each with "reserved for" or "leased to"."""
         held = {self.leases[ip].lower(): "leased to"} if ip in self.leases else {}
         return held | {
             mac.lower(): "reserved for" for mac, reserved in self.reservations.items() if reserved == ip
@@ -101,9 +101,9 @@ class NetworkFacts:
 
 
 def check_network(host: Host, network: NetworkFacts) -> None:
-    """Raise InventoryError if the host's address cannot be reserved for it in `network`.
+    """Raise InventoryError if the host's address cannot be reserved in `network`.
 
-    An address inside the dynamic range is fine: dnsmasq gives a reserved address to no other host.
+    An address in the dynamic range is valid: dnsmasq does not assign a reserved address to another host.
     """
     ip, subnet = host.vm.ip, network.subnet
     others = {mac: how for mac, how in network.holders(ip).items() if mac != host.vm.mac}
@@ -111,7 +111,7 @@ def check_network(host: Host, network: NetworkFacts) -> None:
         problem = f"is outside the network {network.name}, {subnet}"
     elif ip == network.gateway:
         problem = f"is the gateway of the network {network.name}"
-    elif subnet.num_addresses > 2 and ip == subnet.network_address:  # noqa: PLR2004 - RFC 3021: two addresses have none
+    elif subnet.num_addresses > 2 and ip == subnet.network_address:  # noqa: PLR2004 - a /31 has none (RFC 3021)
         problem = f"is the address of the network {network.name} itself"
     elif subnet.num_addresses > 2 and ip == subnet.broadcast_address:  # noqa: PLR2004 - as above
         problem = f"is the broadcast address of the network {network.name}"
@@ -123,17 +123,16 @@ def check_network(host: Host, network: NetworkFacts) -> None:
     free = network.free()
     raise InventoryError(
         f"{locate(host.name, 'vm', 'ip')} vm.ip: {ip} {problem}",
-        f"{free} is free" if free else "the network has no free address",
+        f"use the free address {free}" if free else "the network has no free address",
     )
 
 
 def check_disk(host: Host, current_bytes: int | None) -> None:
-    """Raise InventoryError if the root disk, now `current_bytes` large (None: no disk yet), would have to shrink."""
+    """Raise InventoryError if the root disk would have to shrink. `current_bytes` is None if there is no disk yet."""
     if current_bytes is None or current_bytes <= host.vm.disk_size:
         return
-    keep, wish = size(current_bytes), size(host.vm.disk_size)
+    keep, new = size(current_bytes), size(host.vm.disk_size)
     raise InventoryError(
-        f"{locate(host.name, 'vm', 'disk_size')} vm.disk_size: "
-        f"the disk is {keep} large and would lose data at {wish}",
+        f"{locate(host.name, 'vm', 'disk_size')} vm.disk_size: the disk cannot shrink from {keep} to {new}",
         f"write {keep}, or destroy the VM and provision it again",
     )

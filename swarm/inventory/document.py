@@ -1,9 +1,8 @@
-"""Read one YAML file into plain values, and keep the line of each.
+"""Read a YAML file into plain values and record the line of each.
 
-The text is read as YAML 1.2 with the plain values of its core schema, so that a MAC address like
-52:54:00:01:00:11 stays text (YAML 1.1 takes it for a number in base 60) and `no` is a word. What no host file
-needs is refused: aliases (nine lines of them can stand for billions of values), tags, several documents, the
-same key twice.
+The file is read as YAML 1.2 with the core schema. A MAC address such as 52:54:00:01:00:11 therefore stays text
+(YAML 1.1 reads it as a base 60 number), and so does `no`. Features that host files do not need are refused: aliases
+(nine lines can expand to billions of values), tags, multiple documents and duplicate keys.
 """
 
 from __future__ import annotations
@@ -26,69 +25,68 @@ if TYPE_CHECKING:
 
 __all__ = ["Document", "Where", "read", "short"]
 
-Where = tuple[str | int, ...]  # a path of keys and list positions, from the top
+Where = tuple[str | int, ...]  # a path of keys and list indexes from the root
 
-LIMIT = 256 * 1024  # bytes; a host file has one or two thousand, and the reader needs a second for 500 000
-DEPTH = 12  # the sections of a host file nest three deep
+LIMIT = 256 * 1024  # bytes; a typical host file has 2 000, and parsing 500 000 takes a second
+DEPTH = 12  # levels; the sections of a host file have three
 
-# The core schema, https://yaml.org/spec/1.2.2/#1032-tag-resolution, without .inf and .nan, which no key
-# takes.
+# The core schema (https://yaml.org/spec/1.2.2/#1032-tag-resolution) without .inf and .nan, which no key accepts.
 _NULL = {"", "~", "null", "Null", "NULL"}
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INT = re.compile(r"[-+]?[0-9]{1,300}|0o[0-7]{1,300}|0x[0-9a-fA-F]{1,300}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INVISIBLE = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
-)  # the same, 5.1: what may not stand in YAML
+)  # characters that YAML does not allow (the same, 5.1)
 
-# What ruamel.yaml says → (what a person should read, hint, whether the line is the one where the unfinished
-# thing begins).
-_SAYINGS: tuple[tuple[str, str, str | None, bool], ...] = (
+# Part of ruamel.yaml's message → (our message, hint, whether to report the line where the construct starts instead of
+# the line where parsing failed).
+_MESSAGES: tuple[tuple[str, str, str | None, bool], ...] = (
     (
         "while scanning a quoted scalar: found unexpected",
-        "the quote that opens here is never closed",
+        "this quote is not closed",
         "close it on the same line",
         True,
     ),
-    ("found character '\\t'", "a tab where YAML wants spaces", "indent with spaces", False),
+    ("found character '\\t'", "found a tab where YAML requires spaces", "indent with spaces", False),
     (
         "found character",
-        "a value cannot begin with this character outside quotes",
-        "put the value into quotes",
+        "an unquoted value cannot start with this character",
+        "put the value in quotes",
         False,
     ),
     (
         "mapping values are not allowed here",
-        "a ':' where none can be",
+        "unexpected ':'",
         (
-            "quote a value that holds ': ', begin a section's keys in one column, "
-            "and look for a missing ':' in the line above"
+            "quote a value that contains ': ', align the keys of a section, "
+            "and check for a missing ':' in the line above"
         ),
         False,
     ),
     (
         "while parsing a flow sequence",
-        "the list that opens with '[' here is never closed",
-        "put a text that begins with [ into quotes",
+        "the list that starts with '[' here is not closed",
+        "put text that starts with [ in quotes",
         True,
     ),
     (
         "while parsing a flow mapping",
-        "the '{' that opens here is never closed",
-        "put a text that begins with { into quotes",
+        "the '{' here is not closed",
+        "put text that starts with { in quotes",
         True,
     ),
     (
         "expected <block end>",
-        "this does not fit what stands before it",
-        "begin the keys of a section in one column; quote a text whole or not at all",
+        "this does not match the YAML structure before it",
+        "align the keys of a section; quote either the whole value or none of it",
         False,
     ),
-    ("could not find expected ':'", "a key without ':'", "write key: value", True),
+    ("could not find expected ':'", "expected ':' after the key", "write key: value", True),
     (
         "found unknown escape character",
-        "an unknown escape after \\ in double quotes",
-        "use single quotes, where \\ is a plain character",
+        "unknown escape sequence in double quotes",
+        "use single quotes, in which \\ is an ordinary character",
         False,
     ),
 )
@@ -96,7 +94,7 @@ _SAYINGS: tuple[tuple[str, str, str | None, bool], ...] = (
 
 @dataclass(frozen=True)
 class Document:
-    """A file's values, the line of each (counted from 1), and the plain texts as they were written."""
+    """A file's values, the line of each (from 1), and the source text of plain scalars."""
 
     path: Path
     values: Any
@@ -104,31 +102,30 @@ class Document:
     plain: dict[Where, str] = field(default_factory=dict)
 
     def line(self, where: Where) -> int:
-        """Return the line of the deepest part of `where` that the file holds."""
+        """Return the line of the deepest part of `where` that exists in the file."""
         while where not in self.lines and where:
             where = where[:-1]
         return self.lines.get(where, 1)
 
 
 def short(path: Path) -> str:
-    """Return the path as people know it: hosts/NAME.yaml where it is in the project."""
+    """Return the path for messages: hosts/NAME.yaml if it is in the project."""
     return f"hosts/{path.name}" if path.parent == ROOT / "hosts" else str(path)
 
 
 def read(path: Path) -> Document:
     """Return the content of a YAML file.
 
-    Raise FileNotFoundError if there is none, and InventoryError with file and line if it cannot be read as
-    one mapping.
+    Raise FileNotFoundError if it does not exist, and InventoryError with file and line if it is not a valid mapping.
     """
     text = _text(path)
     if not text.strip():
-        raise InventoryError(f"{short(path)}:1: the file is empty", "hosts/demo.yaml is a short example")
+        raise InventoryError(f"{short(path)}:1: the file is empty", "see hosts/demo.yaml for a short example")
     document = _Reader(path).document(text)
     if not isinstance(document.values, dict):
         raise InventoryError(
             f"{short(path)}:{document.line(())}: expected the sections hypervisor, vm, guest and openclaw",
-            "hosts/demo.yaml is a short example",
+            "see hosts/demo.yaml for a short example",
         )
     return document
 
@@ -137,8 +134,8 @@ def _text(path: Path) -> str:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise InventoryError(
-                f"{short(path)}: expected a file, found {'a folder' if path.is_dir() else 'something else'}",
-                "move it elsewhere",
+                f"{short(path)}: expected a regular file, found {'a directory' if path.is_dir() else 'a special file'}",
+                "move it out of the hosts directory",
             )
         with path.open("rb") as file:
             data = file.read(LIMIT + 1)
@@ -147,25 +144,25 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise InventoryError(f"{short(path)}: cannot be read: {error.strerror}") from None
     if len(data) > LIMIT:
-        raise InventoryError(f"{short(path)}: expected at most {LIMIT // 1024} KiB, so this is no host file")
+        raise InventoryError(
+            f"{short(path)}: the file exceeds {LIMIT // 1024} KiB, the limit for a host file"
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise InventoryError(
-            f"{short(path)}:{line}: not text in UTF-8", "save the file in the encoding UTF-8"
-        ) from None
+        raise InventoryError(f"{short(path)}:{line}: not valid UTF-8", "save the file as UTF-8") from None
     if match := _INVISIBLE.search(text):
         line = text.count("\n", 0, match.start()) + 1
         raise InventoryError(
-            f"{short(path)}:{line}: the invisible character U+{ord(match[0]):04X} cannot stand in YAML",
+            f"{short(path)}:{line}: YAML does not allow the character U+{ord(match[0]):04X}",
             "delete it",
         )
     return text
 
 
 class _Reader:
-    """One pass over the parser's events."""
+    """Build a Document in one pass over the parser's events."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -173,7 +170,7 @@ class _Reader:
         self.plain: dict[Where, str] = {}
 
     def document(self, text: str) -> Document:
-        # Only a host file that is really read pays for the import.
+        # Imported here because it is slow, and commands without a host file do not need it.
         from ruamel.yaml import YAML
         from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -186,7 +183,7 @@ class _Reader:
                     if self.lines:
                         raise self.wrong(
                             event,
-                            "a second YAML document begins here, and a host file holds one",
+                            "a second YAML document starts here, but a host file holds only one",
                             "remove the line ---",
                         )
                     self.lines[()] = event.start_mark.line + 1
@@ -204,15 +201,15 @@ class _Reader:
             AttributeError,
             TypeError,
         ):
-            # ruamel.yaml lets some of Python's own errors through, like OverflowError for "\UFFFFFFFF".
-            line = max(self.lines.values(), default=1)  # of the last thing that could be read
+            # ruamel.yaml does not catch some of Python's own errors, such as OverflowError for "\UFFFFFFFF".
+            line = max(self.lines.values(), default=1)  # of the last value that was read
             raise InventoryError(
-                f"{short(self.path)}:{line}: not readable as YAML", "look at this line and the next"
+                f"{short(self.path)}:{line}: invalid YAML", "check this line and the next"
             ) from None
         return Document(self.path, values, self.lines, self.plain)
 
     def node(self, event: Event, events: Iterator[Event], where: Where) -> Any:  # noqa: ANN401 - any YAML value
-        """Return the value that begins with `event`, taking its further events from `events`."""
+        """Return the value that starts with `event`, and consume its other events from `events`."""
         self.refuse(event, where)
         kind = type(event).__name__
         if kind == "ScalarEvent":
@@ -233,7 +230,7 @@ class _Reader:
             if key in mapping:
                 raise self.wrong(
                     event,
-                    f"{'.'.join(map(str, here))}: this key stands in line {self.lines[here]} already",
+                    f"{'.'.join(map(str, here))}: duplicate key, first set in line {self.lines[here]}",
                     "remove one of the two",
                 )
             self.lines[here] = event.start_mark.line + 1
@@ -241,37 +238,37 @@ class _Reader:
         return mapping
 
     def refuse(self, event: Event, where: Where) -> None:
-        """Raise InventoryError for what YAML has and a host file does not need."""
+        """Raise InventoryError for YAML features that host files do not need."""
         if len(where) > DEPTH:
-            raise self.wrong(event, f"sections nested more than {DEPTH} deep")
+            raise self.wrong(event, f"sections are nested more than {DEPTH} levels deep")
         if type(event).__name__ == "AliasEvent":
             raise self.wrong(
                 event,
-                f"*{event.anchor} is an alias, which host files do not have",
-                "write the value itself, or put a text that begins with * into quotes",
+                f"host files cannot contain aliases, such as *{event.anchor}",
+                "write the value itself, or put text that starts with * in quotes",
             )
         if event.anchor is not None:
             raise self.wrong(
                 event,
-                f"&{event.anchor} is an anchor, which host files do not have",
-                "remove it, or put a text that begins with & into quotes",
+                f"host files cannot contain anchors, such as &{event.anchor}",
+                "remove it, or put text that starts with & in quotes",
             )
         if event.tag is not None:
             raise self.wrong(
                 event,
-                "a tag that begins with !, which host files do not have",
-                "remove it, or put a text that begins with ! into quotes",
+                "host files cannot contain tags, which start with !",
+                "remove it, or put text that starts with ! in quotes",
             )
 
     def scalar(self, event: Event, where: Where) -> str | float | bool | None:
-        """Return the value of a scalar by the core schema."""
+        """Return the value of a scalar according to the core schema."""
         text: str = event.value
         if event.style:  # quotes or a block: always text
             try:
                 text.encode()
             except UnicodeEncodeError:
                 raise self.wrong(
-                    event, "an escape that stands for half a character", "write the character itself"
+                    event, "the escape sequence is half of a surrogate pair", "write the character itself"
                 ) from None
             return text
         self.plain[where] = text
@@ -286,20 +283,20 @@ class _Reader:
         return text
 
     def wrong(self, event: Event, message: str, hint: str | None = None) -> InventoryError:
-        """Return the error for the place where `event` begins."""
+        """Return an error with the line where `event` starts."""
         return InventoryError(f"{short(self.path)}:{event.start_mark.line + 1}: {message}", hint)
 
     def explain(self, error: Any) -> InventoryError:  # noqa: ANN401 - ruamel.yaml's error has untyped attributes
-        """Return ruamel.yaml's complaint in our words, at the line where the person has to look."""
-        said = f"{error.context}: {error.problem}" if error.context else str(error.problem)
+        """Translate an error of ruamel.yaml, with the line that needs the correction."""
+        original = f"{error.context}: {error.problem}" if error.context else str(error.problem)
         message, hint, opening = (
-            f"not readable as YAML: {error.problem}",
-            "check the indentation and the quotes of this line and the one above",
+            f"invalid YAML: {error.problem}",
+            "check the indentation and quotes of this line and the line above",
             False,
         )
-        for begin, words, advice, at_opening in _SAYINGS:
-            if begin in said:
-                message, hint, opening = words, advice or hint, at_opening
+        for part, replacement, advice, at_opening in _MESSAGES:
+            if part in original:
+                message, hint, opening = replacement, advice or hint, at_opening
                 break
         mark = (error.context_mark if opening else None) or error.problem_mark or error.context_mark
         return InventoryError(f"{short(self.path)}:{mark.line + 1 if mark else 1}: {message}", hint)

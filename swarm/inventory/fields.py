@@ -1,4 +1,4 @@
-"""What each value of a host file may be: one type per kind of value, each refusing with a sentence and a hint."""
+"""The types of a host file's values. Each type refuses an invalid value with a message and a hint."""
 
 from __future__ import annotations
 
@@ -36,23 +36,21 @@ __all__ = [
 
 GIB = 1 << 30
 
-# A name becomes part of file names and of Invoke's command line; "all" means every host there.
+# A name becomes part of file names and of Invoke's command line, where "all" means every host.
 NAME = re.compile(r"(?!all$)[a-z0-9][a-z0-9_-]{0,31}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one label of RFC 1123
-# QEMU's own prefix for locally administered addresses; every tool of this field hands out MACs from it.
+# QEMU's prefix for locally administered addresses. libvirt and virt-install generate MACs with it.
 _MAC = re.compile(r"52:54:00(:[0-9a-f]{2}){3}")
 _SIZE = re.compile(r"([1-9][0-9]{0,6}) ?([GgTt])(iB)?")
-# A qcow2 file with clusters of 64 KiB holds 4 Mi first-level entries (QCOW_MAX_L1_SIZE in QEMU's
-# block/qcow2.h), each for 512 MiB.
+# With clusters of 64 KiB, a qcow2 file has up to 4 Mi first-level entries of 512 MiB each (QCOW_MAX_L1_SIZE in QEMU's
+# block/qcow2.h).
 _QCOW2_LIMIT = 2048 * 1024 * GIB
 _TAG = re.compile(
     r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,35}"
-)  # 36 bytes: the tag's field in the VIRTIO specification, 5.11.4
-_TARGET = re.compile(
-    r"(/[^\s/\\]+)+"
-)  # fstab splits at white space and reads \ as the start of an octal number
-_OWN = {
+)  # 36 bytes: the size of the tag field (VIRTIO specification, 5.11.4)
+_TARGET = re.compile(r"(/[^\s/\\]+)+")  # fstab separates fields by white space, and \ starts an octal escape
+_SYSTEM = {
     "/bin",
     "/boot",
     "/dev",
@@ -65,12 +63,12 @@ _OWN = {
     "/run",
     "/sbin",
     "/sys",
-    "/tmp",  # noqa: S108 - a mount target that is refused
+    "/tmp",  # noqa: S108 - a forbidden mount point
     "/usr",
     "/var",
 }
-# Each type of public key and how many parts its data has: RFC 4253 (6.6), 5656 (3.1), 8709 (4), OpenSSH's
-# PROTOCOL.u2f.
+# Each type of public key with the number of fields in its data: RFC 4253 (6.6), RFC 5656 (3.1), RFC 8709 (4) and
+# OpenSSH's PROTOCOL.u2f.
 _KEY_PARTS = {
     "ssh-ed25519": 2,
     "ssh-rsa": 3,
@@ -81,52 +79,48 @@ _KEY_PARTS = {
     "sk-ecdsa-sha2-nistp256@openssh.com": 4,
 }
 
-# Bytes of a domain's name: a file name holds 255, and libvirt appends "_VARS.fd", ".xml.new" and the like.
+# Bytes in a domain's name: a file name can have 255, and libvirt appends "_VARS.fd", ".xml.new" and the like.
 _LONGEST_NAME = 200
-_GIB_MEANT = 256  # a memory_mib up to this was probably meant in GiB
+_GIB_MEANT = 256  # a memory_mib up to this value was probably meant in GiB
 
 
 def wrong(message: str, hint: str | None = None) -> PydanticCustomError:
-    """Return the error that carries a sentence and a hint through pydantic."""
+    """Return an error that passes a message and a hint through pydantic."""
     return PydanticCustomError("wrong", "{message}", {"message": message, "hint": hint})
 
 
 def _printable(value: str) -> str:
     if not value.isprintable():
-        raise wrong("expected text without line breaks, tabs and other invisible characters")
+        raise wrong("expected text without line breaks, tabs or other invisible characters")
     return value
 
 
 def _name(value: str) -> str:
     if not NAME.fullmatch(value):
         raise wrong(
-            "expected at most 32 lower-case letters, digits, hyphens and _, "
+            "expected at most 32 lowercase letters, digits, hyphens and _, "
             "and not the word 'all', which means every host"
         )
     return value
 
 
 def _domain(value: str) -> str:
-    """Libvirt refuses a slash and a line break in a domain's name; swtpm_setup splits its arguments at commas."""
+    """Check the name: libvirt refuses slashes and line breaks, and swtpm_setup splits its arguments at commas."""
     if not value or value != value.strip() or value in {".", ".."}:
-        raise wrong(
-            "expected a domain name other than '.' and '..' that neither begins nor ends with a space"
-        )
+        raise wrong("expected a domain name other than '.' and '..', without leading or trailing spaces")
     for bad, who in (("/", "libvirt"), (",", "swtpm")):
         if bad in value:
-            raise wrong(f"{who} refuses a domain name with {bad!r} in it")
+            raise wrong(f"{who} does not allow {bad!r} in a domain name")
     if not value.isprintable():
-        raise wrong(
-            "libvirt refuses a domain name with line breaks, tabs or other invisible characters in it"
-        )
+        raise wrong("libvirt does not allow line breaks, tabs or other invisible characters in a domain name")
     if len(value.encode()) > _LONGEST_NAME:
-        raise wrong("expected a domain name of at most 200 bytes, since libvirt names files after it")
+        raise wrong("expected a domain name of at most 200 bytes, because libvirt names files after it")
     return value
 
 
 def _hostname(value: str) -> str:
     if not _HOSTNAME.fullmatch(value):
-        raise wrong("expected at most 63 lower-case letters, digits and inner hyphens")
+        raise wrong("expected at most 63 lowercase letters, digits and inner hyphens")
     return value
 
 
@@ -139,20 +133,20 @@ def _label(value: str) -> str:
 def _network(value: str) -> str:
     if not value or value != value.strip() or "/" in value or not value.isprintable():
         raise wrong(
-            "expected the name of a libvirt network, without '/' and invisible characters",
-            "virsh net-list --all shows them",
+            "expected the name of a libvirt network, without '/' or invisible characters",
+            "run virsh net-list --all to list the networks",
         )
     return value
 
 
 def _mac(value: str) -> str:
-    mac, example = value.lower(), "like 52:54:00:01:00:71"
+    mac, example = value.lower(), "such as 52:54:00:01:00:71"
     if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", mac):
-        raise wrong(f"expected six pairs of hexadecimal digits with colons between them, {example}")
+        raise wrong(f"expected six pairs of hexadecimal digits separated by colons, {example}")
     if int(mac[:2], 16) & 1:  # the group bit of IEEE 802
-        raise wrong(f"{mac} is a multicast address; expected one that begins with 52:54:00, {example}")
+        raise wrong(f"{mac} is a multicast address; expected one that starts with 52:54:00, {example}")
     if not _MAC.fullmatch(mac):
-        raise wrong(f"expected a MAC address that begins with 52:54:00, QEMU's prefix, {example}")
+        raise wrong(f"expected a MAC address that starts with 52:54:00, QEMU's prefix, {example}")
     return mac
 
 
@@ -160,19 +154,19 @@ def _address(value: object) -> object:
     try:
         ip = ipaddress.IPv4Address(value if isinstance(value, (str, ipaddress.IPv4Address)) else "")
     except ValueError:
-        hint = f"without {value[value.index('/') :]}" if isinstance(value, str) and "/" in value else None
-        raise wrong("expected an IPv4 address, like 192.168.122.182", hint) from None
+        hint = f"remove {value[value.index('/') :]}" if isinstance(value, str) and "/" in value else None
+        raise wrong("expected an IPv4 address, such as 192.168.122.182", hint) from None
     if ip.is_multicast or ip.is_loopback or ip.is_unspecified or ip.is_reserved or ip.is_link_local:
-        raise wrong(f"no machine can be given the address {ip}; expected one like 192.168.122.182")
-    return value  # pydantic makes the address of it
+        raise wrong(f"{ip} cannot be assigned to a machine; expected an address such as 192.168.122.182")
+    return value  # pydantic converts it
 
 
 def _memory(value: int) -> int:
-    if value < 512:  # noqa: PLR2004 - below that Ubuntu's installer and npm are killed by the kernel
-        hint = f"the unit is MiB: {value} GiB are {value * 1024}" if 0 < value <= _GIB_MEANT else None
+    if value < 512:  # noqa: PLR2004 - with less, the kernel kills Ubuntu's installer and npm
+        hint = f"the unit is MiB; for {value} GiB, write {value * 1024}" if 0 < value <= _GIB_MEANT else None
         raise wrong(f"expected at least 512 MiB, found {value}", hint)
     if value > 4 << 20:
-        raise wrong("expected at most 4194304 MiB, which is 4 TiB")
+        raise wrong("expected at most 4194304 MiB (4 TiB)")
     return value
 
 
@@ -180,20 +174,20 @@ def _size(value: object) -> object:
     if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
         number = int(match[1]) * GIB * (1024 if match[2] in "Tt" else 1)
         if number > _QCOW2_LIMIT:
-            raise wrong("expected at most 2048T, the most that a qcow2 file holds")
+            raise wrong("expected at most 2048T, the largest qcow2 image")
         return number
     hint = None
     if isinstance(value, (int, str)) and (
         match := re.fullmatch(r"([1-9][0-9]{0,15}) ?([GgTt]?)[Bb]?", str(value))
     ):
         number = int(match[1])
-        # A bare number that large was meant as bytes, which other tools take.
+        # A large number without a unit was probably meant in bytes, the unit of other tools.
         hint = f"did you mean {size(number) if number >= GIB else match[1] + (match[2].upper() or 'G')}?"
-    raise wrong("expected a size in GiB or TiB with its unit, like 60G or 1T", hint)
+    raise wrong("expected a size in GiB or TiB with a unit, such as 60G or 1T", hint)
 
 
 def size(value: int) -> str:
-    """Return a number of bytes, rounded up to whole GiB, the way a host file writes it: 60G, 1T."""
+    """Format a number of bytes for a host file, rounded up to whole GiB: 60G, 1T."""
     gib = -(-value // GIB)
     return f"{gib}G" if gib % 1024 else f"{gib // 1024}T"
 
@@ -204,17 +198,17 @@ def _absolute(value: PurePosixPath) -> PurePosixPath:
         raise wrong("expected an absolute path without '..'")
     return PurePosixPath(
         "/", *value.parts[1:]
-    )  # POSIX leaves open what // at the start means, so pathlib keeps it
+    )  # pathlib keeps a leading //, whose meaning POSIX does not define
 
 
 def _disk(value: PurePosixPath) -> PurePosixPath:
     value = _absolute(value)
     if value.suffix != ".qcow2":
-        raise wrong("expected a file name that ends in .qcow2, since the disk is a qcow2 overlay")
-    if len(value.parts) < 3:  # noqa: PLR2004 - the root, a folder and the file
+        raise wrong("expected a file name that ends in .qcow2, because the disk is a qcow2 overlay")
+    if len(value.parts) < 3:  # noqa: PLR2004 - the root, a directory and the file
         raise wrong(
-            "expected a file in a folder of its own, which becomes a libvirt pool, not in /",
-            "like /var/lib/libvirt/images/zap.qcow2",
+            "expected a file in a directory other than /, because the directory becomes a libvirt pool",
+            "use for example /var/lib/libvirt/images/zap.qcow2",
         )
     return value
 
@@ -222,12 +216,12 @@ def _disk(value: PurePosixPath) -> PurePosixPath:
 def _target(value: PurePosixPath) -> PurePosixPath:
     value = _absolute(value)
     text = str(value)
-    if text == "/" or text in _OWN or text.startswith(("/proc/", "/sys/", "/dev/")):
-        raise wrong(f"a share mounted at {text} would hide the guest's own files", "like /mnt/swarm")
-    if not _TARGET.fullmatch(text):
+    if text == "/" or text in _SYSTEM or text.startswith(("/proc/", "/sys/", "/dev/")):
         raise wrong(
-            "expected a path without spaces and backslashes, which the guest's fstab gives a meaning of their own"
+            f"a share mounted at {text} would hide the guest's own files", "use for example /mnt/swarm"
         )
+    if not _TARGET.fullmatch(text):
+        raise wrong("expected a path without spaces or backslashes, which are special characters in fstab")
     return value
 
 
@@ -236,16 +230,14 @@ def _folder(value: Path) -> Path:
     try:
         value = value.expanduser()
     except RuntimeError:
-        raise wrong(
-            f"there is no user {value.parts[0].removeprefix('~')!r} whose home {value.parts[0]} could be"
-        ) from None
+        raise wrong(f"cannot expand {value.parts[0]}: there is no user of that name") from None
     return value if value.is_absolute() else ROOT / value
 
 
 def _tag(value: str) -> str:
     if not _TAG.fullmatch(value):
         raise wrong(
-            "expected at most 36 letters, digits, dots, hyphens and _, beginning with a letter, a digit or _"
+            "expected at most 36 letters, digits, dots, hyphens and _, starting with a letter, a digit or _"
         )
     return value
 
@@ -254,20 +246,20 @@ def _ssh_key(value: str) -> str:
     value = value.strip()
     if "PRIVATE KEY" in value:
         raise wrong(
-            "this is a private key, which belongs in no file but its own; expected a public key",
-            "the content of the file that ends in .pub",
+            "expected a public key, found a private key",
+            "copy the content of the .pub file",
         )
     parts = value.split(maxsplit=2)
     if not value.isprintable() or len(parts) < 2 or parts[0] not in _KEY_PARTS:  # noqa: PLR2004 - type and key
         raise wrong(
-            "expected one SSH public key, like 'ssh-ed25519 AAAA… name'",
-            f"known types: {', '.join(_KEY_PARTS)}",
+            "expected one SSH public key, such as 'ssh-ed25519 AAAA… name'",
+            f"supported types: {', '.join(_KEY_PARTS)}",
         )
     try:
         blob = base64.b64decode(parts[1], validate=True)
     except ValueError:
         blob = b""
-    # The first part repeats the type, and each part follows its own length in four bytes.
+    # Each field is preceded by its length in four bytes. The first field repeats the type.
     found, rest = [], blob
     while len(rest) >= 4:  # noqa: PLR2004 - the four bytes of a length
         end = 4 + int.from_bytes(rest[:4], "big")
@@ -276,14 +268,14 @@ def _ssh_key(value: str) -> str:
         found.append(rest[4:end])
         rest = rest[end:]
     if rest or len(found) != _KEY_PARTS[parts[0]] or found[0] != parts[0].encode():
-        raise wrong("this SSH public key is damaged or cut short", "copy the whole line of the .pub file")
+        raise wrong("the SSH public key is damaged or truncated", "copy the whole line of the .pub file")
     return value
 
 
 def as_text(pattern: str, **more: Any) -> WithJsonSchema:
-    """Return the JSON Schema of a text, the whole of which `pattern` must match.
+    """Return the JSON Schema of a string that must match `pattern` as a whole.
 
-    Editors use ECMAScript's dialect, in which a hyphen outside brackets must not be escaped.
+    Editors use ECMAScript's regular expressions, in which a hyphen outside brackets must not be escaped.
     """
     return WithJsonSchema({"type": "string", "pattern": f"^{pattern}$", **more})
 

@@ -1,4 +1,4 @@
-"""From names to hosts: find the host files, read them, validate them."""
+"""Find, read and validate the host files."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = ["load", "load_all", "load_several", "names"]
 
 
 def names() -> list[str]:
-    """Return the names of all host files, sorted. Hidden files, like an editor's, are none."""
+    """Return the names of all host files, sorted. Hidden files, such as an editor's, are ignored."""
     return sorted(path.stem for path in hosts_dir().glob("*.yaml") if not path.name.startswith("."))
 
 
 def load(name: str) -> Host:
-    """Return the host called `name`. Raise InventoryError if there is no such file or it is wrong in any way."""
+    """Return the host called `name`. Raise InventoryError if its file does not exist or is invalid."""
     path = file_of(name)
     if not NAME.fullmatch(name):
         raise _misnamed(name)
@@ -45,30 +45,35 @@ def load(name: str) -> Host:
 
 
 def _validate(name: str, document: Document) -> Host | list[Problem]:
-    """Return the host, or what is wrong with it."""
+    """Return the host, or its problems."""
     values = document.values
     if "name" in values:
         return [
-            Problem(("name",), "unknown key, since the file's name is the host's name", "remove the line")
+            Problem(("name",), "unknown key: the host's name comes from the file name", "remove the line")
         ]
     try:
-        # As JSON, since only there a strict pydantic takes text for an address or a path, and still no text
-        # for a number.
+        # Strict validation converts text to addresses and paths only in JSON mode. Numbers still have to be numbers.
         host = Host.model_validate_json(json.dumps({**values, "name": name}), strict=True)
     except ValidationError as error:
         return problems(document, error.errors(include_url=False))
     source = (values["vm"].get("virtiofs") or {}).get("source", "/")
     if host.hypervisor.remote and not source.startswith("/"):
-        message = "expected an absolute path, since the hypervisor is another machine"
-        return [Problem(("vm", "virtiofs", "source"), message, "~ and relative paths start on this machine")]
+        message = "expected an absolute path, because the hypervisor is another machine"
+        return [
+            Problem(
+                ("vm", "virtiofs", "source"),
+                message,
+                "write the path on the hypervisor; ~ and relative paths would refer to this machine",
+            )
+        ]
     return host
 
 
 def load_several(chosen: Sequence[str]) -> list[Host]:
-    """Return the hosts called `chosen`, in that order, each checked against every other host file.
+    """Return the hosts called `chosen`, in that order, after checking each against all other host files.
 
-    Raise InventoryError if one of them is wrong or claims what another host has. A host file that is not
-    chosen and cannot be read is ignored.
+    Raise InventoryError if one of them is invalid or conflicts with another host. Invalid host files that are not
+    chosen are ignored.
     """
     hosts = [load(name) for name in dict.fromkeys(chosen)]
     others = []
@@ -77,13 +82,13 @@ def load_several(chosen: Sequence[str]) -> list[Host]:
             try:
                 others.append(load(name))
             except InventoryError:
-                continue  # its own error appears when it is chosen
+                continue  # its error is reported when it is chosen
     cross_check([*others, *hosts], chosen)
     return hosts
 
 
 def load_all() -> list[Host]:
-    """Return every host, sorted by name. Raise InventoryError at the first wrong file, or at a clash between two."""
+    """Return all hosts, sorted by name. Raise InventoryError if a file is invalid or two hosts conflict."""
     hosts = [load(name) for name in names()]
     cross_check(hosts)
     return hosts
@@ -98,19 +103,20 @@ def _near(name: str) -> str:
 
 
 def _misnamed(name: str) -> InventoryError:
-    rule = "at most 32 lower-case letters, digits, - and _, and not the word all"
+    rule = "at most 32 lowercase letters, digits, - and _, and not the word all"
     if name in names():
         return InventoryError(
-            f"{short(file_of(name))}: {name!r} cannot be a host's name", f"rename the file: {rule}"
+            f"{short(file_of(name))}: {name!r} is not a valid name for a host", f"rename the file: use {rule}"
         )
-    return InventoryError(f"there can be no host {name!r}, since a name has {rule}", _near(name))
+    return InventoryError(f"{name!r} is not a valid name for a host: expected {rule}", _near(name))
 
 
 def _unknown(name: str) -> InventoryError:
     path = file_of(name)
     if path.is_symlink():
         return InventoryError(
-            f"{short(path)} is a link to a file that does not exist", f"it points at {path.readlink()}"
+            f"{short(path)} is a symbolic link to {path.readlink()}, which does not exist",
+            "correct or remove the link",
         )
     hint = f"rename {name}.yml to {name}.yaml" if path.with_suffix(".yml").is_file() else _near(name)
-    return InventoryError(f"there is no host {name!r}, since {short(path)} does not exist", hint)
+    return InventoryError(f"there is no host {name!r}: {short(path)} does not exist", hint)

@@ -1,4 +1,4 @@
-"""What a host file may say about the inside of a guest, by the names of the openclaw-ansible role."""
+"""The sections of a host file about the inside of the guest. Keys have the names of the openclaw-ansible role."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ __all__ = [
     "SysctlItem",
 ]
 
-# OpenClaw's own "engines": Node >=24.16.0 <25 || >=26.1.0.
+# From "engines" in OpenClaw's package.json: Node >=24.16.0 <25 || >=26.1.0.
 _NODE = re.compile(r"(?P<major>\d+)(\.x|\.(?P<minor>\d+)\.\d+)?")
 _LOWEST_MINOR = {24: 16, 26: 1}
-
-
-_EVERY_FROM = 27  # OpenClaw supports every Node release line from here on
+_EVERY_FROM = 27  # every release line from this one on is supported
 
 
 def _node(value: str) -> str:
     match = _NODE.fullmatch(value)
     if not match:
-        raise ValueError("expected a Node release line like 24.x, or a whole version like 24.21.0")
+        raise ValueError("expected a Node release line such as 24.x, or a full version such as 24.21.0")
     major, minor = int(match["major"]), match["minor"]
     if (major not in {24, 26} and major < _EVERY_FROM) or (
         minor is not None and int(minor) < _LOWEST_MINOR.get(major, 0)
     ):
-        raise ValueError("OpenClaw needs Node 24 from 24.16 on, or 26.1 and later; expected for example 24.x")
+        raise ValueError(
+            "OpenClaw requires Node 24.16 or a later 24.x, or 26.1 or later; use for example 24.x"
+        )
     return value
 
 
 def _package(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", value):
-        raise ValueError("expected the name of a package, like htop")
+        raise ValueError("expected the name of a package, such as htop")
     return value
 
 
 def _mode(value: str) -> str:
     if not re.fullmatch(r"0?[0-7]{3}", value):
-        raise ValueError("expected a file mode as text, like '0644'")
+        raise ValueError("expected a file mode as text, such as '0644'")
     return value.lstrip("0").rjust(3, "0")
 
 
@@ -71,7 +71,7 @@ Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$")]
 
 
 class Section(BaseModel):
-    """A part of a host file: frozen, and without unknown keys. Errors never repeat the values."""
+    """A section of a host file. It is immutable, refuses unknown keys, and keeps its values out of error messages."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", field_title_generator=lambda name, _: name, hide_input_in_errors=True
@@ -79,7 +79,7 @@ class Section(BaseModel):
 
 
 class Source(Section):
-    """An apt repository of a vendor, or a mirror of it. {id} and {codename} stand for the guest's system."""
+    """A vendor's apt repository or a mirror. {id} and {codename} are those of the guest's OS."""
 
     uri: str
     suite: str
@@ -89,77 +89,78 @@ class Source(Section):
 
 
 class InstallSettings(Section):
-    """`openclaw:` of a host file: what `inv install` makes."""
+    """`openclaw:` of a host file: the settings of `inv install`."""
 
     install_mode: Literal["release", "development"] = Field(
         default="release",
-        description="'release' installs the npm package, 'development' builds a git checkout.",
+        description="'release' installs the npm package; 'development' builds a git checkout.",
     )
     version: Annotated[str, Field(pattern=r"^\d[0-9A-Za-z.+-]*$")] | None = Field(
-        default=None, description="The exact OpenClaw version; it goes before channel."
+        default=None, description="The exact OpenClaw version; takes precedence over channel."
     )
     channel: Word = Field(
         default="latest",
-        description="The npm dist-tag, resolved once and recorded in the guest; `--upgrade` resolves it again.",
+        description="The npm dist-tag. It is resolved once and recorded in the guest; `--upgrade` renews it.",
     )
-    user: Account = Field(default="openclaw", description="The account that OpenClaw runs as.")
+    user: Account = Field(default="openclaw", description="The account that runs OpenClaw.")
     port: Annotated[int, Field(ge=1024, le=65535)] = Field(
-        default=18789, description="The gateway's port, on loopback only."
+        default=18789, description="The gateway's port on the loopback interface."
     )
     ssh_keys: tuple[SshKey, ...] = Field(
         default=(),
-        description="Public keys that may log in as root and openclaw; with none, swarm makes a key of its own.",
+        description="Public keys that may log in as root and openclaw. If empty, swarm generates a key pair.",
     )
     config: Path | None = Field(
-        default=None, description="An openclaw.json on this computer that a guest without one starts from."
+        default=None,
+        description="The initial openclaw.json, a file on this computer; used if the guest has none.",
     )
     ca_certificates: tuple[Path, ...] = Field(
         default=(),
-        description="PEM files on this computer with authorities that the guest trusts; 'machine': those added here.",
+        description="PEM files with CAs for the guest to trust; 'machine' for the CAs added to this computer.",
     )
     nodejs_version: Annotated[str, AfterValidator(_node)] = Field(
-        default="24.x", description="A Node release line like 24.x, or one version of it."
+        default="24.x", description="A Node release line such as 24.x, or a full version."
     )
     nodejs_source: Literal["nodesource", "npm", "distribution"] = Field(
-        default="nodesource", description="Where Node comes from."
+        default="nodesource", description="The source of Node."
     )
     docker_source: Literal["docker.com", "distribution"] = Field(
-        default="docker.com", description="Where Docker comes from."
+        default="docker.com", description="The source of Docker."
     )
     tailscale_enabled: bool = Field(default=False, description="Install Tailscale and join its network.")
     tailscale_authkey_env: Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")] = Field(
-        default="TAILSCALE_AUTHKEY", description="The environment variable that holds the auth key."
+        default="TAILSCALE_AUTHKEY", description="The environment variable that contains the auth key."
     )
     tailscale_authkey_file: Path | None = Field(
-        default=None, description="A file that holds the auth key; it goes before the variable."
+        default=None, description="A file that contains the auth key; takes precedence over the variable."
     )
     repo_url: str = Field(
         default="https://github.com/openclaw/openclaw.git",
-        description="For install_mode development: what is cloned.",
+        description="The git repository for install_mode development.",
     )
-    repo_branch: Word = Field(default="main", description="For install_mode development: which branch.")
+    repo_branch: Word = Field(default="main", description="The branch for install_mode development.")
     sources: dict[Literal["nodesource", "docker", "tailscale"], Source] = Field(
         default={}, description="Mirrors of the vendors' apt repositories."
     )
 
     @property
     def home(self) -> str:
-        """The account's home folder."""
+        """The account's home directory."""
         return f"/home/{self.user}"
 
     @property
     def config_dir(self) -> str:
-        """OpenClaw's state folder."""
+        """OpenClaw's state directory."""
         return f"{self.home}/.openclaw"
 
     @property
     def repo_dir(self) -> str:
-        """The checkout of install_mode development."""
+        """The git checkout for install_mode development."""
         return f"{self.home}/code/openclaw"
 
 
 class FileItem(Section):
-    """A file of the user's own."""
+    """A file to write in the guest."""
 
     file: AbsolutePath
     content: str | None = None
@@ -176,20 +177,20 @@ class FileItem(Section):
 
 
 class SysctlItem(Section):
-    """A kernel setting."""
+    """A kernel parameter to set."""
 
     sysctl: Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_-]+)+$")]
     value: int | str
 
 
 class PackageItem(Section):
-    """A package of the distribution."""
+    """A package to install from the distribution."""
 
     package: Annotated[str, AfterValidator(_package)]
 
 
 class CommandItem(Section):
-    """Shell that runs as root, or as `user`, when its guard says that it is due."""
+    """A shell command, run as `user` (root) unless `creates` exists or `unless` succeeds."""
 
     command: Annotated[str, Field(min_length=1)]
     unless: str | None = None
@@ -200,7 +201,7 @@ class CommandItem(Section):
     def _one_guard(self) -> CommandItem:
         if (self.unless is None) == (self.creates is None):
             raise ValueError(
-                "command: expected either unless (shell that succeeds when there is nothing to do) or creates (a path)"
+                "command: expected either creates (a path) or unless (a command that succeeds if nothing is due)"
             )
         return self
 
@@ -208,7 +209,7 @@ class CommandItem(Section):
 _KINDS = ("file", "sysctl", "package", "command")
 
 
-def _kind(value: Any) -> str | None:  # noqa: ANN401 - anything may stand in a YAML file
+def _kind(value: Any) -> str | None:  # noqa: ANN401 - YAML can contain any type
     keys = value if isinstance(value, dict) else vars(value) if isinstance(value, Section) else ()
     return next((kind for kind in _KINDS if kind in keys), None)
 
@@ -227,21 +228,21 @@ Item = Annotated[
 
 
 class Share(Section):
-    """A virtiofs share, as the guest sees it."""
+    """A virtiofs share, as seen by the guest."""
 
     tag: str
     target: AbsolutePath
 
 
 class Customize(Section):
-    """`guest:` of a host file: what `inv customize` sets."""
+    """`guest:` of a host file: the settings of `inv customize`."""
 
     swappiness: Annotated[int, Field(ge=0, le=200)] = Field(
         default=10, description="vm.swappiness, 0 to 200."
     )
     timezone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$")] = Field(
-        default="Etc/UTC", description="A name of the time zone database, like Europe/Berlin."
+        default="Etc/UTC", description="A name from the time zone database, such as Europe/Berlin."
     )
     customize: tuple[Item, ...] = Field(
-        default=(), description="Files, sysctls, packages and commands of your own."
+        default=(), description="Your own files, sysctls, packages and commands."
     )

@@ -1,7 +1,7 @@
-"""Say what is wrong with a host file: pydantic's findings as sentences with file, line, field and a hint.
+"""Turn pydantic's errors into messages with file, line, field and a hint.
 
-One problem is one sentence with its hint. Several are all listed, one per line in the order of the file,
-since a person who has to correct four lines wants to open the file once.
+A single problem is one message with its hint. Multiple problems are listed one per line, in the order of the file, so
+that they can all be corrected at once.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
     from swarm.inventory.document import Document, Where
 
-__all__ = ["Problem", "failure", "problems"]
+__all__ = ["Problem", "failure", "leaves", "problems"]
 
-WORD = 40  # characters of a text that are repeated: enough to recognise it
-MOST = 20  # problems in one report; more than that is not a host file
+SHOWN = 40  # characters of a value to show: enough to recognize it
+MOST = 20  # problems to list in one report
 
-# How each kind of value is called, by the beginning of pydantic's name for the error.
-_WANTED = {
+# The expected kind of value, by the first word of pydantic's error type.
+_EXPECTED = {
     "int": "a whole number",
     "bool": "true or false",
     "string": "text",
-    "model": "a section with keys of its own",
+    "model": "a section with keys",
     "tuple": "a list",
 }
-_WORDS = {
+_BOOLEANS = {
     "true": "true",
     "false": "false",
     "yes": "true",
@@ -51,7 +51,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake, and its place."""
+    """A problem and its location."""
 
     where: Where
     message: str
@@ -59,23 +59,23 @@ class Problem:
 
     @property
     def field(self) -> str:
-        """The field as people write it: vm.ip, openclaw.ssh_keys[2] (counted from 1)."""
+        """The field for messages: vm.ip, openclaw.ssh_keys[2] (counted from 1)."""
         text = ""
         for part in self.where:
             text += (
                 f"[{part + 1}]"
                 if isinstance(part, int)
-                else f".{part if part.isprintable() and len(part) < WORD else _brief(part)}"
+                else f".{part if part.isprintable() and len(part) < SHOWN else _brief(part)}"
             )
         return text[1:]
 
     def at(self, document: Document) -> str:
-        """Return file:line: field: what is wrong."""
+        """Return "file:line: field: message"."""
         return f"{short(document.path)}:{document.line(self.where)}: {self.field}: {self.message}"
 
 
 def failure(found: Sequence[tuple[Document, Problem]]) -> InventoryError:
-    """Return one error for all problems, of which there is at least one."""
+    """Return one error for all problems. There must be at least one."""
     if len(found) == 1:
         document, problem = found[0]
         return InventoryError(problem.at(document), problem.hint)
@@ -90,9 +90,9 @@ def failure(found: Sequence[tuple[Document, Problem]]) -> InventoryError:
 
 
 def problems(document: Document, errors: Sequence[ErrorDetails]) -> list[Problem]:
-    """Return pydantic's errors as problems.
+    """Convert pydantic's errors to problems.
 
-    A key that is missing only because it is misspelt is one problem, reported at the misspelled key.
+    A misspelled key is one problem: the key that it stands for is not reported as missing.
     """
     meant: dict[Where, Where | None] = {}
     found = []
@@ -114,10 +114,12 @@ def problems(document: Document, errors: Sequence[ErrorDetails]) -> list[Problem
 
 def _missing(where: Where) -> Problem:
     if _keys(where):
-        return Problem(where, "this section is missing", "hosts/demo.yaml is a short example")
+        return Problem(where, "this section is missing", "see hosts/demo.yaml for a short example")
     examples = _model(where[:-1]).model_fields[str(where[-1])].examples or ()
     return Problem(
-        where, "this key is missing", next((f"like {where[-1]}: {example}" for example in examples), None)
+        where,
+        "this key is missing",
+        next((f"add it, for example {where[-1]}: {example}" for example in examples), None),
     )
 
 
@@ -136,43 +138,41 @@ def _wrong(document: Document, error: ErrorDetails) -> Problem:
     if kind in {"greater_than_equal", "less_than_equal"}:
         bound = f"at least {ctx['ge']}" if "ge" in ctx else f"at most {ctx['le']}"
         return Problem(where, f"expected {bound}, found {_found(value)}")
-    wanted = _WANTED.get(kind.split("_")[0])
-    if (
-        not wanted
-    ):  # no type of ours gives another error; should one ever, pydantic's words are better than none
+    expected = _EXPECTED.get(kind.split("_")[0])
+    if not expected:  # an error type that the model does not use today: show pydantic's message
         return Problem(where, error["msg"][0].lower() + error["msg"][1:])
-    # A private key in the wrong place must not be repeated on the screen.
+    # Do not show the value: it could be a private key.
     shown = "" if "ssh_keys" in where else f", found {_found(value)}"
-    return Problem(where, f"expected {wanted}{shown}", _remedy(wanted, value, document.plain.get(where)))
+    return Problem(where, f"expected {expected}{shown}", _remedy(expected, value, document.plain.get(where)))
 
 
-def _remedy(wanted: str, value: object, plain: str | None) -> str | None:
-    """Return how to write what was probably meant."""
+def _remedy(expected: str, value: object, plain: str | None) -> str | None:
+    """Return a hint how to write the value that was probably meant."""
     hint = None
-    match wanted, value:
+    match expected, value:
         case "text", None if plain == "~":
-            hint = f'in YAML ~ alone means nothing; put it into quotes: "{plain}"'
+            hint = f'a bare ~ means null in YAML; put it in quotes: "{plain}"'
         case "text", bool() | int() | float():
-            hint = f'put it into quotes: "{plain}"'
+            hint = f'put it in quotes: "{plain}"'
         case "a whole number", str() if re.fullmatch(r"[0-9]{1,9}", value):
             hint = f"write it without quotes: {value}"
         case "a whole number", float() if value.is_integer():
             hint = f"write {int(value)}"
-        case "true or false", str() if value.lower() in _WORDS:
+        case "true or false", str() if value.lower() in _BOOLEANS:
             hint = (
-                f"write {_WORDS[value.lower()]}, without quotes"
+                f"write {_BOOLEANS[value.lower()]}, without quotes"
                 if plain is None
-                else f"write {_WORDS[value.lower()]}"
+                else f"write {_BOOLEANS[value.lower()]}"
             )
-        case "a section with keys of its own", None:
+        case "a section with keys", None:
             hint = "indent its keys below it, or remove the line"
         case "a list", str():
-            hint = "begin each item on a line of its own with '- '"
+            hint = "start each item on its own line with '- '"
     return hint
 
 
 def _found(value: object) -> str:
-    """Return what stands there instead, in a few words."""
+    """Describe the value that was found."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -182,11 +182,11 @@ def _found(value: object) -> str:
     if isinstance(value, (list, dict)):
         return "a list" if isinstance(value, list) else "a section"
     text = str(value)
-    return text if len(text) <= WORD else f"a number of {len(text)} digits"
+    return text if len(text) <= SHOWN else f"a number of {len(text)} digits"
 
 
 def _brief(text: str) -> str:
-    return repr(text if len(text) <= WORD else text[: WORD - 1] + "…")
+    return repr(text if len(text) <= SHOWN else text[: SHOWN - 1] + "…")
 
 
 def _either(choices: Sequence[str]) -> str:
@@ -196,7 +196,7 @@ def _either(choices: Sequence[str]) -> str:
 def _unknown(where: Where, guess: Where | None) -> Problem:
     if not guess:
         keys = _keys(where[:-1])
-        return Problem(where, "unknown key", f"known here: {', '.join(keys)}")
+        return Problem(where, "unknown key", f"known keys: {', '.join(keys)}")
     if guess[:-1] == where[:-1]:
         return Problem(where, "unknown key", f"did you mean {guess[-1]}?")
     return Problem(
@@ -205,17 +205,17 @@ def _unknown(where: Where, guess: Where | None) -> Problem:
 
 
 def _meant(where: Where) -> Where | None:
-    """Return the key that an unknown one probably stands for.
+    """Return the key that an unknown key probably stands for, or None.
 
-    Known are keys in the wrong section, and the names with a prefix that Ansible's host_vars had:
-    openclaw_install_mode, vm_virtiofs_tag.
+    Recognizes misspelled keys, keys in the wrong section, and prefixed names from Ansible's host_vars, such as
+    openclaw_install_mode and vm_virtiofs_tag.
     """
     word = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(where[-1])).lower()).strip(
         "_"
     )
-    leaves = _leaves()
-    spellings = {"_".join(path[start:]): path for path in leaves for start in range(len(path))}
-    here = [path[-1] for path in leaves if path[:-1] == where[:-1]]
+    paths = leaves()
+    spellings = {"_".join(path[start:]): path for path in paths for start in range(len(path))}
+    here = [path[-1] for path in paths if path[:-1] == where[:-1]]
     if word in here:
         return (*where[:-1], word)
     fitting = [spelling for spelling in spellings if f"_{word}".endswith(f"_{spelling}")]
@@ -228,22 +228,22 @@ def _meant(where: Where) -> Where | None:
     return None
 
 
-def _leaves(where: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Return every key that holds a value, as paths."""
+def leaves(where: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Return the paths of all keys whose value is not a section."""
     paths: list[tuple[str, ...]] = []
     for key in _keys(where):
-        paths += _leaves((*where, key)) or [(*where, key)]
+        paths += leaves((*where, key)) or [(*where, key)]
     return paths
 
 
 def _keys(where: Where) -> list[str]:
-    """Return the keys that a section has; none if that is not a section."""
+    """Return the keys of a section. Return an empty list if `where` is not a section."""
     model = _model(where)
     return [key for key in (model.model_fields if model else ()) if (model, key) != (Host, "name")]
 
 
 def _model(where: Where) -> Any:  # noqa: ANN401 - a class of the model, or None
-    """Return the model's class for the section `where`, or None if that is not a section."""
+    """Return the model class of the section `where`, or None if it is not a section."""
     model: Any = Host
     for part in where:
         field = model.model_fields.get(part)

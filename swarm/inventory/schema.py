@@ -1,6 +1,6 @@
-"""The JSON Schema of a host file, for editors that check YAML while it is typed.
+"""The JSON Schema of a host file, for editors that validate YAML.
 
-`.venv/bin/python -m swarm.inventory > hosts/schema.json` rewrites it after a change of the model.
+After a change of the model, run `.venv/bin/python -m swarm.inventory > hosts/schema.json`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ __all__ = ["json_schema", "schema_text"]
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a host file. Rules about two fields are checked only by load()."""
+    """Return the JSON Schema of a host file. Only load() checks the rules that involve two fields."""
     schema = Host.model_json_schema()
-    del schema["properties"]["name"]  # the file's name says it
+    del schema["properties"]["name"]  # comes from the file name
     schema["required"].remove("name")
     return (
         {"$schema": "https://json-schema.org/draft/2020-12/schema"}
@@ -26,5 +26,5 @@ def json_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """Return the JSON Schema as hosts/schema.json holds it."""
+    """Return the JSON Schema in the form of hosts/schema.json."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"

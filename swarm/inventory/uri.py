@@ -1,4 +1,4 @@
-"""Which libvirt URIs a host file may hold, and when two of them mean the same hypervisor."""
+"""Check the libvirt URI of a host file, and tell whether two URIs refer to the same hypervisor."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from swarm.hypervisor.uri import EMBEDDED, remote
 
 __all__ = ["EMBEDDED", "check", "place", "remote"]
 
-Wrong = tuple[str, str | None]  # a sentence and a hint
+Wrong = tuple[str, str | None]  # a message and a hint
 
-_LIKE = "like qemu:///system, qemu+ssh://root@box/system or embedded"
+_EXAMPLES = "use for example qemu:///system, qemu+ssh://root@box/system, or embedded"
 _LOCAL = ("", "unix")
-_FAR = ("ssh", "libssh", "libssh2", "tls", "tcp")
+_REMOTE = ("ssh", "libssh", "libssh2", "tls", "tcp")
 _USER = re.compile(r"[A-Za-z0-9_.@+-]+")
 _MACHINE = re.compile(r"[a-z0-9_.:-]+")  # a name, an IPv4 or an IPv6 address
 
-# The parameters that a host file may give, with their values. libvirt has more (https://libvirt.org/uri.html and
-# EXTRACT_URI_ARG_* in its remote_driver.c), which are refused: `command` and `netcat` run programs, `name` opens
-# another hypervisor than the URI shows, and `tls_priority` and `no_sanity` weaken TLS.
+# The allowed URI parameters and their values. All others of libvirt (https://libvirt.org/uri.html and EXTRACT_URI_ARG_*
+# in its remote_driver.c) are refused: `command` and `netcat` run programs, `name` connects to a different hypervisor,
+# and `tls_priority` and `no_sanity` weaken TLS.
 _PATH = re.compile(r"/[^\0]*")
 _PARAMETERS = {
     "keyfile": _PATH,
@@ -38,25 +38,25 @@ _TRUST = ("known_hosts_verify", "no_verify")
 
 
 def check(uri: str) -> Wrong | None:
-    """Return what is wrong with a host file's `hypervisor.uri`, as a sentence and a hint, or None.
+    """Return the problem of a host file's `hypervisor.uri` as a message and a hint, or None if it is valid.
 
-    Accepted are 'embedded'; qemu with no transport, unix, ssh, libssh, libssh2 or tls; and libvirt's test driver.
-    Refused is what libvirt cannot open, what is unencrypted (tcp) or holds a password, and every parameter that could
-    run a program or disable the check of the other side's key.
+    Accepts 'embedded', libvirt's test driver, and qemu with no transport, unix, ssh, libssh, libssh2 or tls. Refuses
+    URIs that libvirt cannot open, unencrypted connections (tcp), passwords, and parameters that could run a program or
+    disable verification of the hypervisor's identity.
     """
     if uri == EMBEDDED:
         return None
     if not uri.isprintable() or " " in uri:
-        return "expected a libvirt URI without spaces", _LIKE
+        return "expected a libvirt URI without spaces", _EXAMPLES
     try:
         parts = urlsplit(uri)
         _ = parts.port
     except ValueError:
-        return "expected a libvirt URI with a valid host and port", _LIKE
+        return "expected a libvirt URI with a valid host and port", _EXAMPLES
     driver, _, transport = parts.scheme.partition("+")
     if "://" not in uri or driver not in {"qemu", "test"}:
         near = get_close_matches(uri, [EMBEDDED, "qemu:///system", "qemu:///session"], n=1, cutoff=0.7)
-        hint = f"did you mean {near[0]}?" if near else _LIKE
+        hint = f"did you mean {near[0]}?" if near else _EXAMPLES
         return "expected 'embedded' or the libvirt URI of a QEMU hypervisor", hint
     return _check_place(driver, transport, parts) or _check_trust(transport, parts)
 
@@ -65,27 +65,27 @@ def _check_place(driver: str, transport: str, parts: SplitResult) -> Wrong | Non
     path, host = parts.path, parts.hostname
     if driver == "test":
         right = not transport and not host and len(path) > 1
-        return None if right else ("expected test:///default, or test:///PATH of a description", None)
-    goes_far = transport in _FAR
+        return None if right else ("expected test:///default, or test:///PATH of a configuration file", None)
+    over_network = transport in _REMOTE
     rules: tuple[tuple[bool, str, str | None], ...] = (
         (
-            not goes_far and transport not in _LOCAL,
-            f"libvirt has no transport {transport!r}",
+            not over_network and transport not in _LOCAL,
+            f"unknown libvirt transport {transport!r}",
             "use ssh, libssh, libssh2, tls or unix",
         ),
         (
             path not in {"/system", "/session"},
             f"expected a URI that ends in /system or /session, found {path!r}",
-            _LIKE,
+            _EXAMPLES,
         ),
         (
-            goes_far and not host,
-            f"the transport {transport} needs a host name",
-            f"like qemu+{transport}://root@box{path}",
+            over_network and not host,
+            f"the transport {transport} requires a host name",
+            f"use for example qemu+{transport}://root@box{path}",
         ),
         (
             transport == "unix" and bool(host),
-            "a Unix socket is on this machine, so the URI cannot name another",
+            "the transport unix is local, so the URI cannot contain a host name",
             f"remove {host}, or use ssh",
         ),
     )
@@ -94,28 +94,28 @@ def _check_place(driver: str, transport: str, parts: SplitResult) -> Wrong | Non
 
 
 def _check_names(parts: SplitResult) -> Wrong | None:
-    """Return what is wrong with the user and host name, which become arguments of ssh. libvirt decodes %XX in both."""
+    """Check the user and host name, which become arguments of ssh. libvirt decodes %XX in both."""
     for what, value, pattern in (("user", parts.username, _USER), ("host", parts.hostname, _MACHINE)):
         name = unquote(value or "")
         if name.startswith("-"):
-            return f"ssh would take a {what} name that begins with a hyphen for an option", None
+            return f"a {what} name cannot start with a hyphen, because ssh would read it as an option", None
         if name and not pattern.fullmatch(name):
-            return f"{name!r} is not a valid {what} name", _LIKE
+            return f"{name!r} is not a valid {what} name", _EXAMPLES
     return None
 
 
 def _check_trust(transport: str, parts: SplitResult) -> Wrong | None:
     if transport == "tcp":
-        return "the transport tcp sends everything unencrypted, disks included", "use ssh or tls"
+        return "the transport tcp sends everything unencrypted, including disks", "use ssh or tls"
     if parts.password is not None:
-        return "a password does not belong in a host file", "log in with an SSH key"
+        return "a host file must not contain a password", "log in with an SSH key"
     if parts.fragment:
-        return "expected a URI without '#'", _LIKE
+        return "expected a URI without '#'", _EXAMPLES
     return next(filter(None, map(_check_parameter, parts.query.split("&"))), None)
 
 
 def _check_parameter(parameter: str) -> Wrong | None:
-    """Check one `key=value`. libvirt ignores the case of keys and also splits at ';', so both are refused."""
+    """Check one `key=value`. libvirt ignores the case of keys and also splits at ';'. Refuse both."""
     key, _, value = parameter.partition("=")
     key, value = unquote(key), unquote(value)
     if not parameter:
@@ -126,15 +126,15 @@ def _check_parameter(parameter: str) -> Wrong | None:
     if pattern.fullmatch(value) and value.isprintable():
         return None
     if key in _TRUST:
-        return f"{key} would disable the check of the hypervisor's identity", f"remove {key}"
+        return f"{key} would disable verification of the hypervisor's identity", f"remove {key}"
     expected = "an absolute path" if pattern is _PATH else f"one of {pattern.pattern.replace('|', ', ')}"
     return f"{key}: expected {expected}, found {value!r}", None
 
 
 def place(uri: str) -> str:
-    """Return a text that is the same for two URIs of one hypervisor: driver, host, path and socket.
+    """Return an identifier of the hypervisor: driver, host, path and socket. It is equal for URIs of one hypervisor.
 
-    The user and the transport make no difference to /system. A /session belongs to one user.
+    User and transport do not matter for /system. Each user has a separate /session.
     """
     if uri == EMBEDDED:
         return uri

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("nodejs_version", "22.x", "OpenClaw needs Node 24 from 24.16 on"),
-        ("nodejs_version", "24.15.0", "OpenClaw needs Node 24 from 24.16 on"),
-        ("nodejs_version", "26.0.0", "OpenClaw needs Node 24 from 24.16 on"),
+        ("nodejs_version", "22.x", "OpenClaw requires Node 24.16 or a later 24.x"),
+        ("nodejs_version", "24.15.0", "OpenClaw requires Node 24.16 or a later 24.x"),
+        ("nodejs_version", "26.0.0", "OpenClaw requires Node 24.16 or a later 24.x"),
         ("nodejs_version", "new", "expected a Node release line"),
         ("user", "Root User", "should match pattern"),
         ("port", 80, "greater than or equal to 1024"),
@@ -51,8 +51,8 @@ def test_accepted_node_versions(version: str) -> None:
         ({"file": "/etc/x"}, "expected either content or source"),
         ({"file": "etc/x", "content": ""}, "absolute path"),
         ({"file": "/etc/x", "content": "", "mode": "rw"}, "file mode as text"),
-        ({"command": "true"}, "expected either unless"),
-        ({"command": "true", "unless": "true", "creates": "/x"}, "expected either unless"),
+        ({"command": "true"}, "expected either creates"),
+        ({"command": "true", "unless": "true", "creates": "/x"}, "expected either creates"),
         ({"package": "Htop!"}, "name of a package"),
         ({"sysctl": "vm swappiness", "value": 1}, "should match pattern"),
         ({"thing": 1}, "one of the keys file, sysctl, package or command"),

@@ -1,4 +1,4 @@
-"""A host file is checked against the network and the disk that are really there."""
+"""A host is checked against the observed network and the existing disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def zap() -> Iterator[Host]:
 
 
 def moved(host: Host, ip: str | int) -> Host:
-    """Return the same host with another address."""
+    """Return the host with another address."""
     return host.model_copy(update={"vm": host.vm.model_copy(update={"ip": IPv4Address(ip)})})
 
 
@@ -43,7 +43,7 @@ def facts(
     leased: str = "",
     to: str = "",
 ) -> NetworkFacts:
-    """Return what libvirt's default network would look like with one reservation or one lease."""
+    """Return the state of libvirt's default network, with an optional reservation and lease."""
     return NetworkFacts(
         name="default",
         subnet=IPv4Network(subnet),
@@ -77,45 +77,53 @@ def facts(
         "larger network",
     ],
 )
-def test_a_free_address_is_fine(zap: Host, network: NetworkFacts) -> None:
-    """An address inside the network that nobody else holds is accepted, also within the range that DHCP hands out."""
+def test_a_free_address_is_accepted(zap: Host, network: NetworkFacts) -> None:
+    """An address in the network that no other MAC holds is accepted, also in the dynamic range."""
     check_network(zap, network)
 
 
 @pytest.mark.parametrize(
     ("network", "problem", "hint"),
     [
-        (facts("10.0.0.0/24", "10.0.0.1"), "is outside the network default, 10.0.0.0/24", "10.0.0.2 is free"),
+        (
+            facts("10.0.0.0/24", "10.0.0.1"),
+            "is outside the network default, 10.0.0.0/24",
+            "use the free address 10.0.0.2",
+        ),
         (
             facts("192.168.122.0/25", "192.168.122.1"),
             "is outside the network default, 192.168.122.0/25",
-            "192.168.122.2 is free",
+            "use the free address 192.168.122.2",
         ),
-        (facts(gateway="192.168.122.182"), "is the gateway of the network default", "192.168.122.1 is free"),
+        (
+            facts(gateway="192.168.122.182"),
+            "is the gateway of the network default",
+            "use the free address 192.168.122.1",
+        ),
         (
             facts("192.168.122.182/31", "192.168.122.182"),
             "is the gateway of the network default",
-            "192.168.122.183 is free",
+            "use the free address 192.168.122.183",
         ),
         (
             facts("192.168.122.176/29", "192.168.122.177", reserved="192.168.122.182", by=OTHER),
             f"is reserved for {OTHER} in the network default",
-            "192.168.122.178 is free",
+            "use the free address 192.168.122.178",
         ),
         (
             facts(reserved="192.168.122.182", by=OTHER.upper()),
             f"is reserved for {OTHER} in the network default",
-            "192.168.122.2 is free",
+            "use the free address 192.168.122.2",
         ),
         (
             facts(leased="192.168.122.182", to=OTHER),
             f"is leased to {OTHER} in the network default",
-            "192.168.122.2 is free",
+            "use the free address 192.168.122.2",
         ),
         (
             facts(reserved="192.168.122.182", by=MAC, leased="192.168.122.182", to=OTHER),
             f"is leased to {OTHER} in the network default",
-            "192.168.122.2 is free",
+            "use the free address 192.168.122.2",
         ),
         (
             facts("192.168.122.182/31", "192.168.122.183", leased="192.168.122.182", to=OTHER),
@@ -129,18 +137,18 @@ def test_a_free_address_is_fine(zap: Host, network: NetworkFacts) -> None:
         ),
     ],
 )
-def test_an_address_that_cannot_be_had_is_told_with_its_line(
+def test_an_unavailable_address_is_refused_with_its_line(
     zap: Host, network: NetworkFacts, problem: str, hint: str
 ) -> None:
-    """An unusable or occupied address is refused at its line, and a free one is suggested."""
+    """An invalid or taken address is refused with its line, and a free address is suggested."""
     with pytest.raises(InventoryError) as caught:
         check_network(zap, network)
     assert caught.value.message == f"hosts/zap.yaml:15: vm.ip: 192.168.122.182 {problem}"
     assert caught.value.hint == hint
 
 
-def test_the_first_and_the_last_address_of_a_network_belong_to_nobody(zap: Host) -> None:
-    """The network's own and its broadcast address are refused; a network of one or two addresses has neither."""
+def test_the_network_and_broadcast_addresses_are_refused(zap: Host) -> None:
+    """The network and broadcast addresses are refused. A /31 or /32 network has neither."""
     for ip, problem in (
         ("192.168.122.0", "is the address of the network default itself"),
         ("192.168.122.255", "is the broadcast address of the network default"),
@@ -159,10 +167,10 @@ def test_the_first_and_the_last_address_of_a_network_belong_to_nobody(zap: Host)
     reserved=st.dictionaries(st.sampled_from([MAC, OTHER, "52:54:00:00:00:01"]), st.integers(0, 63)),
     leased=st.dictionaries(st.integers(0, 63), st.sampled_from([MAC, OTHER])),
 )
-def test_what_is_accepted_is_a_host_address_of_nobody_else(
+def test_exactly_the_free_host_addresses_are_accepted(
     zap: Host, ip: int, gateway: int, prefix: int, reserved: dict[str, int], leased: dict[int, str]
 ) -> None:
-    """check_network accepts and suggests exactly the free host addresses other than the gateway's."""
+    """check_network accepts and suggests exactly the free host addresses, without the gateway."""
     base = int(IPv4Address("10.0.0.0"))
     subnet = IPv4Network((base + 8, prefix), strict=False)
     reservations = {mac: IPv4Address(base + one) for mac, one in reserved.items()}
@@ -182,12 +190,12 @@ def test_what_is_accepted_is_a_host_address_of_nobody_else(
     with pytest.raises(InventoryError) as caught:
         check_network(host, network)
     if caught.value.hint != "the network has no free address":
-        assert fine(IPv4Address(str(caught.value.hint).removesuffix(" is free")))
+        assert fine(IPv4Address(str(caught.value.hint).removeprefix("use the free address ")))
 
 
 @pytest.mark.parametrize("now", [None, 0, 1, 10 * GIB, 60 * GIB])
-def test_a_disk_may_stay_and_grow(zap: Host, now: int | None) -> None:
-    """No disk yet, a smaller one and one of the same size are fine."""
+def test_a_disk_may_keep_its_size_or_grow(zap: Host, now: int | None) -> None:
+    """A disk that does not exist yet, is smaller or has the same size is accepted."""
     check_disk(zap, now)
 
 
@@ -195,19 +203,18 @@ def test_a_disk_may_stay_and_grow(zap: Host, now: int | None) -> None:
     ("now", "shown"), [(60 * GIB + 1, "61G"), (80 * GIB, "80G"), (1024 * GIB, "1T"), (1025 * GIB, "1025G")]
 )
 def test_a_disk_never_shrinks(zap: Host, now: int, shown: str) -> None:
-    """A disk that is larger than disk_size is refused at its line, and the size that keeps it is named."""
+    """A disk that is larger than disk_size is refused with its line, and the hint has its current size."""
     with pytest.raises(InventoryError) as caught:
         check_disk(zap, now)
     assert (
-        caught.value.message
-        == f"hosts/zap.yaml:13: vm.disk_size: the disk is {shown} large and would lose data at 60G"
+        caught.value.message == f"hosts/zap.yaml:13: vm.disk_size: the disk cannot shrink from {shown} to 60G"
     )
     assert caught.value.hint == f"write {shown}, or destroy the VM and provision it again"
 
 
 @given(st.integers(1, 2048 * 1024 * GIB))
-def test_a_size_is_written_so_that_it_holds_the_bytes(number: int) -> None:
-    """size() rounds up to whole GiB, never down."""
+def test_a_formatted_size_is_rounded_up(number: int) -> None:
+    """size() rounds up to whole GiB."""
     text = size(number)
     unit = {"G": GIB, "T": 1024 * GIB}[text[-1]]
     assert 0 <= int(text[:-1]) * unit - number < GIB

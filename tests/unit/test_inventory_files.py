@@ -1,4 +1,4 @@
-"""Host files are found by name, read in any encoding of line ends, and checked against each other."""
+"""Host files are found by name, read with any line endings, and checked against each other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ZAP = (ROOT / "hosts" / "zap.yaml").read_text(encoding="utf-8")
 
 
 def write(dirs: Dirs, name: str, **fields: str) -> Path:
-    """Write a copy of zap.yaml with other values for `fields`, and unique ones where two hosts must differ."""
+    """Write a copy of zap.yaml with the values in `fields`, and unique values where two hosts must differ."""
     number = sum(name.encode()) % 200
     own = {
         "domain": name,
@@ -48,15 +48,15 @@ def write(dirs: Dirs, name: str, **fields: str) -> Path:
 
 @contextmanager
 def refused() -> Iterator[list[str]]:
-    """Expect an InventoryError; the list then holds its sentence and its hint."""
-    said: list[str] = []
+    """Expect an InventoryError. Afterwards, the list contains its message and its hint."""
+    error: list[str] = []
     with pytest.raises(InventoryError) as caught:
-        yield said
-    said += [caught.value.message, caught.value.hint or ""]
+        yield error
+    error += [caught.value.message, caught.value.hint or ""]
 
 
 def test_zap_is_the_reference_vm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """hosts/zap.yaml holds exactly the VM that the design names."""
+    """hosts/zap.yaml describes exactly the reference VM."""
     monkeypatch.delenv("SWARM_HOSTS")
     monkeypatch.setenv("HOME", "/home/ann")
     zap = inventory.load("zap")
@@ -88,8 +88,8 @@ def test_zap_is_the_reference_vm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert inventory.locate("zap", "vm", "ip") == "hosts/zap.yaml:15:"
 
 
-def test_the_project_s_own_host_files_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every host file that comes with the project is right, and demo needs no configured libvirt."""
+def test_the_projects_host_files_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All host files of the project are valid, and demo uses the embedded libvirt."""
     monkeypatch.delenv("SWARM_HOSTS")
     hosts = {host.name: host for host in inventory.load_all()}
     assert {"demo", "zap"} <= set(hosts)
@@ -100,8 +100,8 @@ def test_the_project_s_own_host_files_fit_together(monkeypatch: pytest.MonkeyPat
     assert share.source.is_dir()
 
 
-def test_a_host_is_frozen(dirs: Dirs) -> None:
-    """What a host file said cannot be changed afterwards by accident."""
+def test_a_host_is_immutable(dirs: Dirs) -> None:
+    """The values of a loaded host cannot be changed."""
     write(dirs, "bee")
     with pytest.raises(ValidationError):
         inventory.load("bee").vm.vcpus = 4
@@ -109,8 +109,8 @@ def test_a_host_is_frozen(dirs: Dirs) -> None:
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"], ids=["unix", "windows", "old mac"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "bom"])
-def test_any_line_ending_and_a_byte_order_mark_are_fine(dirs: Dirs, ending: str, mark: bytes) -> None:
-    """A file saved by another system's editor is read the same, and its lines are counted the same."""
+def test_any_line_ending_and_a_byte_order_mark_are_accepted(dirs: Dirs, ending: str, mark: bytes) -> None:
+    """Line endings and a byte order mark change neither the values nor the line numbers."""
     path = write(dirs, "bee")
     right = inventory.load("bee")
     path.write_bytes(mark + path.read_text().replace("\n", ending).encode())
@@ -119,14 +119,14 @@ def test_any_line_ending_and_a_byte_order_mark_are_fine(dirs: Dirs, ending: str,
 
 
 def test_a_mac_of_digits_alone_is_text(dirs: Dirs) -> None:
-    """YAML 1.1 would take 52:54:00:01:00:11 for a number in base 60, and still does if a file asks for that version."""
+    """A MAC is not read as a base 60 number, even if the file declares YAML 1.1, in which it is one."""
     path = write(dirs, "bee", mac="52:54:00:01:00:11")
     path.write_text("%YAML 1.1\n---\n" + path.read_text())
     assert inventory.load("bee").vm.mac == "52:54:00:01:00:11"
 
 
-def test_a_relative_share_starts_at_the_project(dirs: Dirs) -> None:
-    """virtiofs.source may be relative, hold spaces, or be absolute."""
+def test_a_relative_share_is_resolved_against_the_project(dirs: Dirs) -> None:
+    """virtiofs.source may be relative or absolute, and contain spaces."""
     write(dirs, "bee", source="my folder/x")
     write(dirs, "cow", source="/srv/my folder")
     assert [host.vm.virtiofs and host.vm.virtiofs.source for host in inventory.load_all()] == [
@@ -136,8 +136,8 @@ def test_a_relative_share_starts_at_the_project(dirs: Dirs) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa"])
-def test_an_ssh_key_is_taken_whole_or_not_at_all(dirs: Dirs, tmp_path: Path, kind: str) -> None:
-    """A key from ssh-keygen is accepted, with or without its comment. A damaged one is not."""
+def test_a_damaged_ssh_key_is_refused(dirs: Dirs, tmp_path: Path, kind: str) -> None:
+    """A key from ssh-keygen is accepted with or without its comment. A damaged key is refused."""
     subprocess.run(
         ["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "ann at box", "-f", tmp_path / "key"], check=True
     )
@@ -149,13 +149,13 @@ def test_an_ssh_key_is_taken_whole_or_not_at_all(dirs: Dirs, tmp_path: Path, kin
     more = base64.b64encode(base64.b64decode(body) + b"more").decode()
     other = "ssh-rsa" if name != "ssh-rsa" else "ssh-ed25519"
     write(dirs, "bee", ssh_keys=json.dumps([*cut, f"{other} {body}", name, body, f"{name} {more}"]))
-    with refused() as said:
+    with refused() as error:
         inventory.load("bee")
-    assert said[0].startswith(f"{len(cut) + 4} problems in ")
+    assert error[0].startswith(f"{len(cut) + 4} problems in ")
 
 
-def test_no_share_may_be_left_out_or_null(dirs: Dirs) -> None:
-    """A host without a shared folder either does not name one or says null."""
+def test_virtiofs_is_optional(dirs: Dirs) -> None:
+    """The section virtiofs may be omitted or null."""
     path = write(dirs, "bee")
     begin, _, rest = path.read_text().partition("  virtiofs:\n")
     end = rest[rest.index("  autostart") :]
@@ -164,96 +164,99 @@ def test_no_share_may_be_left_out_or_null(dirs: Dirs) -> None:
         assert inventory.load("bee").vm.virtiofs is None
 
 
-def test_an_unknown_host_gets_the_nearest_name(dirs: Dirs) -> None:
-    """A mistyped name is answered with the name that was probably meant, or with those there are."""
-    with refused() as said:
+def test_the_hint_for_an_unknown_host_is_a_similar_name(dirs: Dirs) -> None:
+    """The hint for an unknown host is the most similar name, or all names."""
+    with refused() as error:
         inventory.load("bee")
-    assert said == [
-        f"there is no host 'bee', since {dirs.hosts / 'bee.yaml'} does not exist",
+    assert error == [
+        f"there is no host 'bee': {dirs.hosts / 'bee.yaml'} does not exist",
         f"there are no host files in {dirs.hosts}",
     ]
     write(dirs, "bumble")
     write(dirs, "cow")
     for name, hint in (("bumbel", "did you mean bumble?"), ("quagga", "known hosts: bumble, cow")):
-        with refused() as said:
+        with refused() as error:
             inventory.load(name)
-        assert said[1] == hint
+        assert error[1] == hint
     (dirs.hosts / "dog.yml").write_text(ZAP)
-    with refused() as said:
+    with refused() as error:
         inventory.load("dog")
-    assert said[1] == "rename dog.yml to dog.yaml"
+    assert error[1] == "rename dog.yml to dog.yaml"
 
 
 @pytest.mark.parametrize("name", ["../zap", "a/b", "", "all", "Zap", "-x", "a b", "a\0b", "é", "x" * 33])
-def test_a_name_that_cannot_be_is_refused_before_any_file_is_opened(dirs: Dirs, name: str) -> None:
-    """A host's name never leads out of the folder, and 'all' stays what --host takes for every host."""
+def test_an_invalid_name_is_refused(dirs: Dirs, name: str) -> None:
+    """A host's name cannot be a path, and cannot be 'all', which --host accepts for all hosts."""
     write(dirs, "zap")
-    with refused() as said:
+    with refused() as error:
         inventory.load(name)
-    assert said[0].startswith(f"there can be no host {name!r}, since a name has at most 32 ")
+    assert error[0].startswith(f"{name!r} is not a valid name for a host: expected at most 32 ")
 
 
-def test_files_that_are_no_host_files(dirs: Dirs) -> None:
-    """A folder, a dangling link, a pipe and a misnamed file are named as such. Hidden files are skipped."""
+def test_files_that_are_not_host_files_are_refused(dirs: Dirs) -> None:
+    """A directory, a dangling link, a pipe and a misnamed file are refused. Hidden files are ignored."""
     path = dirs.hosts / "bee.yaml"
     (dirs.hosts / ".#bee.yaml").symlink_to("ann@box.1234")
     assert inventory.names() == []
     path.mkdir()
-    with refused() as said:
+    with refused() as error:
         inventory.load_all()
-    assert said[0] == f"{path}: expected a file, found a folder"
+    assert error[0] == f"{path}: expected a regular file, found a directory"
     path.rmdir()
     path.symlink_to("gone.yaml")
-    with refused() as said:
+    with refused() as error:
         inventory.load("bee")
-    assert said == [f"{path} is a link to a file that does not exist", "it points at gone.yaml"]
+    assert error == [
+        f"{path} is a symbolic link to gone.yaml, which does not exist",
+        "correct or remove the link",
+    ]
     path.unlink()
     os.mkfifo(path)
-    with refused() as said:
+    with refused() as error:
         inventory.load("bee")
-    assert said[0] == f"{path}: expected a file, found something else"
+    assert error[0] == f"{path}: expected a regular file, found a special file"
     path.unlink()
     path.symlink_to(path)
-    with refused() as said:
+    with refused() as error:
         inventory.load("bee")
-    assert said[0] == f"{path}: cannot be read: Too many levels of symbolic links"
+    assert error[0] == f"{path}: cannot be read: Too many levels of symbolic links"
     path.rename(dirs.hosts / "My Bee.yaml")
-    with refused() as said:
+    with refused() as error:
         inventory.load_all()
-    assert said[0] == f"{dirs.hosts / 'My Bee.yaml'}: 'My Bee' cannot be a host's name"
+    assert error[0] == f"{dirs.hosts / 'My Bee.yaml'}: 'My Bee' is not a valid name for a host"
 
 
-def test_an_unreadable_file_is_told_so(dirs: Dirs) -> None:
-    """A file that the person may not read is one sentence."""
+def test_an_unreadable_file_is_reported(dirs: Dirs) -> None:
+    """A file without read permission gives one error with the cause."""
     path = write(dirs, "bee")
     path.chmod(0)
     user = os.geteuid()
     try:
-        if user == 0:  # root reads everything
+        if user == 0:  # root can read every file
             os.seteuid(65534)
-        with refused() as said:
+        with refused() as error:
             inventory.load("bee")
     finally:
         os.seteuid(user)
-    assert said[0] == f"{path}: cannot be read: Permission denied"
+    assert error[0] == f"{path}: cannot be read: Permission denied"
 
 
-def test_a_copied_host_file_clashes_in_four_ways(dirs: Dirs) -> None:
-    """The same domain, disk, mac or ip on one hypervisor is an error that names both places."""
+def test_a_copied_host_file_conflicts_in_four_fields(dirs: Dirs) -> None:
+    """The same domain, disk, mac or ip on one hypervisor is an error with both lines."""
     first, second = dirs.hosts / "bee.yaml", dirs.hosts / "cow.yaml"
     first.write_text(ZAP)
     second.write_text("# a copy\n" + ZAP)
-    with refused() as said:
+    with refused() as error:
         inventory.load_all()
-    assert said[0].splitlines() == [
+    assert error[0].splitlines() == [
         f"4 problems in {second}:",
-        f"  {second}:8: vm.domain: zap [claw] is taken already, by {first}:7 (give cow one of its own)",
+        f"  {second}:8: vm.domain: zap [claw] is already used by {first}:7 (choose another value for cow)",
         (
-            f"  {second}:13: vm.disk_path: /var/lib/libvirt/images/claw.qcow2 is taken already, "
-            f"by {first}:12 (give cow one of its own)"
+            f"  {second}:13: vm.disk_path: /var/lib/libvirt/images/claw.qcow2 is already used "
+            f"by {first}:12 (choose another value for cow)"
         ),
-        f"  {second}:15: vm.mac: 52:54:00:01:00:71 is taken already, by {first}:14 (give cow one of its own)",
-        f"  {second}:16: vm.ip: 192.168.122.182 is taken already, by {first}:15 (give cow one of its own)",
+        f"  {second}:15: vm.mac: 52:54:00:01:00:71 is already used by {first}:14 (choose another value for cow)",
+        f"  {second}:16: vm.ip: 192.168.122.182 is already used by {first}:15 (choose another value for cow)",
     ]
 
 
@@ -266,15 +269,15 @@ def test_a_copied_host_file_clashes_in_four_ways(dirs: Dirs) -> None:
         ("ip", "10.0.0.1", '"10.0.0.1"'),
     ],
 )
-def test_the_same_value_clashes_however_it_is_written(dirs: Dirs, field: str, one: str, other: str) -> None:
-    """Two spellings of one mac, path or address are one."""
+def test_different_spellings_of_one_value_conflict(dirs: Dirs, field: str, one: str, other: str) -> None:
+    """Different spellings of one name, path, mac or address are the same value."""
     first, second = write(dirs, "ant", **{field: one}), write(dirs, "bat", **{field: other})
-    with refused() as said:
+    with refused() as error:
         inventory.load_all()
-    assert said[0].startswith(f"{second}:")
-    assert f": vm.{field}: " in said[0]
-    assert f" is taken already, by {first}:" in said[0]
-    assert said[1] == "give bat one of its own"
+    assert error[0].startswith(f"{second}:")
+    assert f": vm.{field}: " in error[0]
+    assert f" is already used by {first}:" in error[0]
+    assert error[1] == "choose another value for bat"
 
 
 @pytest.mark.parametrize(
@@ -290,8 +293,10 @@ def test_the_same_value_clashes_however_it_is_written(dirs: Dirs, field: str, on
         ("qemu:///system", "qemu:///system?socket=/run/other", False),
     ],
 )
-def test_hosts_on_different_hypervisors_may_share(dirs: Dirs, one: str, other: str, *, same: bool) -> None:
-    """The same ip is a clash on one hypervisor, by whatever address it is reached, and none on two."""
+def test_hosts_on_different_hypervisors_do_not_conflict(
+    dirs: Dirs, one: str, other: str, *, same: bool
+) -> None:
+    """The same ip is a conflict only on the same hypervisor, whichever URI refers to it."""
     assert (uri.place(one) == uri.place(other)) is same
     for name, address in (("ant", one), ("bat", other)):
         write(dirs, name, uri=address, ip="10.0.0.1", source="/srv/x")
@@ -302,26 +307,26 @@ def test_hosts_on_different_hypervisors_may_share(dirs: Dirs, one: str, other: s
         assert len(inventory.load_all()) == 2
 
 
-def test_a_chosen_host_is_checked_against_all_others(dirs: Dirs) -> None:
-    """load_several keeps the order and reports clashes with other hosts, but not errors among those."""
+def test_a_chosen_host_is_checked_against_all_other_hosts(dirs: Dirs) -> None:
+    """load_several keeps the order and reports conflicts with other hosts, but not the others' own errors."""
     write(dirs, "ant")
     write(dirs, "bat")
     write(dirs, "cow", ip="10.0.0.1")
     write(dirs, "dog", ip="10.0.0.1")
     (dirs.hosts / "eel.yaml").write_text("vm: [")
     assert [host.name for host in inventory.load_several(["bat", "ant", "bat"])] == ["bat", "ant"]
-    with refused() as said:
+    with refused() as error:
         inventory.load_several(["ant", "cow"])
     assert (
-        said[0]
-        == f"{dirs.hosts / 'cow.yaml'}:15: vm.ip: 10.0.0.1 is taken already, by {dirs.hosts / 'dog.yaml'}:15"
+        error[0]
+        == f"{dirs.hosts / 'cow.yaml'}:15: vm.ip: 10.0.0.1 is already used by {dirs.hosts / 'dog.yaml'}:15"
     )
     with refused():
         inventory.load_several(["ant", "eel"])
 
 
-def test_locate_always_gives_a_place(dirs: Dirs) -> None:
-    """A field's line, else its section's, else the first; also after the file has become unreadable or is gone."""
+def test_locate_always_returns_a_line(dirs: Dirs) -> None:
+    """The line is the field's, else its section's, else 1. The file may be invalid or missing."""
     path = write(dirs, "bee")
     assert inventory.locate("bee", "vm", "virtiofs", "source") == f"{path}:17:"
     assert inventory.locate("bee", "vm", "virtiofs", "nothing") == f"{path}:16:"

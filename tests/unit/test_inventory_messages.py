@@ -1,4 +1,4 @@
-"""Each mistake in a host file has its exact message, with file, line and field."""
+"""Each mistake in a host file gives an exact message with file, line and field."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 ZAP = (ROOT / "hosts" / "zap.yaml").read_text(encoding="utf-8")
 
-SHORT = "hosts/demo.yaml is a short example"
+SHORT = "see hosts/demo.yaml for a short example"
 
 
 def table() -> Iterator[tuple[str, str, str, str | None]]:
-    """Yield what is changed in zap.yaml, into what, the message and the hint, as the text files beside this one say."""
+    """Yield (text in zap.yaml, its replacement, message, hint) from the text files next to this module."""
     for file in sorted(Path(__file__).parent.glob("test_inventory_messages*.txt")):
         _, *blocks = file.read_text(encoding="utf-8").strip().split("\n\n")
         for block in blocks:
@@ -33,7 +33,7 @@ def table() -> Iterator[tuple[str, str, str, str | None]]:
 
 EDITS = list(table())
 
-# (the file's bytes, line: message, hint)
+# (content of the file, line: message, hint)
 WHOLE: list[tuple[bytes, str, str | None]] = [
     (b"", "1: the file is empty", SHORT),
     (b"\xef\xbb\xbf", "1: the file is empty", SHORT),
@@ -44,29 +44,29 @@ WHOLE: list[tuple[bytes, str, str | None]] = [
     (b"guest: {swappiness: 1}\n", "1: vm: this section is missing", SHORT),
     (
         b"vm:\n",
-        "1: vm: expected a section with keys of its own, found nothing",
+        "1: vm: expected a section with keys, found nothing",
         "indent its keys below it, or remove the line",
     ),
-    (b"vm: true\n", "1: vm: expected a section with keys of its own, found true", None),
-    (b"# caf\xc3\xa9\nvm: caf\xe9\n", "2: not text in UTF-8", "save the file in the encoding UTF-8"),
-    ("vm:\n".encode("utf-16"), "1: not text in UTF-8", "save the file in the encoding UTF-8"),
+    (b"vm: true\n", "1: vm: expected a section with keys, found true", None),
+    (b"# caf\xc3\xa9\nvm: caf\xe9\n", "2: not valid UTF-8", "save the file as UTF-8"),
+    ("vm:\n".encode("utf-16"), "1: not valid UTF-8", "save the file as UTF-8"),
     (
         b"%YAML 2.0\n---\nvm:\n",
-        "1: not readable as YAML: found incompatible YAML document (version 1.* is required)",
-        "check the indentation and the quotes of this line and the one above",
+        "1: invalid YAML: found incompatible YAML document (version 1.* is required)",
+        "check the indentation and quotes of this line and the line above",
     ),
     (
         b"a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n",
-        "1: &a is an anchor, which host files do not have",
-        "remove it, or put a text that begins with & into quotes",
+        "1: host files cannot contain anchors, such as &a",
+        "remove it, or put text that starts with & in quotes",
     ),
-    (b"{a: " * 9999, "1: sections nested more than 12 deep", None),
-    (b"#" * 300_000, " expected at most 256 KiB, so this is no host file", None),
+    (b"{a: " * 9999, "1: sections are nested more than 12 levels deep", None),
+    (b"#" * 300_000, " the file exceeds 256 KiB, the limit for a host file", None),
 ]
 
 
-def complaint(path: Path, content: bytes) -> tuple[str, str | None]:
-    """Return the sentence and the hint about a host file with this content."""
+def failure(path: Path, content: bytes) -> tuple[str, str | None]:
+    """Return the message and the hint for a host file with this content."""
     path.write_bytes(content)
     with pytest.raises(InventoryError) as caught:
         inventory.load(path.stem)
@@ -78,13 +78,13 @@ def complaint(path: Path, content: bytes) -> tuple[str, str | None]:
     EDITS,
     ids=[f"{number}: {edit[1]:.30}" for number, edit in enumerate(EDITS)],
 )
-def test_a_wrong_line_is_told_with_its_place(
+def test_a_wrong_value_is_reported_with_its_line(
     dirs: Dirs, old: str, new: str, message: str, hint: str | None
 ) -> None:
-    """One mistake gives one sentence with file, line, field and what was expected, perhaps with a hint."""
+    """A mistake gives one message with file, line, field and the expected value, and an optional hint."""
     assert ZAP.count(old) == 1
     path = dirs.hosts / "bee.yaml"
-    assert complaint(path, ZAP.replace(old, new).encode()) == (f"{path}:{message}", hint)
+    assert failure(path, ZAP.replace(old, new).encode()) == (f"{path}:{message}", hint)
 
 
 @pytest.mark.parametrize(
@@ -92,16 +92,14 @@ def test_a_wrong_line_is_told_with_its_place(
     WHOLE,
     ids=[f"{number}: {one[0][:20]!r}" for number, one in enumerate(WHOLE)],
 )
-def test_a_file_that_is_no_host_file_is_told_so(
-    dirs: Dirs, content: bytes, message: str, hint: str | None
-) -> None:
-    """A file that is empty, no YAML, no text or no mapping gives one sentence too."""
+def test_an_invalid_file_is_reported(dirs: Dirs, content: bytes, message: str, hint: str | None) -> None:
+    """A file that is empty, or is not text, YAML or a mapping, gives one message."""
     path = dirs.hosts / "bee.yaml"
-    assert complaint(path, content) == (f"{path}:{message}", hint)
+    assert failure(path, content) == (f"{path}:{message}", hint)
 
 
-def test_all_problems_are_told_at_once_in_the_order_of_the_file(dirs: Dirs) -> None:
-    """Several problems are listed one per line, each with its own hint."""
+def test_all_problems_are_reported_in_the_order_of_the_file(dirs: Dirs) -> None:
+    """Multiple problems are listed one per line, each with its hint."""
     path = dirs.hosts / "bee.yaml"
     text = (
         ZAP.replace("vcpus: 2", "vcpus: two")
@@ -116,12 +114,12 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(dirs: Dirs) -> N
         f"\n  {path}:11: vm.vcpus: expected a whole number, found the text 'two'"
         f"\n  {path}:22: guest.swappiness: expected at least 0, found -1"
     )
-    assert complaint(path, text.encode()) == (expected, None)
+    assert failure(path, text.encode()) == (expected, None)
 
 
 def test_more_than_twenty_problems_are_counted(dirs: Dirs) -> None:
-    """A file with 25 unknown keys gets 20 lines and the number of the rest."""
-    message, _ = complaint(
+    """For a file with 25 unknown keys, 20 are listed and the rest are counted."""
+    message, _ = failure(
         dirs.hosts / "bee.yaml", (ZAP + "".join(f"  key{number}: 1\n" for number in range(25))).encode()
     )
     assert message.startswith("25 problems in ")
@@ -129,12 +127,12 @@ def test_more_than_twenty_problems_are_counted(dirs: Dirs) -> None:
     assert message.endswith("\n  and 5 more")
 
 
-def test_yesterdays_host_vars_are_told_todays_names(dirs: Dirs) -> None:
-    """Flat host_vars of before are told for each key where it is today, and not that all of those are missing."""
+def test_the_hint_for_an_ansible_variable_is_its_key(dirs: Dirs) -> None:
+    """Each variable from Ansible's host_vars gets its new key as a hint, and is not reported as missing too."""
     old = "vm_domain: zap\nvm_memory_mib: 3072\nvm_virtiofs_source: ~/x\n"
     old += "openclaw_install_mode: release\nopenclaw_ssh_keys: []\n"
     path = dirs.hosts / "bee.yaml"
-    assert complaint(path, old.encode())[0].splitlines()[1:] == [
+    assert failure(path, old.encode())[0].splitlines()[1:] == [
         f"  {path}:1: vm_domain: unknown key (did you mean domain in the section vm?)",
         f"  {path}:2: vm_memory_mib: unknown key (did you mean memory_mib in the section vm?)",
         f"  {path}:3: vm_virtiofs_source: unknown key (did you mean source in the section vm.virtiofs?)",
@@ -144,9 +142,9 @@ def test_yesterdays_host_vars_are_told_todays_names(dirs: Dirs) -> None:
 
 
 @pytest.mark.parametrize("key", ["- |\n      {}", "- '{}'", "'{}'", "{{'{}': 1}}"])
-def test_a_private_key_in_the_wrong_place_is_never_repeated(dirs: Dirs, key: str) -> None:
-    """Whoever puts a private key where public ones belong does not find it on the screen or in a log."""
+def test_a_private_key_is_never_shown(dirs: Dirs, key: str) -> None:
+    """A private key among the public keys does not appear in the error."""
     secret = "-----BEGIN OPENSSH PRIVATE KEY----- b3BlbnNzaC1rZXktdjEA"
     text = ZAP.replace("ssh_keys: []", f"ssh_keys:\n    {key.format(secret)}")
-    message, hint = complaint(dirs.hosts / "bee.yaml", text.encode())
+    message, hint = failure(dirs.hosts / "bee.yaml", text.encode())
     assert "b3Blb" not in message + str(hint)

@@ -1,4 +1,4 @@
-"""What holds for every host file, tried with host files that nobody would think of."""
+"""Property tests of host files."""
 
 from __future__ import annotations
 
@@ -26,21 +26,20 @@ if TYPE_CHECKING:
 ZAP = (ROOT / "hosts" / "zap.yaml").read_text(encoding="utf-8")
 SCHEMA = jsonschema.Draft202012Validator(inventory.json_schema(), format_checker=jsonschema.FormatChecker())
 
-# Each example writes and reads one small file in the same folder, so sharing the folder between examples is
-# right.
+# Each example rewrites the same small file, so the examples can share the directory.
 often = settings(
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
 def visible(less: str = "", more: str = " ") -> st.SearchStrategy[str]:
-    """Return characters that can be seen, `more`, and none of `less`."""
+    """Generate visible characters and those in `more`, without those in `less`."""
     return st.characters(
         codec="utf-8", exclude_categories=["C", "Z"], include_characters=more, exclude_characters=less
     )
 
 
-words = st.text(visible(), min_size=1, max_size=40).map(str.strip).filter(bool)
+texts = st.text(visible(), min_size=1, max_size=40).map(str.strip).filter(bool)
 domains = (
     st.text(visible("/,"), min_size=1, max_size=50)
     .map(str.strip)
@@ -56,14 +55,14 @@ paths = st.lists(names, min_size=2, max_size=4).map("/".join)
 
 @st.composite
 def ssh_keys(draw: st.DrawFn) -> str:
-    """Return an ed25519 public key as ssh-keygen writes it, with or without a comment."""
+    """Generate an ed25519 public key in the format of ssh-keygen, with or without a comment."""
     blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + draw(st.binary(min_size=32, max_size=32))
     return f"ssh-ed25519 {base64.b64encode(blob).decode()} {draw(st.just('') | names)}".strip()
 
 
 shares = st.fixed_dictionaries(
     {
-        "source": words.filter(lambda text: not text.startswith("~")),
+        "source": texts.filter(lambda text: not text.startswith("~")),
         "tag": st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,35}", fullmatch=True),
         "target": paths.map("/mnt/{}".format),
     }
@@ -118,7 +117,7 @@ noise = st.text(st.sampled_from("ab1 \n\t:-[]{}&*!|>'\"#%@`?,<.~\\uU0x"), max_si
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Give the file of a host 'bee' in a folder of its own."""
+    """Return the path of the host file of 'bee', in a new directory."""
     folder = tmp_path_factory.mktemp("hosts")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SWARM_HOSTS", str(folder))
@@ -126,44 +125,44 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def dump(tree: object) -> str:
-    """Return data as YAML that another program wrote."""
+    """Return data as YAML."""
     out = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = (
-        False  # ruamel.yaml cannot read all that it writes between brackets, like {a: :0}
+        False  # ruamel.yaml cannot read everything that it writes in flow style, such as {a: :0}
     )
     yaml.dump(tree, out)
     return out.getvalue()
 
 
-def survives(file: Path, content: str | bytes) -> None:
-    """Read the content as a host file; anything but a host or one clear error fails the test."""
+def check(file: Path, content: str | bytes) -> None:
+    """Load the content as a host file. Fail the test unless the result is a host or one clear error."""
     file.write_bytes(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
     try:
         inventory.load("bee")
     except InventoryError as error:
-        said = str(error)
+        message = str(error)
     else:
         return
-    assert re.match(rf"([0-9]+ problems in )?{re.escape(str(file))}:", said)
-    assert "pydantic" not in said
-    assert "Input should" not in said
+    assert re.match(rf"([0-9]+ problems in )?{re.escape(str(file))}:", message)
+    assert "pydantic" not in message
+    assert "Input should" not in message
 
 
 @often
 @given(content=st.binary(max_size=200) | st.text() | noise)
 def test_any_content_gives_a_host_or_one_clear_error(file: Path, content: str | bytes) -> None:
-    """No content of a host file, however broken, gives a traceback or another library's words."""
-    survives(file, content)
+    """No content of a host file causes a traceback or a message of another library."""
+    check(file, content)
 
 
 @often
 @given(start=st.integers(0, len(ZAP)), length=st.integers(0, 40), insert=slips)
-def test_any_edit_of_a_right_file_gives_a_host_or_one_clear_error(
+def test_any_edit_of_a_valid_file_gives_a_host_or_one_clear_error(
     file: Path, start: int, length: int, insert: str
 ) -> None:
-    """Whatever a slip of the keyboard does to zap.yaml, there is no traceback."""
-    survives(file, ZAP[:start] + insert + ZAP[start + length :])
+    """No typing error in zap.yaml causes a traceback."""
+    check(file, ZAP[:start] + insert + ZAP[start + length :])
 
 
 @often
@@ -171,7 +170,7 @@ def test_any_edit_of_a_right_file_gives_a_host_or_one_clear_error(
 def test_any_value_anywhere_gives_a_host_or_one_clear_error(
     file: Path, tree: dict[str, Any], path: list[int], value: object
 ) -> None:
-    """A value of any type in the place of any other, at any level, gives no traceback."""
+    """No value of any type, at any level, causes a traceback."""
     node = tree
     for number, step in enumerate(path):
         key = list(node)[step % len(node)]
@@ -179,13 +178,13 @@ def test_any_value_anywhere_gives_a_host_or_one_clear_error(
             node[key] = value
             break
         node = node[key]
-    survives(file, dump(tree))
+    check(file, dump(tree))
 
 
 @often
 @given(tree=trees)
-def test_a_host_survives_being_written_and_read(file: Path, tree: dict[str, Any]) -> None:
-    """load() and the schema accept a valid tree, and the host written as YAML gives the same host."""
+def test_a_host_can_be_written_and_loaded_again(file: Path, tree: dict[str, Any]) -> None:
+    """load() and the schema accept a valid tree, and loading the host from its own YAML gives the same host."""
     file.write_text(dump(tree), encoding="utf-8")
     host = inventory.load("bee")
     SCHEMA.validate(tree)
@@ -197,10 +196,8 @@ def test_a_host_survives_being_written_and_read(file: Path, tree: dict[str, Any]
 
 @often
 @given(domain=domains, mac=macs, ip=addresses)
-def test_what_the_field_allows_is_accepted_and_printed_back(
-    file: Path, domain: str, mac: str, ip: IPv4Address
-) -> None:
-    """Every valid domain name, MAC and address is kept exactly."""
+def test_valid_values_are_kept(file: Path, domain: str, mac: str, ip: IPv4Address) -> None:
+    """Every valid domain name, MAC (in lowercase) and address is kept."""
     assume(len(domain.encode()) <= 200)
     tree = YAML(typ="safe", pure=True).load(ZAP)
     tree["vm"] |= {"domain": domain, "mac": mac, "ip": str(ip)}
@@ -218,7 +215,7 @@ def test_what_the_field_allows_is_accepted_and_printed_back(
 def test_a_domain_name_with_a_forbidden_character_is_refused(
     file: Path, before: str, bad: str, after: str
 ) -> None:
-    """A slash, a comma, a control character or half a character anywhere in a domain name is refused at its line."""
+    """A domain name with a slash, comma, control character or lone surrogate is refused with its line."""
     quoted = "".join(f"\\U{ord(one):08x}" for one in before + bad + after)
     file.write_text(ZAP.replace('"zap [claw]"', f'"{quoted}"'), encoding="utf-8")
     with pytest.raises(InventoryError) as caught:

@@ -1,4 +1,4 @@
-"""Editors that know hosts/schema.json accept what swarm accepts."""
+"""hosts/schema.json accepts what swarm accepts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from swarm import inventory
-from swarm.inventory.report import _leaves
+from swarm.inventory.report import leaves
 from swarm.paths import ROOT
 
 if TYPE_CHECKING:
@@ -18,32 +18,30 @@ if TYPE_CHECKING:
 HOSTS = ROOT / "hosts"
 
 
-def read(path: Path) -> Any:  # noqa: ANN401 - a YAML tree is anything
-    """Return a YAML file as any other program reads it."""
+def read(path: Path) -> Any:  # noqa: ANN401 - YAML can contain any type
+    """Return the content of a YAML file, read independently of swarm."""
     return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
 def validator() -> jsonschema.Draft202012Validator:
-    """Return the validator that an editor would use, which checks addresses too."""
+    """Return a validator that also checks formats, as editors do."""
     return jsonschema.Draft202012Validator(inventory.json_schema(), format_checker=jsonschema.FormatChecker())
 
 
-def test_the_schema_is_a_schema() -> None:
-    """The generated schema is right by JSON Schema's own rules."""
+def test_the_schema_is_valid() -> None:
+    """The generated schema is a valid JSON Schema."""
     jsonschema.Draft202012Validator.check_schema(inventory.json_schema())
 
 
-def test_the_schema_in_the_repository_is_today_s() -> None:
-    """hosts/schema.json is up to date: .venv/bin/python -m swarm.inventory > hosts/schema.json."""
+def test_the_schema_in_the_repository_is_up_to_date() -> None:
+    """hosts/schema.json matches the model. Update it: .venv/bin/python -m swarm.inventory > hosts/schema.json."""
     assert (HOSTS / "schema.json").read_text(encoding="utf-8") == inventory.schema_text()
 
 
 @pytest.mark.parametrize("path", sorted(HOSTS.glob("*.yaml")), ids=lambda path: path.name)
-def test_every_host_file_fits_the_schema_and_names_it(
-    validator: jsonschema.Draft202012Validator, path: Path
-) -> None:
-    """The project's host files are right in an editor's eyes, which finds the schema by their first line."""
+def test_every_host_file_matches_the_schema(validator: jsonschema.Draft202012Validator, path: Path) -> None:
+    """The project's host files match the schema, which their first line refers to."""
     validator.validate(read(path))
     assert path.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=schema.json\n")
 
@@ -81,10 +79,10 @@ def test_every_host_file_fits_the_schema_and_names_it(
         ("openclaw", "ssh_keys", ["-----BEGIN OPENSSH PRIVATE KEY-----"]),
     ],
 )
-def test_an_editor_marks_what_swarm_would_refuse(
+def test_the_schema_refuses_common_mistakes(
     validator: jsonschema.Draft202012Validator, section: str, key: str, value: object
 ) -> None:
-    """The schema alone already refuses the common mistakes, each of which makes a right file wrong."""
+    """The schema refuses each common mistake in an otherwise valid file."""
     tree = read(HOSTS / "zap.yaml")
     assert validator.is_valid(tree)
     tree[section][key] = value
@@ -92,19 +90,21 @@ def test_an_editor_marks_what_swarm_would_refuse(
 
 
 @pytest.mark.parametrize("tree", [{}, {"vm": None}, {"vm": {}}, [], None, {"name": "zap"}])
-def test_an_editor_marks_what_is_no_host(validator: jsonschema.Draft202012Validator, tree: object) -> None:
-    """A file without a VM is wrong in an editor too."""
+def test_the_schema_refuses_a_file_without_a_vm(
+    validator: jsonschema.Draft202012Validator, tree: object
+) -> None:
+    """The schema refuses a file that does not describe a VM."""
     assert not validator.is_valid(tree)
 
 
-def test_every_key_is_explained() -> None:
-    """Each key has a description, which editors show, and stands in hosts/README.md."""
+def test_every_key_is_documented() -> None:
+    """Each key has a description in the schema, and hosts/README.md lists it."""
     readme = (HOSTS / "README.md").read_text(encoding="utf-8")
     definitions = inventory.json_schema()["$defs"]
     names = {"guest": "Customize", "openclaw": "InstallSettings"}
-    for path in _leaves():
+    for path in leaves():
         section = names.get(path[-2], path[-2].capitalize())
-        if section not in definitions:  # a mirror's own keys, which are those of an apt source
+        if section not in definitions:  # the keys of a mirror, which are those of an apt source
             continue
         assert f"`{path[-1]}`" in readme
         assert definitions[section]["properties"][path[-1]]["description"]

@@ -78,7 +78,7 @@ REFUSALS: list[tuple[dict[str, Any], type[SwarmError], str, str]] = [
         {"network": replace(NETWORK, reservations={"52:54:00:00:00:09": IPv4Address("192.168.122.182")})},
         InventoryError,
         "hosts/zap.yaml:15: vm.ip: 192.168.122.182 is reserved for 52:54:00:00:00:09 in the network default",
-        "192.168.122.2 is free",
+        "use the free address 192.168.122.2",
     ),
 ]
 
@@ -113,7 +113,7 @@ def test_a_disk_is_not_moved(zap: Host) -> None:
 def test_a_disk_does_not_shrink(zap: Host) -> None:
     """A smaller vm.disk_size is refused with the size that keeps everything."""
     error = complaint(samples.variant(zap, disk_size="40G"), observed(zap))
-    assert "the disk is 60G large and would lose data at 40G" in error.message
+    assert "the disk cannot shrink from 60G to 40G" in error.message
     assert error.hint == "write 60G, or destroy the VM and provision it again"
 
 

@@ -51,7 +51,7 @@ def test_disk_grows_while_the_guest_runs_and_never_shrinks(spare: Lab) -> None:
     spare.edit("zap", disk_size="40G")
     refused = spare.inv("provision", "--host", "zap")
     assert refused.code == 1
-    assert re.search(r"zap\.yaml:\d+: vm\.disk_size: the disk is 61G large", refused.err)
+    assert re.search(r"zap\.yaml:\d+: vm\.disk_size: the disk cannot shrink from 61G", refused.err)
     spare.edit("zap", disk_size="61G")
 
 
