@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -23,30 +22,15 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or __package__:
-    from swarm.embedded import broker, kvm, pulse
+    from swarm.embedded import broker, kvm, mounts, pulse
 else:  # this file runs on its own, and its folder is all that it can import from
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     import broker
     import kvm
+    import mounts
     import pulse
 
 READY_WITHIN = 30.0  # seconds; 0.3 on a quiet machine
-
-# Libvirt's folders, and where in STATE their private stand-ins are.
-FOLDERS = {
-    "etc": "/etc/libvirt",
-    "lib": "/var/lib/libvirt",
-    "run": "/run/libvirt",
-    "log": "/var/log/libvirt",
-    "cache": "/var/cache/libvirt",
-}
-
-LIBVIRTD_CONF = """\
-auth_unix_rw = "none"
-unix_sock_rw_perms = "0700"
-unix_sock_ro_perms = "0700"
-log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
-"""
 
 # Link-local addresses: ours, the gateway, and where pasta answers for the machine's resolver. The machine's own
 # address is not copied inside, since it may be one of 192.168.122.x when the machine is a VM itself.
@@ -54,116 +38,32 @@ INSIDE, OUTSIDE, RESOLVER = "169.254.53.2", "169.254.53.1", "169.254.53.53"
 
 UPLINK = "uplink"  # pasta's network card on the inside
 # Not below STATE: pasta drops its privileges and cannot enter a user's private directories.
-NETWORK, MACHINE, PASTA = (Path(FOLDERS["run"], name) for name in ("netns", "netns-machine", "pasta.pid"))
+NETWORK, MACHINE, PASTA = (
+    Path(mounts.FOLDERS["run"], name) for name in ("netns", "netns-machine", "pasta.pid")
+)
 NO_WAY_OUT = "no-way-out"  # the file in STATE that says why guests reach nothing but this machine, if so
-
-# Each line is needed: libvirt cannot move the private /dev into a domain's namespace, there is no virtlogd here,
-# and a security driver would load profiles into the machine's kernel.
-QEMU_CONF = """\
-namespaces = [ ]
-stdio_handler = "file"
-security_driver = "none"
-user = "+{uid}"
-group = "+{gid}"
-swtpm_user = "{swtpm}"
-swtpm_group = "{swtpm}"
-"""
-
-
-def run(*argv: str) -> None:
-    """Run a program of the set-up. Its messages go to our standard error, and its failure ends us."""
-    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
-
-
-def _account(*names: str) -> tuple[str, int, int]:
-    for name in names:
-        with contextlib.suppress(KeyError):
-            entry = pwd.getpwnam(name)
-            return name, entry.pw_uid, entry.pw_gid
-    return "root", 0, 0
-
-
-def _mount_private(state: Path) -> None:
-    for name, target in FOLDERS.items():
-        (state / name).mkdir(mode=0o755, exist_ok=True)
-        _cover(state / name, target)
-    # QEMU's user must reach the disks, but need not list directories.
-    (state / "lib").chmod(0o711)
-    swtpm, uid, gid = _account("tss", "swtpm")
-    for name, target in (("swtpm-ca", "/var/lib/swtpm-localca"), ("swtpm-log", "/var/log/swtpm")):
-        (state / name).mkdir(mode=0o750, exist_ok=True)
-        os.chown(state / name, uid, gid)
-        _cover(state / name, target)
-    # Without the system bus libvirt does not ask the machine's systemd to register its guests.
-    if Path("/run/dbus").is_dir():
-        run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run/dbus")
-    _, uid, gid = _account("libvirt-qemu", "qemu")
-    (state / "etc/libvirtd.conf").write_text(LIBVIRTD_CONF, encoding="utf-8")
-    (state / "etc/qemu.conf").write_text(QEMU_CONF.format(uid=uid, gid=gid, swtpm=swtpm), encoding="utf-8")
-
-
-def _cover(own: Path, target: str) -> None:
-    Path(target).mkdir(parents=True, exist_ok=True)
-    run("mount", "--bind", str(own), target)
-
-
-def _mount_sysfs(state: Path) -> None:
-    """Mount a /sys with this namespace's network devices, and the control groups, without which libvirt crashes."""
-    groups = state / "cgroup"
-    groups.mkdir(exist_ok=True)
-    run("mount", "--rbind", "/sys/fs/cgroup", str(groups))
-    run("mount", "-t", "sysfs", "sysfs", "/sys")
-    run("mount", "--rbind", str(groups), "/sys/fs/cgroup")
-    run("umount", "-l", str(groups))
-
-
-def _hide_kvm(state: Path) -> None:
-    """Mount a /dev without an unusable kvm device, which libvirt would probe for 30 s at each definition."""
-    new = state / "dev"
-    new.mkdir(exist_ok=True)
-    run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(new))
-    names = (
-        "null",
-        "zero",
-        "full",
-        "random",
-        "urandom",
-        "tty",
-        "net",
-        "ptmx",
-        "fd",
-        "stdin",
-        "stdout",
-        "stderr",
-        "vhost-net",
-    )
-    run("cp", "-a", *(f"/dev/{name}" for name in names if os.path.lexists(f"/dev/{name}")), str(new))
-    for name in ("pts", "shm"):
-        (new / name).mkdir()
-        run("mount", "--rbind", f"/dev/{name}", str(new / name))
-    run("mount", "--rbind", str(new), "/dev")
 
 
 def init(state: Path, uid: int, gid: int) -> int:
     """Set up the namespaces as their first process, then continue as `serve` in a network namespace."""
     for left in (state / "run").glob("*"):
         shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-    run("mount", "-t", "proc", "proc", "/proc")
+    mounts.run("mount", "-t", "proc", "proc", "/proc")
     has_kvm = kvm.usable_kvm()
-    _mount_private(state)
+    mounts.mount_private(state)
     if not has_kvm:
-        _hide_kvm(state)
+        mounts.hide_kvm(state)
     for network in (NETWORK, MACHINE):
         network.touch()
-    run("mount", "--bind", "/proc/self/ns/net", str(MACHINE))
-    run("unshare", f"--net={NETWORK}", "true")
+    mounts.run("mount", "--bind", "/proc/self/ns/net", str(MACHINE))
+    mounts.run("unshare", f"--net={NETWORK}", "true")
     # A resolver on the machine's own loopback is out of pasta's reach; systemd-resolved keeps the real ones
     # in a file.
     real, used = Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf")
     local = "nameserver 127." in used.read_text(encoding="utf-8")
     shutil.copy(real if local and real.exists() else used, state / "resolv.machine")
     (state / "resolv.guests").write_text(f"nameserver {RESOLVER}\n", encoding="utf-8")
-    run("mount", "--bind", str(state / "resolv.guests"), os.path.realpath(used))
+    mounts.run("mount", "--bind", str(state / "resolv.guests"), os.path.realpath(used))
     nsenter = shutil.which("nsenter") or "/usr/bin/nsenter"
     argv = [
         nsenter,
@@ -240,13 +140,15 @@ def _way_out(state: Path) -> int | None:
 def serve(state: Path, uid: int, gid: int) -> int:
     """Run libvirtd, pasta and the broker for `uid`, `gid`, and reap until stopped. Return 1 if libvirtd ends."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    _mount_sysfs(state)
-    run("ip", "link", "set", "lo", "up")
+    mounts.mount_sysfs(state)
+    mounts.run("ip", "link", "set", "lo", "up")
     way_out = [_way_out(state)]
     Thread(target=_end_the_silent, args=(way_out,), daemon=True).start()
     # Some pasta (Debian 12's) answers data with a segment without any flag. Connection tracking cannot match
     # it to a guest, so it would be delivered here, and our own stack would reset the guest's connection.
-    run("iptables", "-A", "INPUT", "-i", UPLINK, "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP")
+    mounts.run(
+        "iptables", "-A", "INPUT", "-i", UPLINK, "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"
+    )
     daemon = subprocess.Popen(
         [shutil.which("libvirtd") or "/usr/sbin/libvirtd", "-p", "/run/libvirt/libvirtd.pid"],
         stdin=subprocess.DEVNULL,
