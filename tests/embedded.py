@@ -1,4 +1,4 @@
-"""Looks into a running embedded hypervisor, for tests."""
+"""Inspect a running embedded hypervisor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["first_process"]
 
 
 def first_process(embedded: Embedded) -> int:
-    """Return the process that answers at the broker: the first of the namespaces, which end with it."""
+    """Return the ID of the broker's process: the first process in the namespaces, which end with it."""
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(embedded.broker))
         credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))

@@ -1,7 +1,7 @@
-"""swarm's private libvirt: a libvirtd in its own namespaces, which neither needs nor touches a configured one.
+"""swarm's private libvirt: a libvirtd in its own namespaces, independent of the system's libvirt.
 
-`host.py` is the first process of the namespaces. `broker.py` connects the outside to the guests' network. The rest of
-swarm calls `client.py`.
+`host.py` is the first process in the namespaces. `broker.py` opens connections to the guests' network from outside.
+The rest of swarm calls `client.py`.
 """
 
 from swarm.embedded.client import Embedded

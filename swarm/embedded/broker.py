@@ -1,11 +1,12 @@
 """A broker that connects TCP sockets inside the embedded hypervisor's network and passes them to the caller.
 
 The guests' addresses exist only in a network namespace. A socket stays in the namespace in which it was created,
-even in another process. So the server, which runs inside, connects and passes the open socket to the client over a
-Unix socket (SCM_RIGHTS). No bytes are copied, no port is opened, and only the owner of the Unix socket can use it.
+even when another process uses it. The server runs inside the namespace. It connects, and passes the open socket to
+the client over a Unix socket (SCM_RIGHTS). No data is copied, no port is opened, and only the owner of the Unix
+socket can use it.
 
-Standard library only: OpenSSH runs this file as a ProxyCommand (with ProxyUseFdpass), once for each
-connection.
+Standard library only: OpenSSH runs this file as a ProxyCommand (with ProxyUseFdpass) for each connection, so it must
+start fast.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Closed", "ask", "connect", "serve"]
 
-_LONGEST = 4096  # bytes of a request or an answer; both are a short line of JSON
-_PATIENCE = 10.0  # seconds for an answer that takes a millisecond on a quiet machine
+_LONGEST = 4096  # bytes in a request or a response; each is a short line of JSON
+_PATIENCE = 10.0  # seconds to wait for a response; an idle machine takes a millisecond
 
 
 class Closed(OSError):
-    """The broker does not answer: the embedded hypervisor is not running."""
+    """The broker does not respond because the embedded hypervisor is not running."""
 
 
 def serve(path: str, owner: tuple[int, int], stop: Callable[[], None]) -> None:
-    """Listen at the Unix socket `path`, which only `owner` (uid, gid) can use, and answer in threads.
+    """Listen on the Unix socket `path`, which only `owner` (uid, gid) can use. Return at once; threads serve requests.
 
     A request is a line of JSON: {"connect": [host, port, seconds]}, {"ping": true} or {"stop": true}, which
     calls `stop`.
@@ -76,7 +77,7 @@ def _answer(client: socket.socket, stop: Callable[[], None]) -> None:
 def ask(path: Path | str, request: dict[str, Any], limit: float = _PATIENCE) -> list[int]:
     """Send a request to the broker at `path` and return the file descriptors that it passes back.
 
-    Raise Closed if nobody answers within `limit` seconds, or OSError as seen inside.
+    Raise Closed if the broker does not respond within `limit` seconds. Raise the OSError that occurred inside.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(limit)
@@ -97,17 +98,19 @@ def ask(path: Path | str, request: dict[str, Any], limit: float = _PATIENCE) -> 
 
 
 def connect(path: Path | str, host: str, port: int, limit: float) -> socket.socket:
-    """Return a TCP connection to `host`:`port` inside, made within `limit` seconds. Raise Closed or OSError."""
+    """Return a TCP connection to `host`:`port` inside the namespace, or raise Closed or OSError.
+
+    Connecting may take at most `limit` seconds.
+    """
     (descriptor,) = ask(path, {"connect": [host, port, limit]}, limit + _PATIENCE)
     made = socket.socket(fileno=descriptor)
-    made.setsockopt(
-        socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-    )  # paramiko sets none, and stalls 40 ms at a time without
+    # Without it, each small write may wait 40 ms for a delayed ACK.
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return made
 
 
 def _main() -> int:
-    """`broker.py SOCKET HOST PORT`: connect, and pass the socket to OpenSSH over standard output."""
+    """Run `broker.py SOCKET HOST PORT`: connect, and pass the socket to OpenSSH over standard output."""
     _, path, host, port = sys.argv
     try:
         inner = connect(path, host, int(port), 10.0)

@@ -1,4 +1,4 @@
-"""The embedded hypervisor for the rest of swarm: start, stop, URI, and sockets into its network."""
+"""The interface to the embedded hypervisor: start it, stop it, and connect to libvirt and to its guests."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Embedded", "as_root"]
 
-_SOCKET_PATH_LIMIT = 107  # bytes that struct sockaddr_un has for a path, less its end
-_PATIENCE = 1.0  # seconds: hosts that are destroyed side by side end at about the same time
-_STOPPED_WITHIN = 10.0  # seconds; the kernel needs a fraction of one to end a process namespace
+_SOCKET_PATH_LIMIT = 107  # bytes for a path in struct sockaddr_un, without the terminating null
+_PATIENCE = 1.0  # seconds to wait for other users: hosts destroyed in parallel finish at about the same time
+_STOPPED_WITHIN = 10.0  # seconds; the kernel ends a PID namespace in a fraction of one
 
 
 def as_root(argv: list[str]) -> list[str]:
-    """Return `argv` as a command that runs as root: itself for root, through sudo for others."""
+    """Return a command that runs `argv` as root: `argv` itself for root, with sudo for other users."""
     return argv if os.geteuid() == 0 else ["sudo", "--", *argv]
 
 
 class Embedded:
-    """The private hypervisor of a state folder, by default swarm's own."""
+    """The private hypervisor of a state directory, by default swarm's own."""
 
     def __init__(self, state: Path | None = None) -> None:
         self.state = (state or state_dir()) / "hypervisor"
@@ -52,12 +52,12 @@ class Embedded:
 
     @property
     def exists(self) -> bool:
-        """Whether it was ever started, so that it may have domains."""
+        """Whether it was ever started and may therefore have domains."""
         return (self.state / "lib").is_dir()
 
     @property
     def running(self) -> bool:
-        """Whether it answers."""
+        """Whether its broker responds."""
         try:
             broker.ask(self.broker, {"ping": True})
         except broker.Closed:
@@ -65,16 +65,16 @@ class Embedded:
         return True
 
     def start(self) -> bool:
-        """Start it unless it is running, and return whether it was started. Raise Unfit if it cannot run here.
+        """Start it unless it is running. Return True if this call started it.
 
-        A person who is not root is asked for a password by sudo.
+        Users other than root may have to enter their password for sudo. Raise Unfit if it cannot run here.
         """
         if self.running:
             return False
         if len(os.fsencode(self._socket)) > _SOCKET_PATH_LIMIT:
             raise Unfit(
                 f"the path {self._socket} is too long for a Unix socket",
-                "set SWARM_STATE to a folder with a shorter path",
+                "set SWARM_STATE to a directory with a shorter path",
             )
         private_dir(self.state.parent)
         argv = [
@@ -89,15 +89,18 @@ class Embedded:
         ]
         done = subprocess.run(as_root(argv), capture_output=True, text=True, check=False)
         if done.returncode:
-            words = done.stderr.strip().splitlines() or ["no reason given"]
+            messages = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             raise Unfit(
-                f"the embedded hypervisor does not start: {words[-1]}",
+                f"the embedded hypervisor does not start: {messages[-1]}",
                 f"run ./inv doctor to check this machine; the full output is in {self.state}/host.log",
             )
-        return done.stdout == "started\n"  # another command may have been faster
+        return done.stdout == "started\n"  # another command may have started it first
 
     def stop(self) -> bool:
-        """Stop it at once, with everything that runs in it. Return whether it was running."""
+        """Stop it immediately, with everything that runs in it. Return True if it was running.
+
+        Raise HypervisorError if its processes have not ended within 10 seconds.
+        """
         try:
             broker.ask(self.broker, {"stop": True})
         except broker.Closed:
@@ -106,18 +109,22 @@ class Embedded:
         while (lock := try_lock(self.state / "alive.lock", shared=True, create=False)) is None:
             if not deadline.pause(0.01):
                 raise HypervisorError(
-                    "the embedded hypervisor does not stop", f"{self.state}/host.log may say why"
+                    f"the embedded hypervisor did not stop within {_STOPPED_WITHIN:g} s",
+                    f"look for the cause in {self.state}/host.log",
                 )
         lock.release()
         return True
 
     def use(self) -> AbstractContextManager[Lock]:
-        """Keep it running: during the block, `stop_if` of other processes does nothing."""
+        """Return a context manager that keeps it running: other processes' `stop_if` does nothing during the block."""
         private_dir(self.state.parent)
         return hold(self.state.parent / "hypervisor.users", shared=True)
 
     def stop_if(self, idle: Callable[[], bool]) -> bool:
-        """Stop it unless it is in use, and return whether it was stopped. `idle()` is asked while it is locked."""
+        """Stop it if no process uses it and `idle()` returns True. Return True if this call stopped it.
+
+        No other process can start using it while `idle()` runs.
+        """
         try:
             with hold(self.state.parent / "hypervisor.users", deadline=Deadline(_PATIENCE)):
                 return self.running and idle() and self.stop()
@@ -125,16 +132,16 @@ class Embedded:
             return False
 
     def connect(self, host: str, port: int, limit: float = 10.0) -> socket.socket:
-        """Return a TCP connection to a guest, made within `limit` seconds. Raise OSError."""
+        """Return a TCP connection to a guest, or raise OSError. Connecting may take at most `limit` seconds."""
         return broker.connect(self.broker, host, port, limit)
 
     @property
     def no_way_out(self) -> str | None:
-        """Why guests reach no network outside, or None if they do."""
+        """Why guests cannot reach outside networks, or None if they can."""
         return next(iter(self.log_tail(NO_WAY_OUT, 1)), None)
 
     def log_tail(self, name: str, lines: int = 5) -> list[str]:
-        """Return the last `lines` lines of a log such as 'log/libvirtd.log', or none if it is not readable."""
+        """Return the last `lines` lines of a log such as 'log/libvirtd.log', or an empty list if it is not readable."""
         with contextlib.suppress(OSError):
             return (self.state / name).read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
         return []

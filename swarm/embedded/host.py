@@ -1,10 +1,10 @@
-"""The inside of the embedded hypervisor. It runs as root and uses the standard library only.
+"""The processes that run the embedded hypervisor as root. Standard library only.
 
-`host.py start STATE UID GID` (what the client calls, through sudo where it must) makes new mount and process
-namespaces, starts `host.py init …` as their first process and waits until it is ready. `init` makes the
-network namespace and gives it a way out, `init` mounts STATE/{etc,lib,run,log,cache} over libvirt's own
-folders, so that nothing of the machine's is read or written, and becomes `serve`, which runs libvirtd and the
-broker, and reaps. When it ends, the kernel ends everything in the namespaces.
+The client runs `host.py start STATE UID GID`, with sudo if necessary. It creates new mount and PID namespaces, starts
+`host.py init …` as their first process, and waits until the broker responds. `init` mounts
+STATE/{etc,lib,run,log,cache} over libvirt's own directories, so that the machine's own are neither read nor written.
+It creates the network namespace and becomes `serve`. `serve` runs pasta, libvirtd and the broker, and reaps child
+processes. When it ends, the kernel ends every process in the namespaces.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or __package__:
     from swarm.embedded import broker, kvm, mounts, pulse
-else:  # this file runs on its own, and its folder is all that it can import from
+else:  # run as a program with -I: only this file's directory is importable
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     import broker
     import kvm
     import mounts
     import pulse
 
-READY_WITHIN = 30.0  # seconds; 0.3 on a quiet machine
+READY_WITHIN = 30.0  # seconds; an idle machine takes 0.3
 
-# Link-local addresses: ours, the gateway, and where pasta answers for the machine's resolver. The machine's own
-# address is not copied inside, since it may be one of 192.168.122.x when the machine is a VM itself.
+# Link-local addresses: the namespace's own, the gateway's, and the one at which pasta forwards DNS. pasta would
+# otherwise copy the machine's address, which may be in 192.168.122.0/24 if the machine is itself a VM.
 INSIDE, OUTSIDE, RESOLVER = "169.254.53.2", "169.254.53.1", "169.254.53.53"
 
-UPLINK = "uplink"  # pasta's network card on the inside
+UPLINK = "uplink"  # pasta's network interface in the namespace
 # Not below STATE: pasta drops its privileges and cannot enter a user's private directories.
 NETWORK, MACHINE, PASTA = (
     Path(mounts.FOLDERS["run"], name) for name in ("netns", "netns-machine", "pasta.pid")
 )
-NO_WAY_OUT = "no-way-out"  # the file in STATE that says why guests reach nothing but this machine, if so
+NO_WAY_OUT = "no-way-out"  # the file in STATE that says why guests cannot reach outside networks
 
 
 def init(state: Path, uid: int, gid: int) -> int:
@@ -57,8 +57,8 @@ def init(state: Path, uid: int, gid: int) -> int:
         network.touch()
     mounts.run("mount", "--bind", "/proc/self/ns/net", str(MACHINE))
     mounts.run("unshare", f"--net={NETWORK}", "true")
-    # A resolver on the machine's own loopback is out of pasta's reach; systemd-resolved keeps the real ones
-    # in a file.
+    # pasta cannot reach a resolver on the machine's loopback interface. systemd-resolved lists the upstream
+    # resolvers in a file.
     real, used = Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf")
     local = "nameserver 127." in used.read_text(encoding="utf-8")
     shutil.copy(real if local and real.exists() else used, state / "resolv.machine")
@@ -76,22 +76,23 @@ def init(state: Path, uid: int, gid: int) -> int:
         str(uid),
         str(gid),
     ]
-    os.execv(nsenter, argv)  # noqa: S606 - no shell is what is wanted: each argument stays what it is
+    os.execv(nsenter, argv)  # noqa: S606 - without a shell on purpose: no argument is interpreted
 
 
 def _way_out(state: Path) -> int | None:
-    """Let guests reach what this machine reaches, without changing its network: pasta translates in user space.
+    """Start pasta, which gives guests outside access by user-space NAT and leaves this machine's network unchanged.
 
-    No port is forwarded in either direction, and the machine's own loopback is not mapped. Return pasta's
-    process, or None if there is no way out; STATE/no-way-out then says why.
+    No port is forwarded in either direction, and the machine's loopback interface is not mapped. Return pasta's
+    process ID. If it does not start, return None and write the cause to STATE/no-way-out.
     """
     pasta = shutil.which("pasta")
     if pasta is None:
         (state / NO_WAY_OUT).write_text("pasta is missing (package passt)\n", encoding="utf-8")
         return None
-    # pasta reads the machine's resolv.conf, over which ours is mounted here.
-    # As "nobody" it could not enter a network namespace that root made; it drops every other right by itself.
-    there = 'mount --bind "$1" "$2"; shift 2; exec "$@"'
+    # pasta must read the machine's resolv.conf, so mount that over the guests' one, for pasta alone.
+    # It runs as root because its default user, nobody, cannot enter a network namespace that root created. It
+    # drops all other privileges by itself.
+    script = 'mount --bind "$1" "$2"; shift 2; exec "$@"'
     argv = [
         "unshare",
         "--mount",
@@ -99,7 +100,7 @@ def _way_out(state: Path) -> int | None:
         "private",
         "sh",
         "-ec",
-        there,
+        script,
         "sh",
         str(state / "resolv.machine"),
     ]
@@ -131,21 +132,23 @@ def _way_out(state: Path) -> int | None:
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
         ).returncode
     if failed:
-        (state / NO_WAY_OUT).write_bytes((state / "pasta.log").read_bytes() or b"pasta gave no reason\n")
+        (state / NO_WAY_OUT).write_bytes(
+            (state / "pasta.log").read_bytes() or b"pasta failed without a message\n"
+        )
         return None
     (state / NO_WAY_OUT).unlink(missing_ok=True)
     return int(PASTA.read_text(encoding="ascii"))
 
 
 def serve(state: Path, uid: int, gid: int) -> int:
-    """Run libvirtd, pasta and the broker for `uid`, `gid`, and reap until stopped. Return 1 if libvirtd ends."""
+    """Run libvirtd, pasta and the broker for `uid`, `gid`, and reap child processes. Return 1 when libvirtd ends."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     mounts.mount_sysfs(state)
     mounts.run("ip", "link", "set", "lo", "up")
     way_out = [_way_out(state)]
-    Thread(target=_end_the_silent, args=(way_out,), daemon=True).start()
-    # Some pasta (Debian 12's) answers data with a segment without any flag. Connection tracking cannot match
-    # it to a guest, so it would be delivered here, and our own stack would reset the guest's connection.
+    Thread(target=_end_unresponsive, args=(way_out,), daemon=True).start()
+    # Debian 12's pasta may answer data with a TCP segment that has no flags. Connection tracking cannot match it
+    # to a guest, so the namespace's own TCP stack would receive it and reset the guest's connection.
     mounts.run(
         "iptables", "-A", "INPUT", "-i", UPLINK, "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"
     )
@@ -170,21 +173,21 @@ def serve(state: Path, uid: int, gid: int) -> int:
             way_out[0] = _way_out(state)
 
 
-def _end_the_silent(way_out: list[int | None]) -> None:
-    """End pasta, the process in `way_out`, whenever it stops answering. serve() then starts another."""
+def _end_unresponsive(way_out: list[int | None]) -> None:
+    """Kill pasta, the process in `way_out`, whenever it stops responding. serve() then restarts it."""
     while True:
         pulse.wait_for_silence(UPLINK, OUTSIDE)
         if way_out[0]:
-            sys.stderr.write("pasta does not answer any more, so it is ended and started again\n")
+            sys.stderr.write("pasta does not respond: restarting it\n")
             sys.stderr.flush()
             with contextlib.suppress(ProcessLookupError):
                 os.kill(way_out[0], signal.SIGKILL)
 
 
 def start(state: Path, uid: int, gid: int) -> int:
-    """Start everything. Return 0 once the broker answers, or 1 with the reason on standard error.
+    """Start everything. Return 0 once the broker responds, or 1 with the cause on standard error.
 
-    "started" on standard output tells that it did not run before.
+    Write "started" to standard output unless it was already running.
     """
     state.mkdir(parents=True, exist_ok=True)
     (state / "run").mkdir(exist_ok=True)
@@ -192,8 +195,8 @@ def start(state: Path, uid: int, gid: int) -> int:
     limit = time.monotonic() + READY_WITHIN
     with (state / "start.lock").open("w") as lock, (state / "alive.lock").open("w") as alive:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # unshare holds this lock until everything in the namespaces has ended. stop() and a new start wait for it.
-        # Its holder may also be about to answer, if a command that was killed has started it.
+        # unshare holds alive.lock until every process in the namespaces has ended. stop() and a new start wait for
+        # it. If an earlier start was killed, the hypervisor that it started may hold the lock and respond soon.
         while True:
             with contextlib.suppress(broker.Closed):
                 broker.ask(address, {"ping": True})
@@ -202,7 +205,7 @@ def start(state: Path, uid: int, gid: int) -> int:
                 fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             if time.monotonic() > limit:
-                sys.stderr.write("an older one neither answers nor ends\n")
+                sys.stderr.write("the previous instance neither responds nor ends\n")
                 return 1
             time.sleep(0.02)
         return _launch(state, uid, gid, alive.fileno(), limit)
@@ -222,13 +225,13 @@ def _launch(state: Path, uid: int, gid: int, alive: int, limit: float) -> int:
             return 0
         time.sleep(0.02)
     process.kill()
-    words = (state / "host.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    sys.stderr.write("\n".join(words[-5:] or ["it did not answer within 30 seconds"]) + "\n")
+    messages = (state / "host.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    sys.stderr.write("\n".join(messages[-5:] or [f"no response within {READY_WITHIN:g} s"]) + "\n")
     return 1
 
 
 def main() -> int:
-    """Run the verb of the command line and return its exit code."""
+    """Run the command line's verb and return its exit code."""
     verb, state, uid, gid = sys.argv[1:]
     verbs = {"start": start, "init": init, "serve": serve}
     return verbs[verb](Path(state), int(uid), int(gid)) or 0

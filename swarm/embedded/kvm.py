@@ -10,7 +10,7 @@ __all__ = ["usable_kvm"]
 
 
 def usable_kvm() -> bool:
-    """Return whether KVM really works here: the CPU has the feature, and the kernel creates a VM."""
+    """Return True if KVM works here: the CPU has virtualization extensions, and the kernel can create a VM."""
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
     if not {"vmx", "svm"} & set(flags):
         return False

@@ -10,7 +10,7 @@ from pathlib import Path
 
 __all__ = ["FOLDERS", "hide_kvm", "mount_private", "mount_sysfs", "run"]
 
-# Libvirt's folders, and where in STATE their private stand-ins are.
+# The directories in STATE that are mounted over libvirt's own.
 FOLDERS = {
     "etc": "/etc/libvirt",
     "lib": "/var/lib/libvirt",
@@ -26,8 +26,8 @@ unix_sock_ro_perms = "0700"
 log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 """
 
-# Each line is needed: libvirt cannot move the private /dev into a domain's namespace, there is no virtlogd here,
-# and a security driver would load profiles into the machine's kernel.
+# Each setting is needed: libvirt cannot move the private /dev into a domain's namespace, virtlogd does not run
+# here, and a security driver would load profiles into the machine's kernel.
 _QEMU_CONF = """\
 namespaces = [ ]
 stdio_handler = "file"
@@ -40,7 +40,7 @@ swtpm_group = "{swtpm}"
 
 
 def run(*argv: str) -> None:
-    """Run a program of the set-up. Its messages go to our standard error, and its failure ends us."""
+    """Run a program. Its messages go to standard error. Raise CalledProcessError if it fails."""
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
 
 
@@ -57,14 +57,14 @@ def mount_private(state: Path) -> None:
     for name, target in FOLDERS.items():
         (state / name).mkdir(mode=0o755, exist_ok=True)
         _cover(state / name, target)
-    # QEMU's user must reach the disks, but need not list directories.
+    # QEMU's user needs access to the disks, but not the right to list directories.
     (state / "lib").chmod(0o711)
     swtpm, uid, gid = _account("tss", "swtpm")
     for name, target in (("swtpm-ca", "/var/lib/swtpm-localca"), ("swtpm-log", "/var/log/swtpm")):
         (state / name).mkdir(mode=0o750, exist_ok=True)
         os.chown(state / name, uid, gid)
         _cover(state / name, target)
-    # Without the system bus libvirt does not ask the machine's systemd to register its guests.
+    # Hide the system bus, so that libvirt does not register its guests with the machine's systemd.
     if Path("/run/dbus").is_dir():
         run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run/dbus")
     _, uid, gid = _account("libvirt-qemu", "qemu")
@@ -78,7 +78,7 @@ def _cover(own: Path, target: str) -> None:
 
 
 def mount_sysfs(state: Path) -> None:
-    """Mount a /sys with this namespace's network devices, and the control groups, without which libvirt crashes."""
+    """Mount a /sys that shows this namespace's network devices. Keep the cgroups, without which libvirt crashes."""
     groups = state / "cgroup"
     groups.mkdir(exist_ok=True)
     run("mount", "--rbind", "/sys/fs/cgroup", str(groups))
@@ -88,7 +88,7 @@ def mount_sysfs(state: Path) -> None:
 
 
 def hide_kvm(state: Path) -> None:
-    """Mount a /dev without an unusable kvm device, which libvirt would probe for 30 s at each definition."""
+    """Mount a /dev without the unusable kvm device, which libvirt would probe for 30 s for each definition."""
     new = state / "dev"
     new.mkdir(exist_ok=True)
     run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(new))

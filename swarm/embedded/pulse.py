@@ -1,7 +1,7 @@
-"""Whether the other end of a network interface still answers. Standard library only, since it runs as root.
+"""Detect when the other end of a network interface stops responding. Standard library only, since it runs as root.
 
 Debian 12's pasta can loop forever in its connection table after hundreds of connections within seconds. It then uses
-a whole CPU and forwards nothing. A working pasta always answers ARP requests for its own address.
+a whole CPU and forwards no traffic. A working pasta always answers ARP requests for its own address.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import time
 __all__ = ["answers", "wait_for_silence"]
 
 _ARP = 0x0806  # the EtherType, https://www.iana.org/assignments/ieee-802-numbers
-_EVERY = 2.0  # seconds between two requests
-_PATIENCE = 4  # unanswered requests in a row; a busy machine may miss one
+_EVERY = 2.0  # seconds between requests
+_PATIENCE = 4  # consecutive unanswered requests; a busy machine may miss one
 
 
 def answers(interface: str, address: str, limit: float) -> bool | None:
-    """Return whether an ARP request for `address` is answered within `limit` seconds, None without the `interface`."""
+    """Return True if an ARP request for `address` is answered within `limit` seconds, otherwise False.
+
+    Return None if the `interface` does not exist.
+    """
     deadline = time.monotonic() + limit
     wanted = socket.inet_aton(address)
     try:

@@ -1,4 +1,4 @@
-"""The embedded hypervisor starts once, ends whole, and leaves the machine as it was."""
+"""The embedded hypervisor starts once, stops completely, and leaves the machine unchanged."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("able")
 
-LIMIT = 20.0  # seconds for what takes a fraction of one on a quiet machine
+LIMIT = 20.0  # seconds; an idle machine takes a fraction of one
 
 
 @pytest.fixture
 def own(base: Path) -> Iterator[Embedded]:
-    """An embedded hypervisor of the test's own, not started."""
+    """A separate embedded hypervisor for the test, not started."""
     state = base / f"e{sum(1 for _ in base.iterdir())}"
     state.mkdir()
     made = Embedded(state)
@@ -42,19 +42,19 @@ def own(base: Path) -> Iterator[Embedded]:
 
 
 def inside(first: int) -> set[int]:
-    """Every process in the namespace of `first`."""
+    """Return every process in the PID namespace of `first`."""
     space, found = Path(f"/proc/{first}/ns/pid").readlink(), set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if (process / "ns/pid").readlink() == space:
                 found.add(int(process.name))
-        except OSError:  # it ended meanwhile
+        except OSError:  # it has ended
             continue
     return found
 
 
 def alive(processes: set[int]) -> set[int]:
-    """Those that still run; one that waits to be reaped does not."""
+    """Return the processes that still run. Zombies are left out."""
     found = set()
     for process in processes:
         try:
@@ -67,7 +67,7 @@ def alive(processes: set[int]) -> set[int]:
 
 
 def test_it_starts_once_and_stops_once(own: Embedded) -> None:
-    """Start and stop say whether they did anything, and what was stopped starts again with what it had."""
+    """start() and stop() return True if they changed anything, and networks survive a restart."""
     assert (own.exists, own.running, own.stop()) == (False, False, False)
     assert (own.start(), own.start(), own.running, own.exists) == (True, False, True, True)
     with Libvirt("embedded", own) as connection:
@@ -80,8 +80,8 @@ def test_it_starts_once_and_stops_once(own: Embedded) -> None:
         assert Network(connection, "kept").exists
 
 
-def test_two_commands_at_once_start_one(own: Embedded) -> None:
-    """Two processes that start it at the same time share one hypervisor, and exactly one of them started it."""
+def test_concurrent_starts_share_one_hypervisor(own: Embedded) -> None:
+    """When three processes start it at once, they share one hypervisor, and exactly one reports that it started it."""
     code = "import sys; from pathlib import Path; from swarm.embedded import Embedded; "
     code += "print(Embedded(Path(sys.argv[1])).start())"
     argv = [sys.executable, "-c", code, str(own.state.parent)]
@@ -97,13 +97,13 @@ def test_two_commands_at_once_start_one(own: Embedded) -> None:
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_nothing_outlives_its_first_process(own: Embedded, how: str) -> None:
-    """When it is stopped, or its first process killed outright, every process in it is gone, libvirt's helpers too."""
+def test_no_process_outlives_the_first_one(own: Embedded, how: str) -> None:
+    """When it is stopped or its first process is killed, every process in it ends, including libvirt's helpers."""
     own.start()
     with Libvirt("embedded", own) as connection:
         network = Network(connection, "default")
         network.define(desired.network_xml("default"))
-        network.activate()  # so that there is a helper: dnsmasq
+        network.activate()  # starts a helper: dnsmasq
     first = first_process(own)
     everything = inside(first)
     names = {Path(f"/proc/{process}/comm").read_text().strip() for process in everything}
@@ -120,8 +120,8 @@ def test_nothing_outlives_its_first_process(own: Embedded, how: str) -> None:
     assert own.start()
 
 
-def translator(first: int) -> int | None:
-    """Return the process that translates between the guests' network and the machine's, if it runs."""
+def pasta_process(first: int) -> int | None:
+    """Return pasta's process ID, or None if it does not run."""
     for process in Path(f"/proc/{first}/task/{first}/children").read_text().split():
         name = Path(f"/proc/{process}/comm")
         if name.exists() and name.read_text().startswith(("passt", "pasta")):
@@ -130,8 +130,8 @@ def translator(first: int) -> int | None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-def test_the_way_out_is_opened_again(own: Embedded, how: signal.Signals) -> None:
-    """When pasta dies or hangs, another one takes its place, with the same addresses."""
+def test_pasta_is_restarted(own: Embedded, how: signal.Signals) -> None:
+    """When pasta dies or hangs, it is restarted with the same addresses."""
     own.start()
     first = first_process(own)
     look = ["nsenter", f"--target={first}", "--net", "ip", "-brief", "address", "show", "dev", "uplink"]
@@ -139,23 +139,23 @@ def test_the_way_out_is_opened_again(own: Embedded, how: signal.Signals) -> None
     def address() -> list[str]:
         return subprocess.run(look, capture_output=True, text=True, check=False).stdout.split()[2:3]
 
-    before, old = address(), translator(first)
+    before, old = address(), pasta_process(first)
     assert before == ["169.254.53.2/24"]
     assert old is not None
     os.kill(old, how)
-    limit = time.monotonic() + 3 * LIMIT  # that it hangs is known after 8 s of silence
-    while translator(first) in {old, None} or address() != before:
+    limit = time.monotonic() + 3 * LIMIT  # a hang is detected after 8 s
+    while pasta_process(first) in {old, None} or address() != before:
         assert time.monotonic() < limit, own.log_tail("pasta.log", 5)
         time.sleep(0.05)
     assert own.running
     assert own.no_way_out is None
 
 
-def test_a_translator_that_hangs_gives_no_answer(own: Embedded) -> None:
-    """An ARP request tells a living pasta from a stopped one, and a missing interface from both."""
+def test_an_arp_request_detects_a_hanging_pasta(own: Embedded) -> None:
+    """answers() returns True for a running pasta, False for a stopped one, and None for a missing interface."""
     own.start()
     first = first_process(own)
-    code = f"import pulse; print([pulse.answers(card, {host.OUTSIDE!r}, 1) for card in ({host.UPLINK!r}, 'nothing')])"
+    code = f"import pulse; print([pulse.answers(name, {host.OUTSIDE!r}, 1) for name in ({host.UPLINK!r}, 'none')])"
 
     def ask() -> str:
         argv = ["nsenter", f"--target={first}", "--net", sys.executable, "-c", code]
@@ -164,14 +164,14 @@ def test_a_translator_that_hangs_gives_no_answer(own: Embedded) -> None:
         ).stdout.strip()
 
     assert ask() == "[True, None]"
-    pasta = translator(first)
+    pasta = pasta_process(first)
     assert pasta is not None
     os.kill(pasta, signal.SIGSTOP)
     assert ask() == "[False, None]"
 
 
-def test_a_start_that_was_killed_is_no_obstacle(own: Embedded) -> None:
-    """Whoever kills the command in the middle of a start can start again at once."""
+def test_it_starts_after_a_start_was_killed(own: Embedded) -> None:
+    """After the start command was killed halfway, another start succeeds."""
     argv = [sys.executable, "-I", str(ROOT / "swarm/embedded/host.py"), "start", str(own.state), "0", "0"]
     with subprocess.Popen(argv, start_new_session=True) as starter:
         while not (own.state / "alive.lock").exists():
@@ -183,8 +183,8 @@ def test_a_start_that_was_killed_is_no_obstacle(own: Embedded) -> None:
         assert connection.raw.isAlive()
 
 
-def test_it_is_not_stopped_while_somebody_uses_it(own: Embedded) -> None:
-    """Another command's connection keeps it running. The last one stops it, unless a VM runs in it."""
+def test_it_is_not_stopped_while_in_use(own: Embedded) -> None:
+    """stop_if() stops it only when no other command uses it and it is idle."""
     own.start()
     with own.use():
         assert own.stop_if(lambda: True) is False
@@ -196,9 +196,9 @@ def test_it_is_not_stopped_while_somebody_uses_it(own: Embedded) -> None:
 
 
 def machine() -> dict[str, str]:
-    """What of this machine a hypervisor would change, if it were not kept apart."""
+    """Return the state of this machine that a hypervisor without namespaces would change."""
 
-    def told(*argv: str) -> str:
+    def output(*argv: str) -> str:
         return (
             subprocess.run(argv, capture_output=True, text=True, check=False).stdout
             if shutil.which(argv[0])
@@ -222,19 +222,19 @@ def machine() -> dict[str, str]:
         "/dev/kvm",
     )
     return {
-        "files": told("find", *folders, "-printf", "%p %s %m %u %T@\n"),
-        "addresses": interesting(told("ip", "-o", "address")),
-        "routes": interesting(told("ip", "route")),
-        "iptables": interesting(told("iptables-save")),
-        "nftables": interesting(told("nft", "list", "ruleset")),
+        "files": output("find", *folders, "-printf", "%p %s %m %u %T@\n"),
+        "addresses": interesting(output("ip", "-o", "address")),
+        "routes": interesting(output("ip", "route")),
+        "iptables": interesting(output("iptables-save")),
+        "nftables": interesting(output("nft", "list", "ruleset")),
         "mounts": interesting(Path("/proc/self/mountinfo").read_text()),
         "forwarding": Path("/proc/sys/net/ipv4/ip_forward").read_text(),
-        "network namespaces": interesting(told("ip", "netns")),
+        "network namespaces": interesting(output("ip", "netns")),
     }
 
 
-def test_the_machine_is_as_it_was(own: Embedded) -> None:
-    """With a network and its DHCP server running inside, and after the end, nothing of the machine's own is changed."""
+def test_the_machine_is_unchanged(own: Embedded) -> None:
+    """The machine's files and network stay unchanged while a libvirt network is active inside, and after the stop."""
     before = machine()
     own.start()
     with Libvirt("embedded", own) as connection:
@@ -247,15 +247,15 @@ def test_the_machine_is_as_it_was(own: Embedded) -> None:
             text=True,
             check=True,
         )
-        assert "LIBVIRT" in rules.stdout  # inside, there is something that could have been outside
+        assert "LIBVIRT" in rules.stdout  # libvirt did set up a firewall, inside
         during = machine()
     own.stop()
     assert during == before
     assert machine() == before
 
 
-def test_nobody_else_may_ask(own: Embedded) -> None:
-    """Another user reaches neither the broker nor libvirt: the directory and each socket are closed to others."""
+def test_other_users_are_denied(own: Embedded) -> None:
+    """Other users can connect to neither the broker nor libvirt, even if they can enter the directories."""
     own.start()
     sockets = [own.broker, own.state / "run" / "libvirt-sock"]
     code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
@@ -275,17 +275,17 @@ def test_nobody_else_may_ask(own: Embedded) -> None:
     assert refusals() == [True, True]
 
 
-def test_a_path_too_long_for_a_socket_is_a_sentence(tmp_path: Path) -> None:
-    """A state folder whose name is too long is told so, before anything is made."""
+def test_a_state_path_too_long_for_a_socket_is_rejected(tmp_path: Path) -> None:
+    """A state directory whose path is too long is rejected before anything is created."""
     state = tmp_path / ("long" * 30)
     with pytest.raises(Unfit, match="is too long for a Unix socket") as caught:
         Embedded(state).start()
-    assert caught.value.hint == "set SWARM_STATE to a folder with a shorter path"
+    assert caught.value.hint == "set SWARM_STATE to a directory with a shorter path"
     assert not state.exists()
 
 
-def test_a_start_that_fails_says_why(own: Embedded) -> None:
-    """If something in the way keeps it from starting, its own last words are the reason, and no process stays."""
+def test_a_failed_start_reports_the_cause(own: Embedded) -> None:
+    """The error shows the last message of a failed start. Once the cause is fixed, it starts."""
     own.state.mkdir()
     (own.state / "etc").write_text("in the way", encoding="utf-8")
     with pytest.raises(Unfit, match="the embedded hypervisor does not start: ") as caught:
@@ -297,22 +297,22 @@ def test_a_start_that_fails_says_why(own: Embedded) -> None:
     assert own.start()
 
 
-def test_others_become_root_by_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root starts it as it is, everybody else through sudo."""
+def test_other_users_become_root_with_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """as_root() adds sudo for every user but root."""
     assert as_root(["x"]) == ["x"]
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert as_root(["x"]) == ["sudo", "--", "x"]
 
 
-def test_its_logs_are_at_hand(own: Embedded) -> None:
-    """The last lines of a log can be shown; a log that is not there has none."""
+def test_log_tail_returns_the_last_lines(own: Embedded) -> None:
+    """log_tail() returns the last lines of a log, and an empty list if the log does not exist."""
     own.state.mkdir()
     (own.state / "host.log").write_text("1\n2\n3\n", encoding="utf-8")
     assert own.log_tail("host.log", 2) == ["2", "3"]
     assert own.log_tail("log/none") == []
 
 
-def test_what_is_not_running_cannot_be_reached(own: Embedded) -> None:
-    """Without a running hypervisor a connection inside fails at once, as a refused one does."""
+def test_connecting_fails_at_once_when_it_is_not_running(own: Embedded) -> None:
+    """connect() raises an OSError if the hypervisor is not running."""
     with pytest.raises(OSError, match="no answer at"):
         own.connect("192.168.122.1", 22)

@@ -1,4 +1,4 @@
-"""The broker into the embedded hypervisor's network: sockets made inside, used outside, also by OpenSSH."""
+"""The broker passes sockets from the embedded hypervisor's network to processes outside, including OpenSSH."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ while True:
 
 @pytest.fixture(scope="module")
 def first(embedded: Embedded) -> int:
-    """The process that answers at the broker."""
+    """The ID of the broker's process."""
     return first_process(embedded)
 
 
 @pytest.fixture(scope="module")
 def echo(first: int) -> Iterator[int]:
-    """The port of a server inside that sends back what it gets."""
+    """The port of an echo server inside the namespace."""
     argv = ["nsenter", f"--net=/proc/{first}/ns/net", sys.executable, "-c", _ECHO]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
@@ -55,8 +55,8 @@ def echo(first: int) -> Iterator[int]:
         server.kill()
 
 
-def test_a_connection_made_inside_is_used_outside(embedded: Embedded, echo: int) -> None:
-    """The socket is an ordinary one: what is sent arrives inside, and the answer comes back, a megabyte of it too."""
+def test_a_connection_made_inside_works_outside(embedded: Embedded, echo: int) -> None:
+    """A megabyte sent through the socket comes back from a server that the machine itself cannot reach."""
     data = os.urandom(1 << 20)
     with embedded.connect("127.0.0.1", echo) as made:
         sender = threading.Thread(target=made.sendall, args=(data,))
@@ -67,15 +67,14 @@ def test_a_connection_made_inside_is_used_outside(embedded: Embedded, echo: int)
         sender.join()
     assert received == data
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", echo), timeout=5)  # the machine itself has no such port
+        socket.create_connection(("127.0.0.1", echo), timeout=5)  # the machine does not listen on this port
 
 
-def test_many_at_once(embedded: Embedded, echo: int) -> None:
-    """Connections do not wait for each other, and each is its own."""
+def test_connections_are_independent(embedded: Embedded, echo: int) -> None:
+    """A new connection opens while the server is still busy with earlier ones."""
     made = [embedded.connect("127.0.0.1", echo) for _ in range(3)]
-    with embedded.connect(
-        "127.0.0.1", echo
-    ) as quick:  # open, though the echo server is busy with the first one
+    # The echo server is busy with the first connection.
+    with embedded.connect("127.0.0.1", echo) as quick:
         assert quick.getpeername() == ("127.0.0.1", echo)
     for each in made:
         each.close()
@@ -91,10 +90,10 @@ def test_many_at_once(embedded: Embedded, echo: int) -> None:
     ],
     ids=["refused", "unreachable", "no such name", "no such port"],
 )
-def test_what_fails_inside_fails_alike_outside(
+def test_connection_errors_are_passed_to_the_caller(
     embedded: Embedded, host: str, port: int, limit: float, error: type[OSError]
 ) -> None:
-    """The error is the one that a connection made here would have met, and the broker goes on."""
+    """connect() raises the error that occurred inside, and the broker stays available."""
     with pytest.raises(error) as caught:
         embedded.connect(host, port, limit)
     assert not isinstance(caught.value, broker.Closed)
@@ -103,13 +102,16 @@ def test_what_fails_inside_fails_alike_outside(
         assert caught.value.errno in {errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EHOSTUNREACH}
 
 
-def test_a_connection_has_its_limit(embedded: Embedded, first: int) -> None:
-    """A machine that does not answer at all costs the given time and no more, and is told as a timeout."""
+def test_connecting_times_out(embedded: Embedded, first: int) -> None:
+    """Connecting to an unresponsive address raises TimeoutError after the given limit."""
     inside = ["nsenter", f"--net=/proc/{first}/ns/net"]
     subprocess.run([*inside, "ip", "link", "add", "hole", "type", "bridge"], check=True)
     try:
-        for words in (("address", "add", "198.51.100.1/24", "dev", "hole"), ("link", "set", "hole", "up")):
-            subprocess.run([*inside, "ip", *words], check=True)
+        for arguments in (
+            ("address", "add", "198.51.100.1/24", "dev", "hole"),
+            ("link", "set", "hole", "up"),
+        ):
+            subprocess.run([*inside, "ip", *arguments], check=True)
         subprocess.run(
             [*inside, "ip", "neighbour", "add", "198.51.100.9", "lladdr", "52:54:00:00:00:01", "dev", "hole"],
             check=True,
@@ -121,23 +123,23 @@ def test_a_connection_has_its_limit(embedded: Embedded, first: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "request_bytes",
     [b"", b"nonsense", b"{}", b'{"connect": 1}', b'{"connect": [1, 2, 3]}', b"\xff" * 5000, b"[" * 4000],
 )
-def test_nonsense_is_no_harm(embedded: Embedded, words: bytes) -> None:
-    """Whatever is said at the broker, it goes on answering."""
+def test_the_broker_survives_malformed_requests(embedded: Embedded, request_bytes: bytes) -> None:
+    """The broker stays available after a malformed request."""
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(embedded.broker))
-        client.sendall(words)
+        client.sendall(request_bytes)
         client.shutdown(socket.SHUT_WR)
         client.settimeout(10)
-        with contextlib.suppress(ConnectionResetError):  # it hung up before it had read all
+        with contextlib.suppress(ConnectionResetError):  # it closed the connection before reading everything
             client.recv(100)
     assert embedded.running
 
 
-def test_as_a_program_it_says_what_is_wrong(embedded: Embedded) -> None:
-    """OpenSSH's user sees one sentence and no traceback."""
+def test_the_program_reports_errors_in_one_line(embedded: Embedded) -> None:
+    """The program prints one line and no traceback when it cannot connect."""
     argv = [sys.executable, "-I", "-S", str(ROOT / "swarm/embedded/broker.py")]
     done = subprocess.run(
         [*argv, str(embedded.broker), "127.0.0.1", "1"], capture_output=True, text=True, check=False
@@ -149,8 +151,10 @@ def test_as_a_program_it_says_what_is_wrong(embedded: Embedded) -> None:
     assert (done.returncode, done.stderr) == (1, "broker: 127.0.0.1:1: no answer at /no/such/broker\n")
 
 
-def test_both_reach_a_guest_inside(embedded: Embedded, first: int, dirs: Dirs, tmp_path: Path) -> None:
-    """Guest and ssh reach a server inside the namespace by the pinned key, and refuse another one."""
+def test_guest_and_ssh_reach_a_server_inside(
+    embedded: Embedded, first: int, dirs: Dirs, tmp_path: Path
+) -> None:
+    """Guest and ssh connect to a server inside the namespace if its host key is pinned, and reject another key."""
     identity = tmp_path / "id"
     with Sshd(tmp_path / "sshd", [login_key(identity)], within=first) as server:
         known_hosts = dirs.hosts / "zap.known_hosts"
@@ -175,8 +179,8 @@ def test_both_reach_a_guest_inside(embedded: Embedded, first: int, dirs: Dirs, t
     assert Path(f"/proc/{first}").exists()
 
 
-def test_a_stopped_vm_is_called_stopped(dirs: Dirs, tmp_path: Path) -> None:
-    """Where no embedded hypervisor runs, no VM does: the error says so, and how to start it."""
+def test_a_stopped_hypervisor_is_reported(dirs: Dirs, tmp_path: Path) -> None:
+    """If the embedded hypervisor is not running, the error says so, and the hint starts the VM."""
     target = ssh.Target("zap", "192.168.122.9", dirs.hosts / "zap.known_hosts", embedded=Embedded(tmp_path))
     ssh.write_config(target)
     with pytest.raises(
