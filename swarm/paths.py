@@ -1,6 +1,7 @@
 """The directories on the control machine.
 
-SWARM_HOSTS, SWARM_STATE and SWARM_CACHE override them. Tests use that to stay out of the user's own directories.
+SWARM_HOSTS, SWARM_MIRRORS, SWARM_BACKUPS, SWARM_STATE and SWARM_CACHE override them. Tests use
+that to stay out of the user's own directories.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from swarm.errors import Unfit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ROOT", "cache_dir", "hosts_dir", "state_dir"]
+__all__ = ["ROOT", "backups_dir", "cache_dir", "hosts_dir", "mirrors_dir", "state_dir"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,6 +23,16 @@ ROOT = Path(__file__).resolve().parent.parent
 def hosts_dir() -> Path:
     """Return the directory of the host files and the pinned host keys."""
     return Path(os.environ.get("SWARM_HOSTS") or ROOT / "hosts")
+
+
+def mirrors_dir() -> Path:
+    """Return the directory of the mirrors: one subdirectory for each guest's OpenClaw state."""
+    return Path(os.environ.get("SWARM_MIRRORS") or ROOT / "openclaw")
+
+
+def backups_dir() -> Path:
+    """Return the directory of archives for hosts whose file names no destination."""
+    return Path(os.environ.get("SWARM_BACKUPS") or ROOT / "backups")
 
 
 def state_dir() -> Path:

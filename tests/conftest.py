@@ -42,20 +42,25 @@ settings.load_profile("swarm")
 
 @dataclass(frozen=True)
 class Dirs:
-    """The three folders in which swarm keeps its files."""
+    """The folders in which swarm keeps its files."""
 
     hosts: Path
     state: Path
     cache: Path
+    mirrors: Path
+    backups: Path
 
     @classmethod
     def make(cls, base: Path, patch: pytest.MonkeyPatch) -> Dirs:
         """Create empty folders below `base`, and let swarm use them."""
-        dirs = cls(base / "hosts", base / "state", base / "cache")
+        names = ("hosts", "state", "cache", "mirrors", "backups")
+        dirs = cls(*(base / name for name in names))
         for name, path in (
             ("SWARM_HOSTS", dirs.hosts),
             ("SWARM_STATE", dirs.state),
             ("SWARM_CACHE", dirs.cache),
+            ("SWARM_MIRRORS", dirs.mirrors),
+            ("SWARM_BACKUPS", dirs.backups),
         ):
             path.mkdir(parents=True)
             patch.setenv(name, str(path))

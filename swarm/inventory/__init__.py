@@ -8,6 +8,7 @@ checks    against other hosts, network and disk    schema  the JSON Schema for e
 
 from __future__ import annotations
 
+from swarm.inventory.backup import BackupSettings
 from swarm.inventory.checks import NetworkFacts, check_disk, check_network, cross_check, locate
 from swarm.inventory.fields import GIB, size
 from swarm.inventory.files import load, load_all, load_several, names
@@ -19,6 +20,7 @@ from swarm.inventory.uri import EMBEDDED
 __all__ = [
     "EMBEDDED",
     "GIB",
+    "BackupSettings",
     "Customize",
     "Host",
     "Hypervisor",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from swarm.inventory import uri as addresses
+from swarm.inventory.backup import BackupSettings
 from swarm.inventory.fields import (
     Address,
     DiskPath,
@@ -122,6 +123,9 @@ class Host(Section):
     guest: Customize = Field(default=Customize(), description="Settings inside the guest: `inv customize`.")
     openclaw: InstallSettings = Field(
         default=InstallSettings(), description="OpenClaw and its dependencies in the guest: `inv install`."
+    )
+    backup: BackupSettings = Field(
+        default=BackupSettings(), description="Where the agent's state is backed up to: `inv backup`."
     )
 
     @property
