@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from swarm.plan import Plan
     from swarm.ssh.guest import Guest
 
-__all__ = ["customize", "install", "ssh", "up", "verify"]
+__all__ = ["customize", "install", "making", "ssh", "up", "verify", "verifying"]
 
 
 def install(words: str, *, plan_only: bool, as_json: bool, upgrade: bool) -> int:
@@ -49,13 +49,21 @@ def verify(words: str, *, junit: str, as_json: bool) -> int:
 def up(words: str, limit: float) -> int:
     """Provision, install, customize and verify. A host that fails in one step is left out of the later ones."""
     positive("--timeout", limit)
-    steps: tuple[Step, ...] = (
+    return in_turn(chosen(words), (*making(limit), verifying()))
+
+
+def making(limit: float) -> tuple[Step, ...]:
+    """Return the steps that make a host: provision, install, customize."""
+    return (
         (lambda hosts: provisioned(hosts, limit=limit), _show),
         (_installed, _show),
         (_customized, _show),
-        (_verified, _show_verified),
     )
-    return in_turn(chosen(words), steps)
+
+
+def verifying() -> Step:
+    """Return the step that verifies a host."""
+    return _verified, _show_verified
 
 
 def ssh(name: str, user: str, words: Sequence[str]) -> int:

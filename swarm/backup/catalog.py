@@ -1,0 +1,163 @@
+"""Look into the archives of a host: list them, read a manifest, compare two, find a file."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from swarm.backup import record, signature
+from swarm.backup.naming import parse
+from swarm.backup.repository import archives, open_destinations, read_manifest, read_summary
+from swarm.backup.retention import latest
+from swarm.backup.store import verify
+from swarm.errors import SwarmError, UsageError, VerificationFailed, explained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from swarm.backup.manifest import Manifest, Summary
+    from swarm.backup.naming import Name
+    from swarm.backup.repository import Destination
+    from swarm.inventory import BackupSettings
+
+__all__ = ["Catalog", "Row"]
+
+_AT_ONCE = 8  # summaries that are fetched side by side
+
+
+@dataclass(frozen=True)
+class Row:
+    """One archive at one destination."""
+
+    name: Name
+    destination: str
+    summary: Summary | None
+    verified: str | None
+    retained: datetime | None = None
+    problem: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as plain data."""
+        found = self.summary
+        return {
+            "archive": str(self.name),
+            "created": self.name.created.isoformat(),
+            "destination": self.destination,
+            "files": found.files if found else None,
+            "bytes": found.size if found else None,
+            "stored": found.stored if found else None,
+            "sha256": found.sha256 if found else None,
+            "recipient": found.recipient if found else None,
+            "verified": self.verified,
+            "retained_until": self.retained.isoformat() if self.retained else None,
+            "problem": self.problem,
+        }
+
+
+@dataclass
+class Catalog:
+    """The archives of one host at all its destinations. A destination that fails is in `errors`."""
+
+    host: str
+    settings: BackupSettings
+    identity: Path | None = None
+    errors: dict[str, SwarmError] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.record = record.load(self.host)
+        self.destinations = open_destinations(self.host, self.settings)
+
+    def names(self) -> list[tuple[Destination, Name]]:
+        """Return every archive at every destination that answers, oldest first. Raise the error if none answers."""
+        found: list[tuple[Destination, Name]] = []
+        for destination in self.destinations:
+            try:
+                found += [(destination, name) for name in archives(destination, self.host)]
+            except Exception as error:  # noqa: BLE001 - one destination's failure must not hide the others
+                self.errors[destination.url] = explained(error)
+        if len(self.errors) == len(self.destinations):
+            raise next(iter(self.errors.values()))
+        return sorted(found, key=lambda each: (each[1].created, each[0].url))
+
+    def rows(self) -> list[Row]:
+        """Return a row for each archive at each destination, oldest first."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(lambda each: self._row(*each), self.names()))
+
+    def _row(self, destination: Destination, name: Name) -> Row:
+        verified = self.record.verified(str(name), destination.url)
+        try:
+            summary = read_summary(destination, name)
+            retained = destination.retained(name.archive)
+        except SwarmError as error:
+            return Row(name, destination.url, None, verified, problem=error.message)
+        return Row(name, destination.url, summary, verified, retained)
+
+    def find(self, words: str = "latest") -> tuple[Destination, Name]:
+        """Return where the archive called `words` is: its name, the name of one of its objects, or 'latest'.
+
+        The latest is the newest verified one that is not dated in the future, or, if this machine has verified none,
+        the newest of all. Raise UsageError if there is none.
+        """
+        found = self.names()
+        if words == "latest":
+            known = [each for each in found if self.record.verified(str(each[1]), each[0].url)] or found
+            newest = latest((name for _, name in known), datetime.now(UTC))
+            matching = [each for each in known if each[1] == newest]
+        else:
+            parsed = parse(words)
+            plain = str(parsed[0]) if parsed else words
+            matching = [each for each in found if str(each[1]) == plain]
+        if not matching:
+            raise self._unknown(words)
+        return matching[0]
+
+    def _unknown(self, words: str) -> UsageError:
+        places = ", ".join(each.url for each in self.destinations)
+        what = "no archive yet" if words == "latest" else f"no archive {words!r}"
+        return UsageError(
+            f"{self.host}: there is {what} at {places}",
+            f"./inv backup.list --host {self.host} lists the archives",
+        )
+
+    def manifest(self, destination: Destination, name: Name) -> Manifest:
+        """Return the manifest of an archive. Raise VerificationFailed, UsageError or RemoteError."""
+        return read_manifest(destination, name, identity=self.identity)
+
+    def check(
+        self, destination: Destination, name: Name, progress: Callable[[int], None] | None = None
+    ) -> str:
+        """Verify one archive from end to end, record the result, and return 'content' or 'ciphertext'.
+
+        Raise VerificationFailed if anything differs from the manifest, the summary, its signature or this machine's
+        own record; RemoteError.
+        """
+        summary = read_summary(destination, name)
+        where = f"{name} at {destination.url}"
+        if self.record.sha256(str(name)) not in {None, summary.sha256}:
+            raise VerificationFailed(
+                f"{where}: the summary's checksum is not the one that this machine has recorded",
+                "somebody replaced the archive; restore from another one",
+            )
+        if problem := signature.problem(destination, name, summary):
+            raise VerificationFailed(f"{where}: {problem}")
+        readable = self.identity is not None or not name.encrypted
+        manifest = self.manifest(destination, name) if readable else None
+        done = verify(destination, name, summary, manifest, identity=self.identity, progress=progress)
+        if done == "content" or self.record.verified(str(name), destination.url) is None:
+            self.record.note(str(name), summary.sha256, destination.url, done)
+            record.save(self.host, self.record)
+        return done
+
+    def chosen(self, words: str, *, everything: bool, sample: int) -> Sequence[tuple[Destination, Name]]:
+        """Return the archives to verify: all, `sample` of them at random, or the one called `words`."""
+        if everything:
+            return self.names()
+        if sample:
+            found = self.names()
+            return random.sample(found, min(sample, len(found)))
+        return [self.find(words)]

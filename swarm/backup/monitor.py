@@ -1,0 +1,104 @@
+"""Tell others how a backup went: commands of the user's own, a dead man's switch, and metrics for Prometheus."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING, Literal
+
+from swarm.errors import CommandFailed
+from swarm.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from swarm.backup.record import Record
+
+__all__ = ["State", "commands", "metrics", "ping", "write_metrics"]
+
+State = Literal["start", "success", "warn", "fail"]
+
+_BODY = 10_000  # bytes of the log's tail; healthchecks.io keeps up to 100 kB
+_ANSWER = 10  # seconds; a dead monitoring service must not hold up a backup
+_PATHS: dict[State, str] = {"start": "/start", "success": "", "warn": "/log", "fail": "/fail"}
+_COMMAND = 3600  # seconds for one command of the user's
+
+
+def ping(url: str | None, state: State, log: Sequence[str]) -> str | None:
+    """Call the dead man's switch with the log's tail. Return a sentence if it can't be reached, else None.
+
+    The URL is a secret of sorts, so no message shows it.
+    """
+    if url is None:
+        return None
+    import requests
+
+    target = url.replace("{state}", state) if "{state}" in url else url.rstrip("/") + _PATHS[state]
+    body = "\n".join(log).encode("utf-8", "backslashreplace")[-_BODY:]
+    try:
+        answer = requests.post(target, data=body, timeout=_ANSWER, allow_redirects=False)
+    except requests.RequestException as error:
+        return f"the ping for {state!r} was not delivered ({type(error).__name__})"
+    if not answer.ok:
+        return f"the ping for {state!r} was refused with status {answer.status_code}"
+    return None
+
+
+def commands(lines: Sequence[str], what: str, variables: Mapping[str, str]) -> None:
+    """Run the user's commands one after another. Raise CommandFailed, naming the setting `what`, if one fails."""
+    for number, line in enumerate(lines, 1):
+        name = f"backup.{what}, command {number}"
+        try:
+            done = subprocess.run(
+                ["/bin/sh", "-c", line],
+                env={**os.environ, **variables},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_COMMAND,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise CommandFailed(f"{name} timed out after {_COMMAND} s") from None
+        if done.returncode:
+            tail = (done.stderr or done.stdout)[-400:].decode("utf-8", "replace").strip()
+            raise CommandFailed(f"{name} failed with exit code {done.returncode}", tail or None)
+
+
+def metrics(host: str, record: Record) -> str:
+    """Return the record in the text format of Prometheus."""
+    values = {
+        "last_run_timestamp_seconds": ("the end of the last run", record.ended),
+        "last_success_timestamp_seconds": ("the end of the last run that succeeded", record.succeeded),
+        "last_duration_seconds": ("how long the last run took", max(record.ended - record.started, 0.0)),
+        "last_result": (
+            "0: success, 1: warning, 2: failure",
+            {"success": 0, "warning": 1}.get(record.result or "", 2),
+        ),
+        "archive_bytes": ("the size of the newest archive", record.stored),
+        "verified_archives": (
+            "how many verified archives there are",
+            sum(1 for each in record.archives.values() if each.get("verified")),
+        ),
+        "last_drill_timestamp_seconds": ("the end of the last drill", record.drill.get("ended", 0)),
+        "last_drill_ok": ("1 if the last drill succeeded", int(record.drill.get("result") == "success")),
+    }
+    lines = []
+    for name, (text, value) in values.items():
+        lines += [
+            f"# HELP swarm_backup_{name} {text[0].upper()}{text[1:]}.",
+            f"# TYPE swarm_backup_{name} gauge",
+        ]
+        lines.append(f'swarm_backup_{name}{{host="{host}"}} {value:.10g}')
+    return "\n".join(lines) + "\n"
+
+
+def write_metrics(directory: Path | None, host: str, record: Record) -> str | None:
+    """Write the metrics to `directory`, if there is one. Return a sentence if that fails, else None."""
+    if directory is None:
+        return None
+    try:
+        write_atomically(directory.expanduser() / f"swarm_backup_{host}.prom", metrics(host, record))
+    except OSError as error:
+        return f"the metrics can't be written to {directory}: {error.strerror}"
+    return None

@@ -1,0 +1,334 @@
+"""`inv backup`: refresh a host's mirror, archive it, read the archive back, and only then remove old ones."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from swarm.backup import monitor, record
+from swarm.backup.busy import hold_host
+from swarm.backup.manifest import Manifest
+from swarm.backup.mirror import Known, Source, refresh
+from swarm.backup.owners import Owners
+from swarm.backup.repository import open_destinations
+from swarm.backup.store import Place, free_name, policy, prune, store, verify
+from swarm.errors import SwarmError, explained
+from swarm.files import private_dir
+from swarm.paths import mirrors_dir
+from swarm.text import amount
+
+if TYPE_CHECKING:
+    from swarm.backup.mirror import Refreshed
+    from swarm.backup.naming import Name
+    from swarm.backup.record import Record
+    from swarm.console import Talk
+    from swarm.inventory import BackupSettings
+    from swarm.locks import Lock
+
+__all__ = ["Report", "back_up"]
+
+_TAIL = 50  # lines of the log that a ping carries
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of one run: the archive, if one was due, and what went wrong at single destinations."""
+
+    host: str
+    archive: str | None = None
+    current: str | None = None  # the archive that still holds the mirror's content, if none was due
+    files: int = 0
+    size: int = 0
+    stored: int = 0
+    verified: dict[str, str] | None = None
+    removed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+    changes: int = 0
+
+    @property
+    def changed(self) -> bool:
+        """Whether the mirror or the archives changed, or would."""
+        return bool(self.archive or self.changes)
+
+    @property
+    def exit_code(self) -> int:
+        """1 if a destination failed, else 0."""
+        return int(bool(self.errors))
+
+    @property
+    def summary(self) -> str:
+        """The outcome in one line."""
+        if self.errors:
+            return f"failed: {self.errors[0].splitlines()[0]}"
+        if self.archive:
+            words = "content" if set((self.verified or {}).values()) == {"content"} else "ciphertext"
+            removed = f", {len(self.removed)} old removed" if self.removed else ""
+            return (
+                f"{self.archive}: {self.files} files, {amount(self.size)}, stored {amount(self.stored)}, "
+                f"verified ({words}){removed}"
+            )
+        if self.changes:
+            return f"{self.changes} changes"
+        return f"nothing to do: {self.current} is current" if self.current else "nothing to do"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome as plain data."""
+        return {**asdict(self), "changed": self.changed}
+
+
+def back_up(
+    source: Source, settings: BackupSettings, talk: Talk, *, plan_only: bool = False, force: bool = False
+) -> Report:
+    """Back one host up. With `plan_only`, only show what the mirror would gain and lose.
+
+    `force` accepts losses that the guards would refuse. Raise Refused, Unreachable, CommandFailed or Unfit if there is
+    no good mirror; then no archive is made and none is removed. What fails at one destination stands in the report.
+    """
+    with hold_host(source.host) as lock:
+        if plan_only:
+            return _Run(source, settings, talk, lock).plan(force=force)
+        return _Run(source, settings, talk, lock).carry_out(force=force)
+
+
+class _Run:
+    """One run for one host, while the host's lock is held."""
+
+    def __init__(self, source: Source, settings: BackupSettings, talk: Talk, lock: Lock) -> None:
+        self.source, self.settings, self.talk, self.lock = source, settings, talk, lock
+        self.host = source.host
+        self.record: Record = record.load(self.host)
+        self.mirror = private_dir(mirrors_dir()) / self.host
+        self.log: list[str] = []
+        self.places: list[Place] = []
+
+    def plan(self, *, force: bool) -> Report:
+        done = self._refresh(plan_only=True, force=force)
+        for line in done.plan:
+            self.talk.say(line)
+        report = Report(self.host, changes=len(done.plan), notes=tuple(done.notes))
+        self.talk.say(report.summary)
+        return report
+
+    def carry_out(self, *, force: bool) -> Report:
+        """Run the backup between the user's commands and pings, and record how it went."""
+        self.record.started = time.time()
+        self._ping("start")
+        variables = {"SWARM_HOST": self.host, "SWARM_MIRROR": str(self.mirror)}
+        try:
+            monitor.commands(self.settings.before, "before", variables)
+            report = self._archive(self._mirrored(force=force))
+        except BaseException as error:
+            self._failed(error, variables)
+            raise
+        error = report.errors[0] if report.errors else ""
+        if error:
+            self._on_error(error, variables)
+        self._finish("failure" if error else "success", error or report.summary)
+        return self._after(report, variables)
+
+    def _mirrored(self, *, force: bool) -> Refreshed:
+        was_dirty = self.record.dirty
+        with ThreadPoolExecutor(1) as pool:
+            opening = pool.submit(self._open)  # loading boto3 takes half a second, and so does the scan
+            if not was_dirty:
+                self._save(dirty=True)
+            done = self._refresh(plan_only=False, force=force)
+            self.places = opening.result()
+        self.record.dirty = was_dirty or done.changed
+        self.record.owners = asdict(done.owners)
+        self.record.databases, self.record.snapshots = dict(done.databases), dict(done.snapshots)
+        self.record.versions = dict(done.versions)
+        self._save()
+        for note in done.notes:
+            self._say(note)
+        return done
+
+    def _refresh(self, *, plan_only: bool, force: bool) -> Refreshed:
+        return refresh(
+            self.source,
+            self.mirror,
+            self.settings,
+            self.talk,
+            lock=self.lock,
+            known=Known(self.record.databases, self.record.snapshots),
+            plan_only=plan_only,
+            force=force,
+        )
+
+    def _open(self) -> list[Place]:
+        """Open every destination, and see whether the last archive is still there."""
+        places = [Place(each) for each in open_destinations(self.host, self.settings)]
+        for place in places:
+            place.attempt(place.destination.check)
+        return places
+
+    def _archive(self, done: Refreshed) -> Report:
+        last = self.record.archive
+        target = [*(place.url for place in self.places), self.settings.recipient, list(self.settings.exclude)]
+        due = self.record.dirty or self.record.settings != target or not self._everywhere(last)
+        if not due:
+            failed = self._errors()
+            return Report(self.host, current=last, notes=tuple(done.notes), errors=failed)
+        name = free_name(
+            self.host, self.places, datetime.now(UTC), encrypted=self.settings.recipient is not None
+        )
+        manifest_of = self._describer(name)
+        with self.talk.step("archive", silent=True) as meter:
+            manifest, summary = store(
+                name,
+                self.mirror,
+                done.owners,
+                self.places,
+                self.settings,
+                manifest_of,
+                progress=lambda count: meter.advance(count, None),
+            )
+        self._verify(name, manifest, summary)
+        removed = self._retain(name)
+        errors = self._errors()
+        if any(place.verified for place in self.places):
+            self.record.archive, self.record.stored = str(name), summary.stored
+        if not errors:
+            self.record.dirty, self.record.settings = False, target
+        return Report(
+            self.host,
+            archive=str(name),
+            files=summary.files,
+            size=summary.size,
+            stored=summary.stored,
+            verified={place.url: place.verified for place in self.places if place.verified},
+            removed=tuple(map(str, removed)),
+            notes=(*done.notes, *(note for place in self.places for note in place.notes)),
+            errors=errors,
+        )
+
+    def _describer(self, name: Name) -> Any:  # noqa: ANN401 - a function from Packed to Manifest
+        def describe(packed: Any) -> Manifest:  # noqa: ANN401 - archive.Packed
+            return Manifest(
+                host=self.host,
+                created=name.created.isoformat(),
+                user=self.source.user,
+                entries=packed.entries,
+                databases=self.record.databases,
+                exclude=self.settings.exclude,
+                versions=self.record.versions,
+                notes=tuple(getattr(packed, "notes", ())),
+            )
+
+        return describe
+
+    def _everywhere(self, last: str) -> bool:
+        """Whether every destination that answers still has the last archive, verified."""
+        if not last:
+            return False
+        manifest = f"{last}.manifest.json.zst{'.age' if self.settings.recipient else ''}"
+        return all(
+            place.error is not None
+            or (
+                self.record.verified(last, place.url) is not None
+                and place.attempt(lambda place=place: place.destination.exists(manifest))
+            )
+            for place in self.places
+        )
+
+    def _verify(self, name: Name, manifest: Manifest, summary: Any) -> None:  # noqa: ANN401 - manifest.Summary
+        for place in self.places:
+            with self.talk.step("verify", silent=True) as meter:
+                place.verified = place.attempt(
+                    lambda place=place, meter=meter: verify(
+                        place.destination,
+                        name,
+                        summary,
+                        manifest,
+                        progress=lambda count: meter.advance(count, summary.stored),
+                    )
+                )
+            if place.verified:
+                self.record.note(str(name), summary.sha256, place.url, place.verified)
+                self._save()
+
+    def _retain(self, name: Name) -> list[Name]:
+        """Remove old archives, only where this run's archive has been verified."""
+        removed: dict[Name, None] = {}
+        for place in self.places:
+            if place.verified:
+                found = place.attempt(
+                    lambda place=place: prune(
+                        place.destination, name.host, policy(self.settings), self.record
+                    )
+                )
+                gone, notes = found or ((), ())
+                removed |= dict.fromkeys(gone)
+                place.notes += notes
+                with suppress(SwarmError):
+                    place.destination.sweep()
+        return list(removed)
+
+    def _errors(self) -> tuple[str, ...]:
+        found = []
+        for place in self.places:
+            if place.error:
+                self.talk.screen.error(place.error, self.talk.prefix)
+                found.append(place.error.message)
+        return tuple(found)
+
+    def _failed(self, error: BaseException, variables: dict[str, str]) -> None:
+        words = explained(error).message if isinstance(error, Exception) else "interrupted"
+        self._on_error(words, variables)
+        self._finish("failure", words)
+        with suppress(SwarmError):
+            monitor.commands(self.settings.after, "after", {**variables, "SWARM_RESULT": "failure"})
+
+    def _on_error(self, words: str, variables: dict[str, str]) -> None:
+        with suppress(SwarmError):
+            extra = {"SWARM_RESULT": "failure", "SWARM_ERROR": words}
+            monitor.commands(self.settings.on_error, "on_error", {**variables, **extra})
+
+    def _after(self, report: Report, variables: dict[str, str]) -> Report:
+        result = "failure" if report.errors else "success"
+        try:
+            monitor.commands(self.settings.after, "after", {**variables, "SWARM_RESULT": result})
+        except SwarmError as error:
+            self._warn(error.message)
+            return replace(report, errors=(*report.errors, error.message))
+        return report
+
+    def _finish(self, result: record.Result, words: str) -> None:
+        """Record the end of the run, write the metrics, and call the dead man's switch."""
+        now = time.time()
+        self.record.ended, self.record.result, self.record.message = now, result, words
+        if result == "success":
+            self.record.succeeded = now
+        self._save()
+        if problem := monitor.write_metrics(self.settings.metrics, self.host, self.record):
+            self._warn(problem)
+        self.log.append(words)
+        self._ping("success" if result == "success" else "fail")
+
+    def _ping(self, state: monitor.State) -> None:
+        if problem := monitor.ping(self.settings.ping, state, self.log[-_TAIL:]):
+            self._warn(problem)
+
+    def _warn(self, words: str) -> None:
+        self._say(words)
+
+    def _say(self, words: str) -> None:
+        self.log.append(words)
+        self.talk.say(words)
+
+    def _save(self, *, dirty: bool | None = None) -> None:
+        if dirty is not None:
+            self.record.dirty = dirty
+        record.save(self.host, self.record)
+
+
+def owners_of(found: Record) -> Owners:
+    """Return the owners that a record remembers."""
+    values = found.owners
+    others = {str(path): (str(pair[0]), str(pair[1])) for path, pair in values.get("others", {}).items()}
+    return Owners(str(values.get("user", "openclaw")), str(values.get("group", "openclaw")), others)

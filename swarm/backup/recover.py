@@ -1,0 +1,119 @@
+"""Where a restore comes from: the mirror as it is, or an archive that is unpacked and checked on this machine first."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swarm.backup import record
+from swarm.backup.archive import pack, unpack
+from swarm.backup.manifest import Manifest, compare
+from swarm.backup.now import owners_of
+from swarm.errors import Refused, Unfit, VerificationFailed
+from swarm.paths import mirrors_dir
+from swarm.text import amount
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from swarm.backup.catalog import Catalog
+    from swarm.console import Talk
+    from swarm.inventory import Host
+
+__all__ = ["Origin", "from_archive", "from_mirror", "require_mirror"]
+
+_SHOWN = 5  # problems that an error lists
+_RESERVE = 64 << 20  # bytes that unpacking leaves free on the disk
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A tree on this machine that can be restored, and its manifest. `what` names it for people."""
+
+    what: str
+    tree: Path
+    manifest: Manifest
+
+
+def require_mirror(host: Host) -> Path:
+    """Return the host's mirror. Raise Refused if there is none."""
+    tree = mirrors_dir() / host.name
+    if not (tree / "openclaw.json").is_file():
+        raise Refused(
+            f"{host.name}: there is no mirror in {tree}",
+            f"./inv restore --host {host.name} --archive latest restores an archive",
+        )
+    return tree
+
+
+def from_mirror(host: Host, talk: Talk) -> Origin:
+    """Return the host's mirror, with a manifest that is made from it now. Raise Refused if there is no mirror."""
+    tree = require_mirror(host)
+    known = record.load(host.name)
+    with talk.step("read the mirror", silent=True) as meter:
+        packed = pack(
+            tree, owners_of(known), [], recipient=None, progress=lambda count: meter.advance(count, None)
+        )
+    manifest = Manifest(
+        host=host.name,
+        created="",
+        user=host.openclaw.user,
+        entries=packed.entries,
+        databases=known.databases,
+        exclude=host.backup.exclude,
+        versions=known.versions,
+    )
+    return Origin(f"the mirror {tree}", tree, manifest)
+
+
+@contextlib.contextmanager
+def from_archive(catalog: Catalog, words: str, talk: Talk) -> Iterator[Origin]:
+    """Unpack an archive into a private directory, check every file, and remove the directory afterwards.
+
+    Raise VerificationFailed if anything differs from the manifest, Unfit if the disk is too small, UsageError,
+    RemoteError.
+    """
+    destination, name = catalog.find(words)
+    manifest = catalog.manifest(destination, name)
+    with _staging(catalog.host) as staging:
+        size = sum(entry.size for entry in manifest.entries)
+        free = shutil.disk_usage(staging).free
+        if size + _RESERVE > free:
+            raise Unfit(
+                f"{name} needs {amount(size)} to unpack, and {staging} has {amount(free)} free",
+                "free space, or set SWARM_STATE to a directory on a larger disk",
+            )
+        with talk.step(f"unpack {name}", silent=True) as meter:
+
+            def chunks() -> Iterator[bytes]:
+                done = 0
+                for chunk in destination.read(name.archive):
+                    done += len(chunk)
+                    meter.advance(done, None)
+                    yield chunk
+
+            found = unpack(chunks(), staging, identity=catalog.identity)
+        if problems := [*found.problems, *compare(manifest, found.entries)]:
+            more = f", and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+            raise VerificationFailed(
+                f"{name} differs from its manifest: {'; '.join(problems[:_SHOWN])}{more}",
+                f"./inv backup.list --host {catalog.host} lists other archives",
+            )
+        yield Origin(f"{name} at {destination.url}", staging, manifest)
+
+
+@contextlib.contextmanager
+def _staging(host: str) -> Iterator[Path]:
+    """A private directory for one restore. Those of killed runs are removed: the caller holds the host's lock."""
+    folder = record.folder(host)
+    for old in folder.glob("staging-*"):
+        shutil.rmtree(old, ignore_errors=True)
+    staging = Path(tempfile.mkdtemp(prefix="staging-", dir=folder))
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

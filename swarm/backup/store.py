@@ -1,0 +1,227 @@
+"""Write an archive to every destination, read it back, and remove what the retention policy lets go.
+
+Each destination is on its own: one that fails does not keep the others from getting their archive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from swarm.backup import signature
+from swarm.backup.archive import pack, stored_sha256, unpack
+from swarm.backup.crypt import encrypt_bytes
+from swarm.backup.manifest import Manifest, Summary, compare
+from swarm.backup.naming import Name
+from swarm.backup.repository import archives, compress
+from swarm.backup.retention import Policy, removable
+from swarm.errors import SwarmError, VerificationFailed, explained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from swarm.backup.archive import Owners, Packed
+    from swarm.backup.record import Record, Verified
+    from swarm.backup.repository import Destination, Writer
+    from swarm.inventory import BackupSettings
+
+__all__ = ["Place", "free_name", "policy", "prune", "store", "verify"]
+
+_SHOWN = 5  # problems of an archive that an error lists
+
+
+@dataclass
+class Place:
+    """A destination during one run: its open archive, and the first error that it met."""
+
+    destination: Destination
+    error: SwarmError | None = None
+    writer: Writer | None = None
+    verified: Verified | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """The destination's address for messages."""
+        return self.destination.url
+
+    def attempt(self, action: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the action returns
+        """Return what `action` returns. Its error becomes this place's, and later actions are skipped."""
+        if self.error:
+            return None
+        try:
+            return action()
+        except Exception as error:  # noqa: BLE001 - one destination's failure must not end the others
+            self.error = explained(error)
+            if self.writer:
+                with suppress(Exception):
+                    self.writer.abort()
+            return None
+
+    def write(self, data: bytes) -> None:
+        """Write to the open archive. An error is kept."""
+        if self.writer is not None:
+            self.attempt(lambda: self.writer.write(data) if self.writer else None)
+
+    def commit(self) -> None:
+        """Complete the open archive."""
+        self.attempt(lambda: self.writer.commit() if self.writer else None)
+
+    def abort(self) -> None:
+        """Remove the open archive."""
+        if self.writer is not None:
+            with suppress(Exception):
+                self.writer.abort()
+
+
+def policy(settings: BackupSettings) -> Policy:
+    """Return the retention policy of a host file."""
+    return Policy(settings.keep, settings.daily, settings.weekly, settings.monthly)
+
+
+def free_name(host: str, places: Sequence[Place], now: datetime, *, encrypted: bool) -> Name:
+    """Return a name that no destination uses yet: that of `now`, or of a later second."""
+    name = Name(host, now.replace(microsecond=0), encrypted)
+    taken = {each.name for place in places for each in place.attempt(place.destination.objects) or ()}
+    while any(each.startswith(f"{name}.") for each in taken):
+        name = Name(host, name.created + timedelta(seconds=1), encrypted)
+    return name
+
+
+def store(
+    name: Name,
+    root: Path,
+    owners: Owners,
+    places: Sequence[Place],
+    settings: BackupSettings,
+    describe: Callable[[Packed], Manifest],
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Manifest, Summary]:
+    """Archive the tree `root` at every place, the manifest last. Return manifest and summary.
+
+    Raise what pack() raises, after removing what was written. The error of a place stays with that place.
+    """
+    for place in places:
+        place.writer = place.attempt(lambda place=place: place.destination.writer(name.archive))
+    try:
+        packed = pack(
+            root,
+            owners,
+            [place for place in places if place.writer],
+            recipient=settings.recipient,
+            limit=settings.bwlimit,
+            progress=progress,
+        )
+    except BaseException:
+        for place in places:
+            place.abort()
+        raise
+    manifest = describe(packed)
+    stored = _sealed(compress(manifest.to_bytes()), settings.recipient)
+    summary = Summary(
+        host=name.host,
+        created=manifest.created,
+        files=sum(1 for entry in packed.entries if entry.kind in {"file", "hard"}),
+        size=packed.size,
+        stored=packed.stored,
+        sha256=packed.sha256,
+        manifest_sha256=hashlib.sha256(stored).hexdigest(),
+        recipient=settings.recipient,
+        versions=dict(manifest.versions),
+    )
+    signed = signature.sign(summary.to_bytes())
+    for place in places:
+        place.commit()
+        place.attempt(lambda place=place: _describe(place.destination, name, summary, signed, stored))
+    return manifest, summary
+
+
+def _describe(destination: Destination, name: Name, summary: Summary, signed: bytes, manifest: bytes) -> None:
+    destination.put(name.summary, summary.to_bytes())
+    destination.put(name.signature, signed)
+    destination.put(name.manifest, manifest, fresh=True)
+
+
+def _sealed(data: bytes, recipient: str | None) -> bytes:
+    return encrypt_bytes(data, recipient) if recipient else data
+
+
+def verify(
+    destination: Destination,
+    name: Name,
+    summary: Summary,
+    manifest: Manifest | None,
+    *,
+    identity: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Verified:
+    """Read an archive back completely. Return "content", or "ciphertext" if it is encrypted and there is no identity.
+
+    Raise VerificationFailed, naming what differs, or RemoteError.
+    """
+    digest, where = hashlib.sha256(), f"{name} at {destination.url}"
+    counted = _counted(destination.read(name.archive), digest.update, progress)
+    found = None
+    if name.encrypted and identity is None:
+        stored_sha256(counted)
+    else:
+        if manifest is None:
+            raise VerificationFailed(f"{where}: there is no manifest to compare the content with")
+        found = unpack(counted, None, identity=identity)
+        for _ in counted:  # what follows the end of the archive proper belongs to the checksum too
+            pass
+    if digest.hexdigest() != summary.sha256:
+        raise VerificationFailed(
+            f"{where}: the archive's checksum differs from the summary's", "restore from another archive"
+        )
+    stored = hashlib.sha256(b"".join(destination.read(name.manifest))).hexdigest()
+    if stored != summary.manifest_sha256:
+        raise VerificationFailed(f"{where}: the manifest's checksum differs from the summary's")
+    if found is None or manifest is None:
+        return "ciphertext"
+    if problems := [*found.problems, *compare(manifest, found.entries)]:
+        more = f", and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise VerificationFailed(f"{where}: {'; '.join(problems[:_SHOWN])}{more}")
+    return "content"
+
+
+def _counted(
+    chunks: Iterable[bytes], digest: Callable[[bytes], None], progress: Callable[[int], None] | None
+) -> Iterator[bytes]:
+    done = 0
+    for chunk in chunks:
+        digest(chunk)
+        done += len(chunk)
+        if progress:
+            progress(done)
+        yield chunk
+
+
+def prune(
+    destination: Destination, host: str, settings: Policy, record: Record, *, plan_only: bool = False
+) -> tuple[list[Name], list[str]]:
+    """Remove the archives that the policy lets go. Return their names, and notes about those that are locked.
+
+    Only archives that this machine has verified at this destination count and go. Each is looked up once more before
+    it is removed, since a listing may be stale. Raise RemoteError.
+    """
+    verified = [name for name in archives(destination, host) if record.verified(str(name), destination.url)]
+    gone, notes = [], []
+    for name in removable(verified, settings, datetime.now(UTC)):
+        if not destination.exists(name.manifest):
+            continue
+        if plan_only:
+            gone.append(name)
+            continue
+        retained = [until for each in name.objects if (until := destination.delete(each))]
+        if retained:
+            notes.append(f"{name} is retained until {max(retained):%Y-%m-%d %H:%M} UTC")
+        else:
+            record.forget(str(name), destination.url)
+            gone.append(name)
+    return gone, notes

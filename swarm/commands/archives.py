@@ -1,0 +1,261 @@
+"""The commands that look into archives: list, show, diff, find, verify."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from swarm.commands.backup import catalog
+from swarm.commands.render import render
+from swarm.commands.run import chosen, run
+from swarm.console import Talk, escape, screen
+from swarm.errors import SwarmError, UsageError
+from swarm.inventory import load
+from swarm.text import amount, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from swarm.backup.catalog import Catalog, Row
+    from swarm.backup.manifest import Difference, Entry, Manifest
+    from swarm.backup.naming import Name
+    from swarm.backup.repository import Destination
+    from swarm.inventory import Host
+
+__all__ = ["diff", "find", "listing", "show", "verify"]
+
+_COLUMNS = (
+    "archive",
+    "age",
+    "files",
+    "size",
+    "stored",
+    "verified",
+    "recipient",
+    "retained until",
+    "destination",
+)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The archives of one host."""
+
+    rows: tuple[Row, ...]
+    errors: tuple[str, ...] = ()
+    changed: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """1 if a destination did not answer, else 0."""
+        return int(bool(self.errors))
+
+    @property
+    def summary(self) -> str:
+        """How many archives there are."""
+        return f"{len(self.rows)} archives"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the rows as plain data."""
+        return {"archives": [row.to_json() for row in self.rows], "errors": list(self.errors)}
+
+
+def listing(words: str, *, as_json: bool) -> int:
+    """List the archives of hosts."""
+
+    def one(host: Host, talk: Talk) -> Listing:
+        found = catalog(host)
+        rows = tuple(found.rows())
+        for error in found.errors.values():
+            talk.screen.error(error, talk.prefix)
+        return Listing(rows, tuple(error.message for error in found.errors.values()))
+
+    return render(run(chosen(words), one, quiet=as_json), as_json=as_json, table=_table)
+
+
+def _table(outcomes: Sequence[Any]) -> None:
+    rows = [_row(row) for each in outcomes if each.result for row in each.result.rows]
+    if rows:
+        screen().table(_COLUMNS, rows)
+    else:
+        Talk(screen()).say("no archives")
+
+
+def _row(row: Row) -> tuple[str, ...]:
+    found = row.summary
+    if found is None:
+        return (
+            str(row.name),
+            _age(row.name.created),
+            "",
+            "",
+            "",
+            visible(row.problem or ""),
+            "",
+            "",
+            row.destination,
+        )
+    retained = f"{row.retained:%Y-%m-%d %H:%M} UTC" if row.retained else ""
+    return (
+        str(row.name),
+        _age(row.name.created),
+        str(found.files),
+        amount(found.size),
+        amount(found.stored),
+        row.verified or "no",
+        visible((found.recipient or "")[:12]),
+        retained,
+        row.destination,
+    )
+
+
+def _age(created: datetime) -> str:
+    passed = (datetime.now(UTC) - created).total_seconds()
+    if passed < 0:
+        return "in the future"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if passed >= size:
+            return f"{passed / size:.0f} {unit}"
+    return f"{passed:.0f} s"
+
+
+def show(name: str, words: str, identity: str, *, as_json: bool) -> int:
+    """Show the manifest of one archive."""
+    found = catalog(load(name), identity)
+    manifest = found.manifest(*found.find(words))
+    if as_json:
+        screen().json(_manifest_json(manifest))
+        return 0
+    screen().table(
+        ("mode", "owner", "size", "modified", "path"), [_entry(entry) for entry in manifest.entries]
+    )
+    return 0
+
+
+def _manifest_json(manifest: Manifest) -> dict[str, Any]:
+    data = asdict(manifest)
+    return {**data, "databases": {path: dict(tables) for path, tables in manifest.databases.items()}}
+
+
+def _entry(entry: Entry) -> tuple[str, ...]:
+    signs = {"directory": "d", "link": "l", "hard": "h", "file": "-"}
+    time = datetime.fromtimestamp(entry.mtime_ns // 10**9, UTC)
+    path = visible(entry.path, lines=False)
+    path += f" → {visible(entry.target, lines=False)}" if entry.target else ""
+    owner = f"{entry.owner}:{entry.group}"
+    return f"{signs[entry.kind]}{entry.mode:04o}", owner, str(entry.size), f"{time:%Y-%m-%d %H:%M:%S}", path
+
+
+def diff(name: str, older: str, newer: str, identity: str, *, as_json: bool) -> int:
+    """Show the difference of two archives."""
+    from swarm.backup.manifest import difference
+
+    found = catalog(load(name), identity)
+    if not older:
+        raise UsageError(
+            "--older takes the name of an archive", f"./inv backup.list --host {name} lists them"
+        )
+    before, after = (found.manifest(*found.find(words)) for words in (older, newer))
+    done = difference(before, after)
+    if as_json:
+        screen().json(done.to_json())
+    else:
+        _show_difference(done)
+    return 0
+
+
+def _show_difference(done: Difference) -> None:
+    for sign, color, paths in (
+        ("+", "green", done.added),
+        ("-", "red", done.removed),
+        ("~", "yellow", done.changed),
+    ):
+        for path in paths:
+            screen().data(f"[{color}]{sign}[/] {escape(visible(path, lines=False))}")
+    if not done:
+        Talk(screen()).say("no difference")
+
+
+def find(name: str, pattern: str, identity: str, *, as_json: bool) -> int:
+    """Show in which archives a file is."""
+    from swarm.backup.manifest import find as matching
+
+    if not pattern:
+        raise UsageError("--path takes a part of a path, or a shell pattern such as '*.jsonl'")
+    found = catalog(load(name), identity)
+    rows = [
+        (str(archive), entry)
+        for destination, archive in found.names()
+        for entry in matching(found.manifest(destination, archive), pattern)
+    ]
+    if as_json:
+        screen().json(
+            [
+                {"archive": archive, "path": each.path, "size": each.size, "sha256": each.sha256}
+                for archive, each in rows
+            ]
+        )
+    elif rows:
+        screen().table(
+            ("archive", "mode", "owner", "size", "modified", "path"),
+            [(archive, *_entry(each)) for archive, each in rows],
+        )
+    else:
+        Talk(screen()).say(f"no archive has a path that matches {visible(pattern)}")
+    return 0 if rows else 1
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The result of verifying archives of one host."""
+
+    results: tuple[dict[str, Any], ...]
+    changed: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """1 if an archive is damaged or can't be read, else 0."""
+        return int(any(each["error"] for each in self.results))
+
+    @property
+    def summary(self) -> str:
+        """How many archives are good."""
+        good = sum(1 for each in self.results if not each["error"])
+        return f"{good} of {len(self.results)} archives verified"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the results as plain data."""
+        return {"archives": list(self.results)}
+
+
+def verify(words: str, archive: str, identity: str, *, everything: bool, sample: int, as_json: bool) -> int:
+    """Read archives from end to end and compare them with their manifests."""
+
+    def one(host: Host, talk: Talk) -> Checked:
+        found = catalog(host, identity)
+        results = []
+        for destination, name in found.chosen(archive or "latest", everything=everything, sample=sample):
+            results.append(_checked(found, destination, name, talk))
+        done = Checked(tuple(results))
+        talk.say(done.summary)
+        return done
+
+    return render(run(chosen(words), one, quiet=as_json), as_json=as_json)
+
+
+def _checked(found: Catalog, destination: Destination, name: Name, talk: Talk) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "archive": str(name),
+        "destination": destination.url,
+        "verified": None,
+        "error": None,
+    }
+    try:
+        with talk.step(f"verify {name}", silent=True) as meter:
+            result["verified"] = found.check(destination, name, lambda count: meter.advance(count, None))
+        talk.done(f"{name} at {destination.url}: verified ({result['verified']})")
+    except SwarmError as error:
+        result["error"] = error.message
+        talk.screen.error(error, talk.prefix)
+    return result

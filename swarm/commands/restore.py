@@ -1,0 +1,126 @@
+"""The command that restores: a mirror or an archive, whole or in part, on the same guest or a new one."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from swarm.commands.backup import catalog
+from swarm.commands.render import render
+from swarm.commands.run import Selection, chosen, run
+from swarm.console import screen
+from swarm.errors import Refused, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from swarm.backup.recover import Origin
+    from swarm.backup.restore import Restored, Target
+    from swarm.console import Talk
+    from swarm.inventory import Host
+
+__all__ = ["emergency", "redeploy", "restore"]
+
+
+def emergency(path: str) -> int:
+    """Print the commands that restore an archive without swarm."""
+    from swarm.backup.emergency import commands
+
+    screen().text(commands(path).splitlines())
+    return 0
+
+
+def restore(  # noqa: PLR0913 - the options of the command
+    words: str,
+    *,
+    archive: str = "",
+    path: str = "",
+    identity: str = "",
+    plan_only: bool = False,
+    yes: bool = False,
+    as_json: bool = False,
+) -> int:
+    """Restore hosts from their mirrors or from an archive."""
+    selection = chosen(words)
+    if selection.several and archive not in {"", "latest"}:
+        raise UsageError("--archive NAME is for one host", "give one name to --host, or use --archive latest")
+    if not yes and not plan_only and selection.several:
+        raise UsageError("restoring several hosts needs --yes", "--plan shows what would change")
+    outcomes = restored(
+        selection, archive=archive, path=path, identity=identity, plan_only=plan_only, yes=yes, quiet=as_json
+    )
+    return render(outcomes, as_json=as_json)
+
+
+def restored(selection: Selection, *, quiet: bool = False, **options: Any) -> list[Any]:
+    """Run the verb on each host and return the outcomes."""
+    return run(selection, lambda host, talk: _one(host, talk, **options), quiet=quiet)
+
+
+def _one(
+    host: Host, talk: Talk, *, archive: str, path: str, identity: str, plan_only: bool, yes: bool
+) -> Restored:
+    from swarm.backup.busy import hold_host
+    from swarm.backup.restore import restore as whole
+    from swarm.backup.restore import restore_paths
+
+    with hold_host(host.name), _origin(host, archive, identity, talk) as origin, _target(host) as target:
+        talk.say(f"restore {origin.what}")
+        confirm = None if yes or plan_only else _confirmation(host, talk)
+        if path:
+            paths: Sequence[str] = [each.strip().strip("/") for each in path.split(",") if each.strip()]
+            return restore_paths(
+                target, origin.tree, origin.manifest, paths, talk, plan_only=plan_only, confirm=confirm
+            )
+        return whole(
+            target, origin.tree, origin.manifest, host.backup, talk, plan_only=plan_only, confirm=confirm
+        )
+
+
+def _confirmation(host: Host, talk: Talk) -> Callable[[object], None]:
+    def confirm(_: object) -> None:
+        if not talk.ask(f"Replace the state of {host.name}? What is replaced is kept aside in the guest."):
+            raise Refused(f"{host.name}: nothing was restored", "--yes restores without a question")
+
+    return confirm
+
+
+def _origin(host: Host, archive: str, identity: str, talk: Talk) -> AbstractContextManager[Origin]:
+    from swarm.backup.recover import from_archive, from_mirror
+
+    if archive:
+        return from_archive(catalog(host, identity), archive, talk)
+    return contextlib.nullcontext(from_mirror(host, talk))
+
+
+@contextlib.contextmanager
+def _target(host: Host) -> Iterator[Target]:
+    from swarm import access
+    from swarm.backup.restore import Target
+    from swarm.ssh import early
+
+    settings = host.openclaw
+    with early.guest(access.reach(host), host.name) as guest:
+        yield Target(guest, host.name, settings.user, settings.config_dir, settings.port)
+
+
+def redeploy(name: str, ip: str, *, archive: str, identity: str, limit: float) -> int:
+    """Make the VM of a host anew at the address `ip`, restore its state there, and verify everything."""
+    from swarm.commands.guest import making, verifying
+    from swarm.commands.run import in_turn
+    from swarm.inventory.edit import set_ip
+
+    if "," in name or name == "all":
+        raise UsageError("--ip is for one host", "give one name to --host")
+    host = chosen(name).hosts[0]
+    if not archive:  # fail before anything is made
+        from swarm.backup.recover import require_mirror
+
+        require_mirror(host)
+    set_ip(name, ip)
+    back: Any = (
+        lambda hosts: restored(hosts, archive=archive, path="", identity=identity, plan_only=False, yes=True),
+        lambda outcomes: render(outcomes, as_json=False),
+    )
+    return in_turn(chosen(name), (*making(limit), back, verifying()))
