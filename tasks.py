@@ -12,20 +12,11 @@ handover.to_inv(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH
 from invoke.collection import Collection  # noqa: E402 - another Invoke's Python has to leave before this
 
 from swarm.front.task import remainder, task  # noqa: E402 - as above
+from swarm.tasks import backup, images, timers  # noqa: E402 - as above
+from swarm.tasks.words import HOST, JSON, PLAN, TIMEOUT, YES  # noqa: E402 - as above
 
 if TYPE_CHECKING:
     from invoke.context import Context
-
-HOST = {"host": "a host's name, several separated by commas, or all"}
-JSON = {"json": "write data for scripts to stdout"}
-PLAN = {"plan": "only show what would change", **JSON}
-TIMEOUT = {"timeout": "seconds that all waiting together may take"}
-YES = {"yes": "do not ask for confirmation"}
-IDENTITY = {
-    "host": "a host's name",
-    "identity": "a file with the age secret key; default: that in SWARM_AGE_IDENTITY",
-}
-ARCHIVE = {"archive": "the name of an archive; default: latest", **IDENTITY}
 
 
 @task(help=JSON)
@@ -160,189 +151,6 @@ def pin(_: Context, host: str, yes: bool = False) -> None:
     commands.pin(host, yes=yes)
 
 
-@task(name="list", default=True, help={"prune": "the same as images.prune", **YES, **JSON})
-def images_list(_: Context, prune: bool = False, yes: bool = False, json: bool = False) -> int:
-    """List the image catalog, the cache and the base images of each hypervisor."""
-    from swarm.commands import images as commands
-
-    return commands.prune(yes=yes, as_json=json) if prune else commands.show(as_json=json)
-
-
-@task(name="prune", help={**YES, **JSON})
-def images_prune(_: Context, yes: bool = False, json: bool = False) -> int:
-    """Remove the images that no VM and no host file uses."""
-    from swarm.commands import images as commands
-
-    return commands.prune(yes=yes, as_json=json)
-
-
-@task(
-    name="now",
-    default=True,
-    help={
-        **HOST,
-        "plan": "only show what the mirror would gain and lose",
-        **JSON,
-        "force": "accept that files vanish from the mirror",
-        "bwlimit": "the most KiB per second that transfers may use",
-    },
-)
-def backup_now(
-    _: Context, host: str, plan: bool = False, json: bool = False, force: bool = False, bwlimit: int = 0
-) -> int:
-    """Mirror a guest's OpenClaw state, archive it, verify the archive, and remove old ones."""
-    from swarm.commands import backup as commands
-
-    return commands.now(host, plan_only=plan, force=force, bwlimit=bwlimit, as_json=json)
-
-
-@task(name="list", help={**HOST, **JSON})
-def backup_list(_: Context, host: str = "all", json: bool = False) -> int:
-    """List the archives of hosts, with age, size and how far they are verified."""
-    from swarm.commands import archives as commands
-
-    return commands.listing(host, as_json=json)
-
-
-@task(name="show", help={**ARCHIVE, **JSON})
-def backup_show(
-    _: Context, host: str, archive: str = "latest", identity: str = "", json: bool = False
-) -> int:
-    """Show what an archive contains."""
-    from swarm.commands import archives as commands
-
-    return commands.show(host, archive, identity, as_json=json)
-
-
-@task(
-    name="diff",
-    help={
-        **IDENTITY,
-        **JSON,
-        "older": "the archive to compare with",
-        "newer": "the archive that is compared; default: latest",
-    },
-)
-def backup_diff(
-    _: Context, host: str, older: str, newer: str = "latest", identity: str = "", json: bool = False
-) -> int:
-    """Show how one archive differs from an older one."""
-    from swarm.commands import archives as commands
-
-    return commands.diff(host, older, newer, identity, as_json=json)
-
-
-@task(name="find", help={**IDENTITY, **JSON, "path": "a part of a path, or a shell pattern"})
-def backup_find(_: Context, host: str, path: str, identity: str = "", json: bool = False) -> int:
-    """Show in which archives a file is."""
-    from swarm.commands import archives as commands
-
-    return commands.find(host, path, identity, as_json=json)
-
-
-@task(
-    name="verify",
-    help={
-        **ARCHIVE,
-        **JSON,
-        "host": HOST["host"],
-        "all": "verify every archive",
-        "sample": "verify so many archives, chosen at random",
-    },
-)
-def backup_verify(
-    _: Context,
-    host: str,
-    archive: str = "",
-    all: bool = False,
-    sample: int = 0,
-    identity: str = "",
-    json: bool = False,
-) -> int:
-    """Read an archive from end to end and compare it with its manifest."""
-    from swarm.commands import archives as commands
-
-    return commands.verify(host, archive, identity, everything=all, sample=sample, as_json=json)
-
-
-@task(name="prune", help={**HOST, **PLAN, **YES})
-def backup_prune(_: Context, host: str, plan: bool = False, yes: bool = False, json: bool = False) -> int:
-    """Remove the archives that the host file's retention lets go."""
-    from swarm.commands import backup as commands
-
-    return commands.prune(host, plan_only=plan, yes=yes, as_json=json)
-
-
-@task(name="key", help={"file": "where to write the secret key; default: swarm-backup.key"})
-def backup_key(_: Context, file: str = "") -> int:
-    """Make a pair of keys for encrypted archives."""
-    from swarm.commands import backup as commands
-
-    return commands.key(file)
-
-
-@task(
-    help={
-        **HOST,
-        **PLAN,
-        **YES,
-        **TIMEOUT,
-        "archive": "restore this archive, or 'latest'; default: the mirror",
-        "path": "only these files or directories, separated by commas",
-        "ip": "make the VM anew at this address first",
-        "identity": "a file with the age secret key",
-        "emergency": "print the commands that restore this archive without swarm",
-    }
-)
-def restore(
-    _: Context,
-    host: str = "",
-    archive: str = "",
-    path: str = "",
-    ip: str = "",
-    identity: str = "",
-    emergency: str = "",
-    plan: bool = False,
-    yes: bool = False,
-    json: bool = False,
-    timeout: float = 900,
-) -> int:
-    """Put a mirror or an archive back on a guest. If the gateway does not come up, everything is rolled back."""
-    from swarm.commands import restore as commands
-
-    if emergency:
-        return commands.emergency(emergency)
-    if ip:
-        return commands.redeploy(host, ip, archive=archive, identity=identity, limit=timeout)
-    return commands.restore(
-        host, archive=archive, path=path, identity=identity, plan_only=plan, yes=yes, as_json=json
-    )
-
-
-@task(name="install", help={**HOST, **PLAN, "drill": "also install the weekly drill"})
-def timers_install(_: Context, host: str, drill: bool = False, plan: bool = False, json: bool = False) -> int:
-    """Back hosts up every night, by systemd timers of this user."""
-    from swarm.commands import timers as commands
-
-    return commands.install(host, drill=drill, plan_only=plan, as_json=json)
-
-
-@task(name="status", default=True, help={"host": HOST["host"] + "; default: all", **JSON})
-def timers_status(_: Context, host: str = "all", json: bool = False) -> int:
-    """Show when each timer runs next, when it last ran, and how that went."""
-    from swarm.commands import timers as commands
-
-    return commands.status(host, as_json=json)
-
-
-@task(name="remove", help={**HOST, **PLAN})
-def timers_remove(_: Context, host: str, plan: bool = False, json: bool = False) -> int:
-    """Remove the timers of hosts."""
-    from swarm.commands import timers as commands
-
-    return commands.remove(host, plan_only=plan, as_json=json)
-
-
 @task(help={"host": "check for these hosts; default: all", **JSON})
 def doctor(_: Context, host: str = "all", json: bool = False) -> int:
     """Check this machine, and suggest a remedy for each problem."""
@@ -397,13 +205,10 @@ namespace = Collection(
         stop,
         destroy,
         pin,
-        restore,
+        backup.restore,
     ),
     *(doctor, test, lint, bench),
-    backup=Collection(
-        *(backup_now, backup_list, backup_show, backup_diff, backup_find),
-        *(backup_verify, backup_prune, backup_key),
-    ),
-    images=Collection(images_list, images_prune),
-    timers=Collection(timers_install, timers_status, timers_remove),
+    backup=backup.collection,
+    images=images.collection,
+    timers=timers.collection,
 )

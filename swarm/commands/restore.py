@@ -31,7 +31,7 @@ def emergency(path: str) -> int:
     return 0
 
 
-def restore(  # noqa: PLR0913 - the options of the command
+def restore(
     words: str,
     *,
     archive: str = "",

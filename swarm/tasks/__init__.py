@@ -1,0 +1,1 @@
+"""The collections of commands. tasks.py at the top has the commands outside collections, and the namespace."""

@@ -1,0 +1,43 @@
+"""The commands about timers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from invoke.collection import Collection
+
+from swarm.front.task import task
+from swarm.tasks.words import HOST, JSON, PLAN
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+__all__ = ["collection"]
+
+
+@task(name="install", help={**HOST, **PLAN, "drill": "also install the weekly drill"})
+def install(_: Context, host: str, drill: bool = False, plan: bool = False, json: bool = False) -> int:
+    """Back hosts up every night, by systemd timers of this user."""
+    from swarm.commands import timers as commands
+
+    return commands.install(host, drill=drill, plan_only=plan, as_json=json)
+
+
+@task(name="status", default=True, help={"host": HOST["host"] + "; default: all", **JSON})
+def status(_: Context, host: str = "all", json: bool = False) -> int:
+    """Show when each timer runs next, when it last ran, and how that went."""
+    from swarm.commands import timers as commands
+
+    return commands.status(host, as_json=json)
+
+
+@task(name="remove", help={**HOST, **PLAN})
+def remove(_: Context, host: str, plan: bool = False, json: bool = False) -> int:
+    """Remove the timers of hosts."""
+    from swarm.commands import timers as commands
+
+    return commands.remove(host, plan_only=plan, as_json=json)
+
+
+# `./inv timers` is `./inv timers.status`.
+collection = Collection(install, status, remove)

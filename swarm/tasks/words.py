@@ -1,0 +1,16 @@
+"""The help of options that several commands share."""
+
+from __future__ import annotations
+
+__all__ = ["ARCHIVE", "HOST", "IDENTITY", "JSON", "PLAN", "TIMEOUT", "YES"]
+
+HOST = {"host": "a host's name, several separated by commas, or all"}
+JSON = {"json": "write data for scripts to stdout"}
+PLAN = {"plan": "only show what would change", **JSON}
+TIMEOUT = {"timeout": "seconds that all waiting together may take"}
+YES = {"yes": "do not ask for confirmation"}
+IDENTITY = {
+    "host": "a host's name",
+    "identity": "a file with the age secret key; default: that in SWARM_AGE_IDENTITY",
+}
+ARCHIVE = {"archive": "the name of an archive; default: latest", **IDENTITY}
