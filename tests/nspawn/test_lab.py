@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from swarm.deadline import Deadline
 from tools.lab import Keeper, LabError, World
 
 if TYPE_CHECKING:
@@ -114,3 +117,16 @@ def test_leftovers_of_a_killed_run_are_removed() -> None:
     assert not Path("/run/netns", namespace).exists()
     assert not groups(namespace)
     assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if folder in path.read_text()]
+
+
+@pytest.mark.usefixtures("own")
+def test_hung_way_out(world: World) -> None:
+    """A pasta that stops responding is replaced, so that a machine finds the registries again."""
+    machine = world.machine(internet=True)
+    assert machine.way_out
+    before = machine.way_out.pid
+    os.kill(before, signal.SIGSTOP)
+    limit = Deadline(120)
+    while machine.way_out.pid == before:
+        assert limit.pause(0.5), "the pasta that hangs was not replaced"
+    machine.ssh("ip route get 1.1.1.1 && grep -q nameserver /etc/resolv.conf")

@@ -20,6 +20,7 @@ from swarm.ssh.guest import Guest
 from tools.lab.cgroups import make_groups, remove_groups, run_in
 from tools.lab.process import LabError, children, end, run
 from tools.lab.report import report
+from tools.lab.wayout import WayOut
 
 if TYPE_CHECKING:
     from tools.lab.world import World
@@ -46,8 +47,6 @@ _NSPAWN = (
     "--drop-capability=CAP_SYS_TIME",  # the clock is this computer's: a guest with its own time zone would set it
     "--system-call-filter=add_key keyctl bpf",
 )
-# A way out through this computer's own sockets, for the registries. It runs as root to be able to enter the namespace.
-_PASTA = ("--config-net", "--quiet", "--no-map-gw", "--runas=0", "-tnone", "-unone", "-Tnone", "-Unone")
 
 
 class Machine:
@@ -64,6 +63,7 @@ class Machine:
         self.link = f"v{number}"
         self._tree = tree
         self._process: subprocess.Popen[bytes] | None = None
+        self.way_out: WayOut | None = None
 
     # ── how to reach it ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -209,9 +209,8 @@ class Machine:
         run("ip", "-n", near, "link", "set", "lo", "up")
         run("ip", "-n", near, "addr", "add", f"{self.ip}/24", "dev", "host0")
         run("ip", "-n", near, "link", "set", "host0", "up")
-        if self.internet:  # pasta returns when the way is open, and ends when the namespace is deleted
-            pid_file = self.world.folder / f"{self.alias}.pasta"
-            run("pasta", "--netns", f"/run/netns/{near}", "-P", pid_file, *_PASTA)
+        if self.internet:
+            self.way_out = WayOut(near, self.world.folder / f"{self.alias}.pasta")
 
     def _start(self) -> None:
         place = (f"--network-namespace-path=/run/netns/{self.netns}", "-D", str(self.root))
@@ -269,6 +268,8 @@ class Machine:
             stack.callback(remove_groups, self._group)
             stack.callback(run, "ip", "netns", "del", self.netns, check=False)  # pasta ends with it
             stack.callback(self._kill)
+            if self.way_out:
+                stack.callback(self.way_out.close)
 
     def _kill(self) -> None:
         if self._process is None:
