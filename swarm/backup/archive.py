@@ -28,7 +28,7 @@ _BATCH = 1 << 20  # small members are joined to blocks of this size
 class Sink(Protocol):
     """Where an archive goes. pack() only writes: the caller commits or aborts."""
 
-    def write(self, data: bytes) -> object:
+    def write(self, data: bytes, /) -> object:
         """Take the next bytes."""
 
 
@@ -76,8 +76,8 @@ def pack(
         frames.fail(error)
     for worker in workers:
         worker.join()
-    if error := plain.error or frames.error:
-        raise error
+    if failure := plain.error or frames.error:
+        raise failure
     return Packed(
         tuple(packing.entries),
         packing.size,

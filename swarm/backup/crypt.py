@@ -16,6 +16,7 @@ __all__ = ["compressor", "decoded", "encrypt", "seal", "unseal"]
 _MAGIC = b"age-encryption.org/v1"
 _WINDOW_LOG = 25  # 32 MiB: the most memory that a frame may ask for
 _CHUNK = 1 << 20
+_JOB = 2 << 20  # bytes that one thread compresses at a time; the default of 8 MiB takes 64 MiB more memory
 _MANIFEST = 1 << 30  # bytes of the largest manifest that is read
 
 
@@ -70,7 +71,7 @@ def encrypt(chunks: Iterator[bytes], take: Callable[[bytes], None], recipient: s
     source, drain = _Source(chunks), _Drain(take)
     try:
         pyrage.encrypt_io(source, drain, [public])
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - age wraps the errors of both ends
         raise source.error or drain.error or SwarmError(f"age can't encrypt the archive ({error})") from None
 
 
@@ -79,12 +80,22 @@ def compressor(level: int, workers: int) -> Any:  # noqa: ANN401 - the type is i
     from backports import zstd
 
     parameter = zstd.CompressionParameter
-    options = {parameter.compression_level: level, parameter.checksum_flag: 1, parameter.nb_workers: workers}
+    options: dict[int, int] = {
+        parameter.compression_level: level,
+        parameter.checksum_flag: 1,
+        parameter.nb_workers: workers,
+    }
+    if workers:
+        options[parameter.job_size] = _JOB
     return zstd.ZstdCompressor(options=options)
 
 
 def decoded(
-    chunks: Iterable[bytes], take: Callable[[bytes], None], *, identity: Path | None, recipient: str | None = None
+    chunks: Iterable[bytes],
+    take: Callable[[bytes], None],
+    *,
+    identity: Path | None,
+    recipient: str | None = None,
 ) -> None:
     """Decrypt if needed, decompress, and pass on pieces of at most 1 MiB. `recipient` is named in errors.
 
@@ -122,7 +133,7 @@ class _Decompress:
         from backports import zstd
 
         self._error = zstd.ZstdError
-        limit = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
+        limit: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
         self._frame, self._take = zstd.ZstdDecompressor(options=limit), take
 
     def __call__(self, data: bytes) -> None:
@@ -163,7 +174,7 @@ def _decrypt(
     source, drain = _Source(chunks), _Drain(take)
     try:
         pyrage.decrypt_io(source, drain, keys)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - age raises several kinds, and wraps those of both ends
         if raised := source.error or drain.error:
             raise raised from None
         if "No matching keys" in str(error):
@@ -172,9 +183,7 @@ def _decrypt(
                 f"{identity} can't decrypt the archive, which is encrypted{needed or ' to another key'}",
                 f"{identity} belongs to {owned}; pass the right file as --identity",
             ) from None
-        raise VerificationFailed(
-            f"the archive is damaged or ends early (age: {str(error)[:100]})"
-        ) from None
+        raise VerificationFailed(f"the archive is damaged or ends early (age: {str(error)[:100]})") from None
 
 
 def _identities(path: Path) -> list[Any]:

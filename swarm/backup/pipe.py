@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pipe", "Worker"]
 
-_LIMIT = 8 << 20  # bytes that wait for the reader
+_LIMIT = 4 << 20  # bytes that wait for the reader
 
 
 class Pipe:

@@ -46,9 +46,12 @@ class Staging:
             os.close(self._open[1])
         os.close(self._root)
 
+    def expect(self, entry: Entry) -> None:
+        """Remember a directory, which is created when it is selected or something beneath it is."""
+        self._folders[entry.path] = entry
+
     def directory(self, entry: Entry) -> None:
         """Create a directory that only its owner can enter. finish() sets its mode."""
-        self._folders[entry.path] = entry
         with _Naming(self._into, entry):
             self._make(entry.path)
 

@@ -1,4 +1,4 @@
-"""Write and read pax archives: names as bytes, times to the nanosecond, and only the kinds of members that swarm writes.
+"""Write and read pax archives: names as bytes, times to the nanosecond, and only files, directories and links.
 
 Python's tarfile rounds times and takes ten times as long for each member.
 """
@@ -59,7 +59,9 @@ def header(entry: Entry) -> bytes:
     )
     for key, value, most in long:
         if len(value) > most:
-            records += (_record(b"hdrcharset", b"BINARY") if not _is_utf8(value) else b"") + _record(key, value)
+            records += (_record(b"hdrcharset", b"BINARY") if not _is_utf8(value) else b"") + _record(
+                key, value
+            )
     main = _block(
         name, entry.mode, size if size < _SIZE else 0, seconds if 0 <= seconds < _SIZE else 0,
         _TYPES[entry.kind], target, owner, group,
@@ -94,7 +96,7 @@ def _extended(size: int) -> bytes:
     return _block(b"PaxHeaders/member", 0o600, size, 0, b"x", b"", b"", b"")
 
 
-def _block(  # noqa: PLR0913, PLR0917 - the fields of the header
+def _block(
     name: bytes, mode: int, size: int, mtime: int, kind: bytes, target: bytes, owner: bytes, group: bytes
 ) -> bytes:
     zero = b"0000000"
@@ -208,7 +210,9 @@ def _entry(fields: tuple[bytes, ...], records: dict[bytes, bytes]) -> Entry:
             f"the archive contains {visible(path, lines=False)}, which is no file, directory or link"
         )
     if b"\0" in name:
-        raise VerificationFailed(f"the archive contains the name {visible(path, lines=False)}, which is invalid")
+        raise VerificationFailed(
+            f"the archive contains the name {visible(path, lines=False)}, which is invalid"
+        )
     return Entry(
         path=path,
         kind=kind,

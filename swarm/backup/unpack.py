@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ class Unpacked:
 
 
 class Incomplete(VerificationFailed):
-    """An archive ends early. `entries` are the members that are complete, so that a manifest can tell what is missing."""
+    """An archive ends early. `entries` are the complete members: compare() then names what is missing."""
 
     def __init__(self, message: str, entries: tuple[Entry, ...]) -> None:
         super().__init__(message, "restore another archive")
@@ -105,7 +106,9 @@ class _Unpacking:
         for found in self._reader:
             self._current = found.path
             entry = self._admitted(found)
-            if entry.path == CLOSING and entry.kind == "file":
+            if staging and entry.kind == "directory":
+                staging.expect(entry)
+            if entry.path == CLOSING:
                 self._check_sums(entry)
             else:
                 self._member(entry, staging if self._selected(entry) else None)
@@ -180,23 +183,26 @@ class _Unpacking:
         return found if path == found.path else replace(found, path=path)
 
     def _objection(self, path: str, found: Entry) -> str | None:
-        parts = path.split("/")
-        folder = path.rpartition("/")[0]
-        if path.startswith("/"):
-            return "is an absolute path"
-        if {"", ".", ".."} & set(parts) or max(map(len, parts)) > _NAME_MAX:
-            return "is not a plain relative path"
-        if self._closed:
-            return "follows the closing member"
-        if path in self._kinds:
-            return "occurs twice"
-        if folder == CLOSING_FOLDER and path != CLOSING:
-            return "uses a reserved name"
-        if folder != CLOSING_FOLDER and self._kinds.get(folder) != "directory":
-            return "is not beneath a directory of the archive"
-        if found.kind == "hard" and self._kinds.get(found.target.removeprefix("./")) != "file":
-            return f"is a hard link to {_shown(found.target)}, which is no earlier file"
-        return None
+        parts, folder = path.split("/"), path.rpartition("/")[0]
+        target = found.target.removeprefix("./")
+        reserved = CLOSING_FOLDER in {folder, path}
+        checks = (
+            (path.startswith("/"), "is an absolute path"),
+            (bool({"", ".", ".."} & set(parts)), "is not a plain relative path"),
+            (max(len(os.fsencode(part)) for part in parts) > _NAME_MAX, "has too long a name"),
+            (self._closed, "follows the closing member"),
+            (path in self._kinds, "occurs twice"),
+            (reserved and (path != CLOSING or found.kind != "file"), "uses a reserved name"),
+            (
+                not reserved and self._kinds.get(folder) != "directory",
+                "is not beneath a directory of the archive",
+            ),
+            (
+                found.kind == "hard" and self._kinds.get(target) != "file",
+                f"is a hard link to {_shown(target)}, which is no earlier file",
+            ),
+        )
+        return next((reason for failed, reason in checks if failed), None)
 
 
 def _hashed(chunks: Iterable[bytes], update: Callable[[bytes], None]) -> Iterable[bytes]:
