@@ -1,0 +1,83 @@
+"""What the errors of boto3 mean, and what to do about them."""
+
+from __future__ import annotations
+
+from swarm.text import visible
+
+__all__ = ["EXISTS", "GONE", "code", "reason"]
+
+GONE = {"404", "NoSuchKey", "NotFound"}
+EXISTS = {"412", "PreconditionFailed", "ConditionalRequestConflict"}
+
+_KEYS = "check the keys of the default profile in ~/.aws/credentials"
+_LATER = "run the command again later"
+_CODES: dict[str, tuple[str, str | None]] = {
+    "NoSuchBucket": ("the bucket {bucket} does not exist", "create it, or correct backup.destinations"),
+    "NoSuchKey": ("the object does not exist", None),
+    "404": ("the object or the bucket does not exist", None),
+    "InvalidAccessKeyId": ("the server does not know the access key", _KEYS),
+    "SignatureDoesNotMatch": ("the secret key does not match the access key", _KEYS),
+    "ExpiredToken": ("the session token has expired", _KEYS),
+    "AccessDenied": ("access is denied", "give the key read and write access to the bucket {bucket}"),
+    "403": ("access is denied", "give the key read and write access to the bucket {bucket}"),
+    "RequestTimeTooSkewed": (
+        "the clocks of this machine and the server differ too much",
+        "synchronize both clocks: timedatectl set-ntp true",
+    ),
+    "RequestExpired": (
+        "the request took so long that its signature expired",
+        "synchronize the clocks, and check the connection's speed",
+    ),
+    "ObjectLockConfigurationNotFoundError": ("the bucket has no object lock", None),
+    "BadDigest": ("data was damaged on its way to the server", "run the command again"),
+    "XAmzContentSHA256Mismatch": ("data was damaged on its way to the server", "run the command again"),
+    "SlowDown": ("the server is overloaded (503)", _LATER),
+    "ServiceUnavailable": ("the server is unavailable (503)", _LATER),
+    "503": ("the server is unavailable (503)", _LATER),
+    "InternalError": ("the server reports an internal error (500)", "read the server's log"),
+    "500": ("the server reports an internal error (500)", "read the server's log"),
+    "PreconditionFailed": ("it exists already", "run the command again"),
+    "ConditionalRequestConflict": ("another upload of it is under way", "run the command again"),
+    "412": ("it exists already", "run the command again"),
+    "EntityTooLarge": ("the object is too large for the server", None),
+    "QuotaExceeded": ("the bucket's quota is exhausted", "raise it, or lower backup.keep"),
+    "NoSuchUpload": ("the server has dropped the unfinished upload", "run the command again"),
+}
+_NETWORK = {
+    "NoCredentialsError": (
+        "there are no credentials",
+        "put aws_access_key_id and aws_secret_access_key under [default] in ~/.aws/credentials",
+    ),
+    "PartialCredentialsError": ("the credentials are incomplete", _KEYS),
+    "ProfileNotFound": ("the profile in AWS_PROFILE does not exist", "correct it, or unset AWS_PROFILE"),
+    "EndpointConnectionError": ("{server} can't be reached", "check backup.endpoint and the network"),
+    "ConnectTimeoutError": ("{server} does not answer", "check backup.endpoint and the network"),
+    "ReadTimeoutError": ("{server} stopped answering", _LATER),
+    "ConnectionClosedError": ("{server} closed the connection", _LATER),
+    "ProxyConnectionError": ("the proxy can't be reached", "check HTTP_PROXY and HTTPS_PROXY"),
+    "SSLError": ("the TLS certificate of {server} is not trusted", "set backup.ca_certificate"),
+    "IncompleteReadError": ("the content ended early", "run the command again"),
+    "ResponseStreamingError": ("the connection broke off", "run the command again"),
+    "ProtocolError": ("the connection broke off", "run the command again"),
+    "IncompleteRead": ("the content ended early", "run the command again"),
+}
+
+
+def code(error: BaseException) -> str:
+    """Return the code of an error that the server reported, or an empty string."""
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def reason(error: BaseException, bucket: str, endpoint: str | None) -> tuple[str, str | None]:
+    """Return what an error of boto3 means, and what to do about it."""
+    name = code(error) or type(error).__name__
+    known = _CODES.get(name) or _NETWORK.get(name)
+    if known is None:
+        status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode")
+        known = _CODES.get(str(status))
+    if known is None:
+        return visible(f"{name}: {error}"[:300], lines=False), None
+    what, hint = known
+    names = {"bucket": bucket, "server": endpoint or "the S3 server"}
+    return what.format(**names), hint.format(**names) if hint else None

