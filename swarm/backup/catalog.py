@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from swarm.backup.manifest import Manifest, Summary
     from swarm.backup.naming import Name
-    from swarm.backup.repository import Destination
     from swarm.inventory import BackupSettings
+    from swarm.s3 import Destination
 
 __all__ = ["Catalog", "Row"]
 
@@ -143,8 +143,7 @@ class Catalog:
                 f"{where}: the summary's checksum is not the one that this machine has recorded",
                 "somebody replaced the archive; restore from another one",
             )
-        if problem := signature.problem(destination, name, summary):
-            raise VerificationFailed(f"{where}: {problem}")
+        signature.verify(summary.to_bytes(), b"".join(destination.read(name.signature)))
         readable = self.identity is not None or not name.encrypted
         manifest = self.manifest(destination, name) if readable else None
         done = verify(destination, name, summary, manifest, identity=self.identity, progress=progress)

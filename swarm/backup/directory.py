@@ -94,6 +94,10 @@ class Directory:
         """Return whether a file exists."""
         return (self.path / name).is_file() and not (self.path / name).is_symlink()
 
+    def retained(self, name: str) -> datetime | None:  # noqa: ARG002 - as in Destination
+        """Return None: directories know no locks."""
+        return None
+
     def delete(self, name: str) -> datetime | None:
         """Delete a file. Directories know no locks."""
         with self._explained("delete", name), contextlib.suppress(FileNotFoundError):

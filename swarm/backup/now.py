@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from swarm.backup import monitor, record
@@ -22,6 +23,10 @@ from swarm.paths import mirrors_dir
 from swarm.text import amount
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from swarm.backup.archive import Packed
+    from swarm.backup.manifest import Summary
     from swarm.backup.mirror import Refreshed
     from swarm.backup.naming import Name
     from swarm.backup.record import Record
@@ -125,10 +130,10 @@ class _Run:
         except BaseException as error:
             self._failed(error, variables)
             raise
-        error = report.errors[0] if report.errors else ""
-        if error:
-            self._on_error(error, variables)
-        self._finish("failure" if error else "success", error or report.summary)
+        first = report.errors[0] if report.errors else ""
+        if first:
+            self._on_error(first, variables)
+        self._finish("failure" if first else "success", first or report.summary)
         return self._after(report, variables)
 
     def _mirrored(self, *, force: bool) -> Refreshed:
@@ -207,8 +212,8 @@ class _Run:
             errors=errors,
         )
 
-    def _describer(self, name: Name) -> Any:  # noqa: ANN401 - a function from Packed to Manifest
-        def describe(packed: Any) -> Manifest:  # noqa: ANN401 - archive.Packed
+    def _describer(self, name: Name) -> Callable[[Packed], Manifest]:
+        def describe(packed: Packed) -> Manifest:
             return Manifest(
                 host=self.host,
                 created=name.created.isoformat(),
@@ -217,7 +222,7 @@ class _Run:
                 databases=self.record.databases,
                 exclude=self.settings.exclude,
                 versions=self.record.versions,
-                notes=tuple(getattr(packed, "notes", ())),
+                notes=packed.notes,
             )
 
         return describe
@@ -231,22 +236,21 @@ class _Run:
             place.error is not None
             or (
                 self.record.verified(last, place.url) is not None
-                and place.attempt(lambda place=place: place.destination.exists(manifest))
+                and place.attempt(place.destination.exists, manifest)
             )
             for place in self.places
         )
 
-    def _verify(self, name: Name, manifest: Manifest, summary: Any) -> None:  # noqa: ANN401 - manifest.Summary
+    def _verify(self, name: Name, manifest: Manifest, summary: Summary) -> None:
         for place in self.places:
             with self.talk.step("verify", silent=True) as meter:
                 place.verified = place.attempt(
-                    lambda place=place, meter=meter: verify(
-                        place.destination,
-                        name,
-                        summary,
-                        manifest,
-                        progress=lambda count: meter.advance(count, summary.stored),
-                    )
+                    verify,
+                    place.destination,
+                    name,
+                    summary,
+                    manifest,
+                    progress=partial(meter.advance, total=summary.stored),
                 )
             if place.verified:
                 self.record.note(str(name), summary.sha256, place.url, place.verified)
@@ -257,11 +261,7 @@ class _Run:
         removed: dict[Name, None] = {}
         for place in self.places:
             if place.verified:
-                found = place.attempt(
-                    lambda place=place: prune(
-                        place.destination, name.host, policy(self.settings), self.record
-                    )
-                )
+                found = place.attempt(prune, place.destination, name.host, policy(self.settings), self.record)
                 gone, notes = found or ((), ())
                 removed |= dict.fromkeys(gone)
                 place.notes += notes

@@ -9,27 +9,30 @@ import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from swarm.backup import signature
-from swarm.backup.archive import pack, stored_sha256, unpack
-from swarm.backup.crypt import encrypt_bytes
+from swarm.backup.archive import Incomplete, pack, stored_sha256, unpack
+from swarm.backup.crypt import seal
 from swarm.backup.manifest import Manifest, Summary, compare
 from swarm.backup.naming import Name
-from swarm.backup.repository import archives, compress
+from swarm.backup.repository import archives
 from swarm.backup.retention import Policy, removable
 from swarm.errors import SwarmError, VerificationFailed, explained
+from swarm.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from swarm.backup.archive import Owners, Packed
+    from swarm.backup.archive import Owners, Packed, Unpacked
     from swarm.backup.record import Record, Verified
-    from swarm.backup.repository import Destination, Writer
     from swarm.inventory import BackupSettings
+    from swarm.s3 import Destination, Writer
 
 __all__ = ["Place", "free_name", "policy", "prune", "store", "verify"]
+
+Returned = TypeVar("Returned")
 
 _SHOWN = 5  # problems of an archive that an error lists
 
@@ -49,12 +52,12 @@ class Place:
         """The destination's address for messages."""
         return self.destination.url
 
-    def attempt(self, action: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the action returns
+    def attempt(self, action: Callable[..., Returned], *args: Any, **options: Any) -> Returned | None:
         """Return what `action` returns. Its error becomes this place's, and later actions are skipped."""
         if self.error:
             return None
         try:
-            return action()
+            return action(*args, **options)
         except Exception as error:  # noqa: BLE001 - one destination's failure must not end the others
             self.error = explained(error)
             if self.writer:
@@ -65,11 +68,12 @@ class Place:
     def write(self, data: bytes) -> None:
         """Write to the open archive. An error is kept."""
         if self.writer is not None:
-            self.attempt(lambda: self.writer.write(data) if self.writer else None)
+            self.attempt(self.writer.write, data)
 
     def commit(self) -> None:
         """Complete the open archive."""
-        self.attempt(lambda: self.writer.commit() if self.writer else None)
+        if self.writer is not None:
+            self.attempt(self.writer.commit)
 
     def abort(self) -> None:
         """Remove the open archive."""
@@ -107,14 +111,14 @@ def store(
     Raise what pack() raises, after removing what was written. The error of a place stays with that place.
     """
     for place in places:
-        place.writer = place.attempt(lambda place=place: place.destination.writer(name.archive))
+        place.writer = place.attempt(place.destination.writer, name.archive)
     try:
         packed = pack(
             root,
             owners,
             [place for place in places if place.writer],
             recipient=settings.recipient,
-            limit=settings.bwlimit,
+            limit=settings.bwlimit * 1024 if settings.bwlimit else None,
             progress=progress,
         )
     except BaseException:
@@ -122,7 +126,7 @@ def store(
             place.abort()
         raise
     manifest = describe(packed)
-    stored = _sealed(compress(manifest.to_bytes()), settings.recipient)
+    stored = seal(manifest.to_bytes(), settings.recipient)
     summary = Summary(
         host=name.host,
         created=manifest.created,
@@ -137,7 +141,7 @@ def store(
     signed = signature.sign(summary.to_bytes())
     for place in places:
         place.commit()
-        place.attempt(lambda place=place: _describe(place.destination, name, summary, signed, stored))
+        place.attempt(_describe, place.destination, name, summary, signed, stored)
     return manifest, summary
 
 
@@ -145,10 +149,6 @@ def _describe(destination: Destination, name: Name, summary: Summary, signed: by
     destination.put(name.summary, summary.to_bytes())
     destination.put(name.signature, signed)
     destination.put(name.manifest, manifest, fresh=True)
-
-
-def _sealed(data: bytes, recipient: str | None) -> bytes:
-    return encrypt_bytes(data, recipient) if recipient else data
 
 
 def verify(
@@ -172,7 +172,7 @@ def verify(
     else:
         if manifest is None:
             raise VerificationFailed(f"{where}: there is no manifest to compare the content with")
-        found = unpack(counted, None, identity=identity)
+        found = _unpacked(counted, manifest, where, identity=identity, recipient=summary.recipient)
         for _ in counted:  # what follows the end of the archive proper belongs to the checksum too
             pass
     if digest.hexdigest() != summary.sha256:
@@ -184,10 +184,25 @@ def verify(
         raise VerificationFailed(f"{where}: the manifest's checksum differs from the summary's")
     if found is None or manifest is None:
         return "ciphertext"
-    if problems := [*found.problems, *compare(manifest, found.entries)]:
-        more = f", and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise VerificationFailed(f"{where}: {'; '.join(problems[:_SHOWN])}{more}")
+    if problems := compare(manifest, found.entries):
+        raise _differs(where, problems)
     return "content"
+
+
+def _unpacked(
+    chunks: Iterable[bytes], manifest: Manifest, where: str, *, identity: Path | None, recipient: str | None
+) -> Unpacked:
+    """Read an archive to its end. If it is cut short, the error names what is missing."""
+    try:
+        return unpack(chunks, None, identity=identity, recipient=recipient)
+    except Incomplete as error:
+        raise _differs(f"{where}: {error.message}", compare(manifest, error.entries)) from None
+
+
+def _differs(where: str, problems: Sequence[str]) -> VerificationFailed:
+    shown = [visible(problem, lines=False) for problem in problems[:_SHOWN]]
+    more = f", and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    return VerificationFailed(f"{where}: {'; '.join(shown)}{more}", "restore from another archive")
 
 
 def _counted(

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from swarm.backup.catalog import Catalog, Row
     from swarm.backup.manifest import Difference, Entry, Manifest
     from swarm.backup.naming import Name
-    from swarm.backup.repository import Destination
     from swarm.inventory import Host
+    from swarm.s3 import Destination
 
 __all__ = ["diff", "find", "listing", "show", "verify"]
 

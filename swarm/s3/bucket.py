@@ -116,6 +116,10 @@ class Bucket:
         """Return whether an object exists."""
         return self.head(name) is not None
 
+    def retained(self, name: str) -> datetime | None:
+        """Return the time until which an object is locked, or None."""
+        return _retained(self.head(name) or {})
+
     def delete(self, name: str) -> datetime | None:
         """Delete an object unless it is locked: then a versioned bucket would only hide it."""
         if (found := self.head(name)) is None:

@@ -62,6 +62,9 @@ class Destination(Protocol):
     def exists(self, name: str) -> bool:
         """Return whether an object exists."""
 
+    def retained(self, name: str) -> datetime | None:
+        """Return the time until which an object is locked, or None."""
+
     def delete(self, name: str) -> datetime | None:
         """Delete an object. If it is locked, keep it and return the time until which it is."""
 
