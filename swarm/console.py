@@ -172,7 +172,7 @@ class Screen:
         self.line(_prefixed(prefix, text))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Write a table to stdout; headers and cells are plain text."""
+        """Write a table to stdout; headers and cells are plain text. Cells that begin with ✗ are red."""
         from rich.table import Table
 
         table = Table(*map(_cell, columns), box=None, pad_edge=False, header_style="bold", show_edge=False)
@@ -199,7 +199,8 @@ class Screen:
 
 
 def _cell(text: str) -> str:
-    return escape(visible(text, lines=False))
+    shown = escape(visible(text, lines=False))
+    return f"[red]{shown}[/]" if shown.startswith("✗") else shown
 
 
 def _prefixed(prefix: str, markup: str) -> str:

@@ -66,6 +66,7 @@ class Catalog:
     settings: BackupSettings
     identity: Path | None = None
     errors: dict[str, SwarmError] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.record = record.load(self.host)
@@ -138,12 +139,14 @@ class Catalog:
         """
         summary = read_summary(destination, name)
         where = f"{name} at {destination.url}"
-        if self.record.sha256(str(name)) not in {None, summary.sha256}:
+        known = self.record.sha256(str(name))
+        if known is None:
+            self._check_signature(destination, name, summary)
+        elif known != summary.sha256:
             raise VerificationFailed(
                 f"{where}: the summary's checksum is not the one that this machine has recorded",
                 "somebody replaced the archive; restore from another one",
             )
-        signature.verify(summary.to_bytes(), b"".join(destination.read(name.signature)))
         readable = self.identity is not None or not name.encrypted
         manifest = self.manifest(destination, name) if readable else None
         done = verify(destination, name, summary, manifest, identity=self.identity, progress=progress)
@@ -151,6 +154,13 @@ class Catalog:
             self.record.note(str(name), summary.sha256, destination.url, done)
             record.save(self.host, self.record)
         return done
+
+    def _check_signature(self, destination: Destination, name: Name, summary: Summary) -> None:
+        """Note an archive that this machine has neither recorded nor signed. Another machine may have made it."""
+        try:
+            signature.verify(summary.to_bytes(), b"".join(destination.read(name.signature)))
+        except SwarmError:
+            self.notes.append(f"{name}: another machine made this archive, or its summary was changed")
 
     def chosen(self, words: str, *, everything: bool, sample: int) -> Sequence[tuple[Destination, Name]]:
         """Return the archives to verify: all, `sample` of them at random, or the one called `words`."""

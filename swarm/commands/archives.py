@@ -237,6 +237,8 @@ def verify(words: str, archive: str, identity: str, *, everything: bool, sample:
         results = []
         for destination, name in found.chosen(archive or "latest", everything=everything, sample=sample):
             results.append(_checked(found, destination, name, talk))
+        for note in found.notes:
+            talk.warn(note)
         done = Checked(tuple(results))
         talk.say(done.summary)
         return done

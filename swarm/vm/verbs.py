@@ -55,6 +55,7 @@ class Status:
     ip: str = ""
     ssh: str = ""
     drift: str = ""
+    backup: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the status as plain data."""
