@@ -121,8 +121,8 @@ class _Packing:
 
     def _close(self) -> None:
         size = sum(len(line(entry)) for entry in self.entries)
-        now = int(time.time()) * 10**9
-        self._add(tar.header(Entry(CLOSING, "file", 0o600, now, "root", "root", size)))
+        newest = max((entry.mtime_ns for entry in self.entries), default=0)  # equal trees give equal archives
+        self._add(tar.header(Entry(CLOSING, "file", 0o600, newest, "root", "root", size)))
         for entry in self.entries:
             self._add(line(entry))
         self._add(tar.padding(size))

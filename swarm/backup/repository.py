@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["archives", "open_destinations", "read_manifest", "read_summary"]
 
-_SMALL = 1 << 20  # bytes of a summary
+_SMALL = 1 << 20  # bytes of the largest summary that is read
+_LARGE = 256 << 20  # of the largest manifest
 _COMMIT_MARK = "manifest.json.zst"
 
 
@@ -49,7 +50,7 @@ def archives(destination: Destination, host: str) -> list[Name]:
 
 def read_summary(destination: Destination, name: Name) -> Summary:
     """Return the summary of an archive."""
-    summary = Summary.from_bytes(_small(destination, name.summary))
+    summary = Summary.from_bytes(_bounded(destination, name.summary, _SMALL))
     if summary.host != name.host:
         raise VerificationFailed(f"{name.summary} in {destination.url} belongs to another host")
     return summary
@@ -58,22 +59,19 @@ def read_summary(destination: Destination, name: Name) -> Summary:
 def read_manifest(destination: Destination, name: Name, *, identity: Path | None) -> Manifest:
     """Return the manifest of an archive, if its checksum is the one in the summary."""
     summary = read_summary(destination, name)
-    digest, chunks = hashlib.sha256(), []
-    for chunk in destination.read(name.manifest):
-        digest.update(chunk)
-        chunks.append(chunk)
-    if digest.hexdigest() != summary.manifest_sha256:
+    sealed = _bounded(destination, name.manifest, _LARGE)
+    if hashlib.sha256(sealed).hexdigest() != summary.manifest_sha256:
         raise VerificationFailed(f"{name.manifest} in {destination.url} does not match its summary")
-    manifest = Manifest.from_bytes(unseal(chunks, identity=identity, recipient=summary.recipient))
+    manifest = Manifest.from_bytes(unseal([sealed], identity=identity, recipient=summary.recipient))
     if manifest.host != name.host:
         raise VerificationFailed(f"{name.manifest} in {destination.url} belongs to another host")
     return manifest
 
 
-def _small(destination: Destination, name: str) -> bytes:
-    data = b""
+def _bounded(destination: Destination, name: str, limit: int) -> bytes:
+    data = bytearray()
     for chunk in destination.read(name):
         data += chunk
-        if len(data) > _SMALL:
+        if len(data) > limit:
             raise RemoteError(f"{name} in {destination.url} is too large")
-    return data
+    return bytes(data)

@@ -12,7 +12,7 @@ from swarm.backup.crypt import decoded
 from swarm.backup.pipe import Pipe, Worker
 from swarm.backup.staging import Staging
 from swarm.backup.tar import Reader
-from swarm.errors import VerificationFailed
+from swarm.errors import Unfit, VerificationFailed
 from swarm.text import visible
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Unpacked:
 
 
 class Incomplete(VerificationFailed):
-    """An archive ends early. `entries` are the complete members: compare() then names what is missing."""
+    """An archive is damaged or ends early. `entries` are the complete members: compare() names what is missing."""
 
     def __init__(self, message: str, entries: tuple[Entry, ...]) -> None:
         super().__init__(message, "restore another archive")
@@ -54,7 +54,7 @@ def unpack(
 
     `only` selects by path what is written; everything is verified. `recipient` is named if the identity is wrong.
     A symbolic link that leaves the tree is listed and not written. Raise VerificationFailed for an archive that is
-    hostile or damaged, Incomplete for one that ends early, and UsageError for a missing or wrong identity.
+    hostile, Incomplete for one that is damaged or ends early, and UsageError for a missing or wrong identity.
     """
     pipe = Pipe()
 
@@ -72,6 +72,10 @@ def unpack(
                 unpacking.run(staging)
     except EOFError:
         raise unpacking.incomplete() from None
+    except VerificationFailed as error:
+        if error is pipe.error:  # the stored data is damaged, not what it contains
+            raise Incomplete(error.message, tuple(unpacking.entries)) from None
+        raise
     finally:
         pipe.fail(EOFError())
         worker.join()
@@ -147,17 +151,21 @@ class _Unpacking:
     def _write(self, entry: Entry, staging: Staging) -> None:
         if entry.kind == "directory":
             staging.directory(entry)
-        elif entry.kind == "hard":
-            if not staging.hard(entry):
-                self.problems.append(
-                    f"{_shown(entry.path)}: is a hard link to {_shown(entry.target)}, which is not selected"
-                )
-        elif stays_inside(entry.path, entry.target):
+        elif problem := self._link(entry, staging):
+            self.problems.append(f"{_shown(entry.path)}: {problem}")
+
+    def _link(self, entry: Entry, staging: Staging) -> str | None:
+        """Create a link. Return why it was not created: one link less is no reason to restore nothing."""
+        try:
+            if entry.kind == "hard":
+                known = staging.hard(entry)
+                return None if known else f"is a hard link to {_shown(entry.target)}, which is not selected"
+            if not stays_inside(entry.path, entry.target):
+                return f"was not written because the link leaves the tree ({_shown(entry.target)})"
             staging.link(entry)
-        else:
-            self.problems.append(
-                f"{_shown(entry.path)}: was not written because the link leaves the tree ({_shown(entry.target)})"
-            )
+        except Unfit as error:
+            return error.message
+        return None
 
     def _check_sums(self, entry: Entry) -> None:
         digest = hashlib.sha256()

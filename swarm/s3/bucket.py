@@ -6,7 +6,7 @@ import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from swarm.errors import RemoteError
+from swarm.errors import RemoteError, Unfit
 from swarm.s3.port import Stored
 from swarm.s3.reasons import EXISTS, GONE, code, reason
 from swarm.s3.upload import Upload
@@ -170,6 +170,8 @@ def _client(endpoint: str | None, ca_certificate: Path | None, attempts: int) ->
     import boto3
     from botocore.config import Config
 
+    if ca_certificate and not ca_certificate.is_file():
+        raise Unfit(f"backup.ca_certificate: {ca_certificate} does not exist", "correct the host file")
     config = Config(
         retries={"mode": "adaptive", "total_max_attempts": attempts},
         connect_timeout=5,

@@ -15,7 +15,7 @@ import pytest
 
 from swarm.backup.archive import Owners, pack, stored_sha256, unpack
 from swarm.backup.probe import probe
-from swarm.errors import RemoteError, SwarmError
+from swarm.errors import RemoteError, SwarmError, Unfit
 from swarm.s3 import Bucket
 from tests.conftest import ROOT
 from tests.integration.seaweed import Proxy, Seaweed, bucket, error_answer, serving, use_keys
@@ -171,6 +171,12 @@ def test_missing_credentials_name_the_file(made: Bucket, credentials: Path) -> N
     with pytest.raises(RemoteError, match="there are no credentials") as caught:
         Bucket(made.bucket, endpoint=made.endpoint).check()
     assert "~/.aws/credentials" in str(caught.value.hint)
+
+
+def test_a_missing_ca_certificate_is_named(tmp_path: Path) -> None:
+    """A certificate file that does not exist is an error that names it, and not one of the network."""
+    with pytest.raises(Unfit, match="ca.pem does not exist"):
+        Bucket("zap", endpoint="https://127.0.0.1:1", ca_certificate=tmp_path / "ca.pem").check()
 
 
 def test_an_unreachable_server_is_named(proxy: Proxy) -> None:
