@@ -7,12 +7,12 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from swarm.backup.archive import Packed, unpack
 from swarm.backup.manifest import Manifest
 from swarm.backup.naming import parse
 from swarm.backup.owners import Owners
 from swarm.backup.repository import open_destinations, read_manifest
 from swarm.backup.store import Place, free_name, store, verify
-from swarm.backup.archive import Packed, unpack
 from swarm.inventory import BackupSettings
 
 OWNERS = Owners("openclaw", "openclaw", {})

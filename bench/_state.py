@@ -12,13 +12,12 @@ if TYPE_CHECKING:
 
 __all__ = ["change", "make"]
 
-_WORDS = (
-    "the agent reads a message and answers it with what it remembers of the user's plans for the week and the "
-    "tools that it may call when something has to be looked up in a calendar or a mailbox or on the web"
-).split()
+_VOCABULARY = 20_000  # different words, as in months of conversations
+_ZIPF = 1.1  # the exponent of how often a word occurs: few words make most of a text
+_TOOLS = 3  # of the tool calls whose schema a session repeats
 _SESSIONS, _PICTURES = 18_800, 1_200
-_PICTURE = 130_000  # bytes, which do not compress
-_ROWS = 90_000
+_PICTURE = 150_000  # bytes, which do not compress
+_ROWS = 100_000
 
 
 def make(root: Path) -> None:
@@ -33,14 +32,14 @@ def make(root: Path) -> None:
     for number in range(_SESSIONS):
         folder = root / "agents" / f"agent{number % 40}" / "sessions"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{number:05}.jsonl").write_text(_lines(chance, 40 + number % 60))
+        (folder / f"{number:05}.jsonl").write_text(_lines(chance, 28 + number % 40))
     (root / "media").mkdir()
     for number in range(_PICTURES):
         (root / "media" / f"{number:04}.jpg").write_bytes(chance.randbytes(_PICTURE))
     (root / "state").mkdir()
     with sqlite3.connect(root / "state" / "openclaw.sqlite") as database:
         database.execute("CREATE TABLE transcript (id INTEGER PRIMARY KEY, body TEXT)")
-        rows = ((_sentence(chance, 130),) for _ in range(_ROWS))
+        rows = ((_TEXT.sentence(chance, 130),) for _ in range(_ROWS))
         database.executemany("INSERT INTO transcript (body) VALUES (?)", rows)
     database.close()
 
@@ -54,11 +53,46 @@ def change(root: Path, seed: int) -> None:
 
 
 def _lines(chance: random.Random, count: int) -> str:
-    return "".join(
-        json.dumps({"id": f"{chance.getrandbits(64):016x}", "role": "assistant", "text": _sentence(chance, 30)}) + "\n"
-        for _ in range(count)
-    )
+    lines = []
+    for number in range(count):
+        text = _TEXT.sentence(chance, 30)
+        line = {
+            "id": f"{chance.getrandbits(64):016x}",
+            "role": "assistant",
+            "timestamp": 1790000000 + number,
+            "text": text,
+        }
+        if number % _TOOLS == 0:
+            line["tool"] = {
+                "name": "calendar.search",
+                "arguments": {"query": text[:40], "limit": 10},
+                "schema": _SCHEMA,
+            }
+        lines.append(json.dumps(line) + "\n")
+    return "".join(lines)
 
 
-def _sentence(chance: random.Random, count: int) -> str:
-    return " ".join(chance.choices(_WORDS, k=count))
+_SCHEMA = {
+    "type": "object",
+    "properties": {"query": {"type": "string"}, "limit": {"type": "integer", "minimum": 1}},
+}
+
+
+class _Text:
+    """Words of random letters, drawn with the frequencies of a natural language (Zipf's law)."""
+
+    def __init__(self) -> None:
+        chance = random.Random(0)  # noqa: S311 - reproducible, not secret
+        letters = "etaoinshrdlucmfwypvbgk"
+        self._words = ["".join(chance.choices(letters, k=chance.randint(2, 10))) for _ in range(_VOCABULARY)]
+        total, self._weights = 0.0, []
+        for rank in range(1, _VOCABULARY + 1):
+            total += rank**-_ZIPF
+            self._weights.append(total)
+
+    def sentence(self, chance: random.Random, count: int) -> str:
+        """Return `count` words."""
+        return " ".join(chance.choices(self._words, cum_weights=self._weights, k=count))
+
+
+_TEXT = _Text()
