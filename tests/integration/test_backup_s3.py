@@ -175,7 +175,7 @@ def test_missing_credentials_name_the_file(made: Bucket, credentials: Path) -> N
 
 def test_a_missing_ca_certificate_is_named(tmp_path: Path) -> None:
     """A certificate file that does not exist is an error that names it, and not one of the network."""
-    with pytest.raises(Unfit, match="ca.pem does not exist"):
+    with pytest.raises(Unfit, match=r"ca\.pem does not exist"):
         Bucket("zap", endpoint="https://127.0.0.1:1", ca_certificate=tmp_path / "ca.pem").check()
 
 
