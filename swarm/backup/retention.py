@@ -54,5 +54,9 @@ def removable(verified: Iterable[Name], policy: Policy, now: datetime) -> list[N
     return [name for name in reversed(dated) if name not in kept]
 
 
-def _created(name: Name) -> tuple[datetime, str]:
-    return name.created, str(name)
+def _created(name: Name) -> tuple[datetime, str, bool]:
+    return (
+        name.created,
+        name.host,
+        name.encrypted,
+    )  # a total order, so that the result depends on no listing's order
