@@ -6,11 +6,11 @@ import json
 import os
 import sqlite3
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 __all__ = ["DATABASE", "ODD_NAMES", "add_rows", "database", "make_state", "snapshot_of", "writing"]
 
@@ -101,17 +101,16 @@ def add_rows(connection: sqlite3.Connection, rows: int) -> None:
 def snapshot_of(path: Path) -> dict[str, object]:
     """Return every path below `path` with its kind and its content, to compare two trees."""
     found: dict[str, object] = {}
-    for folder, folders, files in os.walk(os.fsencode(path)):
+    for folder, folders, files in os.walk(path):
         for name in (*folders, *files):
-            full = os.path.join(folder, name)
-            relative = os.fsdecode(os.path.relpath(full, os.fsencode(path)))
-            if os.path.islink(full):
-                found[relative] = ("link", os.readlink(full))
-            elif os.path.isdir(full):
-                found[relative] = "directory"
+            full = Path(folder) / name
+            relative = str(full.relative_to(path))
+            if full.is_symlink():
+                found[relative] = ("link", str(full.readlink()))
             else:
-                with open(full, "rb") as file:
-                    found[relative] = file.read()
+                found[relative] = (
+                    "directory" if full.is_dir() else full.read_bytes() if full.is_file() else "special"
+                )
     return found
 
 
