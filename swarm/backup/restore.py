@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from swarm.backup.answers import read_scan, sentence, value_of
 from swarm.backup.changes import Changes, changes, is_secret, prepared
 from swarm.backup.manifest import Entry
 from swarm.backup.swap import Gateway, Program, send
@@ -189,7 +190,7 @@ class _Job:
     def _look(self, *, plan_only: bool) -> tuple[Changes, tuple[str, ...]]:
         """Return the changes, and notes about them. First settle what a killed run has left."""
         with self.talk.step("compare the state directory with the backup", silent=True):
-            phase, missing, found = _read(self.target.host, self._program.ask("scan"))
+            phase, missing, found = read_scan(self.target.host, self._program.ask("scan"))
         if phase and plan_only:
             self.talk.warn("an earlier restore was interrupted; the next one settles that first")
         elif phase:
@@ -226,7 +227,7 @@ class _Job:
         wrong = [each for each in self._program.ask("undo") if isinstance(each, dict) and "wrong" in each]
         if wrong:
             raise VerificationFailed(
-                f"{self.target.host}: can't put back {_sentence(wrong[0])}",
+                f"{self.target.host}: can't put back {sentence(wrong[0])}",
                 f"the replaced entries are in {self.target.state_dir}-replaced",
             )
 
@@ -244,7 +245,7 @@ class _Job:
     def _stage(self) -> tuple[str, ...]:
         """Copy the tree into the guest and check it there. Return a sentence for each link that can't be restored."""
         program, host = self._program, self.target.host
-        staging = _value(host, program.ask("prepare"), "staging")
+        staging = value_of(host, program.ask("prepare"), "staging")
         with self.talk.step("copy the files into the guest"):
             complaint = send(self.target.guest, host, self.tree, staging, None if self.whole else self.units)
         with self.talk.step("check the files in the guest"):
@@ -253,10 +254,10 @@ class _Job:
         if fatal:
             raise VerificationFailed(
                 f"{host}: the copy in the guest is not what the manifest lists, so nothing was changed: "
-                + "; ".join(map(_sentence, fatal[:_SHOWN])),
+                + "; ".join(map(sentence, fatal[:_SHOWN])),
                 complaint.splitlines()[0] if complaint else None,
             )
-        return tuple(map(_sentence, wrong))
+        return tuple(map(sentence, wrong))
 
     def _exchange(self) -> Mapping[str, Any]:
         """Swap the staged tree in while the gateway rests. Undo that if it is not ready afterwards."""
@@ -271,7 +272,7 @@ class _Job:
             if service:
                 with self.talk.step("wait for the gateway"):
                     self._started(service)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - Ctrl-C too: the guest must not stay half restored
             first = explained(error) if isinstance(error, Exception) else SwarmError(f"{host}: interrupted")
             raise self._back(service, first) from (None if isinstance(error, SwarmError) else error)
         try:
@@ -294,7 +295,7 @@ class _Job:
     def _started(self, service: Service) -> None:
         service.start()
         answers = self._program.ask("ready", port=self.target.port, timeout=self.timeout)
-        if reason := _value(self.target.host, answers, "reason"):
+        if reason := value_of(self.target.host, answers, "reason"):
             raise VerificationFailed(
                 f"{self.target.host}: the gateway is not ready after {self.timeout:.0f} s "
                 f"({visible(reason, lines=False)[:200]})"
@@ -316,43 +317,3 @@ class _Job:
             f"{first.message}; then putting the old state back failed too: {told}",
             f"run the restore again; what was replaced is in {self.target.state_dir}-replaced in the guest",
         )
-
-
-def _sentence(each: Mapping[str, Any]) -> str:
-    return visible(f"{str(each.get('path'))[:300]}: {str(each.get('wrong'))[:300]}", lines=False)
-
-
-def _value(host: str, answers: list[Any], name: str) -> str:
-    for each in answers:
-        if isinstance(each, dict) and isinstance(each.get(name), str):
-            return str(each[name])
-    raise VerificationFailed(f"{host}: received a malformed answer from the guest")
-
-
-def _read(host: str, answers: list[Any]) -> tuple[str, Mapping[str, Any], list[Entry]]:
-    """Return the journal's phase, the missing accounts and the entries of a scan. The guest may send anything."""
-    phase, missing, found = "", {"users": [], "groups": [], "group": ""}, []
-    try:
-        for each in answers:
-            if isinstance(each, list):
-                path, kind, mode, owner, group, size, sha256, target = each
-                found.append(
-                    Entry(
-                        str(path),
-                        kind,
-                        int(mode),
-                        0,
-                        str(owner),
-                        str(group),
-                        int(size),
-                        str(sha256),
-                        str(target),
-                    )
-                )
-            elif "journal" in each:
-                phase = str(each["journal"])
-            else:
-                missing = {name: each[name] for name in missing}
-    except (ValueError, TypeError, KeyError):
-        raise VerificationFailed(f"{host}: received a malformed answer from the guest") from None
-    return phase, missing, found

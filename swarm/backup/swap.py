@@ -1,4 +1,4 @@
-"""What a restore does in the guest: templates/guest/restore.py, the transfer into staging, and the gateway's unit."""
+"""What a restore does in the guest: templates/guest/restore*.py, the transfer into staging, and the gateway's unit."""
 
 from __future__ import annotations
 
@@ -121,13 +121,26 @@ def _malformed(host: str) -> VerificationFailed:
     return VerificationFailed(f"{host}: received a malformed answer from the guest")
 
 
+# Runs the modules that arrive with the order, so that nothing is written to the guest's disk.
+_LOADER = """
+import base64, json, sys, types, zlib
+data = json.loads(zlib.decompress(base64.b64decode(sys.stdin.buffer.read())))
+ORDER = data["order"]
+for name, text in data["modules"]:
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(compile(text, name + ".py", "exec"), module.__dict__)
+"""
+
+
 def _script(order: Mapping[str, Any]) -> str:
-    program = (ROOT / "templates/guest/restore.py").read_text(encoding="utf-8")
-    data = base64.encodebytes(zlib.compress(json.dumps(order).encode("ascii"))).decode("ascii")
-    return (
-        f"python3 -I -X utf8 /dev/fd/3 3<<'END_OF_PROGRAM' <<'END_OF_ORDER'\n{program}END_OF_PROGRAM\n"
-        f"{data}END_OF_ORDER"
-    )
+    folder = ROOT / "templates" / "guest"
+    modules = [
+        (name, (folder / f"{name}.py").read_text(encoding="utf-8"))
+        for name in ("restore_files", "restore_swap", "restore")
+    ]
+    text = json.dumps({"order": order, "modules": modules}).encode("ascii")
+    data = base64.encodebytes(zlib.compress(text)).decode("ascii")
+    return f"python3 -I -X utf8 -c {quote(_LOADER)} <<'END_OF_ORDER'\n{data}END_OF_ORDER"
 
 
 def send(guest: Guest, host: str, tree: Path, staging: str, paths: Sequence[str] | None = None) -> str:
