@@ -38,7 +38,7 @@ _VARIABLES = re.compile(
     r"PATH|XDG_(STATE|CACHE|CONFIG)_HOME|SWARM_(HOSTS|MIRRORS|BACKUPS|STATE|CACHE|PYTHON)"
     r"|AWS_(PROFILE|CONFIG_FILE|SHARED_CREDENTIALS_FILE|CA_BUNDLE|REGION|DEFAULT_REGION)"
 )
-_PATHS = re.compile(r"(SWARM|XDG)_.*|AWS_(CONFIG_FILE|SHARED_CREDENTIALS_FILE|CA_BUNDLE)")
+_DIRECTORIES = {"SWARM_HOSTS", "SWARM_MIRRORS", "SWARM_BACKUPS", "SWARM_STATE", "SWARM_CACHE"}
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,7 @@ def _unit(kind: str, host: str, suffix: str = "timer") -> str:
 def variables(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that the units need, with absolute paths. No system package is installed at night."""
     found = {name: value for name, value in environment.items() if value and _VARIABLES.fullmatch(name)}
-    found = {
-        name: str(Path(value).absolute()) if _PATHS.fullmatch(name) and "/" in value else value
-        for name, value in found.items()
-    }
+    found |= {name: str(Path(found[name]).absolute()) for name in _DIRECTORIES & found.keys()}
     return {**found, "SWARM_NO_APT": "1"}
 
 

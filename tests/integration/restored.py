@@ -126,9 +126,8 @@ class Place:
 
     def restore(self, *, plan_only: bool = False) -> Restored:
         """Restore the mirror."""
-        return restore(
-            self.target, self.mirror, manifest_of(self.mirror), self.settings, self.talk, **options
-        )
+        manifest = manifest_of(self.mirror)
+        return restore(self.target, self.mirror, manifest, self.settings, self.talk, plan_only=plan_only)
 
 
 def make_place(guest: Guest, folder: Path) -> Place:

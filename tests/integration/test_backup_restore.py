@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +20,8 @@ from swarm.inventory.backup import BackupSettings
 from tests.integration.restored import Place, contents, make_place, manifest_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from swarm.backup.changes import Changes
     from swarm.ssh.guest import Guest
     from tests.sshd import Sshd

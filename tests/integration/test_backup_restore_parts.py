@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +24,7 @@ from tests.sshd import USER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from swarm.ssh.guest import Guest
 
@@ -221,7 +221,7 @@ def killed_in_mid_swap(place: Place, manifest: Path) -> bool:
 
 @pytest.mark.slow
 def test_a_swap_that_was_killed_is_rolled_back_by_the_next_run(place: Place, tmp_path: Path) -> None:
-    """After kill -9 of swarm and of the program in mid-swap, the next restore puts the old state back, and then works."""
+    """After kill -9 of swarm and of its program in mid-swap, the next restore first puts the old state back."""
     for number in range(3000):
         (place.state / f"old{number}").write_text("old")
         (place.mirror / f"new{number}").write_text("new")
