@@ -1,0 +1,140 @@
+"""The timers' units as they are rendered, and what systemctl prints as it is read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from swarm import timers
+from swarm.errors import CommandFailed, Unfit, UsageError
+
+ROOTS = ["/opt/swarm", "/srv/my swarm", "/srv/50%/\"a\"\\$HOME 'b'"]
+
+
+def test_the_units_run_the_backup_of_their_instance() -> None:
+    """The service runs `inv backup` for the instance's host, and the timer runs every night."""
+    units = timers.render(timers.KINDS, {"PATH": "/usr/bin"}, Path("/opt/swarm"))
+    assert sorted(units) == [
+        "openclaw-backup@.service",
+        "openclaw-backup@.timer",
+        "openclaw-drill@.service",
+        "openclaw-drill@.timer",
+    ]
+    service = units["openclaw-backup@.service"].splitlines()
+    assert 'ExecStart=/bin/sh "/opt/swarm/inv" backup --host %i' in service
+    assert 'Environment="PATH=/usr/bin"' in service
+    assert "OnCalendar=*-*-* 03:00:00" in units["openclaw-backup@.timer"]
+    assert "Persistent=true" in units["openclaw-backup@.timer"]
+    assert 'ExecStart=/bin/sh "/opt/swarm/inv" drill --host %i' in units["openclaw-drill@.service"]
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
+@pytest.mark.parametrize("root", ROOTS)
+def test_systemd_accepts_the_units(root: str, tmp_path: Path) -> None:
+    """systemd-analyze finds nothing wrong, whatever characters are in the project's path and the variables."""
+    project = tmp_path / root.strip("/")
+    project.mkdir(parents=True)
+    (project / "inv").write_text("#!/bin/sh\n")
+    (project / "inv").chmod(0o755)
+    folder = tmp_path / "units"
+    folder.mkdir()
+    values = {"PATH": "/usr/bin:/bin", "SWARM_HOSTS": f"{project}/hosts"}
+    for name, text in timers.render(timers.KINDS, values, project).items():
+        (folder / name.replace("@", "@zap-2")).write_text(text)
+    names = sorted(map(str, folder.iterdir()))
+    done = subprocess.run(
+        ["systemd-analyze", "--user", "--recursive-errors=no", "--man=no", "verify", *names],
+        env={"XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_path_with_a_newline_is_refused() -> None:
+    """A newline would begin another setting."""
+    with pytest.raises(UsageError, match=r"/srv/a\\nExecStart=x can't stand in a unit file"):
+        timers.render(["backup"], {}, Path("/srv/a\nExecStart=x"))
+
+
+def test_only_what_is_needed_is_passed_on() -> None:
+    """Directories and the names of credential files are passed on. Credentials are not."""
+    given = {
+        "PATH": "/usr/bin",
+        "SWARM_HOSTS": "/srv/hosts",
+        "XDG_STATE_HOME": "",
+        "AWS_PROFILE": "zap",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_SESSION_TOKEN": "secret",
+        "SSH_AUTH_SOCK": "/run/agent",
+        "SWARM_DEBUG": "1",
+    }
+    expected = {"PATH": "/usr/bin", "SWARM_HOSTS": "/srv/hosts", "AWS_PROFILE": "zap", "SWARM_NO_APT": "1"}
+    assert timers.variables(given) == expected
+
+
+def test_relative_directories_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The units run in another directory than the command that installs them."""
+    monkeypatch.chdir(tmp_path)
+    assert timers.variables({"SWARM_HOSTS": "hosts"})["SWARM_HOSTS"] == f"{tmp_path}/hosts"
+
+
+def test_properties_are_read_for_each_unit() -> None:
+    """The blocks of `systemctl show` are told apart by their Id. A value may contain an equals sign."""
+    text = "Id=a.timer\nActiveState=active\n\nId=a.service\nResult=exit-code\nExtra=x=y\n"
+    assert timers.properties(text) == {
+        "a.timer": {"Id": "a.timer", "ActiveState": "active"},
+        "a.service": {"Id": "a.service", "Result": "exit-code", "Extra": "x=y"},
+    }
+    assert timers.properties("") == {}
+
+
+def test_times_are_read_in_utc() -> None:
+    """Microseconds become times in UTC. Zero, null and the largest number mean that there is none."""
+    rows = [
+        {"unit": "a.timer", "next": 1795575600123456, "last": None},
+        {"unit": "b.timer", "next": 2**64 - 1, "last": 0},
+    ]
+    assert timers.next_and_last(json.dumps(rows)) == {
+        "a.timer": (datetime(2026, 11, 25, 3, 0, tzinfo=UTC), None),
+        "b.timer": (None, None),
+    }
+    assert timers.next_and_last("") == {}
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '[{"unit": "a", "next": "x"}]', '[{"next": 1}]', '{"a": 1}'])
+def test_malformed_times_are_one_error(text: str) -> None:
+    """Whatever list-timers prints, the error is one sentence."""
+    with pytest.raises(CommandFailed, match="malformed JSON"):
+        timers.next_and_last(text)
+
+
+def test_a_timer_is_plain_data() -> None:
+    """A timer as JSON has its unit's name, and times in ISO format."""
+    timer = timers.Timer("zap", "backup", installed=True, next=datetime(2026, 11, 25, 3, 0, tzinfo=UTC))
+    data = json.loads(json.dumps(timer.to_json()))
+    assert (data["unit"], data["next"], data["last"]) == (
+        "openclaw-backup@zap.timer",
+        "2026-11-25T03:00:00+00:00",
+        None,
+    )
+
+
+def test_without_a_user_manager_the_error_says_how_to_get_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where no user manager runs, or no systemd is installed, the error is Unfit and has a hint."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
+    with pytest.raises(Unfit) as caught:
+        timers.status(["zap"])
+    assert "cron" in str(caught.value.hint)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unfit, match="systemctl is missing"):
+        timers.status(["zap"])
