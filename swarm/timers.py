@@ -58,6 +58,11 @@ class Timer:
         """The name of the timer's unit."""
         return _unit(self.kind, self.host)
 
+    @property
+    def failed(self) -> bool:
+        """Whether the last run failed."""
+        return self.result not in {"", "success", "running"}
+
     def to_json(self) -> dict[str, Any]:
         """Return the timer as plain data, with times in UTC."""
         times = {name: time and time.isoformat() for name, time in (("next", self.next), ("last", self.last))}

@@ -11,8 +11,9 @@ from swarm.backup import tar
 from swarm.backup.checksums import CLOSING, line
 from swarm.backup.crypt import compressor, encrypt
 from swarm.backup.manifest import Entry
+from swarm.backup.owners import Owners
 from swarm.backup.pipe import Pipe, Worker
-from swarm.backup.tree import Owners, Tree
+from swarm.backup.tree import Tree
 from swarm.backup.unpack import Incomplete, Unpacked, unpack
 from swarm.errors import SwarmError
 

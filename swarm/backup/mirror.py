@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarm.backup import guards
+from swarm.backup.local import file_counts, is_file, is_folder, mtime_of, size_of, sweep, top_names
 from swarm.backup.rsync import PARTIAL, VANISHED, Outcome, Rsync, exact, explain
 from swarm.backup.snapshot import Source, Survey, clean_up, converse
-from swarm.backup.local import file_counts, is_file, is_folder, mtime_of, size_of, sweep, top_names
 from swarm.errors import CommandFailed, Refused, SwarmError, Unfit, VerificationFailed
 from swarm.files import private_dir
 from swarm.text import amount, visible

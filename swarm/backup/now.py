@@ -112,8 +112,9 @@ class _Run:
         self.places: list[Place] = []
 
     def plan(self, *, force: bool) -> Report:
+        """Show what the mirror would gain and lose."""
         done = self._refresh(plan_only=True, force=force)
-        for line in done.plan:
+        for line in (*done.plan, *done.notes, *(f"would be lost: {loss}" for loss in done.losses)):
             self.talk.say(line)
         report = Report(self.host, changes=len(done.plan), notes=tuple(done.notes))
         self.talk.say(report.summary)
@@ -147,7 +148,7 @@ class _Run:
         self.record.dirty = was_dirty or done.changed
         self.record.owners = asdict(done.owners)
         self.record.databases, self.record.snapshots = dict(done.databases), dict(done.snapshots)
-        self.record.versions = dict(done.versions)
+        self.record.plain, self.record.versions = list(done.plain), dict(done.versions)
         self._save()
         for note in done.notes:
             self._say(note)
@@ -160,7 +161,7 @@ class _Run:
             self.settings,
             self.talk,
             lock=self.lock,
-            known=Known(self.record.databases, self.record.snapshots),
+            known=Known(self.record.databases, self.record.snapshots, self.record.plain),
             plan_only=plan_only,
             force=force,
         )

@@ -46,6 +46,7 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
     databases: dict[str, dict[str, int]] = field(default_factory=dict)
     snapshots: dict[str, list[int]] = field(default_factory=dict)
+    plain: list[str] = field(default_factory=list)
     archives: dict[str, dict[str, Any]] = field(default_factory=dict)
     drill: dict[str, Any] = field(default_factory=dict)
 

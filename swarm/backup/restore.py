@@ -55,6 +55,20 @@ class Restored:
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
+    @property
+    def exit_code(self) -> int:
+        """1 if something could not be restored, else 0."""
+        return int(bool(self.problems))
+
+    @property
+    def summary(self) -> str:
+        """The outcome in a few words."""
+        if self.problems:
+            return f"{len(self.problems)} entries could not be restored"
+        if not self.changed:
+            return self.changes.lines()[0] if self.changes else "nothing to do"
+        return f"restored; what was replaced is in {self.aside}" if self.aside else "restored"
+
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as plain data."""
         return asdict(self)
@@ -91,6 +105,7 @@ def restore_paths(
     talk: Talk,
     *,
     plan_only: bool = False,
+    confirm: Callable[[Changes], None] | None = None,
 ) -> Restored:
     """Restore single files or subtrees of the state directory, and nothing else. Raise as restore() does.
 
@@ -103,7 +118,7 @@ def restore_paths(
     quiet = not databases and not any(is_secret(entry.path) for entry in entries)
     target = replace(target, service=False) if quiet else target
     job = _Job(target, tree, entries, databases, manifest.exclude, units, False, _READY, talk)  # noqa: FBT003
-    return job.run(plan_only=plan_only)
+    return job.run(plan_only=plan_only, confirm=confirm)
 
 
 def _relative(path: str, state_dir: str) -> str:

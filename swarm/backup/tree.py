@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from swarm.backup.checksums import CLOSING_FOLDER
@@ -14,26 +13,18 @@ from swarm.errors import Unfit, VerificationFailed
 from swarm.text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from swarm.backup.manifest import Kind
+    from swarm.backup.owners import Owners
 
-__all__ = ["Owners", "Tree", "open_directory"]
+__all__ = ["Tree", "open_directory"]
 
 _CHUNK = 1 << 20
 _ZEROS = bytes(_CHUNK)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-
-
-@dataclass(frozen=True)
-class Owners:
-    """Who owns the files in the guest, by name. `others` maps a path to (owner, group) where they differ."""
-
-    user: str
-    group: str
-    others: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def open_directory(root: int, path: str) -> int:

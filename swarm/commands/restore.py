@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swarm.commands.backup import catalog
@@ -25,9 +26,11 @@ __all__ = ["emergency", "redeploy", "restore"]
 
 def emergency(path: str) -> int:
     """Print the commands that restore an archive without swarm."""
-    from swarm.backup.emergency import commands
+    from swarm.backup.emergency import emergency as script
+    from swarm.inventory import InstallSettings
 
-    screen().text(commands(path).splitlines())
+    settings = InstallSettings()
+    screen().text(script(Path(path), user=settings.user, state_dir=settings.config_dir).splitlines())
     return 0
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from swarm.commands.run import chosen
 from swarm.console import Talk, screen
 
 if TYPE_CHECKING:
-    from swarm.plan import Plan
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from swarm.timers import Timer
 
 __all__ = ["install", "remove", "status"]
 
@@ -17,32 +20,50 @@ def install(words: str, *, drill: bool, plan_only: bool, as_json: bool) -> int:
     """Install the timers of hosts."""
     from swarm import timers
 
-    names = [host.name for host in chosen(words).hosts]
-    talk = Talk(screen(), quiet=as_json)
-    return _show(timers.install(names, talk, drill=drill, plan_only=plan_only), as_json=as_json)
+    done, notes = timers.install(_names(words), drill=drill, plan_only=plan_only)
+    return _show(done, notes, as_json=as_json)
 
 
 def remove(words: str, *, plan_only: bool, as_json: bool) -> int:
     """Remove the timers of hosts."""
     from swarm import timers
 
-    names = [host.name for host in chosen(words).hosts]
-    return _show(timers.remove(names, Talk(screen(), quiet=as_json), plan_only=plan_only), as_json=as_json)
+    return _show(timers.remove(_names(words), plan_only=plan_only), (), as_json=as_json)
 
 
 def status(words: str, *, as_json: bool) -> int:
-    """Show the timers of hosts."""
+    """Show the timers of hosts. Return 1 if the last run of one failed."""
     from swarm import timers
 
-    found: Any = timers.status([host.name for host in chosen(words).hosts])
+    found = timers.status(_names(words))
     if as_json:
         screen().json([each.to_json() for each in found])
     else:
-        screen().table(("timer", "next", "last", "result"), [each.row() for each in found])
+        screen().table(("host", "timer", "next", "last", "result"), [_row(each) for each in found])
     return int(any(each.failed for each in found))
 
 
-def _show(plan: Plan, *, as_json: bool) -> int:
+def _names(words: str) -> list[str]:
+    return [host.name for host in chosen(words).hosts]
+
+
+def _row(timer: Timer) -> tuple[str, ...]:
+    result = f"✗ {timer.result}" if timer.failed else timer.result
+    if not timer.installed:
+        return timer.host, timer.kind, "not installed", "", ""
+    return timer.host, timer.kind, _time(timer.next), _time(timer.last), result
+
+
+def _time(value: datetime | None) -> str:
+    return f"{value.astimezone():%Y-%m-%d %H:%M}" if value else "never"
+
+
+def _show(done: Sequence[str], notes: Sequence[str], *, as_json: bool) -> int:
+    talk = Talk(screen(), quiet=as_json)
+    for line in done or ("nothing to do",):
+        talk.say(line)
+    for note in notes:
+        talk.warn(note)
     if as_json:
-        screen().json({**plan.to_json(), "changed": plan.changed})
+        screen().json({"changed": bool(done), "changes": list(done), "notes": list(notes)})
     return 0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,8 +18,12 @@ from swarm.backup.mirror import Known, Refreshed, Source, refresh
 from swarm.console import Talk, screen
 from swarm.inventory.backup import BackupSettings
 from swarm.ssh.guest import Guest
-from tests.sshd import Sshd
 from tests.state import make_state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.sshd import Sshd
 
 __all__ = ["Place", "make_place"]
 

@@ -282,7 +282,7 @@ def test_files_that_vanish_meanwhile_are_noted(place: Place) -> None:
 
     def remove() -> None:
         try:
-            wait_until(lambda: place.unfinished.exists())
+            wait_until(place.unfinished.exists)
             wait_until(lambda: any(place.mirror.glob("**/.~tmp~")))
             for number in range(105, 110):
                 (sessions / f"{number:04d}.jsonl").unlink()
