@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,8 +21,6 @@ from swarm.text import quote
 from tests.integration.restored import Place, contents, make_place, manifest_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from swarm.backup.changes import Changes
     from swarm.ssh.guest import Guest
     from tests.sshd import Sshd
@@ -180,6 +179,15 @@ def test_many_restores_do_not_grow_the_state_directory(place: Place) -> None:
     assert counts == {len(contents(place.mirror))}
     assert len(place.replaced) == 3
     assert (place.replaced[-1] / "agents/main/session0.jsonl").read_text() == "changed 4"
+
+
+def test_the_newest_replaced_tree_is_kept_though_the_clock_was_set_back(place: Place) -> None:
+    """What this restore has replaced is never what it removes, whatever its name."""
+    for year in (2091, 2092, 2093):
+        (place.home / f".openclaw-replaced/{year}0101t000000z").mkdir(parents=True)
+    done = place.restore()
+    assert (Path(done.aside) / "openclaw.json").exists()
+    assert len(place.replaced) == 3
 
 
 def test_nothing_is_written_through_a_link(place: Place, tmp_path: Path) -> None:
