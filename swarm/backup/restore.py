@@ -91,6 +91,8 @@ def restore(
     the manifest lists (nothing has changed then), or if the gateway is not ready afterwards (the old state is back).
     """
     entries = prepared(manifest, target.user)
+    if not entries:
+        raise Refused(f"{target.host}: the backup is empty, so everything would be removed")
     units = tuple(sorted({entry.path.partition("/")[0] for entry in entries}))
     exclude = tuple(dict.fromkeys((*manifest.exclude, *settings.exclude)))
     job = _Job(target, tree, entries, tuple(manifest.databases), exclude, units, True, ready_timeout, talk)  # noqa: FBT003

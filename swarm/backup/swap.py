@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import tempfile
 import zlib
@@ -56,7 +57,8 @@ class Gateway:
     def stop(self) -> bool:
         """Stop the unit. Return False if it is not installed. Raise CommandFailed."""
         script = (
-            f'if [ "$({self._systemctl("show", "-P", "LoadState", _UNIT)})" != loaded ]; then echo no; exit; fi\n'
+            f"state=$({self._systemctl('show', '-P', 'LoadState', _UNIT)}) || exit 1\n"
+            'if [ "$state" != loaded ]; then echo no; exit; fi\n'
             f"{self._systemctl('stop', _UNIT)} && echo yes"
         )
         return self.guest.check(script, "stopping the gateway", timeout=_STOP).strip() != "no"
@@ -105,7 +107,8 @@ class Program:
     def _checked(self, answers: list[Any], code: int | None, reason: str) -> list[Any]:
         last = answers.pop() if answers else None
         if isinstance(last, dict) and "problem" in last:
-            raise VerificationFailed(f"{self.host}: {visible(str(last['problem'])[:1000], lines=False)}")
+            error = Unfit if last.get("unfit") else VerificationFailed
+            raise error(f"{self.host}: {visible(str(last['problem'])[:1000], lines=False)}")
         if code == _NO_PROGRAM:
             raise Unfit(
                 f"{self.host}: python3 is missing in the guest", f"./inv customize --host {self.host}"
@@ -160,8 +163,9 @@ def send(guest: Guest, host: str, tree: Path, staging: str, paths: Sequence[str]
     with tempfile.TemporaryFile() as messages:
         try:
             done = subprocess.run(
-                [*command, "--", f"{tree}/", f"{guest.alias}:{staging}/"],
+                [*command, "--", f"{tree.absolute()}/", f"{guest.alias}:{staging}/"],
                 **({"stdin": subprocess.DEVNULL} if listed is None else {"input": listed}),
+                env={**os.environ, "LC_ALL": "C"},
                 stdout=subprocess.DEVNULL,
                 stderr=messages,
                 check=False,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import grp
 import http.client
@@ -33,6 +34,7 @@ from restore_files import (
     WANTED,
     WORK,
     Found,
+    Full,
     Problem,
     beat,
     digest,
@@ -121,7 +123,7 @@ def prepare() -> None:
         need, space = sum(entry["size"] for entry in WANTED.values()), os.fstatvfs(fd)
         free = space.f_bavail * space.f_frsize
         if not os.listdir(fd) and need > free:  # noqa: PTH208
-            raise Problem(f"not enough disk space: {need >> 20} MiB are needed, {free >> 20} MiB are free")
+            raise Full(f"not enough disk space: {need >> 20} MiB are needed, {free >> 20} MiB are free")
     say({"staging": os.path.dirname(ORDER["state"]) + "/" + STAGE})  # noqa: PTH120
 
 
@@ -224,9 +226,10 @@ def main() -> None:
             {action.__name__: action for action in actions}[ORDER["action"]]()
         say({"end": True})
     except Problem as error:
-        say({"problem": str(error)})
+        say({"problem": str(error), "unfit": error.unfit})
     except OSError as error:
-        say({"problem": f"{error.strerror}: {error.filename}" if error.filename else str(error)})
+        text = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+        say({"problem": text, "unfit": error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}})
 
 
 main()

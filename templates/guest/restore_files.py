@@ -28,7 +28,15 @@ SAYING = threading.Lock()
 
 
 class Problem(Exception):
-    """What is wrong, in one sentence."""
+    """What is wrong, in one sentence. `unfit`: with the machine, not with the backup."""
+
+    unfit = False
+
+
+class Full(Problem):
+    """The disk has no space left."""
+
+    unfit = True
 
 
 def say(value: object) -> None:

@@ -73,7 +73,9 @@ def move(source: str, target: str) -> None:
 
 def swap() -> None:
     """Move what is replaced aside, and the staged tree in. The journal tells the next run how to undo it."""
-    aside = f"{REPLACED}/{ORDER['stamp']}"
+    stamp = f"{REPLACED}/{ORDER['stamp']}"
+    names = (stamp, *(f"{stamp}-{number}" for number in range(2, 1000)))
+    aside = next(name for name in names if not exists(name))
     if not exists(STATE):
         with place(STATE) as (fd, name):
             os.mkdir(name, 0o700, dir_fd=fd)
@@ -164,10 +166,12 @@ def prune_empty(path: str) -> None:
 
 def finish() -> None:
     """Forget the journal and the staged tree. Remove the oldest of the replaced trees."""
-    for path in (JOURNAL, STAGE, FAILED):
-        remove(path)
+    current = os.path.basename(journal().get("aside", ""))  # noqa: PTH119
     if exists(REPLACED):
         with directory(REPLACED) as fd:
             stamps = [name for name in sorted(os.listdir(fd)) if re.fullmatch(r"\d{8}t\d{6}z(-\d+)?", name)]  # noqa: PTH208
-        for name in stamps[: -ORDER["copies"]]:
+        stamps = [name for name in stamps if name != current]  # the newest, also if the clock was set back
+        for name in stamps[: max(0, len(stamps) + 1 - ORDER["copies"])]:
             remove(f"{REPLACED}/{name}")
+    for path in (STAGE, FAILED, JOURNAL):
+        remove(path)

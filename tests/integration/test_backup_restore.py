@@ -8,20 +8,19 @@ import pwd
 import shutil
 import sqlite3
 import subprocess
-import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from swarm.backup.restore import restore
-from swarm.errors import Refused, VerificationFailed
+from swarm.errors import Refused, Unfit, VerificationFailed
 from swarm.inventory.backup import BackupSettings
+from swarm.text import quote
 from tests.integration.restored import Place, contents, make_place, manifest_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from swarm.backup.changes import Changes
     from swarm.ssh.guest import Guest
     from tests.sshd import Sshd
@@ -177,10 +176,18 @@ def test_many_restores_do_not_grow_the_state_directory(place: Place) -> None:
         (place.state / "agents/main/session0.jsonl").write_text(f"changed {number}")
         place.restore()
         counts.add(len(contents(place.state)))
-        time.sleep(1.1)  # the replaced trees are named after the second
     assert counts == {len(contents(place.mirror))}
     assert len(place.replaced) == 3
     assert (place.replaced[-1] / "agents/main/session0.jsonl").read_text() == "changed 4"
+
+
+def test_the_newest_replaced_tree_is_kept_though_the_clock_was_set_back(place: Place) -> None:
+    """What this restore has replaced is never what it removes, whatever its name."""
+    for year in (2091, 2092, 2093):
+        (place.home / f".openclaw-replaced/{year}0101t000000z").mkdir(parents=True)
+    done = place.restore()
+    assert (Path(done.aside) / "openclaw.json").exists()
+    assert len(place.replaced) == 3
 
 
 def test_nothing_is_written_through_a_link(place: Place, tmp_path: Path) -> None:
@@ -288,3 +295,37 @@ def test_a_link_that_cannot_be_restored_is_reported(place: Place) -> None:
     done = restore(place.target, place.mirror, manifest, place.settings, place.talk)
     assert done.problems == ("hooks/passwd: missing", "hooks/self: missing")
     assert contents(place.state) == contents(place.mirror)
+
+
+def test_an_empty_backup_is_refused(place: Place) -> None:
+    """A restore that would remove everything does nothing."""
+    before = contents(place.state)
+    with pytest.raises(Refused, match="the backup is empty"):
+        restore(
+            place.target,
+            place.mirror,
+            replace(manifest_of(place.mirror), entries=()),
+            place.settings,
+            place.talk,
+        )
+    assert contents(place.state) == before
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_a_full_disk_in_the_guest_is_named(place: Place, staged: bool) -> None:  # noqa: FBT001
+    """What does not fit is found before the transfer, or by it, and the state directory stays as it is."""
+    (place.mirror / "agents/big").write_bytes(os.urandom(4 << 20))
+    home, state = quote(place.home), quote(place.state)
+    place.guest.run(
+        f"mount -t tmpfs -o size=3m tmpfs {home} && mkdir -m 700 {state} && echo old >{state}/openclaw.json"
+    )
+    if staged:
+        place.guest.run(f"mkdir -p {home}/.openclaw-restore/staging/agents")
+    try:
+        with pytest.raises(
+            Unfit, match="the guest's disk is full" if staged else "not enough disk space: 4 MiB are needed"
+        ):
+            place.restore()
+        assert place.guest.run(f"cat {state}/*; ls -A {state}").stdout == "old\nopenclaw.json\n"
+    finally:
+        place.guest.run(f"umount {home}")

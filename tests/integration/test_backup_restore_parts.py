@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -84,6 +85,17 @@ def test_a_single_file_is_not_restored_through_a_link(place: Place, tmp_path: Pa
     with pytest.raises(VerificationFailed, match="identity is not a directory, or is a link"):
         of_paths(place, "identity/key")
     assert contents(tmp_path / "outside") == {}
+
+
+def test_a_single_database_loses_the_sidecars_of_the_old_one(place: Place) -> None:
+    """The -wal, -shm and -journal of the replaced database are moved aside with it."""
+    for suffix in ("-wal", "-shm", "-journal"):
+        (place.state / f"state/openclaw.sqlite{suffix}").write_bytes(b"\x37\x7f\x06\x82" + b"junk" * 5000)
+    of_paths(place, "state/openclaw.sqlite")
+    assert [path.name for path in (place.state / "state").iterdir()] == ["openclaw.sqlite"]
+    assert len(list((place.replaced[0] / "state").iterdir())) == 4
+    with contextlib.closing(sqlite3.connect(place.state / "state/openclaw.sqlite")) as database:
+        assert database.execute("SELECT count(*), min(word) FROM said").fetchone() == (200, "new")
 
 
 # ── the gateway ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -169,6 +181,27 @@ def test_a_gateway_that_does_not_get_ready_gets_the_old_state_back(place: Place,
     assert (place.state / "agents/main/x.failed").read_text() == "mine"
     (place.mirror / "openclaw.json").write_text("good")
     assert with_gateway(place, gateway, PATIENCE).changed
+
+
+def test_what_a_gateway_has_written_meanwhile_is_in_nobodys_way(place: Place, gateway: Process) -> None:
+    """A gateway that starts but is not ready may have written files anew. The old ones still come back."""
+    (place.state / "port.lock").write_text("old")
+    before = contents(place.state)
+    (place.mirror / "openclaw.json").write_text("bad")
+
+    def start() -> None:
+        (place.state / "port.lock").write_text("of the failed start")
+        Process.start(gateway)
+
+    gateway.start = start  # type: ignore[method-assign]
+    with pytest.raises(VerificationFailed, match="the old state is back"):
+        with_gateway(place, gateway, 1)
+    assert contents(place.state) == {**before, "port.lock": b"of the failed start"}, (
+        "written by the second start"
+    )
+    assert [path.read_text() for path in (place.home / ".openclaw-restore/failed").iterdir()] == [
+        "of the failed start"
+    ]
 
 
 def test_the_first_error_is_told_first(place: Place, gateway: Process) -> None:

@@ -63,7 +63,7 @@ def call(guest: Guest, user: str, verb: str, **options: object) -> Any:  # noqa:
     return json.loads(guest.run(command).stdout)
 
 
-@pytest.mark.parametrize("user", ["root", "operator"])
+@pytest.mark.parametrize("user", ["root", "timekeeper"])
 @pytest.mark.usefixtures("project")
 def test_timers_are_installed_run_and_removed(machine: Machine, guest: Guest, user: str) -> None:
     """One installation is enough, a run is recorded with its result, and removing leaves no file behind."""
