@@ -55,8 +55,9 @@ class Gateway:
     user: str
 
     def stop(self) -> bool:
-        """Stop the unit. Return False if it is not installed. Raise CommandFailed."""
-        script = (
+        """Stop the unit. Return False if it is not installed, or its manager is not running. Raise CommandFailed."""
+        script = (  # without a bus, the account has no manager, so nothing of it runs
+            f'[ -S "/run/user/$(id -u {quote(self.user)})/bus" ] || {{ echo no; exit; }}\n'
             f"state=$({self._systemctl('show', '-P', 'LoadState', _UNIT)}) || exit 1\n"
             'if [ "$state" != loaded ]; then echo no; exit; fi\n'
             f"{self._systemctl('stop', _UNIT)} && echo yes"

@@ -9,12 +9,14 @@ import pytest
 
 from swarm.console import Screen, Talk
 from swarm.locks import hold
+from tests.nspawn.at_the_prompt import Operator
 from tools.lab import Keeper, Machine, World, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from swarm.ssh.guest import Guest
+    from tests.conftest import Dirs
 
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
 LOCKS = Path("/var/cache/swarm-tests")  # only root has machines
@@ -62,3 +64,13 @@ def guest(machine: Machine) -> Iterator[Guest]:
 def talk() -> Talk:
     """The messages to the user. They go to standard error, which pytest captures."""
     return Talk(Screen())
+
+
+@pytest.fixture
+def operator(world: World, machine: Machine, dirs: Dirs) -> Iterator[Operator]:
+    """A user whose own key every machine accepts, with the host file demo."""
+    made = Operator.make(world, dirs)
+    made.add("demo", machine)
+    machine.ssh("id openclaw >/dev/null 2>&1 || useradd -m openclaw")
+    yield made
+    made.close()

@@ -3,111 +3,26 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm import ssh
-from swarm.files import private_dir, write_atomically
 from swarm.paths import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.conftest import Dirs
+    from tests.nspawn.at_the_prompt import Operator
     from tools.lab import Machine, World
 
 pytestmark = pytest.mark.slow
 
-HOST = """hypervisor: {{uri: "qemu:///system"}}
-vm:
-  domain: {name}
-  hostname: {name}
-  image: ubuntu-24.04
-  memory_mib: 1024
-  vcpus: 1
-  disk_path: /var/lib/libvirt/images/{name}.qcow2
-  disk_size: 20G
-  mac: 52:54:00:77:00:{number:02d}
-  ip: {ip}
-"""
 MEMORY = 200 << 10  # KiB that a run may take, whatever a guest sends
-# A small process in between: what a process starts is first as large as itself, and pytest is large.
-MEASURE = """import resource, subprocess, sys
-code = subprocess.call(sys.argv[2:])
-open(sys.argv[1], "w").write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
-sys.exit(code)
-"""
 LIMIT = 90.0  # seconds: a silent guest is left after 60
 # What a login to the hostile machine runs. Without /behavior it behaves.
 FORCED = '#!/bin/sh\nif [ -e /behavior ]; then . /behavior; else exec sh -c "$SSH_ORIGINAL_COMMAND"; fi\n'
-
-
-@dataclass(frozen=True)
-class Ran:
-    """The result of a command: exit code, output, duration in seconds, and peak memory in KiB."""
-
-    code: int
-    out: str
-    err: str
-    seconds: float
-    memory: int
-
-
-@dataclass(frozen=True)
-class Operator:
-    """A user with host files for machines, who runs commands inside their network."""
-
-    world: World
-    dirs: Dirs
-
-    def add(self, name: str, machine: Machine) -> None:
-        """Write the host file of a machine, and pin its host key."""
-        text = HOST.format(name=name, number=machine.number, ip=machine.ip)
-        (self.dirs.hosts / f"{name}.yaml").write_text(text, encoding="utf-8")
-        ssh.pin(self.dirs.hosts / f"{name}.known_hosts", [name], machine.public_key)
-
-    def run(self, *command: str) -> Ran:
-        """Run a program to its end. Measure it without the background processes that it leaves."""
-        out, err, memory = (self.dirs.state / name for name in ("out", "err", "memory"))
-        start = time.monotonic()
-        with out.open("wb") as stdout, err.open("wb") as stderr:
-            words = [sys.executable, "-c", MEASURE, str(memory), *self.world.inside(*command)]
-            done = subprocess.run(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                cwd=ROOT,
-                check=False,
-                timeout=600,
-            )
-        took = time.monotonic() - start
-        return Ran(
-            done.returncode, out.read_text("utf-8"), err.read_text("utf-8"), took, int(memory.read_text())
-        )
-
-    def inv(self, *words: str) -> Ran:
-        """Run `./inv` with these arguments."""
-        return self.run(sys.executable, "-P", str(ROOT / "swarm" / "__main__.py"), *words)
-
-
-@pytest.fixture
-def operator(world: World, machine: Machine, dirs: Dirs) -> Iterator[Operator]:
-    """A user whose own key every machine accepts, with the host file demo."""
-    folder = private_dir(private_dir(dirs.state) / "ssh")
-    write_atomically(folder / "id_ed25519", world.key.read_text(), mode=0o600)
-    write_atomically(folder / "id_ed25519.pub", world.key.with_suffix(".pub").read_text())
-    made = Operator(world, dirs)
-    made.add("demo", machine)
-    machine.ssh("id openclaw >/dev/null 2>&1 || useradd -m openclaw")
-    yield made
-    for path in (dirs.state / "ssh" / "hosts").glob("*.conf"):
-        ssh.Guest(path, path.stem).close()
 
 
 @pytest.fixture(scope="module")

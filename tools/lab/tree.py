@@ -16,9 +16,10 @@ __all__ = ["CACHE", "base_tree"]
 
 CACHE = Path("/var/cache/swarm-tests")
 _RELEASE = "bookworm"
-_EDITION = 4  # raise it when the tree changes
+_EDITION = 5  # raise it when the tree changes
 _LIMIT = 1800.0  # seconds to build a tree, or to wait while another process builds it
 _PACKAGES = (
+    "rsync",  # backup and restore use it
     "ca-certificates",
     "curl",
     "dbus-user-session",

@@ -1,0 +1,54 @@
+"""Backup and restore as a user types them: a real sshd, real systemd, a state directory with live databases."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.state import DATABASE, make_state, writing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.nspawn.at_the_prompt import Operator
+    from tools.lab import Machine
+
+pytestmark = pytest.mark.slow
+
+STATE = "/home/openclaw/.openclaw"
+LISTED = f"cd {STATE} && find . -not -path './workspace*' -not -path './logs*' -not -name '*.sqlite*' -type f"
+SUMS = f"{LISTED} -print0 | sort -z | xargs -0 sha256sum; {LISTED} -printf '%m %u %T@ %p\\n' | sort"
+
+
+@pytest.fixture
+def state(operator: Operator, machine: Machine) -> Iterator[Path]:
+    """The state directory of demo's account, as seen from this computer, with a writer at work."""
+    assert operator.world  # it has made the account
+    machine.ssh(f"hostname demo; rm -rf {STATE}* /home/openclaw/.swarm-backup")
+    path = machine.root / STATE.lstrip("/")
+    make_state(path, odd=True)
+    machine.ssh(f"chown -R openclaw:openclaw {STATE}")
+    with writing(path / DATABASE):
+        yield path
+
+
+def test_backup_and_restore(operator: Operator, machine: Machine, state: Path) -> None:
+    """A backup is listed as verified, a second one has nothing to do, and a restore brings lost files back."""
+    before = machine.ssh(SUMS)
+    first = operator.inv("backup", "--host", "demo")
+    assert first.code == 0, first.err
+    assert "verified (content)" in first.err
+    second = operator.inv("backup", "--host", "demo")
+    assert (second.code, "nothing to do" in second.err) == (0, True), second.err
+    (row,) = json.loads(operator.inv("backup.list", "--host", "demo", "--json").out)[0]["archives"]
+    assert row["verified"] == "content"
+    machine.ssh(f"rm -rf {STATE}/agents {STATE}/credentials")
+    refused = operator.inv("backup", "--host", "demo")
+    assert (refused.code, "agents" in refused.err) == (1, True), refused.err
+    restored = operator.inv("restore", "--host", "demo", "--yes")
+    assert restored.code == 0, restored.err
+    assert machine.ssh(SUMS) == before
+    assert (state / "workspace").is_dir()
