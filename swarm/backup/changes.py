@@ -76,11 +76,8 @@ def prepared(manifest: Manifest, user: str) -> tuple[Entry, ...]:
 
 def _private(entry: Entry, manifest: Manifest, user: str) -> Entry:
     mode = entry.mode & 0o777
-    inside = entry.path.partition("/")[0] in _SECRET_FOLDERS
-    if inside and entry.kind == "directory":
-        mode = 0o700
-    elif entry.kind == "file" and (inside or entry.path in _SECRET_FILES or entry.path in manifest.databases):
-        mode = 0o600
+    if is_secret(entry.path) or entry.path in manifest.databases:
+        mode = 0o700 if entry.kind == "directory" else 0o600
     return replace(
         entry,
         mode=0o777 if entry.kind == "link" else mode,

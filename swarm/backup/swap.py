@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import tempfile
 import zlib
@@ -34,6 +35,7 @@ _TAIL = 1 << 14  # bytes of rsync's messages that are read
 _PARTIAL = {23, 24}  # rsync: some files were not transferred; the check in the guest names them
 _LINE_FAILED = {10, 12, 30, 35, 255}
 _NO_PROGRAM = 127
+_NO_RSYNC = re.compile(r"rsync: (command )?not found")
 
 
 class Service(Protocol):
@@ -188,12 +190,12 @@ def _judged(host: str, code: int, text: str) -> str:
     )
     if "No space left on device" in text:
         raise Unfit(f"{host}: the guest's disk is full: {reason}", "free some space there, then run it again")
+    if code == _NO_PROGRAM or _NO_RSYNC.search(text):
+        raise Unfit(f"{host}: rsync is missing in the guest", f"./inv install --host {host}")
     if code in _LINE_FAILED:
         raise Unreachable(
             f"{host}: the transfer broke off: {reason}", "earlier changes are kept; run it again"
         )
-    if code == _NO_PROGRAM or "command not found" in text:
-        raise Unfit(f"{host}: rsync is missing in the guest", f"./inv install --host {host}")
     if code and code not in _PARTIAL:
         raise CommandFailed(f"{host}: rsync failed with exit code {code}: {reason}")
     return "\n".join(lines) if code else ""

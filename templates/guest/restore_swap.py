@@ -135,9 +135,8 @@ def undo() -> None:
     for number, (source, target) in reversed(list(enumerate(record.get("moves", [])))):
         try:
             if exists(target):
-                if target.startswith(f"{aside}/") and exists(
-                    source
-                ):  # written by a gateway that did not get ready
+                # Written by a gateway that did not get ready.
+                if target.startswith(f"{aside}/") and exists(source):
                     move(source, f"{FAILED}/{number}-{time.time_ns()}")
                 if not exists(source):
                     move(target, source)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from swarm.backup.restore import Target, restore
-from swarm.errors import VerificationFailed
+from swarm.errors import Unfit, VerificationFailed
 from swarm.inventory.backup import BackupSettings
 from swarm.text import quote
 from tests.integration.restored import make_state, manifest_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from swarm.console import Talk
     from swarm.ssh.guest import Guest
     from tools.lab import Machine
@@ -44,9 +46,20 @@ def as_account(command: str) -> str:
     return f"runuser -u openclaw -- env {runtime} sh -c {quote(command)}"
 
 
+def bring_rsync(guest: Guest) -> None:
+    """Copy rsync and the libraries that the machine does not have. It runs the same release as this computer."""
+    program = shutil.which("rsync")
+    assert program
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    for path in [program, *re.findall(r"=> (/\S+)", listed)]:
+        if not guest.run(f"test -e {quote(path)}", warn=True).ok:
+            guest.put(Path(path).resolve(), path)
+
+
 @pytest.fixture
 def account(machine: Machine, guest: Guest) -> Guest:
     """An account with a running gateway."""
+    bring_rsync(guest)
     guest.run("id openclaw >/dev/null 2>&1 || useradd -m openclaw; loginctl enable-linger openclaw")
     machine.until("test -S /run/user/$(id -u openclaw)/bus", "the user manager of the account")
     units = ".config/systemd/user"
@@ -101,3 +114,16 @@ def test_a_guest_without_a_gateway_is_restored_too(account: Guest, talk: Talk, t
     mirror = make_state(tmp_path / "mirror")
     target = Target(account, "zap", "openclaw", f"{HOME}/.openclaw", PORT)
     assert restore(target, mirror, manifest_of(mirror), BackupSettings(), talk).changed
+
+
+def test_a_guest_without_rsync_is_named(account: Guest, talk: Talk, tmp_path: Path) -> None:
+    """A missing program is not taken for a failing connection."""
+    program = shutil.which("rsync")
+    account.run(f"mv {program} {program}.away")
+    target = Target(account, "zap", "openclaw", f"{HOME}/.openclaw", PORT)
+    mirror = make_state(tmp_path / "mirror")
+    try:
+        with pytest.raises(Unfit, match="zap: rsync is missing in the guest"):
+            restore(target, mirror, manifest_of(mirror), BackupSettings(), talk)
+    finally:
+        account.run(f"mv {program}.away {program}")
