@@ -20,6 +20,7 @@ from swarm.guest.kinds.accounts import user
 from swarm.guest.verify import Expected, verify
 from swarm.inventory.inside import Customize, InstallSettings
 from swarm.ssh.guest import Guest
+from tests.nspawn.at_the_prompt import Operator
 from tools.lab import Keeper, base_tree
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from invoke.runners import Promise
 
     from swarm.plan import Plan
+    from tests.conftest import Dirs
     from tools.lab import Machine, World
 
 pytestmark = pytest.mark.slow
@@ -176,6 +178,25 @@ def test_real_gateway(host: Machine) -> None:
     config = json.loads(host.ssh("cat /home/openclaw/.openclaw/openclaw.json"))
     assert len(config["gateway"]["auth"]["token"]) == 48
     assert host.ssh("stat -c '%a %U' /home/openclaw/.openclaw/openclaw.json") == "600 openclaw\n"
+
+
+def test_backup_of_the_real_gateway(host: Machine, world: World, dirs: Dirs) -> None:
+    """The running gateway's state is backed up, lost and restored. Then the gateway is ready, with the same files."""
+    operator = Operator.make(world, dirs)
+    operator.add("zap", host)
+    host.ssh("hostname zap")
+    first = operator.inv("backup", "--host", "zap")
+    assert first.code == 0, first.err
+    assert "verified (content)" in first.err
+    state = "/home/openclaw/.openclaw"
+    sums = f"cd {state} && sha256sum openclaw.json identity/* && ls agents state"
+    before = host.ssh(sums)
+    host.ssh(f"rm -rf {state}/identity {state}/agents {state}/state; echo broken >{state}/openclaw.json")
+    restored = operator.inv("restore", "--host", "zap", "--archive", "latest", "--yes")
+    assert restored.code == 0, restored.err
+    assert host.ssh(sums) == before
+    assert json.loads(host.ssh("curl -fsS http://127.0.0.1:18789/readyz"))["ready"] is True
+    operator.close()
 
 
 def test_only_ssh_from_outside(host: Machine) -> None:
