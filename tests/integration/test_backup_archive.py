@@ -118,6 +118,7 @@ def test_the_closing_member_of_an_earlier_restore_is_not_archived(tree: Path) ->
     result, archive = packed(tree)
     assert read(archive) == result.entries
     assert not any(entry.path.startswith(".swarm-archive") for entry in result.entries)
+    assert result.notes == (".swarm-archive was left out: archives reserve this name",)
 
 
 def test_a_link_that_leaves_the_tree_is_archived_and_listed_but_not_written(
@@ -147,6 +148,39 @@ def test_only_selected_files_are_written(tree: Path, tmp_path: Path) -> None:
     assert after == {name: before[name] for name in after}
     assert max(after) == wanted.encode()
     assert len(after) == 4
+
+
+def test_a_hard_link_alone_says_what_else_must_be_selected(tree: Path, tmp_path: Path) -> None:
+    """The content of a hard link is under its first name: selecting only the other one is a problem by name."""
+    _, archive = packed(tree)
+    (tmp_path / "out").mkdir()
+    unpacked = unpack(pieces(archive), tmp_path / "out", identity=None, only=lambda path: path == "secret")
+    assert unpacked.problems == ("secret: is a hard link to second-name, which is not selected",)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_holes_keep_the_content_where_it_was(tmp_path: Path) -> None:
+    """Files with holes at the start, in the middle and at the end come back equal, and take no more room."""
+    root, out = tmp_path / "tree", tmp_path / "out"
+    root.mkdir()
+    out.mkdir()
+    for name, places, size in (
+        ("middle", (3 << 20, 5_000_001), 9 << 20),
+        ("ends", (0, (8 << 20) - 1), 8 << 20),
+        ("nothing", (), (2 << 20) + 1),
+    ):
+        with (root / name).open("wb") as file:
+            for place in places:
+                file.seek(place)
+                file.write(b"x")
+            file.truncate(size)
+    (root / "zeros").write_bytes(bytes(3 << 20))
+    result, archive = packed(root)
+    assert read(archive, out) == result.entries
+    for path in root.iterdir():
+        assert (out / path.name).read_bytes() == path.read_bytes()
+        assert (out / path.name).stat().st_blocks * 512 < 1 << 20
+    assert result.size == sum(path.stat().st_size for path in root.iterdir())
 
 
 def test_a_file_that_changes_while_it_is_read_is_named(tree: Path) -> None:
