@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,8 +18,12 @@ from swarm.backup.mirror import Known, Refreshed, Source, refresh
 from swarm.console import Talk, screen
 from swarm.inventory.backup import BackupSettings
 from swarm.ssh.guest import Guest
-from tests.sshd import Sshd
 from tests.state import make_state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.sshd import Sshd
 
 __all__ = ["Place", "make_place"]
 
@@ -40,6 +44,7 @@ class Place:
     hostname: str = field(default_factory=socket.gethostname)
     settings: BackupSettings = field(default_factory=BackupSettings)
     known: Known = field(default_factory=Known)
+    root: bool = True
 
     @property
     def state(self) -> Path:
@@ -56,10 +61,13 @@ class Place:
         for path in (self.home, *self.home.rglob("*")):
             os.chown(path, *self.ids, follow_symlinks=False)
 
+    def guest(self) -> Guest:
+        """Return the guest."""
+        return Guest(self.config, self.alias, root=self.root)
+
     def backup(self, *, plan_only: bool = False, force: bool = False) -> Refreshed:
         """Bring the mirror up to date, and remember what was recorded."""
-        guest = Guest(self.config, self.alias)
-        source = Source(guest, self.host, self.hostname, self.user, str(self.state))
+        source = Source(self.guest(), self.host, self.hostname, self.user, str(self.state))
         with hold_host(self.host) as lock:
             done = refresh(
                 source,
@@ -73,6 +81,12 @@ class Place:
             )
         self.known = done.known if not plan_only else self.known
         return done
+
+    def log_in_as_account(self, server: Sshd, keys: Path) -> None:
+        """Reach the guest as the account from now on, without root's rights."""
+        target = server.target(self.mirror.parent.parent / "zap.known_hosts", keys)
+        ssh.write_config(replace(target, user=self.user))
+        self.root = False
 
     def env(self) -> dict[str, str]:
         """Return the environment for a child process."""
