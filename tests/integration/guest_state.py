@@ -18,14 +18,13 @@ from swarm.backup.mirror import Known, Refreshed, Source, refresh
 from swarm.console import Talk, screen
 from swarm.inventory.backup import BackupSettings
 from swarm.ssh.guest import Guest
+from tests.sshd import Sshd
 from tests.state import make_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.sshd import Sshd
-
-__all__ = ["Place", "make_place"]
+__all__ = ["Place", "make_place", "own_server"]
 
 _ID = 1501
 
@@ -139,3 +138,13 @@ def make_place(server: Sshd, keys: Path, folder: Path) -> Iterator[Place]:
     yield place
     Guest(config, "zap").close()
     accounts.write_text(before, encoding="utf-8")
+
+
+@contextmanager
+def own_server(folder: Path, keys: Path) -> Iterator[Sshd]:
+    """Give a server of its own, which sees the mounts of this moment, and at which any account can log in."""
+    folder.mkdir()
+    server = Sshd(folder, [keys.with_suffix(".pub").read_text(encoding="utf-8")])
+    (folder / "authorized_keys").chmod(0o644)  # sshd reads it as the account
+    with server:
+        yield server

@@ -19,7 +19,7 @@ from swarm.backup.busy import hold_host
 from swarm.backup.mirror import Known
 from swarm.errors import CommandFailed, Refused, Unfit, Unreachable
 from swarm.paths import ROOT
-from tests.integration.guest_state import make_place
+from tests.integration.guest_state import make_place, own_server
 from tests.state import DATABASE, ODD_NAMES, add_rows, database, snapshot_of, writing
 
 if TYPE_CHECKING:
@@ -254,20 +254,20 @@ def test_a_path_that_is_too_long_fails_by_name(place: Place) -> None:
     shutil.rmtree(place.state / shown)
 
 
-def test_an_unreadable_file_fails_by_name(place: Place, server: Sshd, keys: Path) -> None:
+def test_an_unreadable_file_fails_by_name(dirs: Dirs, keys: Path) -> None:
     """A file that the login may not read is named, and everything else is in the mirror."""
-    place.log_in_as_account(server, keys)
-    blocked = place.state / "agents/main/sessions/blocked.jsonl"
-    blocked.write_text("x", encoding="utf-8")
-    blocked.chmod(0)
-    with pytest.raises(
-        CommandFailed, match=r"not every file could be copied: .*sessions/blocked\.jsonl.*denied"
-    ):
-        place.backup()
-    found = snapshot_of(place.mirror)
-    assert {"openclaw.json", DATABASE, "agents/main/sessions/0001.jsonl"} <= found.keys()
-    blocked.unlink()
-    assert place.backup().changed
+    base = dirs.hosts.parent
+    with own_server(base / "sshd", keys) as server, make_place(server, keys, base) as place:
+        place.log_in_as_account(server, keys)
+        blocked = place.state / "agents/main/sessions/blocked.jsonl"
+        blocked.write_text("x", encoding="utf-8")
+        blocked.chmod(0)
+        with pytest.raises(CommandFailed, match=r"not every file could be copied: .*/blocked\.jsonl.*denied"):
+            place.backup()
+        found = snapshot_of(place.mirror)
+        assert {"openclaw.json", DATABASE, "agents/main/sessions/0001.jsonl"} <= found.keys()
+        blocked.unlink()
+        assert place.backup().changed
 
 
 def test_files_that_vanish_meanwhile_are_noted(place: Place) -> None:
@@ -384,6 +384,7 @@ Place.load(sys.argv[1]).backup()
 """
 
 
+@pytest.mark.slow
 def test_rsync_keeps_the_lock_of_a_killed_parent(place: Place) -> None:
     """After kill -9 the lock is free only when rsync has ended, and the next backup completes the mirror."""
     place.backup()
@@ -414,6 +415,7 @@ def test_rsync_keeps_the_lock_of_a_killed_parent(place: Place) -> None:
     assert not place.backup().changed
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_rsync(place: Place) -> None:
     """After Ctrl-C rsync has ended with its parent, the lock is free, and the next backup completes the mirror."""
     place.backup()

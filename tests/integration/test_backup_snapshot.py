@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from swarm.errors import CommandFailed, Refused, VerificationFailed
-from tests.integration.guest_state import make_place
+from tests.integration.guest_state import make_place, own_server
 from tests.state import DATABASE, add_rows, database, snapshot_of, writing
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ def test_the_staging_area_is_private_and_removed(place: Place) -> None:
 
 def test_databases_without_a_suffix_are_found(place: Place) -> None:
     """A database with any name is recognized by its sidecar, one without sidecar by its suffix."""
+    (place.state / "memory").mkdir()
     with writing(place.state / "memory/index") as connection:
         connection.execute("CREATE TABLE t (x)")
         database(place.state / "memory/b.db3", 1)
@@ -222,6 +223,7 @@ PATHS = (
 )
 
 
+@pytest.mark.slow
 def test_patterns_mean_what_they_mean_to_rsync(place: Place, tmp_path: Path) -> None:
     """The guest leaves out exactly the databases that rsync would leave out."""
     for path in PATHS:
@@ -236,19 +238,19 @@ def test_patterns_mean_what_they_mean_to_rsync(place: Place, tmp_path: Path) -> 
     assert {path for path in snapshot_of(place.mirror) if path.endswith(".sqlite")} == expected
 
 
-def test_a_full_disk_in_the_guest_is_named(place: Place) -> None:
+def test_a_full_disk_in_the_guest_is_named(dirs: Dirs, keys: Path) -> None:
     """If the guest has no space for the snapshots, the guest and the directory are named."""
-    staging = place.home / ".swarm-backup"
-    mount = ["mount", "-t", "tmpfs", "-o", f"size=1m,uid={place.ids[0]}", "tmpfs", str(staging)]
+    base = dirs.hosts.parent
+    staging = base / "home/.swarm-backup"
+    staging.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,uid=1501,mode=0700", "tmpfs", str(staging)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("mounting a disk needs root")
     try:
-        server_sees_it = place.guest().run(f"stat -f -c %T {staging}").stdout.strip() == "tmpfs"
-        if not server_sees_it:
-            pytest.skip("the server has mounts of its own")
-        database(place.state / DATABASE, 10)
-        place.own()
-        with pytest.raises(CommandFailed, match=f"zap: the guest's disk is full: {staging}/snapshots needs"):
-            place.backup()
+        with own_server(base / "sshd", keys) as server, make_place(server, keys, base) as place:
+            message = f"zap: the guest's disk is full: {staging}/snapshots needs .*, .* are free"
+            with pytest.raises(CommandFailed, match=message):
+                place.backup()
+            assert not snapshot_of(place.mirror)
     finally:
         subprocess.run(["umount", str(staging)], check=True)

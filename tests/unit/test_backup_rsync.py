@@ -67,9 +67,9 @@ def test_any_line_is_read(line: bytes) -> None:
     [
         (
             23,
-            'rsync: [sender] send_files failed to open "/s/a\x1b": Permission denied (13)\nrsync error: some (code 23)',
+            'rsync: [sender] failed to open "/s/a\x1b": Permission denied (13)\nrsync error: some (code 23)',
             CommandFailed,
-            'zap: not every file could be copied: [sender] send_files failed to open "/s/a\\x1b": Permission denied (13)',
+            'zap: not every file could be copied: [sender] failed to open "/s/a\\x1b": Permission denied (13)',
         ),
         (
             25,
