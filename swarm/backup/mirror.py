@@ -33,7 +33,7 @@ __all__ = ["Known", "Refreshed", "Source", "refresh"]
 
 _SUFFIXES = (".sqlite", ".sqlite3", ".db", ".db3")
 _SIDECARS = ("-wal", "-shm", "-journal")
-_SLACK = 100  # deletions beyond those of the dry run that rsync may make
+_SLACK = 20  # deletions beyond those of the dry run that rsync may make
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class _Job:
         self.known = known
         self.survey, self.dry, self.done = Survey(), Outcome(), Outcome()
         self.notes: list[str] = []
-        self.changed = False
+        self.changed = self.vanished = False
         self._marker = mirror.with_name(f".{mirror.name}.unfinished")
 
     def look(self, *, snapshot: bool) -> None:
@@ -201,23 +201,26 @@ class _Job:
     def _copy_files(self, meter: Meter, *, force: bool) -> SwarmError | None:
         """Run rsync, again if files have vanished. Return the error if some files could not be copied."""
         limit = () if force else (f"--max-delete={self.dry.deleted + _SLACK}",)
-        options = ("--delete", "--delete-delay", *limit)
-        rules = self._rules(self.survey.databases, self.survey.plain)
-        for _ in range(2):
-            self.done = self.rsync.run(
-                self.source.state_dir, self.mirror, *options, rules=rules, meter=meter, total=self.dry.size
-            )
-            if self.done.code != VANISHED:
-                break
-        if self.done.code == 0:
-            return None
+        self.done = self._run(meter, "--delete", "--delete-delay", *limit)
         if self.done.code == VANISHED:
+            self.vanished = True
             self.notes.append("some files vanished in the guest while they were copied")
+            # Nothing is deleted this time: what the guards have seen is no longer what the guest has.
+            again = self._run(meter)
+            self.done.code = again.code
+            self.done.transferred += again.transferred
+        if self.done.code in {0, VANISHED}:
             return None
         error = explain(self.source.host, self.done, self.mirror)
         if self.done.code == PARTIAL and isinstance(error, CommandFailed):
             return error
         raise error
+
+    def _run(self, meter: Meter, *options: str) -> Outcome:
+        rules = self._rules(self.survey.databases, self.survey.plain)
+        return self.rsync.run(
+            self.source.state_dir, self.mirror, *options, rules=rules, meter=meter, total=self.dry.size
+        )
 
     def _check_required(self, *, force: bool) -> None:
         """Raise CommandFailed if something that was there at the start has not arrived."""
@@ -225,11 +228,13 @@ class _Job:
             raise CommandFailed(
                 f"{self.source.host}: openclaw.json vanished while it was copied", "run it again"
             )
+        if force or not self.vanished:
+            return
         arrived = file_counts(self.mirror)
         gone = [
             name for name, files in sorted(self.survey.top.items()) if files > 0 and not arrived.get(name)
         ]
-        if gone and not force and self.done.code == VANISHED:
+        if gone:
             raise CommandFailed(
                 f"{self.source.host}: {visible(gone[0], lines=False)} vanished while it was copied",
                 "run the backup again",
@@ -310,6 +315,7 @@ class _Job:
         """
         paths = sorted(databases)
         return [
+            "P /openclaw.json",  # required, so that only the guards decide about it
             *(f"- {exact(path)}" for path in paths),
             *(f"H {pattern}" for pattern in self.settings.exclude),
             *(f"H {exact(path + sidecar)}" for path in paths for sidecar in _SIDECARS),

@@ -216,6 +216,9 @@ class Tree:
             state = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
             return
+        except OSError:  # the path is too long, for example; rsync reports it too
+            self.unreadable.append(path)
+            return
         if (state.st_uid, state.st_gid) != self.ids:
             self.others.append([path, *self.named(state.st_uid, state.st_gid)])
         self.top.setdefault(top, 0)

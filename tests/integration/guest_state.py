@@ -6,7 +6,7 @@ import json
 import os
 import socket
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,14 +18,13 @@ from swarm.backup.mirror import Known, Refreshed, Source, refresh
 from swarm.console import Talk, screen
 from swarm.inventory.backup import BackupSettings
 from swarm.ssh.guest import Guest
+from tests.sshd import Sshd
 from tests.state import make_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.sshd import Sshd
-
-__all__ = ["Place", "make_place"]
+__all__ = ["Place", "make_place", "own_server"]
 
 _ID = 1501
 
@@ -44,6 +43,7 @@ class Place:
     hostname: str = field(default_factory=socket.gethostname)
     settings: BackupSettings = field(default_factory=BackupSettings)
     known: Known = field(default_factory=Known)
+    root: bool = True
 
     @property
     def state(self) -> Path:
@@ -60,10 +60,13 @@ class Place:
         for path in (self.home, *self.home.rglob("*")):
             os.chown(path, *self.ids, follow_symlinks=False)
 
+    def guest(self) -> Guest:
+        """Return the guest."""
+        return Guest(self.config, self.alias, root=self.root)
+
     def backup(self, *, plan_only: bool = False, force: bool = False) -> Refreshed:
         """Bring the mirror up to date, and remember what was recorded."""
-        guest = Guest(self.config, self.alias)
-        source = Source(guest, self.host, self.hostname, self.user, str(self.state))
+        source = Source(self.guest(), self.host, self.hostname, self.user, str(self.state))
         with hold_host(self.host) as lock:
             done = refresh(
                 source,
@@ -77,6 +80,12 @@ class Place:
             )
         self.known = done.known if not plan_only else self.known
         return done
+
+    def log_in_as_account(self, server: Sshd, keys: Path) -> None:
+        """Reach the guest as the account from now on, without root's rights."""
+        target = server.target(self.mirror.parent.parent / "zap.known_hosts", keys)
+        ssh.write_config(replace(target, user=self.user))
+        self.root = False
 
     def env(self) -> dict[str, str]:
         """Return the environment for a child process."""
@@ -129,3 +138,13 @@ def make_place(server: Sshd, keys: Path, folder: Path) -> Iterator[Place]:
     yield place
     Guest(config, "zap").close()
     accounts.write_text(before, encoding="utf-8")
+
+
+@contextmanager
+def own_server(folder: Path, keys: Path) -> Iterator[Sshd]:
+    """Give a server of its own, which sees the mounts of this moment, and at which any account can log in."""
+    folder.mkdir()
+    server = Sshd(folder, [keys.with_suffix(".pub").read_text(encoding="utf-8")])
+    (folder / "authorized_keys").chmod(0o644)  # sshd reads it as the account
+    with server:
+        yield server

@@ -1,0 +1,72 @@
+"""What counts as a loss."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarm.backup.guards import After, Before, losses
+
+TABLES = st.dictionaries(st.text(max_size=5), st.integers(0, 1000), max_size=4)
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=5), TABLES, max_size=4), st.integers(0, 100))
+def test_nothing_changed_nothing_lost(databases: dict[str, dict[str, int]], limit: int) -> None:
+    """The same files and rows are no loss, whatever the limit."""
+    folders = {"agents": 3, "empty": 0}
+    assert losses(Before(3, folders, databases), After(folders, 0, databases), limit) == []
+
+
+def test_the_first_backup_loses_nothing() -> None:
+    """Without a mirror there is nothing to lose."""
+    assert losses(Before(), After({"agents": 0}, 0, {"a.sqlite": {}}), 0) == []
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        ({"agents": 0}, ["agents/ is empty in the guest; the mirror has 3 files in it"]),
+        ({}, ["agents/ is missing in the guest; the mirror has 3 files in it"]),
+        ({"agents": -1}, []),
+        ({"agents": 1}, []),
+    ],
+)
+def test_required_folders(folders: dict[str, int], expected: list[str]) -> None:
+    """A folder with files in the mirror may be excluded, but not empty or missing."""
+    assert losses(Before(3, {"agents": 3}), After(folders), 25) == expected
+
+
+@pytest.mark.parametrize(("deleted", "lost"), [(0, False), (25, False), (26, True), (100, True)])
+def test_deletions(deleted: int, lost: bool) -> None:  # noqa: FBT001 - a parameter
+    """More deletions than the limit allows are a loss."""
+    expected = [f"{deleted} of the mirror's 100 files would be deleted; the limit is 25 %"] if lost else []
+    assert losses(Before(100), After({}, deleted), 25) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ({"t": 5}, None, "the database is missing in the guest"),
+        ({"t": 0}, None, None),
+        (None, None, "the database is missing in the guest"),
+        ({"t": 5}, {}, "the database has no tables any more"),
+        ({"t": 0}, {}, "the database has no tables any more"),
+        (None, {}, "the database has no tables any more"),
+        (None, {"t": 0}, None),
+        ({}, {}, None),
+        ({"t": 5, "u": 1}, {"u": 900}, "the database has lost the table t"),
+        ({"t": 5, "u": 1, "v": 1}, {"v": 900}, "the database has lost the table t and 1 more"),
+        ({"t": 0, "u": 1}, {"u": 1}, None),
+        ({"t": 100}, {"t": 75}, None),
+        ({"t": 100}, {"t": 74}, "the database has lost 26 of 100 rows; the limit is 25 %"),
+        ({"t": 9}, {"t": 0}, None),
+        ({"t\x1b": 9}, {"u": 1}, "the database has lost the table t\\x1b"),
+    ],
+)
+def test_databases(before: dict[str, int] | None, after: dict[str, int] | None, expected: str | None) -> None:
+    """Lost databases, tables and rows are losses; empty tables and few rows are not."""
+    found = losses(
+        Before(databases={"a": before}), After(databases={} if after is None else {"a": after}), 25
+    )
+    assert found == ([f"a: {expected}"] if expected else [])
