@@ -93,8 +93,8 @@ class Conversation:
         self.promise: Promise
 
     def wait(self) -> bool:
-        """Wait until the guest is known to be the right one. Return False if the program has ended instead."""
-        while not self._begun.wait(0.02):
+        """Wait until the guest is connected, so that others share the connection. Return False if the program ended."""
+        while not self._begun.wait(0.01) and not self._source.guest.is_connected:
             if self.promise.runner.process_is_finished:
                 return self._begun.is_set()
         return True

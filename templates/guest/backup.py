@@ -37,7 +37,7 @@ def main(request):
     sign_of_life()
     account = check(request)
     root = request["state_dir"]
-    tree = Tree(root, [pattern(each) for each in request["exclude"]])
+    tree = Tree(root, Excluded(request["exclude"]))
     folder = os.path.join(account.pw_dir, ".swarm-backup")
     say(begin=True, staging=os.path.join(folder, "snapshots"))
     tree.walk()
@@ -137,23 +137,32 @@ def unbalanced(text):
     )
 
 
-def pattern(text):
-    """Return a function of (path, whether it is a directory) that matches as rsync's patterns do."""
-    folder, body = text.endswith("/"), text.rstrip("/")
-    anchored, body = body.startswith("/"), body.lstrip("/")
-    whole = anchored or "/" in body or "**" in body
-    below = body.endswith("/***")
-    expression = re.compile(regex(body[:-4] if below else body) + ("(/.*)?" if below else ""), re.DOTALL)
+class Excluded:
+    """rsync's patterns, as few regular expressions: for names and for paths, for anything and for directories only."""
 
-    def matches(path, is_folder):
-        if folder and not is_folder:
-            return False
-        if not whole:
-            return bool(expression.fullmatch(path.rpartition("/")[2]))
-        starts = [0] if anchored else [0, *(found.end() for found in re.finditer("/", path))]
-        return any(expression.fullmatch(path, start) for start in starts)
+    def __init__(self, patterns):
+        found = {(whole, folder): [] for whole in (False, True) for folder in (False, True)}
+        for text in patterns:
+            folder, body = text.endswith("/"), text.rstrip("/")
+            anchored, body = body.startswith("/"), body.lstrip("/")
+            whole = anchored or "/" in body or "**" in body
+            below = body.endswith("/***")
+            expression = regex(body[:-4] if below else body) + ("(?:/.*)?" if below else "")
+            found[whole, folder].append(expression if anchored or not whole else f"(?:.*/)?{expression}")
+        joined = {
+            key: re.compile("|".join(each), re.DOTALL).fullmatch if each else None
+            for key, each in found.items()
+        }
+        self.name, self.path = joined[False, False], joined[True, False]
+        self.folder_name, self.folder_path = joined[False, True], joined[True, True]
 
-    return matches
+    def matches(self, path, name, is_folder):
+        return bool(
+            (self.name and self.name(name))
+            or (self.path and self.path(path))
+            or (is_folder and self.folder_name and self.folder_name(name))
+            or (is_folder and self.folder_path and self.folder_path(path))
+        )
 
 
 def regex(text):
@@ -202,13 +211,14 @@ class Tree:
             except OSError:
                 self.unreadable.append(folder)
                 continue
+            sidecars = {name.rpartition("-")[0] for name in entries if name.endswith(SIDECARS)}
             for name, entry in entries.items():
-                self.take(f"{folder}/{name}" if folder else name, entry, entries, pending)
+                self.take(f"{folder}/{name}" if folder else name, entry, sidecars, pending)
 
-    def take(self, path, entry, siblings, pending):
+    def take(self, path, entry, sidecars, pending):
         is_folder = entry.is_dir(follow_symlinks=False)
         top = path.partition("/")[0]
-        if any(matches(path, is_folder) for matches in self.excluded):
+        if self.excluded.matches(path, entry.name, is_folder):
             if is_folder and "/" not in path:
                 self.top[top] = -1
             return
@@ -229,13 +239,13 @@ class Tree:
         self.top[top] += 1
         if stat.S_ISREG(state.st_mode):
             self.sparse += max(0, state.st_size - state.st_blocks * 512)
-            self.database(path, entry.name, siblings, state)
+            self.database(path, entry.name, sidecars, state)
         elif entry.name.endswith(SUFFIXES):
             self.plain.append(path)
 
-    def database(self, path, name, siblings, state):
+    def database(self, path, name, sidecars, state):
         """Note a file that is a database, or that is not although its name says so."""
-        if not name.endswith(SUFFIXES) and not any(name + sidecar in siblings for sidecar in SIDECARS):
+        if not name.endswith(SUFFIXES) and name not in sidecars:
             return
         try:
             with open(os.path.join(self.root, path), "rb") as file:
