@@ -132,8 +132,9 @@ def check() -> None:
     problems: dict[str, str] = {}
     with directory(STAGE) as top:
         missing = set(WANTED)
+        above = {unit[:end] for unit in UNITS for end, sign in enumerate(unit) if sign == "/"}
         for path, fd, name, info in walk(top, lambda path, _: not path.startswith(".swarm-archive")):
-            if any(unit.startswith(f"{path}/") for unit in UNITS) or path == ".swarm-archive":
+            if path in above or path == ".swarm-archive":
                 continue
             if sidecar(path):
                 os.unlink(name, dir_fd=fd)

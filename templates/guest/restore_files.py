@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import grp
 import hashlib
 import json
@@ -173,6 +174,7 @@ def pattern(text: str) -> tuple[re.Pattern[str], bool]:
 PATTERNS = [pattern(text) for text in ORDER["exclude"]]
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def excluded(path: str, is_dir: bool) -> bool:  # noqa: FBT001
     """Whether a backup leaves this out, or a directory above it."""
     parent = path.rpartition("/")[0]

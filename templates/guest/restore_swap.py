@@ -85,7 +85,7 @@ def swap() -> None:
         moves = [[f"{STATE}/{path}", f"{aside}/{path}"] for path in old]
         moves += [[f"{STAGE}/{path}", f"{STATE}/{path}"] for path in staged]
         moves += [[f"{aside}/{path}", f"{STATE}/{path}"] for path in kept]
-        record = {"phase": "swapping", "moves": moves, "aside": aside, "pid": os.getpid()}
+        record = {"pid": os.getpid(), "phase": "swapping", "aside": aside, "moves": moves}
         write_journal(record)
         for source, target in moves:
             move(source, target)
@@ -99,11 +99,12 @@ def swap() -> None:
 def replaced(top: int) -> tuple[list[str], list[str], int]:
     """Return what to move aside, which excluded entries to move back, and how many of those have no place anymore."""
     names = [*UNITS, *(f"{unit}{suffix}" for unit in UNITS if unit in DATABASES for suffix in SIDECARS)]
+    listed = set(names)
     if ORDER["whole"]:
         names += [
             path
             for path, _, _, info in walk(top, lambda _path, _dir: False)
-            if path not in names and not spared(path, stat.S_ISDIR(info.st_mode))
+            if path not in listed and not spared(path, stat.S_ISDIR(info.st_mode))
         ]
     old = [path for path in names if exists(f"{STATE}/{path}")]
     kept, left = [], 0
