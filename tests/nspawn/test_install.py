@@ -189,12 +189,13 @@ def test_backup_of_the_real_gateway(host: Machine, world: World, dirs: Dirs) -> 
     assert first.code == 0, first.err
     assert "verified (content)" in first.err
     state = "/home/openclaw/.openclaw"
-    sums = f"cd {state} && sha256sum openclaw.json identity/* && ls agents state"
+    sums = f"cd {state} && sha256sum openclaw.json && find . -name '*.sqlite' | sort"
     before = host.ssh(sums)
-    host.ssh(f"rm -rf {state}/identity {state}/agents {state}/state; echo broken >{state}/openclaw.json")
+    host.ssh(f"rm -rf {state}/agents {state}/state; echo broken >{state}/openclaw.json")
     restored = operator.inv("restore", "--host", "zap", "--archive", "latest", "--yes")
     assert restored.code == 0, restored.err
     assert host.ssh(sums) == before
+    assert "state/openclaw.sqlite" in before
     assert json.loads(host.ssh("curl -fsS http://127.0.0.1:18789/readyz"))["ready"] is True
     operator.close()
 
