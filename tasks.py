@@ -206,6 +206,7 @@ namespace = Collection(
         destroy,
         pin,
         backup.restore,
+        backup.drill,
     ),
     *(doctor, test, lint, bench),
     backup=backup.collection,

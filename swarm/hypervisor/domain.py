@@ -192,6 +192,12 @@ class Domain:
                 again = time.monotonic() + 5
             time.sleep(_POLL)
 
+    def update(self, device_xml: str, *, live: bool) -> None:
+        """Change a device in the stored definition, or with `live` in the running VM."""
+        flag = libvirt.VIR_DOMAIN_AFFECT_LIVE if live else libvirt.VIR_DOMAIN_AFFECT_CONFIG
+        with translated(f"changing a device of the VM {self.name}"):
+            self.raw.updateDeviceFlags(device_xml, flag)
+
     def grow(self, target: str, capacity: int) -> None:
         """Grow a running VM's disk to `capacity` bytes. Raise Refused for a smaller size, since libvirt does not."""
         with translated("growing the disk"):

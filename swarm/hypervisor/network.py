@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from swarm.hypervisor.connection import Libvirt, found, translated
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Network", "Reservation", "clash"]
+__all__ = ["Network", "Reservation", "clash", "subnets"]
 
 _HOSTS = "./ip/dhcp/host"
 _ADD = libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
@@ -61,6 +62,18 @@ def clash(wanted: Reservation, entries: Iterable[Reservation], own: Iterable[str
     return next((e for e in others if e.ip == wanted.ip or (e.name and e.name == wanted.name)), None)
 
 
+def subnets(connection: Libvirt) -> list[ipaddress.IPv4Network]:
+    """Return the IPv4 subnets of all networks of the hypervisor."""
+    known = []
+    with translated("listing the networks"):
+        for raw in connection.raw.listAllNetworks():
+            for ip in ET.fromstring(raw.XMLDesc(0)).findall("ip"):
+                if ip.get("family", "ipv4") == "ipv4":
+                    mask = ip.get("netmask") or ip.get("prefix")
+                    known.append(ipaddress.IPv4Network(f"{ip.get('address')}/{mask}", strict=False))
+    return known
+
+
 class Network:
     """A libvirt network that may not exist yet. Given the connection and the network's name."""
 
@@ -98,6 +111,24 @@ class Network:
         """Define the network from `xml`."""
         with translated(f"defining the network {self.name}"):
             self.raw = self._connection.raw.networkDefineXML(xml)
+
+    def create(self, xml: str) -> None:
+        """Start a network from `xml` that exists only until it is stopped."""
+        with translated(f"starting the network {self.name}"):
+            self.raw = self._connection.raw.networkCreateXML(xml)
+
+    def remove(self) -> bool:
+        """Stop the network and remove its definition. Return True if it existed."""
+        if self.raw is None:
+            return False
+        raw, self.raw = self.raw, None
+        with translated(f"removing the network {self.name}"):
+            persistent = raw.isPersistent()
+            if raw.isActive():
+                raw.destroy()
+            if persistent:
+                raw.undefine()
+        return True
 
     def activate(self) -> None:
         """Start it if it is stopped, and have it started with the hypervisor."""

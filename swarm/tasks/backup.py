@@ -12,7 +12,7 @@ from swarm.tasks.words import ARCHIVE, HOST, IDENTITY, JSON, PLAN, TIMEOUT, YES
 if TYPE_CHECKING:
     from invoke.context import Context
 
-__all__ = ["collection", "restore"]
+__all__ = ["collection", "drill", "restore"]
 
 
 @task(
@@ -153,6 +153,40 @@ def restore(
         return commands.redeploy(host, ip, archive=archive, identity=identity, limit=timeout)
     return commands.restore(
         host, archive=archive, path=path, identity=identity, plan_only=plan, yes=yes, as_json=json
+    )
+
+
+@task(
+    help={
+        **ARCHIVE,
+        **JSON,
+        **TIMEOUT,
+        **HOST,
+        "files": "compare files and databases only, without installing OpenClaw",
+        "keep": "keep the VM until the next drill",
+    }
+)
+def drill(
+    _: Context,
+    host: str,
+    archive: str = "latest",
+    identity: str = "",
+    files: bool = False,
+    keep: bool = False,
+    timeout: float = 900,
+    json: bool = False,
+) -> int:
+    """Restore an archive into a throwaway VM that is cut off from every network, and compare everything."""
+    from swarm.commands import drill as commands
+
+    return commands.drill(
+        host,
+        archive=archive,
+        identity=identity,
+        files_only=files,
+        keep=keep,
+        limit=timeout,
+        as_json=json,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from swarm import access, ssh
 from swarm.deadline import Deadline
 from swarm.hypervisor.connection import Libvirt
+from swarm.inventory import names
 from swarm.reconcile import Applied, reconcile
 from swarm.text import seconds
 from swarm.vm.actions import Action, Work
@@ -53,7 +54,10 @@ def provision(
     if plan and not plan_only:
         ssh.write_config(access.target(host))
         took = seconds(time.monotonic() - start)
-        talk.done(f"{host.name} is ready at {host.vm.ip} ({took}): ./inv ssh --host {host.name}")
+        login = (
+            f": ./inv ssh --host {host.name}" if host.name in names() else ""
+        )  # a throwaway VM has no file
+        talk.done(f"{host.name} is ready at {host.vm.ip} ({took}){login}")
     return plan
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-FILES = ("build", "rungs", "interrupted", "provision", "drift")
+FILES = ("build", "rungs", "interrupted", "provision", "drift", "drill")
 
 
 def collected(*names: str) -> list[str]:
@@ -21,4 +21,4 @@ def collected(*names: str) -> list[str]:
 
 def test_tests_of_the_running_vm_come_before_those_that_save_it() -> None:
     """The VM is used first, then copied, then stopped; files keep their given order among their like."""
-    assert collected(*FILES) == ["provision", "rungs", "drift", "interrupted", "build"]
+    assert collected(*FILES) == ["provision", "drill", "rungs", "drift", "interrupted", "build"]
