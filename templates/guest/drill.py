@@ -21,8 +21,8 @@ PATIENCE = 4  # seconds for a connection attempt
 SETTLE = 120  # seconds that a live gateway has to become ready: offline it may never be
 
 
-def ip(*words):
-    """Return the output of ip(8)."""
+def ask_ip(*words):
+    """Run ip(8), and return what it prints."""
     done = subprocess.run(["ip", *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
     return done.stdout.decode("utf-8", "replace").strip()
 
@@ -30,14 +30,14 @@ def ip(*words):
 def reach():
     """Try to connect to each target. With a gateway, also try over a default route of our own through it."""
     answered = set()
-    before = ip("route", "show", "default")
+    before = ask_ip("route", "show", "default")
     attempts(answered)
     if ORDER["gateway"]:
-        ip("route", "add", "default", "via", ORDER["gateway"])
+        ask_ip("route", "add", "default", "via", ORDER["gateway"])
         try:
             attempts(answered)
         finally:
-            ip("route", "del", "default", "via", ORDER["gateway"])
+            ask_ip("route", "del", "default", "via", ORDER["gateway"])
     return {"answered": sorted(answered), "route": before[:200]}
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 import libvirt
 import pytest
 
 from swarm.errors import HypervisorError, Refused
-from swarm.hypervisor.network import Network, Reservation
+from swarm.hypervisor.network import Network, Reservation, subnets
 from swarm.vm import desired
 
 if TYPE_CHECKING:
@@ -110,3 +111,14 @@ def test_a_network_that_does_not_exist(connection: Libvirt) -> None:
         missing.reserve(MAC, "192.168.122.5", "zap")
     assert caught.value.hint
     assert "virsh net-define" in caught.value.hint
+
+
+def test_a_network_that_is_created_is_gone_when_it_is_removed(connection: Libvirt) -> None:
+    """A created network is listed with its subnet, and removing it leaves nothing; a second removal is no error."""
+    before = subnets(connection)
+    network = Network(connection, "lab")
+    network.create(desired.network_xml("lab"))
+    assert IPv4Network("192.168.122.0/24") in subnets(connection)
+    assert (Network(connection, "lab").remove(), Network(connection, "lab").exists) == (True, False)
+    assert Network(connection, "lab").remove() is False
+    assert subnets(connection) == before
