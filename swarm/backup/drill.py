@@ -148,13 +148,16 @@ class _Drill:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the host's backup lock. Wait for a backup that runs."""
-        deadline = Deadline(_PATIENCE)
+        deadline, waits = Deadline(_PATIENCE), False
         with contextlib.ExitStack() as stack:
             while True:
                 try:
                     stack.enter_context(hold_host(self.host.name))
                     break
                 except Refused:
+                    if not waits:
+                        self.talk.say(f"waiting for a backup of {self.host.name} to end")
+                    waits = True
                     if not deadline.pause(1.0):
                         raise
             yield

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import time
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from swarm import inventory
-from swarm.backup import health, monitor
-from swarm.backup.drill import Report
+from swarm.backup import health, monitor, record
+from swarm.backup.busy import hold_host
+from swarm.backup.catalog import Catalog
+from swarm.backup.drill import Options, Report, drill
 from swarm.backup.record import Record
 from swarm.backup.rehearsal import Check, isolation, targets
-from swarm.errors import Refused, Unfit, VerificationFailed
+from swarm.console import Talk, screen
+from swarm.errors import Refused, SwarmError, Unfit, VerificationFailed
 from swarm.vm import desired
 from swarm.vm import isolation as cut
 from swarm.vm.throwaway import derive, derived_name, folder
+from tests import samples
 from tests.samples import variant
 from tests.unit.facts import NETWORK
 
 if TYPE_CHECKING:
     from swarm.vm.throwaway import Throwaway
+    from tests.conftest import Dirs
 
 ZAP = inventory.load("zap")
 
@@ -188,6 +196,42 @@ def test_report_fails_if_one_check_does() -> None:
 def test_recorded_drill_is_shown(result: str, word: str, number: int) -> None:
     """`inv status` and the metrics read what a drill records."""
     now = time.time()
-    record = Record(result="success", ended=now, succeeded=now, drill={"result": result, "ended": now - 120})
-    assert word in health.health(record, now)
-    assert f'swarm_backup_last_drill_ok{{host="zap"}} {number}' in monitor.metrics("zap", record)
+    shown = Record(result="success", ended=now, succeeded=now, drill={"result": result, "ended": now - 120})
+    assert word in health.health(shown, now)
+    assert f'swarm_backup_last_drill_ok{{host="zap"}} {number}' in monitor.metrics("zap", shown)
+
+
+def test_drill_that_fails_is_recorded(dirs: Dirs) -> None:
+    """A drill that finds no archive fails and is recorded, and the record of the backups stays."""
+    host = samples.host("zap")
+    record.save("zap", Record(result="success", archive="kept"))
+    talk = Talk(screen(), quiet=True)
+    with pytest.raises(SwarmError, match="no archive"):
+        drill(host, partial(Catalog, "zap", host.backup), talk, Options())
+    found = record.load("zap")
+    assert (found.result, found.archive) == ("success", "kept")
+    assert found.drill["result"] == "failure"
+    assert "no archive" in found.drill["message"]
+    assert [path.name for path in (dirs.state / "drill").iterdir()] == ["lock"]
+
+
+def test_drill_waits_for_a_backup(dirs: Dirs) -> None:
+    """A backup that runs is not disturbed: the drill begins when it has ended."""
+    assert dirs
+    host, talk = samples.host("zap"), Talk(screen(), quiet=True)
+    opened: list[bool] = []
+
+    def catalog() -> Catalog:
+        opened.append(ended.is_set())
+        return Catalog("zap", host.backup)
+
+    ended = Event()
+    with ThreadPoolExecutor(1) as pool:
+        with hold_host("zap"):
+            running = pool.submit(drill, host, catalog, talk, Options())
+            ended.wait(1.5)
+            assert opened == []
+            ended.set()
+        with pytest.raises(SwarmError, match="no archive"):
+            running.result(60)
+    assert opened == [True]
