@@ -10,6 +10,7 @@ from swarm import access
 from swarm.backup.restore import Target, restore
 from swarm.backup.swap import Gateway
 from swarm.console import Talk
+from swarm.deadline import Deadline
 from swarm.errors import VerificationFailed
 from swarm.paths import ROOT
 from swarm.text import quote, visible
@@ -29,6 +30,8 @@ _INSTALL = 1800.0  # seconds for one package under emulation
 # Resolvers that answer on TCP everywhere, over both protocols.
 _OUTSIDE = (("1.1.1.1", 443), ("8.8.8.8", 53), ("9.9.9.9", 53), ("2606:4700:4700::1111", 443))
 _SSH = 22
+_ROUND = 60.0  # seconds after which the gateway is started again
+_ROUNDS = 3  # rounds that a live gateway has to become ready
 
 
 @dataclass(frozen=True)
@@ -138,10 +141,23 @@ def started(guest: Guest, host: Host, talk: Talk, limit: float) -> list[Check]:
         [] if done.ok else (done.stdout + done.stderr).strip().splitlines()[-_SHOWN:] or ["no reason given"]
     )
     with talk.step("start the gateway"):
-        Gateway(guest, host.name, settings.user).start()
-        order = {"action": "gateway", "port": settings.port, "timeout": limit}
-        found = _ask(guest, host, order)
+        found = _awaited(guest, host, limit)
     return [_judged("configuration", tail, "valid"), _gateway(found)]
+
+
+def _awaited(guest: Guest, host: Host, limit: float) -> dict[str, Any]:
+    """Wait until the gateway is ready, or has been alive for some rounds: offline it may never be ready.
+
+    It is started again each minute, because systemd gives up while the archived lease on the state is still valid.
+    """
+    deadline, lives = Deadline(limit), 0
+    while True:
+        Gateway(guest, host.name, host.openclaw.user).start()
+        order = {"action": "gateway", "port": host.openclaw.port, "timeout": min(_ROUND, deadline.remaining)}
+        found = _ask(guest, host, order)
+        lives = lives + 1 if found.get("alive") is True else 0
+        if found.get("ready") is True or lives == _ROUNDS or deadline.expired:
+            return found
 
 
 def _gateway(found: dict[str, Any]) -> Check:

@@ -18,7 +18,6 @@ import urllib.parse
 
 ORDER = globals()["ORDER"]
 PATIENCE = 4  # seconds for a connection attempt
-SETTLE = 120  # seconds that a live gateway has to become ready: offline it may never be
 
 
 def ask_ip(*words):
@@ -83,17 +82,13 @@ def unsound(path, tables):
 
 
 def gateway():
-    """Wait until the gateway is ready, or for a while until it lives."""
-    end, alive, reason = time.monotonic() + ORDER["timeout"], False, ""
-    while True:
-        reason = status("/readyz")
-        if not reason:
-            return {"ready": True, "alive": True, "reason": ""}
-        if not alive and not status("/healthz"):
-            alive, end = True, min(end, time.monotonic() + SETTLE)
+    """Wait until the gateway is ready. At the end of the time, say whether it lives at least."""
+    end = time.monotonic() + ORDER["timeout"]
+    while reason := status("/readyz"):
         if time.monotonic() >= end:
             return {"ready": False, "alive": not status("/healthz"), "reason": reason}
         time.sleep(1)
+    return {"ready": True, "alive": True, "reason": ""}
 
 
 def status(path):
