@@ -6,6 +6,7 @@ This is done outside the guest, because root in a guest can undo whatever is don
 from __future__ import annotations
 
 import hashlib
+import time
 import xml.etree.ElementTree as ET
 from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
@@ -33,7 +34,8 @@ __all__ = ["candidates", "check", "gateway_of", "isolate", "isolated_xml", "netw
 _RANGE = IPv4Network("198.18.0.0/15")
 _PREFIX = 29
 _ATTEMPTS = 8  # subnets to try: libvirt refuses one that the hypervisor has a route to
-_MOVED = 120.0  # seconds for a guest to notice the new network; if it does not, it is restarted
+_DOWN = 5.0  # seconds without a link: a guest does not see a shorter pause, since it reads only the present state
+_MOVED = 60.0  # seconds for a guest to notice the new network; if it does not, it is restarted
 
 AnyHost = TypeVar("AnyHost", bound=Host)
 
@@ -80,6 +82,7 @@ def isolate(host: AnyHost, connection: Libvirt, talk: Talk, deadline: Deadline) 
     subnet = _created(host, network, connection)
     domain.update(_interface(host, network.name), live=False)
     domain.update(_interface(host, network.name, "down"), live=True)
+    time.sleep(_DOWN)
     domain.update(_interface(host, network.name, "up"), live=True)  # the guest asks for an address again
     check(domain, network)
     moved = host.model_copy(
