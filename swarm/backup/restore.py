@@ -95,7 +95,8 @@ def restore(
         raise Refused(f"{target.host}: the backup is empty, so everything would be removed")
     units = tuple(sorted({entry.path.partition("/")[0] for entry in entries}))
     exclude = tuple(dict.fromkeys((*manifest.exclude, *settings.exclude)))
-    job = _Job(target, tree, entries, tuple(manifest.databases), exclude, units, True, ready_timeout, talk)  # noqa: FBT003
+    databases = tuple(manifest.databases)
+    job = _Job(target, tree, entries, databases, exclude, units, True, ready_timeout, talk)  # noqa: FBT003
     return job.run(plan_only=plan_only, confirm=confirm)
 
 
