@@ -137,11 +137,11 @@ def test_a_full_disk_leaves_the_mirror_whole(place: Place, small_disk: Path) -> 
 def test_a_disk_that_fills_up_meanwhile_leaves_the_mirror_whole(place: Place, small_disk: Path) -> None:
     """If space runs out during the transfer, the disk is named, and the old mirror is as it was."""
     place.mirror = small_disk / "zap"
-    place.backup()
-    before = snapshot_of(place.mirror)
-    # It claims to be sparse, so that the check beforehand lets it pass.
+    # What sparse files do not occupy is not counted beforehand, so the transfer starts.
     with (place.state / "sparse").open("wb") as file:
         file.truncate(64 << 20)
+    place.backup()
+    before = snapshot_of(place.mirror)
     (place.state / "large").write_bytes(os.urandom(6 << 20))
     (place.state / ".env").write_text("NEW=1\n", encoding="utf-8")
     with pytest.raises(Unfit, match=f"{small_disk}/zap: the disk is full"):
