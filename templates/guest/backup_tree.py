@@ -1,4 +1,4 @@
-# ruff: noqa: ANN001, ANN201, ANN202, ANN204, D102, D103, INP001, PTH116, PTH118, PTH123
+# ruff: noqa: ANN001, ANN201, ANN204, D102, D103, INP001, PTH116, PTH118, PTH123
 """The first half of the program that backup.py describes: look at the state directory, without what is excluded."""
 
 import grp

@@ -206,6 +206,7 @@ def test_ctrl_c_ends_rsync(place: Place) -> None:
         wait_until(lambda: any(place.mirror.glob("**/.large.*")))
         child.send_signal(signal.SIGINT)
         assert b"KeyboardInterrupt" in child.communicate()[1]
+    assert not (place.mirror / "large").exists()
     place.settings = place.settings.model_copy(update={"bwlimit": None})
     assert place.backup().changed
     assert (place.mirror / "large").read_bytes() == (place.state / "large").read_bytes()
