@@ -27,7 +27,7 @@ SUMS = f"{LISTED} -print0 | sort -z | xargs -0 sha256sum; {LISTED} -printf '%m %
 def state(operator: Operator, machine: Machine) -> Iterator[Path]:
     """The state directory of demo's account, as seen from this computer, with a writer at work."""
     assert operator.world  # it has made the account
-    machine.ssh(f"hostname demo; rm -rf {STATE}* /home/openclaw/.swarm-backup")
+    machine.ssh(f"rm -rf {STATE}* /home/openclaw/.swarm-backup")
     path = machine.root / STATE.lstrip("/")
     make_state(path, odd=True)
     machine.ssh(f"chown -R openclaw:openclaw {STATE}")

@@ -139,7 +139,6 @@ def test_backup_of_the_real_gateway(host: Machine, world: World, dirs: Dirs) -> 
     """The running gateway's state is backed up, lost and restored. Then the gateway is ready, with the same files."""
     operator = Operator.make(world, dirs)
     operator.add("zap", host)
-    host.ssh("hostname zap")
     first = operator.inv("backup", "--host", "zap")
     assert first.code == 0, first.err
     assert "verified (content)" in first.err
