@@ -74,12 +74,16 @@ def _one(
         confirm = None if yes or plan_only else _confirmation(host, talk)
         if path:
             paths: Sequence[str] = [each.strip().strip("/") for each in path.split(",") if each.strip()]
-            return restore_paths(
+            done = restore_paths(
                 target, origin.tree, origin.manifest, paths, talk, plan_only=plan_only, confirm=confirm
             )
-        return whole(
-            target, origin.tree, origin.manifest, host.backup, talk, plan_only=plan_only, confirm=confirm
-        )
+        else:
+            done = whole(
+                target, origin.tree, origin.manifest, host.backup, talk, plan_only=plan_only, confirm=confirm
+            )
+        if done.changed and not plan_only:
+            talk.say(done.summary)
+        return done
 
 
 def _confirmation(host: Host, talk: Talk) -> Callable[[object], None]:
