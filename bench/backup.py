@@ -98,9 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
-    for program in ("restic", "borg"):
-        if not shutil.which(program):
-            sys.exit(f"{program} is missing: apt-get install restic borgbackup")
+    _install_peers()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="swarm-bench-", dir="/var/tmp")))
         server = Seaweed(folder / "s3")
@@ -119,6 +117,14 @@ def main() -> None:
                 found[name] = values
                 print(f"{name:32}{statistics.median(values):12.2f}", flush=True)
     _report({name: statistics.median(values) for name, values in found.items()})
+
+
+def _install_peers() -> None:
+    """Install restic and borg from the distribution, if they are missing, and say so."""
+    if not all(map(shutil.which, ("restic", "borg"))):
+        print("installing restic and borgbackup", flush=True)
+        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "restic", "borgbackup"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def _measure(bench: Bench, found: dict[str, list[float]], number: int) -> None:
