@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import _state
+from bench import _state, _unchanged
 from swarm.paths import ROOT
 from tools.seaweed import KEY, SECRET, Seaweed
 
@@ -26,6 +26,7 @@ GOALS = {
     "archive / today": 0.12,
     "archive / restic first": 0.65,
     "restore / restic": 0.9,
+    "unchanged / rsync scan": 1.3,
 }
 MEMORY = 200 << 20  # bytes
 # A small process in between measures the time and the peak memory of its children.
@@ -97,9 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
-    for program in ("restic", "borg"):
-        if not shutil.which(program):
-            sys.exit(f"{program} is missing: apt-get install restic borgbackup")
+    _install_peers()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="swarm-bench-", dir="/var/tmp")))
         server = Seaweed(folder / "s3")
@@ -112,7 +111,20 @@ def main() -> None:
             _measure(Bench(folder, server), found, number)
             for name in ("state", "restic-cache", "borg", "borg-base", "ours", "theirs"):
                 shutil.rmtree(folder / name, ignore_errors=True)
+        if _unchanged.possible():
+            _state.make(folder / "state")
+            for name, values in _unchanged.measure(folder).items():
+                found[name] = values
+                print(f"{name:32}{statistics.median(values):12.2f}", flush=True)
     _report({name: statistics.median(values) for name, values in found.items()})
+
+
+def _install_peers() -> None:
+    """Install restic and borg from the distribution, if they are missing, and say so."""
+    if not all(map(shutil.which, ("restic", "borg"))):
+        print("installing restic and borgbackup", flush=True)
+        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "restic", "borgbackup"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def _measure(bench: Bench, found: dict[str, list[float]], number: int) -> None:
@@ -169,6 +181,8 @@ def _report(median: dict[str, float]) -> None:
         "archive / restic first": median["ours: archive, s"] / median["restic first, s"],
         "restore / restic": median["ours: restore, s"] / median["restic restore, s"],
     }
+    if "rsync scan, s" in median:
+        ratios["unchanged / rsync scan"] = median["ours, unchanged, s"] / median["rsync scan, s"]
     print("\ngoals")
     for name, ratio in ratios.items():
         print(f"{name:32}{ratio:8.3f}  goal {GOALS[name]:.2f}  {'PASS' if ratio <= GOALS[name] else 'FAIL'}")

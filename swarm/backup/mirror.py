@@ -176,8 +176,7 @@ class _Job:
 
     def check_space(self) -> None:
         """Raise Unfit if this machine's disk cannot hold what is new, beside what it replaces."""
-        snapshots = sum(each.signature[0] + each.signature[3] for each in self.survey.fresh.values())
-        needed = max(0, self.dry.size - self.survey.sparse) + snapshots
+        needed = max(0, self.dry.size - self.survey.sparse) + self._snapshot_bytes()
         disk = os.statvfs(self.mirror)
         if needed > (free := disk.f_bavail * disk.f_frsize):
             raise Unfit(
@@ -189,7 +188,11 @@ class _Job:
         """Change the mirror: first the files, then the snapshots of the databases."""
         partial = self._copy_files(meter, force=force)
         if self.survey.fresh:
-            done = self.rsync.run(self.survey.staging, self.mirror, "--ignore-times", meter=meter)
+            # Two snapshots may share size and time, so each one is copied.
+            options = ("--ignore-times",)
+            done = self.rsync.run(
+                self.survey.staging, self.mirror, *options, meter=meter, total=self._snapshot_bytes()
+            )
             if done.code:
                 raise explain(self.source.host, done, self.mirror)
             self.done.transferred += done.transferred
@@ -297,6 +300,9 @@ class _Job:
             plan=tuple(lines),
             losses=tuple(self.losses()),
         )
+
+    def _snapshot_bytes(self) -> int:
+        return sum(each.signature[0] + each.signature[3] for each in self.survey.fresh.values())
 
     def _intact(self, path: str, signature: Sequence[int]) -> bool:
         """Whether the mirror still has the snapshot that was put there."""

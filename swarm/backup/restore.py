@@ -12,6 +12,7 @@ from swarm.backup.answers import read_scan, sentence, value_of
 from swarm.backup.changes import Changes, changes, is_secret, prepared
 from swarm.backup.manifest import Entry
 from swarm.backup.swap import Gateway, Program, send
+from swarm.deadline import Deadline
 from swarm.errors import Refused, SwarmError, UsageError, VerificationFailed, explained
 from swarm.text import visible
 
@@ -29,6 +30,7 @@ __all__ = ["Restored", "Target", "restore", "restore_paths"]
 
 _COPIES = 3  # how many of the replaced trees are kept in the guest
 _SHOWN = 8  # problems that an error tells
+_PATIENCE = 60.0  # seconds after which the gateway is started again
 _READY = 600.0  # seconds until the gateway is ready; under emulation it takes 300
 
 
@@ -95,7 +97,8 @@ def restore(
         raise Refused(f"{target.host}: the backup is empty, so everything would be removed")
     units = tuple(sorted({entry.path.partition("/")[0] for entry in entries}))
     exclude = tuple(dict.fromkeys((*manifest.exclude, *settings.exclude)))
-    job = _Job(target, tree, entries, tuple(manifest.databases), exclude, units, True, ready_timeout, talk)  # noqa: FBT003
+    databases = tuple(manifest.databases)
+    job = _Job(target, tree, entries, databases, exclude, units, True, ready_timeout, talk)  # noqa: FBT003
     return job.run(plan_only=plan_only, confirm=confirm)
 
 
@@ -310,13 +313,23 @@ class _Job:
         return found
 
     def _started(self, service: Service) -> None:
-        service.start()
-        answers = self._program.ask("ready", port=self.target.port, timeout=self.timeout)
-        if reason := value_of(self.target.host, answers, "reason"):
-            raise VerificationFailed(
-                f"{self.target.host}: the gateway is not ready after {self.timeout:.0f} s "
-                f"({visible(reason, lines=False)[:200]})"
-            )
+        """Start the gateway and wait until it is ready. Start it again each minute, as systemd gives up after a while.
+
+        A backup of a running gateway holds its lease on the state, which is valid for 5 minutes. On a guest with
+        another host name, OpenClaw cannot tell that its owner is gone, and refuses to start until then.
+        """
+        deadline = Deadline(self.timeout)
+        while True:
+            service.start()
+            limit = min(_PATIENCE, deadline.remaining)
+            answers = self._program.ask("ready", port=self.target.port, timeout=limit)
+            if not (reason := value_of(self.target.host, answers, "reason")):
+                return
+            if deadline.expired:
+                raise VerificationFailed(
+                    f"{self.target.host}: the gateway is not ready after {self.timeout:.0f} s "
+                    f"({visible(reason, lines=False)[:200]})"
+                )
 
     def _back(self, service: Service | None, first: SwarmError) -> VerificationFailed:
         """Put the old state back. Return the error to raise, which tells the first error first."""

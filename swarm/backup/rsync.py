@@ -145,7 +145,7 @@ def _progress(meter: Meter | None, total: int) -> Callable[[int], None]:
     def advance(size: int) -> None:
         nonlocal done
         done += size
-        if meter and size:
+        if meter and size and total:
             meter.advance(min(done, total), total)
 
     return advance

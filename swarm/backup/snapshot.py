@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Conversation", "Database", "Source", "Survey", "clean_up", "converse"]
 
 _LIMITS = Limits(total=4 * 3600.0, silence=300.0, output=256 << 20)
-_PROGRAM = ROOT / "templates" / "guest" / "backup.py"
+_PROGRAM = tuple(ROOT / "templates" / "guest" / name for name in ("backup_tree.py", "backup.py"))
 _SCRIPT = """command -v python3 >/dev/null || {{ echo '{{"error": "python"}}'; exit 0; }}
 python3 -I -S - <<'SWARM_PROGRAM'
 REQUEST = {request!r}
@@ -170,7 +170,8 @@ def converse(
         }
     )
     conversation = Conversation(source)
-    script = _SCRIPT.format(request=request, program=_PROGRAM.read_text(encoding="utf-8"))
+    program = "\n".join(path.read_text(encoding="utf-8") for path in _PROGRAM)
+    script = _SCRIPT.format(request=request, program=program)
     conversation.promise = source.guest.script(script, conversation.take, _LIMITS)
     return conversation
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from swarm.commands.backup import catalog
 from swarm.commands.render import render
 from swarm.commands.run import Selection, chosen, run
+from swarm.commands.vm import positive
 from swarm.console import screen
 from swarm.errors import Refused, UsageError
 
@@ -73,12 +74,16 @@ def _one(
         confirm = None if yes or plan_only else _confirmation(host, talk)
         if path:
             paths: Sequence[str] = [each.strip().strip("/") for each in path.split(",") if each.strip()]
-            return restore_paths(
+            done = restore_paths(
                 target, origin.tree, origin.manifest, paths, talk, plan_only=plan_only, confirm=confirm
             )
-        return whole(
-            target, origin.tree, origin.manifest, host.backup, talk, plan_only=plan_only, confirm=confirm
-        )
+        else:
+            done = whole(
+                target, origin.tree, origin.manifest, host.backup, talk, plan_only=plan_only, confirm=confirm
+            )
+        if done.changed and not plan_only:
+            talk.say(done.summary)
+        return done
 
 
 def _confirmation(host: Host, talk: Talk) -> Callable[[object], None]:
@@ -108,16 +113,24 @@ def _target(host: Host) -> Iterator[Target]:
         yield Target(guest, host.name, settings.user, settings.config_dir, settings.port)
 
 
-def redeploy(name: str, ip: str, *, archive: str, identity: str, limit: float) -> int:
-    """Make the VM of a host anew at the address `ip`, restore its state there, and verify everything."""
+def redeploy(
+    name: str, ip: str, *, archive: str, path: str, identity: str, plan_only: bool, limit: float
+) -> int:
+    """Create the VM of a host at the address `ip`, restore its state there, and verify everything."""
     from swarm.commands.guest import making, verifying
     from swarm.commands.run import in_turn
     from swarm.inventory.edit import set_ip
 
     if "," in name or name == "all":
         raise UsageError("--ip is for one host", "give one name to --host")
+    if plan_only or path:
+        raise UsageError(
+            f"--ip restores a whole host, so it can't be used with {'--plan' if plan_only else '--path'}",
+            "./inv plan shows what would be provisioned, and --plan without --ip what would be restored",
+        )
+    positive("--timeout", limit)
     host = chosen(name).hosts[0]
-    if not archive:  # fail before anything is made
+    if not archive:  # fail before anything is created
         from swarm.backup.recover import require_mirror
 
         require_mirror(host)

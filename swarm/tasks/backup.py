@@ -126,7 +126,7 @@ def key(_: Context, file: str = "") -> int:
         **TIMEOUT,
         "archive": "restore this archive, or 'latest'; default: the mirror",
         "path": "only these files or directories, separated by commas",
-        "ip": "make the VM anew at this address first",
+        "ip": "create the VM at this address first",
         "identity": "a file with the age secret key",
         "emergency": "print the commands that restore this archive without swarm",
     }
@@ -150,7 +150,9 @@ def restore(
     if emergency:
         return commands.emergency(emergency)
     if ip:
-        return commands.redeploy(host, ip, archive=archive, identity=identity, limit=timeout)
+        return commands.redeploy(
+            host, ip, archive=archive, path=path, identity=identity, plan_only=plan, limit=timeout
+        )
     return commands.restore(
         host, archive=archive, path=path, identity=identity, plan_only=plan, yes=yes, as_json=json
     )

@@ -1,4 +1,4 @@
-"""What the parts of the restore program in the guest share: the order, the answer, paths, patterns and owners."""  # noqa: INP001
+"""What the parts of the restore program in the guest share: order, answer, paths, patterns, owners."""  # noqa: INP001
 
 from __future__ import annotations
 

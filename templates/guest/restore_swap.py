@@ -169,7 +169,8 @@ def finish() -> None:
     current = os.path.basename(journal().get("aside", ""))  # noqa: PTH119
     if exists(REPLACED):
         with directory(REPLACED) as fd:
-            stamps = [name for name in sorted(os.listdir(fd)) if re.fullmatch(r"\d{8}t\d{6}z(-\d+)?", name)]  # noqa: PTH208
+            found = sorted(os.listdir(fd))  # noqa: PTH208
+            stamps = [name for name in found if re.fullmatch(r"\d{8}t\d{6}z(-\d+)?", name)]
         stamps = [name for name in stamps if name != current]  # the newest, also if the clock was set back
         for name in stamps[: max(0, len(stamps) + 1 - ORDER["copies"])]:
             remove(f"{REPLACED}/{name}")

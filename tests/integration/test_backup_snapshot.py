@@ -115,6 +115,7 @@ def test_only_changed_databases_are_copied(place: Place) -> None:
     assert done.transferred == 1
     assert done.databases[DATABASE]["transcript"] == 51
     assert done.databases[OTHER]["transcript"] == 3
+    assert {DATABASE, OTHER} <= snapshot_of(place.mirror).keys()
 
 
 def test_no_file_of_root_appears(place: Place) -> None:

@@ -21,7 +21,7 @@ __all__ = ["Operator", "Ran"]
 HOST = """hypervisor: {{uri: "qemu:///system"}}
 vm:
   domain: {name}
-  hostname: {name}
+  hostname: {hostname}
   image: ubuntu-24.04
   memory_mib: 1024
   vcpus: 1
@@ -57,8 +57,9 @@ class Operator:
     dirs: Dirs
 
     def add(self, name: str, machine: Machine) -> None:
-        """Write the host file of a machine, and pin its host key."""
-        text = HOST.format(name=name, number=machine.number, ip=machine.ip)
+        """Write the host file of a machine, with the host name that it has, and pin its host key."""
+        hostname = machine.ssh("hostname").strip()
+        text = HOST.format(name=name, hostname=hostname, number=machine.number, ip=machine.ip)
         (self.dirs.hosts / f"{name}.yaml").write_text(text, encoding="utf-8")
         ssh.pin(self.dirs.hosts / f"{name}.known_hosts", [name], machine.public_key)
 

@@ -27,7 +27,7 @@ SUMS = f"{LISTED} -print0 | sort -z | xargs -0 sha256sum; {LISTED} -printf '%m %
 def state(operator: Operator, machine: Machine) -> Iterator[Path]:
     """The state directory of demo's account, as seen from this computer, with a writer at work."""
     assert operator.world  # it has made the account
-    machine.ssh(f"hostname demo; rm -rf {STATE}* /home/openclaw/.swarm-backup")
+    machine.ssh(f"rm -rf {STATE}* /home/openclaw/.swarm-backup")
     path = machine.root / STATE.lstrip("/")
     make_state(path, odd=True)
     machine.ssh(f"chown -R openclaw:openclaw {STATE}")
@@ -52,3 +52,29 @@ def test_backup_and_restore(operator: Operator, machine: Machine, state: Path) -
     assert restored.code == 0, restored.err
     assert machine.ssh(SUMS) == before
     assert (state / "workspace").is_dir()
+
+
+def test_single_files(operator: Operator, machine: Machine, state: Path) -> None:
+    """--path restores one file from an archive and leaves everything else alone. --plan only shows it."""
+    lost = "agents/main/sessions/0003.jsonl"
+    assert operator.inv("backup", "--host", "demo").code == 0
+    machine.ssh(f"rm {STATE}/{lost}; echo newer >{STATE}/agents/main/sessions/0004.jsonl")
+    words = ("restore", "--host", "demo", "--archive", "latest", "--path", lost)
+    planned = operator.inv(*words, "--plan")
+    assert (planned.code, lost in planned.err) == (0, True), planned.err
+    assert not (state / lost).exists()
+    restored = operator.inv(*words, "--yes")
+    assert restored.code == 0, restored.err
+    assert (state / lost).read_text(encoding="utf-8") == '{"number": 3}\n'
+    assert (state / "agents/main/sessions/0004.jsonl").read_text(encoding="utf-8") == "newer\n"
+
+
+def test_an_agent_is_asked_about_before_it_is_replaced(
+    operator: Operator, machine: Machine, state: Path
+) -> None:
+    """Without --yes, and with nobody to ask, a restore shows its plan and changes nothing."""
+    assert operator.inv("backup", "--host", "demo").code == 0
+    machine.ssh(f"echo changed >{STATE}/.env")
+    refused = operator.inv("restore", "--host", "demo")
+    assert (refused.code, "update .env" in refused.err) == (1, True), refused.err
+    assert (state / ".env").read_text(encoding="utf-8") == "changed\n"

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm.console import Screen, Talk
 from swarm.deadline import Deadline
 from swarm.errors import Refused
 from swarm.guest.customize import customize
@@ -21,6 +20,7 @@ from swarm.guest.verify import Expected, verify
 from swarm.inventory.inside import Customize, InstallSettings
 from swarm.ssh.guest import Guest
 from tests.nspawn.at_the_prompt import Operator
+from tests.nspawn.installed import KEY, OWN, SETTINGS, Installed
 from tools.lab import Keeper, base_tree
 
 if TYPE_CHECKING:
@@ -29,62 +29,17 @@ if TYPE_CHECKING:
 
     from invoke.runners import Promise
 
+    from swarm.console import Talk
     from swarm.plan import Plan
     from tests.conftest import Dirs
     from tools.lab import Machine, World
 
 pytestmark = pytest.mark.slow
 
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJsgVAbu2GKBfVKE4fOWwTDfv4fWcBMVjb8d0p4u8CVx tests"
-# What is in reach without the internet: the distribution's Docker, and Node from the npm registry.
-REACHABLE = {"nodejs_source": "npm", "docker_source": "distribution"}
-SETTINGS = InstallSettings.model_validate({**REACHABLE, "ssh_keys": [KEY]})
-OWN = Customize.model_validate(
-    {
-        "swappiness": 10,
-        "timezone": "Europe/Berlin",
-        "customize": [
-            {"file": "/etc/motd", "content": "it's mine: $HOME\n", "mode": "0644"},
-            {"sysctl": "net.core.somaxconn", "value": 2048},
-            {"package": "tree"},
-            {
-                "command": 'tree --version >/var/lib/tree-version\necho "it\'s done"',
-                "creates": "/var/lib/tree-version",
-            },
-            {"command": "touch ~/mine", "unless": "test -e ~/mine", "user": "openclaw"},
-        ],
-    }
-)
-
 
 def subjects(plan: Plan) -> list[str]:
     """The subjects of a plan's changes."""
     return [change.subject for change in plan]
-
-
-class Installed:
-    """A machine that reaches the package registries, and on request has everything installed. The keeper boots it."""
-
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
-        self._state: tuple[Machine, int] | None = None
-        self._attempts = 2  # an installation that fails twice fails always
-
-    def bare(self) -> Machine:
-        """Return the machine, or a new one if it is not healthy."""
-        return self._keeper.get()
-
-    def host(self, failures: int) -> Machine:
-        """Return it installed and customized, again if it is a new machine or the count of `failures` has changed."""
-        machine, talk = self.bare(), Talk(Screen())
-        if self._state != (machine, failures):
-            assert self._attempts, "an earlier test has reported why the installation fails"
-            self._attempts -= 1
-            install(machine.guest(), SETTINGS, talk, deadline=Deadline(1500))
-            customize(machine.guest(), OWN, talk, deadline=Deadline(600))
-            self._attempts += 1
-            self._state = (machine, failures)
-        return machine
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +139,6 @@ def test_backup_of_the_real_gateway(host: Machine, world: World, dirs: Dirs) -> 
     """The running gateway's state is backed up, lost and restored. Then the gateway is ready, with the same files."""
     operator = Operator.make(world, dirs)
     operator.add("zap", host)
-    host.ssh("hostname zap")
     first = operator.inv("backup", "--host", "zap")
     assert first.code == 0, first.err
     assert "verified (content)" in first.err

@@ -59,8 +59,9 @@ def project(guest: Guest, tmp_path: Path) -> str:
 def call(guest: Guest, user: str, verb: str, **options: object) -> Any:  # noqa: ANN401 - JSON
     """Call a function of swarm.timers in the machine as `user`, without a session, as a service would."""
     python = quote("python3", f"{PROGRAM}/call.py", verb, json.dumps(options))
-    command = f"cd / && runuser -u {user} -- env -u XDG_RUNTIME_DIR -u DBUS_SESSION_BUS_ADDRESS HOME=$(getent passwd {user} | cut -d: -f6) PYTHONPATH={quote(PROGRAM)} {python}"  # noqa: E501
-    return json.loads(guest.run(command).stdout)
+    home = f"HOME=$(getent passwd {user} | cut -d: -f6)"
+    variables = f"-u XDG_RUNTIME_DIR -u DBUS_SESSION_BUS_ADDRESS {home} PYTHONPATH={quote(PROGRAM)}"
+    return json.loads(guest.run(f"cd / && runuser -u {user} -- env {variables} {python}").stdout)
 
 
 @pytest.mark.parametrize("user", ["root", "timekeeper"])

@@ -83,6 +83,11 @@ def test_zap_is_the_reference_vm(monkeypatch: pytest.MonkeyPatch) -> None:
         },
         "guest": {"swappiness": 10},
         "openclaw": {"install_mode": "release", "ssh_keys": ()},
+        "backup": {
+            "endpoint": "http://192.168.153.253:9000",
+            "destinations": ("s3://zap/backups/",),
+            "keep": 7,
+        },
     }
     assert zap.known_hosts == ROOT / "hosts" / "zap.known_hosts"
     assert inventory.locate("zap", "vm", "ip") == "hosts/zap.yaml:15:"

@@ -1,0 +1,145 @@
+# ruff: noqa: ANN001, ANN201, ANN204, D102, D103, INP001, PTH116, PTH118, PTH123
+"""The first half of the program that backup.py describes: look at the state directory, without what is excluded."""
+
+import grp
+import os
+import pwd
+import re
+import stat
+
+SUFFIXES = (".sqlite", ".sqlite3", ".db", ".db3")
+SIDECARS = ("-wal", "-shm", "-journal")
+MAGIC = b"SQLite format 3\0"
+
+
+class Excluded:
+    """rsync's patterns, as few regular expressions: for names and for paths, for anything and for directories only."""
+
+    def __init__(self, patterns):
+        found = {(whole, folder): [] for whole in (False, True) for folder in (False, True)}
+        for text in patterns:
+            folder, body = text.endswith("/"), text.rstrip("/")
+            anchored, body = body.startswith("/"), body.lstrip("/")
+            whole = anchored or "/" in body or "**" in body
+            below = body.endswith("/***")
+            expression = regex(body[:-4] if below else body) + ("(?:/.*)?" if below else "")
+            found[whole, folder].append(expression if anchored or not whole else f"(?:.*/)?{expression}")
+        joined = {
+            key: re.compile("|".join(each), re.DOTALL).fullmatch if each else None
+            for key, each in found.items()
+        }
+        self.name, self.path = joined[False, False], joined[True, False]
+        self.folder_name, self.folder_path = joined[False, True], joined[True, True]
+
+    def matches(self, path, name, is_folder):
+        return bool(
+            (self.name and self.name(name))
+            or (self.path and self.path(path))
+            or (is_folder and self.folder_name and self.folder_name(name))
+            or (is_folder and self.folder_path and self.folder_path(path))
+        )
+
+
+def regex(text):
+    wild = re.search(r"[*?\[]", text)
+    out, at = "", 0
+    while at < len(text):
+        rest = text[at:]
+        bracket = re.match(r"\[[!^]?\]?[^\]]*\]", rest)
+        if rest.startswith("**"):
+            out, at = out + ".*", at + len(rest) - len(rest.lstrip("*"))
+        elif rest[0] in "*?":
+            out, at = out + ("[^/]*" if rest[0] == "*" else "[^/]"), at + 1
+        elif bracket:
+            word = bracket[0][1:-1].replace("\\", "\\\\")
+            word = "^" + word[1:] if word[:1] in {"!", "^"} else word
+            out, at = out + "[" + word.replace("[", "\\[") + "]", at + len(bracket[0])
+        elif rest[0] == "\\" and wild and len(rest) > 1:
+            out, at = out + re.escape(rest[1]), at + 2
+        else:
+            out, at = out + re.escape(rest[0]), at + 1
+    return out
+
+
+class Tree:
+    """What the state directory contains, apart from what is excluded."""
+
+    def __init__(self, root, excluded):
+        self.root, self.excluded = root, excluded
+        state = os.stat(root)
+        self.ids, self.mode = (state.st_uid, state.st_gid), stat.S_IMODE(state.st_mode)
+        self.names = {}
+        self.owner = self.named(*self.ids)
+        # `top` maps each top-level name to its number of files; -1 stands for an excluded directory.
+        self.top, self.files, self.sparse = {}, 0, 0
+        self.others, self.databases, self.plain, self.unreadable = [], {}, [], []
+
+    def walk(self):
+        pending = [""]
+        while pending:
+            folder = pending.pop()
+            try:
+                with os.scandir(os.path.join(self.root, folder)) as found:
+                    entries = {entry.name: entry for entry in found}
+            except FileNotFoundError:
+                continue
+            except OSError:
+                self.unreadable.append(folder)
+                continue
+            sidecars = {name.rpartition("-")[0] for name in entries if name.endswith(SIDECARS)}
+            for name, entry in entries.items():
+                self.take(f"{folder}/{name}" if folder else name, entry, sidecars, pending)
+
+    def take(self, path, entry, sidecars, pending):
+        is_folder = entry.is_dir(follow_symlinks=False)
+        top = path.partition("/")[0]
+        if self.excluded.matches(path, entry.name, is_folder):
+            if is_folder and "/" not in path:
+                self.top[top] = -1
+            return
+        try:
+            state = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        except OSError:  # the path is too long, for example; rsync reports it too
+            self.unreadable.append(path)
+            return
+        if (state.st_uid, state.st_gid) != self.ids:
+            self.others.append([path, *self.named(state.st_uid, state.st_gid)])
+        self.top.setdefault(top, 0)
+        if is_folder:
+            pending.append(path)
+            return
+        self.files += 1
+        self.top[top] += 1
+        if stat.S_ISREG(state.st_mode):
+            self.sparse += max(0, state.st_size - state.st_blocks * 512)
+            self.database(path, entry.name, sidecars, state)
+        elif entry.name.endswith(SUFFIXES):
+            self.plain.append(path)
+
+    def database(self, path, name, sidecars, state):
+        """Note a file that is a database, or that is not although its name says so."""
+        if not name.endswith(SUFFIXES) and name not in sidecars:
+            return
+        try:
+            with open(os.path.join(self.root, path), "rb") as file:
+                head = file.read(len(MAGIC))
+        except OSError:
+            head = b"?"
+        if head == MAGIC or (not head and name.endswith(SUFFIXES)):
+            self.databases[path] = state
+        elif name.endswith(SUFFIXES):
+            self.plain.append(path)
+
+    def named(self, uid, gid):
+        if (uid, gid) not in self.names:
+            self.names[uid, gid] = (name(pwd.getpwuid, uid), name(grp.getgrgid, gid))
+        return self.names[uid, gid]
+
+
+def name(find, number):
+    try:
+        return find(number)[0]
+    except KeyError:
+        return str(number)

@@ -1,0 +1,120 @@
+"""Whole runs of a backup to a real S3 server, also while the server or the way to it fails."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from swarm.backup.catalog import Catalog
+from swarm.backup.mirror import Source
+from swarm.backup.now import Report, back_up
+from swarm.console import Talk, screen
+from tests.integration.guest_state import make_place
+from tools.seaweed import Proxy, Seaweed, serving, use_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import Dirs
+    from tests.integration.guest_state import Place
+    from tests.sshd import Sshd
+
+MEDIA = 30 << 20  # bytes that do not compress: several parts of a multipart upload
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """The S3 server that these tests share."""
+    with serving(tmp_path_factory.mktemp("seaweed")) as made:
+        yield made
+
+
+@pytest.fixture
+def place(
+    server: Sshd, keys: Path, dirs: Dirs, store: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Place]:
+    """A guest with a state directory, the keys of the S3 server, and an empty bucket called zap."""
+    use_keys(monkeypatch, tmp_path)
+    client = store.client()
+    client.create_bucket(Bucket="zap")
+    with make_place(server, keys, dirs.hosts.parent) as made:
+        made.mirror = dirs.mirrors / made.host
+        yield made
+    for each in client.list_objects_v2(Bucket="zap").get("Contents", ()):
+        client.delete_object(Bucket="zap", Key=each["Key"])
+    client.delete_bucket(Bucket="zap")
+
+
+def run(place: Place, endpoint: str, *more: str, **changed: object) -> Report:
+    """Back the guest up to the bucket by way of `endpoint`, and to `more` destinations."""
+    settings = {"destinations": ["s3://zap/backups/", *more], "endpoint": endpoint, **changed}
+    place.settings = place.settings.model_validate({**place.settings.model_dump(mode="json"), **settings})
+    source = Source(place.guest(), place.host, None, place.user, str(place.state))
+    return back_up(source, place.settings, Talk(screen(), quiet=True))
+
+
+def touch(place: Place, text: str) -> None:
+    """Change something in the guest."""
+    (place.state / "cron" / "jobs.json").write_text(text, encoding="utf-8")
+
+
+def names(place: Place) -> list[str]:
+    """Return the names of the archives at all destinations that answer."""
+    return [str(name) for _, name in Catalog(place.host, place.settings).names()]
+
+
+def test_archives_in_a_bucket(place: Place, store: Seaweed) -> None:
+    """Archives in a bucket are verified, found current, listed with their sizes, and removed by retention."""
+    first = run(place, store.endpoint, keep=2)
+    assert set((first.verified or {}).values()) == {"content"}
+    assert run(place, store.endpoint).current == first.archive
+    made = [first.archive]
+    for number in range(2):
+        touch(place, f"[{number}]")
+        made.append(run(place, store.endpoint).archive)
+    assert names(place) == made[1:]
+    rows = Catalog(place.host, place.settings).rows()
+    assert [(str(row.name), row.verified) for row in rows] == [(name, "content") for name in made[1:]]
+    assert all(row.summary and row.summary.stored for row in rows)
+
+
+def test_a_bucket_that_is_down(place: Place, store: Seaweed, dirs: Dirs) -> None:
+    """While the server is down, the directory gets an archive each night. The run fails and names the bucket."""
+    with Proxy(store.endpoint) as proxy:
+        endpoint = proxy.endpoint
+    for number in range(2):
+        touch(place, f"[{number}]")
+        done = run(place, endpoint, f"file://{dirs.backups}")
+        assert done.exit_code == 1
+        assert any("s3://zap/backups/" in error for error in done.errors)
+    assert len(list(dirs.backups.glob("*.tar.zst"))) == 2
+    healed = run(place, store.endpoint, f"file://{dirs.backups}")
+    assert healed.exit_code == 0
+    assert names(place).count(str(healed.archive)) == 2
+
+
+@pytest.mark.slow
+def test_a_line_that_breaks_during_the_upload(place: Place, store: Seaweed) -> None:
+    """An upload that breaks leaves no archive, the older one stays, and the next run makes a complete one."""
+    first = run(place, store.endpoint, keep=1).archive
+    (place.state / "media").mkdir()
+    (place.state / "media" / "film").write_bytes(os.urandom(MEDIA))
+    with Proxy(store.endpoint) as proxy:
+        proxy.up = MEDIA // 2
+        broken = run(place, proxy.endpoint)
+    assert broken.exit_code == 1
+    place.settings = place.settings.model_copy(update={"endpoint": store.endpoint})
+    assert names(place) == [first]
+    healed = run(place, store.endpoint)
+    assert (healed.exit_code, names(place)) == (0, [healed.archive])
+
+
+def test_a_missing_bucket(place: Place, store: Seaweed) -> None:
+    """A bucket that does not exist is named. It is not created, and the mirror is up to date all the same."""
+    done = run(place, store.endpoint, destinations=["s3://elsewhere/backups/"])
+    assert any("elsewhere" in error for error in done.errors)
+    assert "elsewhere" not in [each["Name"] for each in store.client().list_buckets()["Buckets"]]
+    assert (place.mirror / "openclaw.json").is_file()

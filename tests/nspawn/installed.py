@@ -1,0 +1,62 @@
+"""A machine on which everything is installed, shared by the tests that need it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from swarm.console import Screen, Talk
+from swarm.deadline import Deadline
+from swarm.guest.customize import customize
+from swarm.guest.install.steps import install
+from swarm.inventory.inside import Customize, InstallSettings
+
+if TYPE_CHECKING:
+    from tools.lab import Keeper, Machine
+
+__all__ = ["KEY", "OWN", "SETTINGS", "Installed"]
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJsgVAbu2GKBfVKE4fOWwTDfv4fWcBMVjb8d0p4u8CVx tests"
+# What is in reach without the internet: the distribution's Docker, and Node from the npm registry.
+REACHABLE = {"nodejs_source": "npm", "docker_source": "distribution"}
+SETTINGS = InstallSettings.model_validate({**REACHABLE, "ssh_keys": [KEY]})
+OWN = Customize.model_validate(
+    {
+        "swappiness": 10,
+        "timezone": "Europe/Berlin",
+        "customize": [
+            {"file": "/etc/motd", "content": "it's mine: $HOME\n", "mode": "0644"},
+            {"sysctl": "net.core.somaxconn", "value": 2048},
+            {"package": "tree"},
+            {
+                "command": 'tree --version >/var/lib/tree-version\necho "it\'s done"',
+                "creates": "/var/lib/tree-version",
+            },
+            {"command": "touch ~/mine", "unless": "test -e ~/mine", "user": "openclaw"},
+        ],
+    }
+)
+
+
+class Installed:
+    """A machine that reaches the package registries, and on request has everything installed. The keeper boots it."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._state: tuple[Machine, int] | None = None
+        self._attempts = 2  # an installation that fails twice fails always
+
+    def bare(self) -> Machine:
+        """Return the machine, or a new one if it is not healthy."""
+        return self._keeper.get()
+
+    def host(self, failures: int) -> Machine:
+        """Return it installed and customized, again if it is a new machine or the count of `failures` has changed."""
+        machine, talk = self.bare(), Talk(Screen())
+        if self._state != (machine, failures):
+            assert self._attempts, "an earlier test has reported why the installation fails"
+            self._attempts -= 1
+            install(machine.guest(), SETTINGS, talk, deadline=Deadline(1500))
+            customize(machine.guest(), OWN, talk, deadline=Deadline(600))
+            self._attempts += 1
+            self._state = (machine, failures)
+        return machine

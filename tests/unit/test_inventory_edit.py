@@ -1,0 +1,51 @@
+"""Changing the address in a host file keeps everything else in it."""
+
+from __future__ import annotations
+
+import pytest
+
+from swarm.errors import InventoryError
+from swarm.inventory.edit import set_ip
+from tests import samples
+
+
+def test_only_the_address_changes() -> None:
+    """One line of the file differs. Comments, order, quotes and indentation are kept."""
+    path = samples.write()
+    before = path.read_text(encoding="utf-8")
+    host = set_ip("zap", "192.168.122.50")
+    assert str(host.vm.ip) == "192.168.122.50"
+    after = path.read_text(encoding="utf-8")
+    changed = [
+        pair for pair in zip(before.splitlines(), after.splitlines(), strict=True) if pair[0] != pair[1]
+    ]
+    assert changed == [("  ip: 192.168.122.182", "  ip: 192.168.122.50")]
+
+
+def test_comments_stay_where_they_are() -> None:
+    """A comment behind the address and one of its own are both kept."""
+    path = samples.write()
+    text = path.read_text(encoding="utf-8")
+    text = text.replace("  ip: 192.168.122.182\n", "  # moved in May\n  ip: 192.168.122.182  # reserved\n")
+    path.write_text(text, encoding="utf-8")
+    set_ip("zap", "192.168.122.50")
+    expected = text.replace("  ip: 192.168.122.182  # reserved", "  ip: 192.168.122.50  # reserved")
+    assert path.read_text(encoding="utf-8").split() == expected.split()
+
+
+@pytest.mark.parametrize("address", ["192.168.122", "127.0.0.1", "nonsense"])
+def test_an_invalid_address_changes_nothing(address: str) -> None:
+    """An address that no guest can have is refused, and the file is as before."""
+    path = samples.write()
+    before = path.read_bytes()
+    with pytest.raises(InventoryError, match=r"vm\.ip"):
+        set_ip("zap", address)
+    assert path.read_bytes() == before
+
+
+def test_the_same_address_changes_nothing() -> None:
+    """The address that the file has already is not written again."""
+    path = samples.write()
+    before = path.stat().st_mtime_ns
+    set_ip("zap", "192.168.122.182")
+    assert path.stat().st_mtime_ns == before
