@@ -34,7 +34,7 @@ __all__ = ["candidates", "check", "gateway_of", "isolate", "isolated_xml", "netw
 _RANGE = IPv4Network("198.18.0.0/15")
 _PREFIX = 29
 _ATTEMPTS = 8  # subnets to try: libvirt refuses one that the hypervisor has a route to
-_DOWN = 5.0  # seconds without a link: a guest does not see a shorter pause, since it reads only the present state
+_DOWN = 5.0  # seconds without a link: a guest may not notice a shorter pause
 _MOVED = 60.0  # seconds for a guest to notice the new network; if it does not, it is restarted
 
 AnyHost = TypeVar("AnyHost", bound=Host)
