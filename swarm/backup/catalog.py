@@ -145,7 +145,7 @@ class Catalog:
         elif known != summary.sha256:
             raise VerificationFailed(
                 f"{where}: the summary's checksum is not the one that this machine has recorded",
-                "somebody replaced the archive; restore from another one",
+                "the archive has been replaced; restore from another one",
             )
         readable = self.identity is not None or not name.encrypted
         manifest = self.manifest(destination, name) if readable else None

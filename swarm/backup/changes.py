@@ -1,4 +1,4 @@
-"""What a restore would change: the manifest's entries as they should be in the guest, compared with what is there."""
+"""What a restore would change: the manifest's entries, prepared for the guest, compared with its files."""
 
 from __future__ import annotations
 

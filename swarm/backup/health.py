@@ -13,7 +13,7 @@ _TOO_OLD = 2 * 86400  # seconds: a nightly backup that has been missed once, and
 
 
 def health(record: Record, now: float) -> str:
-    """Return the state of a host's backups. It begins with ✗ if somebody should look into it; empty: none were made.
+    """Return the state of a host's backups. It begins with ✗ if it needs attention, and is empty without any.
 
     `now` is in seconds since 1970.
     """

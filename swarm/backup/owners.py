@@ -13,7 +13,7 @@ __all__ = ["Owners"]
 
 @dataclass(frozen=True)
 class Owners:
-    """The owner and the group of a state directory. `others` maps the paths that belong to somebody else to theirs."""
+    """The owner and the group of a state directory. `others` maps paths with other owners to theirs."""
 
     user: str
     group: str

@@ -1,7 +1,7 @@
 """What this machine remembers about a host's backups: the last run, the archives it has verified, and the last drill.
 
 An archive counts as verified only on this record's word: age does not say who encrypted an archive, so its
-checksum is kept here, where nobody but the user who runs swarm can write.
+checksum is kept here, where only the user who runs swarm can write.
 """
 
 from __future__ import annotations

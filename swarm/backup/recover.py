@@ -1,4 +1,4 @@
-"""Where a restore comes from: the mirror as it is, or an archive that is unpacked and checked on this machine first."""
+"""Where a restore comes from: the mirror itself, or an archive that is unpacked and checked on this machine first."""
 
 from __future__ import annotations
 

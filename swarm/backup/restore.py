@@ -338,12 +338,12 @@ class _Job:
         for action in [service.stop, *actions, service.start] if service else actions:
             try:
                 action()
-            except Exception as error:  # noqa: BLE001 - told after the first error
+            except Exception as error:  # noqa: BLE001 - reported after the first error
                 troubles.append(explained(error))
         if not troubles:
             return VerificationFailed(f"{first.message}; the old state is back", first.hint)
-        told = "; ".join(error.message for error in troubles)
+        more = "; ".join(error.message for error in troubles)
         return VerificationFailed(
-            f"{first.message}; then putting the old state back failed too: {told}",
+            f"{first.message}; then putting the old state back failed too: {more}",
             f"run the restore again; what was replaced is in {self.target.state_dir}-replaced in the guest",
         )
