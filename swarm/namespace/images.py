@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from invoke.collection import Collection
 
 from swarm.front.task import task
-from swarm.tasks.words import JSON, YES
+from swarm.namespace.words import JSON, YES
 
 if TYPE_CHECKING:
     from invoke.context import Context

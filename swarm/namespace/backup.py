@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from invoke.collection import Collection
 
 from swarm.front.task import task
-from swarm.tasks.words import ARCHIVE, HOST, IDENTITY, JSON, PLAN, TIMEOUT, YES
+from swarm.namespace.words import ARCHIVE, HOST, IDENTITY, JSON, PLAN, TIMEOUT, YES
 
 if TYPE_CHECKING:
     from invoke.context import Context
