@@ -94,10 +94,12 @@ def back_up(
     `force` accepts losses that the guards would refuse. Raise Refused, Unreachable, CommandFailed or Unfit if there is
     no good mirror; then no archive is made and none is removed. What fails at one destination stands in the report.
     """
-    with hold_host(source.host) as lock:
-        if plan_only:
-            return _Run(source, settings, talk, lock).plan(force=force)
-        return _Run(source, settings, talk, lock).carry_out(force=force)
+    try:
+        with hold_host(source.host) as lock:
+            run = _Run(source, settings, talk, lock)
+            return run.plan(force=force) if plan_only else run.carry_out(force=force)
+    finally:
+        source.guest.give_up()  # a connection that began, and was not needed
 
 
 class _Run:

@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import subprocess
+import threading
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,11 +55,13 @@ class Link:
         self.root = root
         self._booting = booting
         self._waiting: Session | None = None
+        self._taking = threading.Lock()  # several threads may run commands at the same time
 
     def connect(self) -> None:
         """Start to connect, and return at once: the caller can prepare its script meanwhile."""
-        if self._waiting is None:
-            self._waiting = self.session()
+        with self._taking:
+            if self._waiting is None:
+                self._waiting = self.session()
 
     @contextlib.contextmanager
     def connecting(self) -> Iterator[None]:
@@ -72,13 +75,15 @@ class Link:
 
     def give_up(self) -> None:
         """End a connection that was started and not used. A kept one stays."""
-        if self._waiting is not None:
-            self._waiting.kill()
-            self._waiting = None
+        with self._taking:
+            session, self._waiting = self._waiting, None
+        if session is not None:
+            session.kill()
 
     def take(self) -> Session:
         """Return the session that connect() has started, or a new one."""
-        session, self._waiting = self._waiting, None
+        with self._taking:
+            session, self._waiting = self._waiting, None
         return session or self.session()
 
     def session(self) -> Session:

@@ -67,17 +67,20 @@ class Place:
     def backup(self, *, plan_only: bool = False, force: bool = False) -> Refreshed:
         """Bring the mirror up to date, and remember what was recorded."""
         source = Source(self.guest(), self.host, self.hostname, self.user, str(self.state))
-        with hold_host(self.host) as lock:
-            done = refresh(
-                source,
-                self.mirror,
-                self.settings,
-                Talk(screen(), quiet=True),
-                lock=lock,
-                known=self.known,
-                plan_only=plan_only,
-                force=force,
-            )
+        try:
+            with hold_host(self.host) as lock:
+                done = refresh(
+                    source,
+                    self.mirror,
+                    self.settings,
+                    Talk(screen(), quiet=True),
+                    lock=lock,
+                    known=self.known,
+                    plan_only=plan_only,
+                    force=force,
+                )
+        finally:
+            source.guest.give_up()
         self.known = done.known if not plan_only else self.known
         return done
 

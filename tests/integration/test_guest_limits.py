@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import subprocess
@@ -114,3 +115,21 @@ def test_guests_do_not_disturb_each_other(guest: Guest) -> None:
     for thread in threads:
         thread.join()
     assert sorted(result or 0 for result in results) == list(range(6))
+
+
+def test_threads_that_connect_at_once_leave_no_process_behind(guest: Guest) -> None:
+    """However many threads start to connect at the same time, there is one waiting session, and it is used or ended."""
+    for _ in range(20):
+        started = threading.Barrier(6)
+
+        def connect(barrier: threading.Barrier = started) -> None:
+            barrier.wait()
+            guest.connect()
+
+        threads = [threading.Thread(target=connect) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        guest.give_up()
+    gc.collect()  # a lost process would be reported here, as a ResourceWarning

@@ -88,7 +88,10 @@ def test_address_is_the_reserved_one(zap: Lab, guest: Guest) -> None:
     assert "192.168.122.182/24" in guest.check_output("ip -4 -o address show scope global")
     with zap.hypervisor() as connection:
         leases = connection.raw.networkLookupByName("default").DHCPLeases()
-    assert [(lease["ipaddr"], lease["mac"]) for lease in leases] == [("192.168.122.182", "52:54:00:01:00:71")]
+    own = [
+        lease["ipaddr"] for lease in leases if lease["mac"] == "52:54:00:01:00:71"
+    ]  # drills have leases, too
+    assert own == ["192.168.122.182"]
 
 
 def test_memory_and_processors_are_the_host_files(guest: Guest) -> None:
