@@ -201,7 +201,7 @@ class _Run:
         errors = self._errors()
         if any(place.verified for place in self.places):
             self.record.archive, self.record.stored = str(name), summary.stored
-        if not errors:
+            # A destination that failed gets an archive when it answers again, see _everywhere.
             self.record.dirty, self.record.settings = False, target
         return Report(
             self.host,
@@ -297,7 +297,7 @@ class _Run:
         try:
             monitor.commands(self.settings.after, "after", {**variables, "SWARM_RESULT": result})
         except SwarmError as error:
-            self._warn(error.message)
+            self._say(error.message)
             return replace(report, errors=(*report.errors, error.message))
         return report
 
@@ -309,16 +309,13 @@ class _Run:
             self.record.succeeded = now
         self._save()
         if problem := monitor.write_metrics(self.settings.metrics, self.host, self.record):
-            self._warn(problem)
+            self._say(problem)
         self.log.append(words)
         self._ping("success" if result == "success" else "fail")
 
     def _ping(self, state: monitor.State) -> None:
         if problem := monitor.ping(self.settings.ping, state, self.log[-_TAIL:]):
-            self._warn(problem)
-
-    def _warn(self, words: str) -> None:
-        self._say(words)
+            self._say(problem)
 
     def _say(self, words: str) -> None:
         self.log.append(words)

@@ -255,11 +255,11 @@ class _Job:
     def _resting(self) -> Iterator[bool]:
         """Stop the gateway for the block, and start it afterwards, whatever happens. Give whether there is one."""
         service = self._service()
+        running = service is not None and self._stopped(service)
         try:
-            running = service is not None and service.stop()
             yield running
         finally:
-            if service is not None:
+            if service is not None and running:
                 service.start()
 
     def _stage(self) -> tuple[str, ...]:

@@ -60,9 +60,7 @@ class Place:
             return action(*args, **options)
         except Exception as error:  # noqa: BLE001 - one destination's failure must not end the others
             self.error = explained(error)
-            if self.writer:
-                with suppress(Exception):
-                    self.writer.abort()
+            self.abort()
             return None
 
     def write(self, data: bytes) -> None:
@@ -233,10 +231,13 @@ def prune(
         if plan_only:
             gone.append(name)
             continue
-        retained = [until for each in name.objects if (until := destination.delete(each))]
+        # All or nothing: the objects of an archive are locked one after another, and locks expire in that order.
+        retained = [until for each in name.objects if (until := destination.retained(each))]
         if retained:
             notes.append(f"{name} is retained until {max(retained):%Y-%m-%d %H:%M} UTC")
-        else:
-            record.forget(str(name), destination.url)
-            gone.append(name)
+            continue
+        for each in name.objects:
+            destination.delete(each)
+        record.forget(str(name), destination.url)
+        gone.append(name)
     return gone, notes

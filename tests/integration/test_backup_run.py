@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,9 @@ import pytest
 
 from swarm.backup import record
 from swarm.backup.catalog import Catalog
+from swarm.backup.directory import Directory
 from swarm.backup.mirror import Source
+from swarm.backup.monitor import ping
 from swarm.backup.now import Report, back_up
 from swarm.backup.recover import from_archive
 from swarm.console import Talk, screen
@@ -118,6 +121,22 @@ def test_retention_removes_the_oldest(place: Place) -> None:
     assert names(place) == made[1:]
 
 
+def test_an_archive_is_removed_whole_or_not_at_all(
+    place: Place, dirs: Dirs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a lock holds one object of an archive, none of the others is deleted."""
+
+    def retained(_: Directory, name: str) -> datetime | None:
+        return datetime.max.replace(tzinfo=UTC) if ".manifest." in name else None
+
+    monkeypatch.setattr(Directory, "retained", retained)
+    for number in range(2):
+        touch(place, f"[{number}]")
+        done = run(place, keep=1)
+    assert len(list(dirs.backups.iterdir())) == 8
+    assert any("is retained until" in note for note in done.notes)
+
+
 def test_foreign_files_stay(place: Place, dirs: Dirs) -> None:
     """What is not an archive of this host is never removed, whatever it is called."""
     foreign = [dirs.backups / name for name in ("zap-2-20200101t000000z.tar.zst", "zap-20200101t000000z.txt")]
@@ -138,7 +157,8 @@ def test_a_missing_destination_does_not_stop_the_other(place: Place, dirs: Dirs)
         done = run(place, destinations=[f"file://{there}", f"file://{gone}"])
         assert done.exit_code == 1
         assert any(str(gone) in error for error in done.errors)
-    assert len(list(there.glob("*.tar.zst"))) == 2
+    assert run(place).exit_code == 1
+    assert len(list(there.glob("*.tar.zst"))) == 2  # an unchanged guest needs no third one
     gone.mkdir()
     healed = run(place)
     assert (healed.exit_code, len(list(gone.glob("*.tar.zst")))) == (0, 1)
@@ -256,8 +276,9 @@ def test_pings_and_metrics(place: Place, tmp_path: Path) -> None:
 
 def test_a_dead_monitor_does_not_stop_a_backup(place: Place) -> None:
     """If the ping can't be delivered, the backup succeeds all the same, and no message holds the URL."""
-    done = run(place, ping="http://127.0.0.1:9/secret-path")
-    assert done.exit_code == 0
+    url = "http://127.0.0.1:9/secret-path"
+    assert run(place, ping=url).exit_code == 0
+    assert "secret-path" not in (ping(url, "start", []) or "secret-path")
 
 
 def test_a_plan_changes_nothing(place: Place, dirs: Dirs) -> None:
