@@ -1,6 +1,6 @@
 """The directories on the control machine.
 
-SWARM_HOSTS, SWARM_MIRRORS, SWARM_BACKUPS, SWARM_STATE and SWARM_CACHE override them. Tests use
+SWARM_HOSTS, SWARM_MIRRORS, SWARM_BACKUPS, SWARM_LITELLM, SWARM_STATE and SWARM_CACHE override them. Tests use
 that to stay out of the user's own directories.
 """
 
@@ -15,7 +15,7 @@ from swarm.errors import Unfit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ROOT", "backups_dir", "cache_dir", "hosts_dir", "mirrors_dir", "state_dir"]
+__all__ = ["ROOT", "backups_dir", "cache_dir", "hosts_dir", "litellm_dir", "mirrors_dir", "state_dir"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,6 +33,11 @@ def mirrors_dir() -> Path:
 def backups_dir() -> Path:
     """Return the directory of archives for hosts whose file names no destination."""
     return Path(os.environ.get("SWARM_BACKUPS") or ROOT / "backups")
+
+
+def litellm_dir() -> Path:
+    """Return the directory of LiteLLM's files: compose.yaml, config.yaml, models.yaml and .env."""
+    return Path(os.environ.get("SWARM_LITELLM") or ROOT / "litellm")
 
 
 def state_dir() -> Path:

@@ -1,4 +1,4 @@
-"""Read a YAML file into plain values and record the line of each.
+"""Read a YAML file, such as a host file, into plain values and record the line of each.
 
 The file is read as YAML 1.2 with the core schema. A MAC address such as 52:54:00:01:00:11 therefore stays text
 (YAML 1.1 reads it as a base 60 number), and so does `no`. Features that host files do not need are refused: aliases
@@ -17,17 +17,16 @@ from swarm.errors import InventoryError
 from swarm.paths import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     # ruamel.yaml's events declare their slots, but no types.
     Event = Any
 
-__all__ = ["Document", "Where", "read", "short"]
+__all__ = ["HOST_FILE", "Document", "Kind", "Where", "read", "short"]
 
 Where = tuple[str | int, ...]  # a path of keys and list indexes from the root
 
-LIMIT = 256 * 1024  # bytes; a typical host file has 2 000, and parsing 500 000 takes a second
 DEPTH = 12  # levels; the sections of a host file have three
 
 # The core schema (https://yaml.org/spec/1.2.2/#1032-tag-resolution) without .inf and .nan, which no key accepts.
@@ -92,6 +91,24 @@ _MESSAGES: tuple[tuple[str, str, str | None, bool], ...] = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What a file is, in words for messages, and the most bytes that it may have."""
+
+    noun: str
+    expected: str
+    hint: str
+    limit: int
+
+
+HOST_FILE = Kind(
+    noun="host file",
+    expected="the sections hypervisor, vm, guest and openclaw",
+    hint="see hosts/demo.yaml for a short example",
+    limit=256 * 1024,  # a typical host file has 2 000 bytes, and parsing 500 000 takes a second
+)
+
+
 @dataclass(frozen=True)
 class Document:
     """A file's values, the line of each (from 1), and the source text of plain scalars."""
@@ -109,28 +126,29 @@ class Document:
 
 
 def short(path: Path) -> str:
-    """Return the path for messages: hosts/NAME.yaml if it is in the project."""
-    return f"hosts/{path.name}" if path.parent == ROOT / "hosts" else str(path)
+    """Return the path for messages: hosts/NAME.yaml or litellm/NAME.yaml if it is in the project."""
+    folder = path.parent.name
+    return f"{folder}/{path.name}" if path.parent in {ROOT / "hosts", ROOT / "litellm"} else str(path)
 
 
-def read(path: Path) -> Document:
+def read(path: Path, kind: Kind = HOST_FILE) -> Document:
     """Return the content of a YAML file.
 
     Raise FileNotFoundError if it does not exist, and InventoryError with file and line if it is not a valid mapping.
     """
-    text = _text(path)
+    text = _text(path, kind)
     if not text.strip():
-        raise InventoryError(f"{short(path)}:1: the file is empty", "see hosts/demo.yaml for a short example")
-    document = _Reader(path).document(text)
+        raise InventoryError(f"{short(path)}:1: the file is empty", kind.hint)
+    document = _Reader(path, kind).document(text)
     if not isinstance(document.values, dict):
         raise InventoryError(
-            f"{short(path)}:{document.line(())}: expected the sections hypervisor, vm, guest and openclaw",
-            "see hosts/demo.yaml for a short example",
+            f"{short(path)}:{document.line(())}: expected {kind.expected}",
+            kind.hint,
         )
     return document
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, kind: Kind) -> str:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise InventoryError(
@@ -138,14 +156,14 @@ def _text(path: Path) -> str:
                 "move it out of the hosts directory",
             )
         with path.open("rb") as file:
-            data = file.read(LIMIT + 1)
+            data = file.read(kind.limit + 1)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise InventoryError(f"{short(path)}: cannot be read: {error.strerror}") from None
-    if len(data) > LIMIT:
+    if len(data) > kind.limit:
         raise InventoryError(
-            f"{short(path)}: the file exceeds {LIMIT // 1024} KiB, the limit for a host file"
+            f"{short(path)}: the file exceeds {kind.limit // 1024} KiB, the limit for a {kind.noun}"
         )
     try:
         text = data.decode("utf-8-sig")
@@ -161,20 +179,34 @@ def _text(path: Path) -> str:
     return text
 
 
+def _parser() -> tuple[Callable[[str], Iterator[Event]], type[Exception], type[Exception]]:
+    """Return what turns text into events, and its errors: those with a position, and all.
+
+    LiteLLM's image, in which litellm-init runs, has PyYAML, from which ruamel.yaml descends: both have the same events.
+    """
+    try:
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    except ModuleNotFoundError:
+        import yaml
+
+        return (lambda text: yaml.parse(text, yaml.SafeLoader)), yaml.MarkedYAMLError, yaml.YAMLError
+    return YAML(typ="safe", pure=True).parse, MarkedYAMLError, YAMLError
+
+
 class _Reader:
     """Build a Document in one pass over the parser's events."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: Kind) -> None:
         self.path = path
+        self.noun = kind.noun
         self.lines: dict[Where, int] = {}
         self.plain: dict[Where, str] = {}
 
     def document(self, text: str) -> Document:
         # Imported here because it is slow, and commands without a host file do not need it.
-        from ruamel.yaml import YAML
-        from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-        events: Iterator[Event] = YAML(typ="safe", pure=True).parse(text)
+        parse, marked, general = _parser()
+        events = parse(text)
         try:
             values = None
             for event in events:
@@ -183,17 +215,17 @@ class _Reader:
                     if self.lines:
                         raise self.wrong(
                             event,
-                            "a second YAML document starts here, but a host file holds only one",
+                            f"a second YAML document starts here, but a {self.noun} holds only one",
                             "remove the line ---",
                         )
                     self.lines[()] = event.start_mark.line + 1
                 elif kind not in {"StreamStartEvent", "StreamEndEvent", "DocumentEndEvent"}:
                     self.lines[()] = event.start_mark.line + 1
                     values = self.node(event, events, ())
-        except MarkedYAMLError as error:
+        except marked as error:
             raise self.explain(error) from None
         except (
-            YAMLError,
+            general,
             ValueError,
             ArithmeticError,
             LookupError,
@@ -244,19 +276,19 @@ class _Reader:
         if type(event).__name__ == "AliasEvent":
             raise self.wrong(
                 event,
-                f"host files cannot contain aliases, such as *{event.anchor}",
+                f"{self.noun}s cannot contain aliases, such as *{event.anchor}",
                 "write the value itself, or put text that starts with * in quotes",
             )
         if event.anchor is not None:
             raise self.wrong(
                 event,
-                f"host files cannot contain anchors, such as &{event.anchor}",
+                f"{self.noun}s cannot contain anchors, such as &{event.anchor}",
                 "remove it, or put text that starts with & in quotes",
             )
         if event.tag is not None:
             raise self.wrong(
                 event,
-                "host files cannot contain tags, which start with !",
+                f"{self.noun}s cannot contain tags, which start with !",
                 "remove it, or put text that starts with ! in quotes",
             )
 

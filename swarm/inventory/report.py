@@ -89,8 +89,10 @@ def failure(found: Sequence[tuple[Document, Problem]]) -> InventoryError:
     return InventoryError(f"{len(found)} problems in {files}:{''.join(lines)}{more}")
 
 
-def problems(document: Document, errors: Sequence[ErrorDetails]) -> list[Problem]:
-    """Convert pydantic's errors to problems.
+def problems(
+    document: Document, errors: Sequence[ErrorDetails], root: type[BaseModel] = Host
+) -> list[Problem]:
+    """Convert pydantic's errors about the model `root` to problems.
 
     A misspelled key is one problem: the key that it stands for is not reported as missing.
     """
@@ -99,23 +101,23 @@ def problems(document: Document, errors: Sequence[ErrorDetails]) -> list[Problem
     for error in errors:
         where = error["loc"]
         if error["type"] == "extra_forbidden":
-            meant[where] = _meant(where)
-            found.append(_unknown(where, meant[where]))
+            meant[where] = _meant(where, root)
+            found.append(_unknown(where, meant[where], root))
         elif error["type"] != "missing":
             found.append(_wrong(document, error))
     guesses = {guess[:length] for guess in meant.values() if guess for length in range(1, len(guess) + 1)}
     found += [
-        _missing(error["loc"])
+        _missing(error["loc"], root)
         for error in errors
         if error["type"] == "missing" and error["loc"] not in guesses
     ]
     return found
 
 
-def _missing(where: Where) -> Problem:
-    if _keys(where):
+def _missing(where: Where, root: type[BaseModel]) -> Problem:
+    if _keys(where, root):
         return Problem(where, "this section is missing", "see hosts/demo.yaml for a short example")
-    examples = _model(where[:-1]).model_fields[str(where[-1])].examples or ()
+    examples = _model(where[:-1], root).model_fields[str(where[-1])].examples or ()
     return Problem(
         where,
         "this key is missing",
@@ -193,9 +195,9 @@ def _either(choices: Sequence[str]) -> str:
     return f"{', '.join(choices[:-1])} or {choices[-1]}"
 
 
-def _unknown(where: Where, guess: Where | None) -> Problem:
+def _unknown(where: Where, guess: Where | None, root: type[BaseModel]) -> Problem:
     if not guess:
-        keys = _keys(where[:-1])
+        keys = _keys(where[:-1], root)
         return Problem(where, "unknown key", f"known keys: {', '.join(keys)}")
     if guess[:-1] == where[:-1]:
         return Problem(where, "unknown key", f"did you mean {guess[-1]}?")
@@ -204,7 +206,7 @@ def _unknown(where: Where, guess: Where | None) -> Problem:
     )
 
 
-def _meant(where: Where) -> Where | None:
+def _meant(where: Where, root: type[BaseModel]) -> Where | None:
     """Return the key that an unknown key probably stands for, or None.
 
     Recognizes misspelled keys, keys in the wrong section, and prefixed names from Ansible's host_vars, such as
@@ -213,7 +215,7 @@ def _meant(where: Where) -> Where | None:
     word = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(where[-1])).lower()).strip(
         "_"
     )
-    paths = leaves()
+    paths = leaves((), root)
     spellings = {"_".join(path[start:]): path for path in paths for start in range(len(path))}
     here = [path[-1] for path in paths if path[:-1] == where[:-1]]
     if word in here:
@@ -221,31 +223,33 @@ def _meant(where: Where) -> Where | None:
     fitting = [spelling for spelling in spellings if f"_{word}".endswith(f"_{spelling}")]
     if fitting:
         return spellings[max(fitting, key=len)]
-    if near := get_close_matches(word, _keys(where[:-1]), n=1):
+    if near := get_close_matches(word, _keys(where[:-1], root), n=1):
         return (*where[:-1], near[0])
     if near := get_close_matches(word, spellings, n=1, cutoff=0.75):
         return spellings[near[0]]
     return None
 
 
-def leaves(where: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Return the paths of all keys whose value is not a section."""
+def leaves(where: tuple[str, ...] = (), root: type[BaseModel] = Host) -> list[tuple[str, ...]]:
+    """Return the paths of all keys of the model `root` whose value is not a section."""
     paths: list[tuple[str, ...]] = []
-    for key in _keys(where):
-        paths += leaves((*where, key)) or [(*where, key)]
+    for key in _keys(where, root):
+        paths += leaves((*where, key), root) or [(*where, key)]
     return paths
 
 
-def _keys(where: Where) -> list[str]:
+def _keys(where: Where, root: type[BaseModel]) -> list[str]:
     """Return the keys of a section. Return an empty list if `where` is not a section."""
-    model = _model(where)
+    model = _model(where, root)
     return [key for key in (model.model_fields if model else ()) if (model, key) != (Host, "name")]
 
 
-def _model(where: Where) -> Any:  # noqa: ANN401 - a class of the model, or None
+def _model(where: Where, root: type[BaseModel]) -> Any:  # noqa: ANN401 - a class of the model, or None
     """Return the model class of the section `where`, or None if it is not a section."""
-    model: Any = Host
+    model: Any = root
     for part in where:
+        if isinstance(part, int):
+            continue  # the items of a list have the class that was found for the list
         field = model.model_fields.get(part)
         kinds = (field.annotation, *getattr(field.annotation, "__args__", ())) if field else ()
         model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)

@@ -1,0 +1,103 @@
+"""The file litellm/.env: the keys and the address of the proxy, as Docker Compose reads it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from swarm.errors import InventoryError, Unfit
+from swarm.inventory.document import short
+from swarm.paths import litellm_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["MASTER", "PORT", "SALT", "Environment", "env_file", "read"]
+
+MASTER, SALT = "LITELLM_MASTER_KEY", "LITELLM_SALT_KEY"
+PORT = 18804  # where the agents of the old scripts already look for the proxy
+_LIMIT = 64 * 1024  # bytes; a key has about 100
+_SHORT = 8  # characters; a shorter value is no secret, and masking it would mutilate ordinary words
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The variables of litellm/.env, or of the process inside a container. Its repr shows no value."""
+
+    values: Mapping[str, str] = field(repr=False)
+    source: str
+
+    @property
+    def url(self) -> str:
+        """Where the proxy answers: LITELLM_URL, or else the port and the address that Compose publishes."""
+        if given := self.values.get("LITELLM_URL"):
+            return given.rstrip("/")
+        address = self.values.get("LITELLM_BIND") or "127.0.0.1"
+        if address in {"0.0.0.0", "::"}:  # noqa: S104 - every address includes loopback
+            address = "127.0.0.1"
+        return f"http://{address}:{self.values.get('LITELLM_PORT') or PORT}"
+
+    @property
+    def master_key(self) -> str:
+        """The proxy's master key. Raise Unfit if there is none."""
+        return self._required(MASTER)
+
+    @property
+    def fingerprint_key(self) -> bytes:
+        """The key of fingerprints: the salt key, which never changes. Raise Unfit if there is none."""
+        return self._required(SALT).encode()
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every value that must not appear in a message, the longest first."""
+        public = {"LITELLM_URL", "LITELLM_BIND", "LITELLM_PORT"}
+        found = {value for name, value in self.values.items() if name not in public and len(value) >= _SHORT}
+        return sorted(found, key=len, reverse=True)
+
+    def _required(self, name: str) -> str:
+        if value := self.values.get(name):
+            return value
+        raise Unfit(f"{name} is not set in {self.source}", f"add the line {name}=…")
+
+
+def env_file() -> Path:
+    """Return the path of LiteLLM's .env."""
+    return litellm_dir() / ".env"
+
+
+def read() -> Environment:
+    """Return the variables of litellm/.env, or where it does not exist, those of this process.
+
+    Raise Unfit if neither has a master key, InventoryError if the file can't be parsed.
+    """
+    from io import StringIO
+
+    from dotenv.parser import parse_stream
+
+    path = env_file()
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_LIMIT + 1)
+    except FileNotFoundError:
+        if os.environ.get(MASTER):
+            return Environment(dict(os.environ), "the environment")
+        raise Unfit(f"{short(path)} does not exist", "./inv litellm.up makes it") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not valid UTF-8"
+        raise InventoryError(f"{short(path)}: cannot be read: {reason}") from None
+    if len(text) > _LIMIT:
+        raise InventoryError(
+            f"{short(path)}: the file exceeds {_LIMIT // 1024} KiB, the limit for a .env file"
+        )
+    values = {}
+    for binding in parse_stream(StringIO(text)):
+        if binding.error:
+            raise InventoryError(
+                f"{short(path)}:{binding.original.line}: expected NAME=value",
+                "put the value in single quotes",
+            )
+        if binding.key is not None:
+            values[binding.key] = binding.value or ""
+    return Environment(values, short(path))
