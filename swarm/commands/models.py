@@ -1,0 +1,176 @@
+"""The commands about LiteLLM's models: init, models, add, remove, dedup."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from swarm.console import Talk, screen
+from swarm.errors import Refused, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from swarm.litellm.client import Client, Row
+    from swarm.litellm.environment import Environment
+    from swarm.plan import Plan
+
+__all__ = ["add", "dedup", "init", "listing", "remove"]
+
+
+def init(*, plan_only: bool, prune: bool, yes: bool, as_json: bool) -> int:
+    """Bring LiteLLM's database to what models.yaml says."""
+    from swarm.litellm import apply, wanted
+
+    talk = Talk(screen(), quiet=as_json)
+    with _session() as (environment, client):
+        wish = wanted.resolve(wanted.load(), environment)
+        plan = apply.bring(
+            client, wish, talk, prune=prune, plan_only=plan_only, confirm=_confirm(talk, yes=yes)
+        )
+    return _ended(plan, as_json=as_json)
+
+
+def listing(*, as_json: bool) -> int:
+    """Show all models."""
+    from swarm.litellm.dedup import duplicates
+
+    with _session() as (_, client):
+        rows = client.rows()
+    copies = {row.id: len(group) - 1 for group in duplicates(rows) for row in group}
+    rows.sort(key=lambda row: (row.name, row.provider_model, row.id))
+    if as_json:
+        screen().json([_data(row, copies.get(row.id, 0)) for row in rows])
+        return 0
+    columns = ("name", "model", "credential", "source", "state", "copies")
+    screen().table(columns, [_line(row, copies.get(row.id, 0)) for row in rows])
+    if copies:
+        Talk(screen()).warn(
+            f"{len(copies)} models are copies of each other; ./inv litellm.dedup removes them"
+        )
+    return 0
+
+
+def add(name: str, model: str, variable: str, api_base: str, credential: str, *, as_json: bool) -> int:
+    """Add a model to models.yaml and register it."""
+    from swarm.litellm import apply, edit, wanted
+
+    talk = Talk(screen(), quiet=as_json)
+    with _session() as (environment, client):
+        if variable and not environment.values.get(variable, "").strip():
+            raise UsageError(f"{variable} is not set in {environment.source}", f"add the line {variable}=…")
+        if edit.add(name, model, variable, api_base, credential):
+            talk.say(f"+ {name} in models.yaml")
+        wish = wanted.resolve(wanted.load(), environment)
+        chosen = tuple(each for each in wish.deployments if each.name == name)
+        used = {each.params.get("litellm_credential_name") for each in chosen}
+        keys = tuple(each for each in wish.credentials if each.name in used)
+        part = replace(wish, deployments=chosen, credentials=keys, partial=True)
+        plan = apply.bring(client, part, talk)
+    return _ended(plan, as_json=as_json)
+
+
+def remove(name: str, *, yes: bool, as_json: bool) -> int:
+    """Remove a model from models.yaml and from the database."""
+    from swarm.litellm import apply, edit
+    from swarm.plan import Change, Plan
+    from swarm.reconcile import show
+
+    talk = Talk(screen(), quiet=as_json)
+    with _session() as (_, client), apply.exclusive(talk):
+        rows = [row for row in client.rows() if row.name == name]
+        going = [row for row in rows if row.from_db]
+        plan = Plan(
+            "LiteLLM", tuple(Change("delete", f"model {name}", before=row.provider_model) for row in going)
+        )
+        show(plan, talk)
+        if plan:
+            _confirm(talk, yes=yes)(plan)
+        in_file = edit.remove(name)
+        if in_file:
+            talk.say(f"- {name} in models.yaml")
+        for row in going:
+            client.delete_model(row.id)
+    if len(going) < len(rows):
+        talk.warn(f"{name} also stands in LiteLLM's config.yaml, which this command does not change")
+    elif not rows and not in_file:
+        raise UsageError(f"there is no model {name!r}", "./inv litellm.models lists all")
+    if as_json:
+        screen().json({**plan.to_json(), "changed": bool(plan) or bool(in_file)})
+    return 0
+
+
+def dedup(*, dry_run: bool, yes: bool, as_json: bool) -> int:
+    """Delete copies of deployments from the database."""
+    from swarm.litellm import apply
+    from swarm.litellm.dedup import dedup as delete
+    from swarm.litellm.dedup import inspect
+    from swarm.reconcile import Applied, reconcile
+
+    talk = Talk(screen(), quiet=as_json)
+    notes: list[str] = []
+    with _session() as (_, client):
+
+        def observe() -> Any:  # noqa: ANN401 - a Verdict, whose module is loaded late
+            verdict = inspect(client, talk)
+            notes[:] = verdict.uncertain
+            return verdict
+
+        def carry_out(plan: Plan, verdict: Any) -> Applied[Any]:  # noqa: ANN401 - as above
+            delete(client, verdict, talk)
+            return Applied(plan)
+
+        with apply.exclusive(talk):
+            plan = reconcile(
+                observe, lambda verdict: verdict.plan, carry_out, talk,
+                plan_only=dry_run, confirm=_confirm(talk, yes=yes),
+            )  # fmt: skip
+    for note in notes:
+        talk.warn(note)
+    return _ended(plan, as_json=as_json)
+
+
+@contextmanager
+def _session() -> Iterator[tuple[Environment, Client]]:
+    """Yield litellm/.env and a session with its proxy."""
+    from swarm.litellm import client, environment
+
+    variables = environment.read()
+    with client.client(variables) as session:
+        yield variables, session
+
+
+def _confirm(talk: Talk, *, yes: bool) -> Callable[[Plan], None]:
+    """Return what asks before models are replaced or deleted."""
+
+    def confirm(plan: Plan) -> None:
+        if plan.destructive and not yes and not talk.ask("Replace and delete these models?"):
+            raise Refused("nothing was changed", "--yes replaces and deletes without a question")
+
+    return confirm
+
+
+def _ended(plan: Plan, *, as_json: bool) -> int:
+    if as_json:
+        screen().json({**plan.to_json(), "changed": plan.changed})
+    return 0
+
+
+def _data(row: Row, copies: int) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "deployment": row.provider_model,
+        "provider": row.provider_model.partition("/")[0],
+        "credential": row.credential or None,
+        "source": "db" if row.from_db else "config",
+        "blocked": row.blocked,
+        "duplicates": copies,
+        "id": row.id,
+    }
+
+
+def _line(row: Row, copies: int) -> tuple[str, ...]:
+    state = "blocked" if row.blocked else ""
+    source = "database" if row.from_db else "config.yaml"
+    return row.name, row.provider_model, row.credential, source, state, f"✗ {copies}" if copies else ""

@@ -1,0 +1,183 @@
+"""Carry out pending work with requests to the proxy, and find out what became of requests without a clear answer."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from swarm.errors import VerificationFailed
+from swarm.litellm.difference import HOST, Observed, Work, candidates, compare
+from swarm.litellm.identity import MARK
+from swarm.litellm.reasons import ApiError, Unanswered
+from swarm.locks import hold
+from swarm.paths import state_dir
+from swarm.reconcile import Applied, reconcile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from swarm.console import Talk
+    from swarm.litellm.client import Client
+    from swarm.litellm.difference import Difference
+    from swarm.litellm.wanted import Wanted
+    from swarm.plan import Plan
+
+__all__ = ["bring", "exclusive", "observe"]
+
+_SERVER_ERROR = 500  # from this status on, an error does not say whether the request was carried out
+_CONFLICT = 409
+_ROUNDS = 2  # the second sends what a listing has shown to be missing
+
+
+def bring(
+    client: Client,
+    wanted: Wanted,
+    talk: Talk,
+    *,
+    prune: bool = False,
+    plan_only: bool = False,
+    confirm: Callable[[Plan], None] | None = None,
+) -> Plan:
+    """Bring the proxy to the wanted state. Return the changes that were made, or with `plan_only` those that would be.
+
+    Raise RemoteError, and VerificationFailed for what the proxy did not save.
+    """
+    notes: list[str] = []
+
+    def difference(observed: Observed) -> Plan:
+        found = compare(wanted, observed, prune=prune)
+        notes[:] = found.notes
+        return found.plan
+
+    def apply(plan: Plan, observed: Observed) -> Applied[Observed]:
+        return Applied(plan, _apply(client, wanted, observed, talk, prune=prune))
+
+    def look() -> Observed:
+        return observe(client, wanted, talk)
+
+    guard = contextlib.nullcontext() if plan_only else exclusive(talk)
+    with guard:
+        plan = reconcile(look, difference, apply, talk, plan_only=plan_only, confirm=confirm)
+    for note in notes:
+        talk.warn(note)
+    return plan
+
+
+@contextlib.contextmanager
+def exclusive(talk: Talk) -> Iterator[None]:
+    """Hold the lock of everything on this machine that changes the proxy's models."""
+    folder = state_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting = "waiting for another run that changes LiteLLM's models"
+    with hold(folder / "litellm.lock", waiting=lambda: talk.step(waiting)):
+        yield
+
+
+def observe(client: Client, wanted: Wanted, talk: Talk) -> Observed:
+    """Return what the proxy has: two requests, and one for each row of another tool whose key must be compared."""
+    keys = {key for deployment in wanted.deployments for key in deployment.info}
+    credentials, rows = client.credentials(), client.rows(keys)
+    unknown = [row for row in candidates(wanted.deployments, rows) if not row.credential]
+    if not unknown:
+        return Observed(credentials, rows)
+    with talk.step(
+        f"comparing the keys of {len(unknown)} models that another tool made", silent=True
+    ) as meter:
+        masks = dict[str, str | None]()
+        for number, row in enumerate(unknown, 1):
+            meter.note(f"{number} of {len(unknown)}")
+            found = client.masks(row.id) or {}
+            key = found.get("api_key")
+            masks[row.id] = str(key) if key is not None else None
+    return Observed(credentials, rows, masks)
+
+
+def _apply(client: Client, wanted: Wanted, observed: Observed, talk: Talk, *, prune: bool) -> Observed:
+    """Carry the work out and return the state after it. Raise VerificationFailed if something was not saved."""
+    refused: dict[str, ApiError] = {}
+    left = compare(wanted, observed, prune=prune)
+    for _ in range(_ROUNDS):
+        refused |= _round(client, left, talk)
+        observed = observe(client, wanted, talk)
+        left = compare(wanted, observed, prune=prune)
+        if not left.works or refused:
+            break
+    if not left.works:
+        return observed
+    if refused:
+        reasons = "; ".join(error.message for error in refused.values())
+        raise VerificationFailed(
+            f"{len(left.works)} of the changes were not made: {reasons}",
+            next(error.hint for error in refused.values()),
+        )
+    lines = "; ".join(work.change.line() for work in left.works)
+    raise VerificationFailed(
+        f"{HOST} accepted changes that it did not save: {lines}",
+        "./inv litellm.doctor shows what overrides the database; ./inv litellm.logs shows LiteLLM's own errors",
+    )
+
+
+def _round(client: Client, left: Difference, talk: Talk) -> dict[str, ApiError]:
+    """Send the requests of all work. Return the errors of what the proxy refuses.
+
+    Errors that leave it open whether a request was carried out are ignored: the next listing tells. Raise Unanswered
+    when the proxy has gone.
+    """
+    refused: dict[str, ApiError] = {}
+    total = len(left.works)
+    with talk.step(f"{total} {'change' if total == 1 else 'changes'} in {HOST}") as meter:
+        for number, work in enumerate(left.works, 1):
+            meter.note(f"{number} of {total}: {work.change.subject}")
+            try:
+                _send(client, work)
+            except Unanswered:
+                if client.health("liveliness").status == 0:
+                    raise
+            except ApiError as error:
+                if error.status < _SERVER_ERROR and error.status != _CONFLICT:
+                    refused[work.change.subject] = error
+                elif error.kind == "no_db_connection":
+                    raise
+    return refused
+
+
+def _send(client: Client, work: Work) -> None:
+    match work.op:
+        case "add_credential" | "update_credential" | "replace_credential" | "delete_credential":
+            _send_credential(client, work)
+        case "add_model" | "replace_model":
+            _register(client, work)
+        case "update_model":
+            client.update_model(work.old[0].id, work.patch)
+        case "delete_model":
+            client.delete_model(work.old[0].id)
+
+
+def _send_credential(client: Client, work: Work) -> None:
+    wish = work.wish
+    if wish is None:
+        client.delete_credential(work.name)
+        return
+    info = {**wish.info, MARK: wish.mark}
+    if work.op == "update_credential":
+        client.update_credential(wish.name, {} if work.patch else wish.values, info)
+        return
+    if work.op == "replace_credential":
+        client.delete_credential(wish.name)
+    client.add_credential(wish.name, wish.values, info)
+
+
+def _register(client: Client, work: Work) -> None:
+    """Register a deployment, and delete the rows that it replaces: those with another id only after it is there."""
+    deployment = work.deployment
+    if deployment is None:
+        raise AssertionError("a registration without a deployment")
+    info = {**deployment.info, "id": deployment.id, MARK: deployment.mark}
+    for row in work.old:
+        if row.id == deployment.id:
+            client.delete_model(row.id)
+    blocked = any(row.blocked for row in work.old)
+    client.add_model(deployment.name, deployment.params, info, blocked=blocked)
+    for row in work.old:
+        if row.id != deployment.id:
+            client.delete_model(row.id)

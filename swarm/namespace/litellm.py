@@ -1,0 +1,77 @@
+"""The commands about LiteLLM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from invoke.collection import Collection
+
+from swarm.front.task import task
+from swarm.namespace.words import JSON, PLAN, YES
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+__all__ = ["collection"]
+
+
+@task(name="init", help={**PLAN, **YES, "prune": "also remove what models.yaml no longer names"})
+def init(_: Context, plan: bool = False, prune: bool = False, yes: bool = False, json: bool = False) -> int:
+    """Register the credentials and models of litellm/models.yaml."""
+    from swarm.commands import models as commands
+
+    return commands.init(plan_only=plan, prune=prune, yes=yes, as_json=json)
+
+
+@task(name="models", help=JSON)
+def models(_: Context, json: bool = False) -> int:
+    """List the models that LiteLLM has."""
+    from swarm.commands import models as commands
+
+    return commands.listing(as_json=json)
+
+
+@task(
+    name="add",
+    positional=["name", "model"],
+    help={
+        **JSON,
+        "name": "the name by which agents ask for it",
+        "model": "the provider and its model, such as openai/gpt-5-mini",
+        "key-env": "the variable in litellm/.env that holds the key",
+        "api-base": "the address of the API, if it is not the provider's own",
+        "credential": "use this credential of models.yaml",
+    },
+)
+def add(
+    _: Context,
+    name: str,
+    model: str,
+    key_env: str = "",
+    api_base: str = "",
+    credential: str = "",
+    json: bool = False,
+) -> int:
+    """Add a model to litellm/models.yaml, and register it."""
+    from swarm.commands import models as commands
+
+    return commands.add(name, model, key_env, api_base, credential, as_json=json)
+
+
+@task(name="remove", positional=["name"], help={**YES, **JSON, "name": "the model's name"})
+def remove(_: Context, name: str, yes: bool = False, json: bool = False) -> int:
+    """Remove a model from litellm/models.yaml and from LiteLLM's database."""
+    from swarm.commands import models as commands
+
+    return commands.remove(name, yes=yes, as_json=json)
+
+
+@task(name="dedup", help={**YES, **JSON, "dry-run": "only show what would be deleted"})
+def dedup(_: Context, dry_run: bool = False, yes: bool = False, json: bool = False) -> int:
+    """Delete copies of models from LiteLLM's database."""
+    from swarm.commands import models as commands
+
+    return commands.dedup(dry_run=dry_run, yes=yes, as_json=json)
+
+
+collection = Collection(init, models, add, remove, dedup)
