@@ -74,4 +74,24 @@ def dedup(_: Context, dry_run: bool = False, yes: bool = False, json: bool = Fal
     return commands.dedup(dry_run=dry_run, yes=yes, as_json=json)
 
 
-collection = Collection(init, models, add, remove, dedup)
+@task(name="health", help={**JSON, "grace": "seconds for which something must be wrong before it counts"})
+def health(_: Context, grace: float = 60, json: bool = False) -> int:
+    """Check LiteLLM, restart it if it is dead, and remove copies of models. DEDUP=0 keeps them."""
+    from swarm.commands import health as commands
+
+    return commands.health(grace=grace, as_json=json)
+
+
+@task(
+    name="doctor",
+    positional=["model"],
+    help={**JSON, "model": "explain what is wrong with this model", "error": "explain this error message"},
+)
+def doctor(_: Context, model: str, error: str = "", json: bool = False) -> int:
+    """Explain why a model does not answer, and what to do. No model is called."""
+    from swarm.commands import health as commands
+
+    return commands.doctor(model, error=error, as_json=json)
+
+
+collection = Collection(init, models, add, remove, dedup, health, doctor)
