@@ -46,6 +46,8 @@ def remove(name: str) -> int:
         with _edited() as document:
             for number in reversed(found):
                 del document["models"][number]
+            if not document["models"]:
+                document["models"] = []  # the old list would be written with its comments between key and value
     return len(found)
 
 

@@ -1,0 +1,138 @@
+"""When LiteLLM is restarted, and what its errors mean."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from swarm.litellm.client import Credential
+from swarm.litellm.explain import about_error, about_model, about_overrides, cooldowns, errors_of
+from swarm.litellm.health import History, Sample, judge, may_restart, parse_times, window
+from tests.unit.litellm_rows import row
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+COOLDOWN = (
+    "No deployments available for selected model, Try again in 5 seconds. All deployments for selected model are in "
+    "cooldown. Passed model=gpt. pre-call-checks=False, cooldown_list=['a', 'b']"
+)
+
+
+@pytest.mark.parametrize(
+    ("sample", "database", "state", "restart"),
+    [
+        (Sample(alive=True, ready=True, database="connected"), None, "healthy", False),
+        (Sample(alive=False, ready=False, error="nothing listens"), True, "dead", True),
+        (Sample(alive=False, ready=False, error="nothing listens"), None, "dead", True),
+        (Sample(alive=False, ready=False, error="nothing listens"), False, "database down", False),
+        (Sample(alive=True, ready=False, database="disconnected"), True, "not ready", True),
+        (Sample(alive=True, ready=False, database="disconnected"), False, "database down", False),
+        (Sample(alive=True, ready=False, database="disconnected"), None, "unknown", False),
+        (Sample(alive=True, ready=False, database="stalled"), True, "not ready", True),
+        (Sample(alive=True, ready=False, database="stalled"), False, "database down", False),
+        (Sample(alive=True, ready=False, database="Not connected"), True, "not ready", True),
+        (Sample(alive=True, ready=False, shutting_down=True), True, "shutting down", False),
+    ],
+)
+def test_what_is_restarted(sample: Sample, database: bool | None, state: str, *, restart: bool) -> None:  # noqa: FBT001 - a third state is possible
+    """Only a process that is dead, or that has lost a database which answers, is restarted."""
+    finding = judge(sample, database)
+    assert (finding.state, finding.restart) == (state, restart)
+
+
+def test_one_restart_in_a_window() -> None:
+    """A restart that did not help is not repeated before its window has passed."""
+    history = History((NOW,))
+    assert may_restart(History(), NOW) is None
+    assert may_restart(history, NOW + timedelta(minutes=59)) == timedelta(minutes=1)
+    assert may_restart(history, NOW + timedelta(minutes=60)) is None
+
+
+def test_windows_grow() -> None:
+    """The window doubles with each restart that did not help, up to a day."""
+    assert [window(number) for number in (1, 2, 3, 6, 1000)] == [
+        timedelta(hours=hours) for hours in (1, 2, 4, 24, 24)
+    ]
+
+
+def test_times_without_a_zone() -> None:
+    """Times of a history are sorted, and read as UTC where they name no zone."""
+    assert parse_times(["2026-11-25T13:00:00", "2026-11-25T12:00:00+00:00"]) == (
+        NOW,
+        NOW + timedelta(hours=1),
+    )
+
+
+# ── explanations ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_cooldown_names_deployments_and_seconds() -> None:
+    """A 429 of LiteLLM is explained with its deployments and seconds."""
+    advice = about_error(COOLDOWN, [row(row_id="a", rpm=1), row(row_id="b")])
+    assert "2 deployments (openai/gpt-5: a, b) for 5 s" in advice.what
+    assert "restart does not help" in advice.remedy
+
+
+def test_cooldown_of_copies() -> None:
+    """If the blocked deployments are copies, dedup is the remedy."""
+    assert "inv litellm.dedup" in about_error(COOLDOWN, [row(row_id="a"), row(row_id="b")]).remedy
+
+
+def test_newest_cooldown_of_each_model() -> None:
+    """Of several messages about a model the newest counts."""
+    later = COOLDOWN.replace("in 5 seconds", "in 30 seconds")
+    other = COOLDOWN.replace("model=gpt", "model=glm-4.5")
+    found = cooldowns(f"x {COOLDOWN}\ny {later}\n{other}")
+    assert [(each.model, each.seconds) for each in found] == [("gpt", 30), ("glm-4.5", 5)]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("GitHub Copilot device-code login needs a human and cannot run inside", "litellm.login copilot"),
+        ("OpenAIException - Missing credentials. Please pass an `api_key`", "litellm.init"),
+        ("Invalid model name passed in model=x. Call `/v1/models`", "litellm.add"),
+        ("AnthropicException - Your credit balance is too low to access the API", "add credit"),
+        ("ZaiException - Insufficient balance or no resource package", "add credit"),
+        ("The model is not available in your subscription", "check the plan"),
+        ("Incorrect API key provided: os.environ/OPENAI_API_KEY", "key_env"),
+        ("litellm.AuthenticationError: AnthropicException - invalid x-api-key", "correct the key"),
+        ("litellm.RateLimitError: slow down", "raise the limit"),
+        ("no_db_connection", "litellm.status"),
+        ("litellm.NotFoundError: model_not_found", "provider's list"),
+        ("litellm.APIConnectionError", "api_base"),
+        ("\x1b[31mboom", "litellm.logs"),
+    ],
+)
+def test_every_error_has_a_remedy(text: str, part: str) -> None:
+    """Each failure that people report gets its own remedy, and no control character passes."""
+    advice = about_error(text, [])
+    assert part in advice.remedy
+    assert "\x1b" not in advice.what
+
+
+def test_model_problems() -> None:
+    """A missing credential, an empty one, a block and an unknown name are found without a call of the model."""
+    rows = [row(litellm_credential_name="nope"), row(name="empty", litellm_credential_name="bare")]
+    credentials = [Credential("bare", {"api_key": "os.environ/KEY"}, {})]
+    assert "'nope', which does not exist" in about_model("gpt", rows, credentials)[0].what
+    assert "holds no key" in about_model("empty", rows, credentials)[0].what
+    assert "did you mean gpt?" in about_model("gtp", rows, credentials)[0].remedy
+    assert not about_model("gpt", [row()], [])
+
+
+def test_overrides() -> None:
+    """A setting that a row of LiteLLM_Config overrides is named; an answer of another shape is no problem."""
+    settings = [
+        {"field_name": "store_model_in_db", "stored_in_db": True},
+        {"field_name": "x", "stored_in_db": False},
+    ]
+    assert "LiteLLM_Config sets store_model_in_db, which" in about_overrides(settings)[0].what
+    assert not about_overrides({"error": 1})
+    assert not about_overrides([1, None])
+
+
+def test_errors_in_a_log() -> None:
+    """The newest error lines that name the model are found, each once."""
+    log = "INFO gpt\nERROR gpt a\nERROR other\nERROR gpt a\nERROR gpt b\n"
+    assert errors_of("gpt", log) == ["ERROR gpt b", "ERROR gpt a"]
