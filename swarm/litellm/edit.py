@@ -47,7 +47,9 @@ def remove(name: str) -> int:
             for number in reversed(found):
                 del document["models"][number]
             if not document["models"]:
-                document["models"] = []  # the old list would be written with its comments between key and value
+                document[
+                    "models"
+                ] = []  # the old list would be written with its comments between key and value
     return len(found)
 
 

@@ -52,6 +52,21 @@ def test_deterministic_id_stays() -> None:
     assert gone(verdict(copy, ours)) == ["0"]
 
 
+def test_deterministic_id_without_a_mark() -> None:
+    """The id alone shows that swarm made the row, should its mark have been lost."""
+    ours = registered(deployment())
+    bare = {"db_model": True, "blocked": False}
+    rows = [replace(ours, info={**bare, "id": ours.id}), replace(ours, id="0", info={**bare, "id": "0"})]
+    assert gone(verdict(*rows)) == ["0"]
+
+
+def test_plan_names_the_row_that_stays() -> None:
+    """The plan says which row goes, which stays, and why."""
+    assert [change.line() for change in verdict(row(row_id="b"), row(row_id="a")).plan] == [
+        "- model gpt: openai/gpt-5, id b (a copy of a, which stays: the lowest id)"
+    ]
+
+
 def test_config_rows_are_no_copies() -> None:
     """A model of config.yaml is never deleted, and never makes a database row a copy."""
     assert not verdict(row(row_id="a"), replace(row(row_id="b"), from_db=False)).groups

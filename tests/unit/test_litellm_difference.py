@@ -167,6 +167,46 @@ def test_other_key_is_kept() -> None:
     assert found.notes == ("kept gpt (old): its key is not that of litellm/.env",)
 
 
+def test_import_by_credential() -> None:
+    """A row of the same credential is imported without a look at its key; one of another credential stays."""
+    same, other = row(litellm_credential_name="openai"), row(row_id="b", litellm_credential_name="work")
+    found = compare(wanted(deployment()), Observed([], [same, other]))
+    assert [[each.id for each in work.old] for work in found.works if work.deployment] == [["old"]]
+    assert not found.notes
+
+
+def test_import_without_a_key() -> None:
+    """A row without a key, such as GitHub Copilot's, is imported if none is wanted; a key is never dropped."""
+    copilot = deployment(model="github_copilot/gpt-5", credential=None)
+    seen = Observed([], [row(model="github_copilot/gpt-5")], {"old": None})
+    assert [work.op for work in compare(wanted(copilot, credentials=[]), seen).works] == ["replace_model"]
+    keyed = Observed([], seen.rows, {"old": "sk****89"})
+    assert [work.op for work in compare(wanted(copilot, credentials=[]), keyed).works] == ["add_model"]
+
+
+def test_renamed_row() -> None:
+    """A row that somebody renamed in the user interface gets its name back."""
+    seen = settled(deployment())
+    seen = replace(seen, rows=[replace(each, name="mine") for each in seen.rows])
+    found = compare(wanted(deployment()), seen)
+    assert [(work.op, work.patch["model_name"]) for work in found.works] == [("update_model", "gpt")]
+
+
+def test_details_are_compared() -> None:
+    """An entry of model_info that differs is written."""
+    detailed = replace(deployment(), info={"mode": "chat"})
+    seen = settled(detailed)
+    seen = replace(seen, rows=[replace(each, info={**each.info, "mode": "embedding"}) for each in seen.rows])
+    assert lines(compare(wanted(detailed), seen)) == ["~ model gpt (info.mode)"]
+
+
+def test_partial_wish() -> None:
+    """The addition of one model says nothing about the others."""
+    one, other = deployment(), deployment(name="other")
+    found = compare(replace(wanted(one), partial=True), settled(one, other), prune=True)
+    assert (found.works, found.notes) == ((), ())
+
+
 def test_copy_beside_ours() -> None:
     """A copy that a script adds later is deleted."""
     seen = settled(deployment())
