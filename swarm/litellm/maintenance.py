@@ -156,7 +156,8 @@ def _tidy(client: Client, engine: Engine, settings: Settings, talk: Talk, report
             verdict = dedup.inspect(client, talk)
             report.notes += verdict.uncertain
             report.deleted = dedup.dedup(client, verdict, talk) if verdict.groups else 0
-        found = explain.cooldowns(engine.recent(_MINUTES))
+        ids = {row.id for row in rows}
+        found = [each for each in explain.cooldowns(engine.recent(_MINUTES)) if ids.intersection(each.ids)]
         report.advice = [explain.about_cooldown(each, rows) for each in found]
     except (RemoteError, SwarmError) as error:
         report.notes.append(error.message)
