@@ -1,11 +1,7 @@
-"""The proxy's API: one method for each request that swarm makes.
-
-Rows are read one by one, so that a long list needs little memory.
-"""
+"""The proxy's API: one method for each request that swarm makes."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -34,7 +30,7 @@ _HEALTH = 10.0  # seconds; readiness takes 3 while the database is down
 class Row:
     """One deployment, as /model/info shows it. `params` lacks secrets, `info` has the keys KEPT and those asked for.
 
-    `digest` stands for the whole model_info, without what differs between copies.
+    `details` is the whole model_info as JSON.
     """
 
     id: str
@@ -42,7 +38,14 @@ class Row:
     params: Mapping[str, Any]
     info: Mapping[str, Any]
     from_db: bool
-    digest: bytes = b""
+    details: bytes | memoryview = field(default=b"{}", repr=False)
+
+    @property
+    def digest(self) -> bytes:
+        """What stands for the whole model_info, without what differs between copies."""
+        info = json.loads(bytes(self.details))
+        whole = {key: value for key, value in info.items() if value is not None and key not in VOLATILE}
+        return json.dumps(whole, sort_keys=True).encode()
 
     @property
     def blocked(self) -> bool:
@@ -88,8 +91,11 @@ class Client(Session):
 
         `keys` are keys of model_info to keep in addition. Raise RemoteError.
         """
-        keep = KEPT | set(keys)
-        return [_row(entry, keep) for entry in self.items("list the models", "/model/info", "data")]
+        what = "list the models"
+        try:
+            return _parsed(self.body(what, "/model/info"), KEPT | set(keys))
+        except (ValueError, TypeError, RecursionError):
+            raise self.malformed(what) from None
 
     def add_model(
         self, name: str, params: Mapping[str, Any], info: Mapping[str, Any], *, blocked: bool = False
@@ -195,16 +201,56 @@ def client(environment: Environment) -> Client:
     return Client(environment.url, environment.master_key, environment.secrets)
 
 
-def _row(entry: Mapping[str, Any], keep: Collection[str]) -> Row:
-    params, info = entry.get("litellm_params"), entry.get("model_info")
-    params, info = params if isinstance(params, dict) else {}, info if isinstance(info, dict) else {}
-    whole = {key: value for key, value in info.items() if value is not None and key not in VOLATILE}
-    digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).digest()
-    kept = {key: info[key] for key in keep if key in info}
+def _parsed(body: bytes | bytearray, keep: Collection[str]) -> list[Row]:
+    """Return the rows of a listing. Raise ValueError or TypeError if it is none.
+
+    Only the few keys of model_info that are kept become Python objects: 10,000 rows have 3 million keys.
+    """
+    try:
+        import msgspec
+    except ModuleNotFoundError:  # in LiteLLM's own image, which has only what LiteLLM needs
+        return _parsed_slowly(body, keep)
+    kept = sorted(keep)
+    # The keys come from outside, so the fields get names of their own.
+    fields = [(f"key{number}", Any, msgspec.UNSET) for number in range(len(kept))]
+    names = {f"key{number}": key for number, key in enumerate(kept)}
+    info = msgspec.json.Decoder(msgspec.defstruct("Info", fields, rename=names))
+    entry = msgspec.defstruct(
+        "Entry",
+        [
+            ("model_name", str | None, None),
+            ("litellm_params", dict[str, Any] | None, None),
+            ("model_info", msgspec.Raw, msgspec.Raw(b"{}")),
+        ],
+    )
+    listing = msgspec.json.decode(body, type=msgspec.defstruct("Listing", [("data", list[entry])]))  # type: ignore[valid-type]
+    rows = []
+    for each in listing.data:  # type: ignore[attr-defined] # its class is made above
+        found = info.decode(each.model_info)
+        values = {
+            names[name]: value for name in names if (value := getattr(found, name)) is not msgspec.UNSET
+        }
+        rows.append(_row(each.model_name, each.litellm_params, values, memoryview(each.model_info)))
+    return rows
+
+
+def _parsed_slowly(body: bytes | bytearray, keep: Collection[str]) -> list[Row]:
+    rows = []
+    for entry in json.loads(body)["data"]:
+        info = entry.get("model_info") or {}
+        kept = {key: info[key] for key in keep if key in info}
+        rows.append(
+            _row(entry.get("model_name"), entry.get("litellm_params"), kept, json.dumps(info).encode())
+        )
+    return rows
+
+
+def _row(
+    name: str | None, params: Mapping[str, Any] | None, info: Mapping[str, Any], details: bytes | memoryview
+) -> Row:
     return Row(
-        str(info.get("id") or ""), str(entry.get("model_name") or ""), params, kept,
-        info.get("db_model") is True, digest,
-    )  # fmt: skip
+        str(info.get("id") or ""), name or "", params or {}, info, info.get("db_model") is True, details
+    )
 
 
 def _credential(entry: Mapping[str, Any]) -> Credential:

@@ -10,12 +10,13 @@ from swarm.errors import RemoteError
 from swarm.litellm.reasons import ApiError, api_error, unanswered
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
 
 __all__ = ["LISTING", "Session"]
 
 LISTING = 512 * 1024 * 1024  # bytes of a list; 10,000 models have 86 MB
 _ANSWER = 1024 * 1024  # bytes of any other answer
+_CHUNK = 1024 * 1024  # bytes that are read at once
 _TIMEOUT = 60.0  # seconds without a byte; an addition to 1,000 models takes 0.4
 
 
@@ -65,26 +66,25 @@ class Session:
         except (ValueError, RecursionError):
             raise self.malformed(what) from None
 
-    def items(self, what: str, path: str, key: str) -> Iterator[dict[str, Any]]:
-        """Yield the objects in the list `key` of the answer while it arrives."""
-        try:
-            import ijson
-        except ModuleNotFoundError:  # in LiteLLM's own image, which has only what LiteLLM needs
-            entries = self.request("GET", what, path, limit=LISTING).get(key)
-            yield from (entry for entry in entries or () if isinstance(entry, dict))
-            return
+    def body(self, what: str, path: str, limit: int = LISTING) -> bytearray | bytes:
+        """Return the body at `path`, which is held in memory once. Raise RemoteError."""
         with self._answer("GET", what, path) as answer:
-            stream = _Limited(answer.raw, LISTING)
-            try:
-                for entry in ijson.items(stream, f"{key}.item", use_float=True):
-                    if isinstance(entry, dict):
-                        yield entry
-            except ijson.JSONError:
-                raise self.malformed(what) from None
-            except Exception as error:  # noqa: BLE001 - raised again
-                raise self._broken(what, error) from None
-            if not stream.read_any:
-                raise self.malformed(what)
+            size = int(answer.headers.get("Content-Length") or -1)
+            if size < 0 or answer.headers.get("Content-Encoding"):
+                return self._bytes(what, answer, limit)
+            if size > limit:
+                raise self._too_long(what, limit)
+            data, filled = bytearray(size), 0
+            with memoryview(data) as view:
+                while filled < size:
+                    try:
+                        count = answer.raw.readinto(view[filled : filled + _CHUNK])
+                    except Exception as error:  # noqa: BLE001 - raised again
+                        raise self._broken(what, error) from None
+                    if not count:
+                        raise self.malformed(what)
+                    filled += count
+        return data
 
     def _answer(self, method: str, what: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - requests.Response
         import requests
@@ -127,8 +127,11 @@ class Session:
         except Exception as error:  # noqa: BLE001 - raised again
             raise self._broken(what, error) from None
         if len(data) > limit:
-            raise RemoteError(f"{what}: LiteLLM's answer exceeds {limit // (1024 * 1024)} MiB")
+            raise self._too_long(what, limit)
         return data
+
+    def _too_long(self, what: str, limit: int) -> RemoteError:
+        return RemoteError(f"{what}: LiteLLM's answer exceeds {limit // (1024 * 1024)} MiB")
 
     def _broken(self, what: str, error: Exception) -> Exception:
         """Return the error for a stream that broke off. What is no error of urllib3 is returned as it is."""
@@ -147,18 +150,3 @@ class Session:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
-
-
-class _Limited:
-    """A stream that ends with an error after `limit` bytes."""
-
-    def __init__(self, raw: Any, limit: int) -> None:  # noqa: ANN401 - urllib3's response
-        self._raw, self._left, self.read_any = raw, limit, False
-
-    def read(self, size: int = -1) -> bytes:
-        data: bytes = self._raw.read(size, decode_content=True)
-        self._left -= len(data)
-        self.read_any = self.read_any or bool(data)
-        if self._left < 0:
-            raise RemoteError(f"LiteLLM's list of models exceeds {LISTING // (1024 * 1024)} MiB")
-        return data

@@ -115,7 +115,7 @@ def test_blocked_copy() -> None:
 
 def test_different_details() -> None:
     """A copy with other entries in model_info is kept."""
-    assert verdict(row(row_id="a"), replace(row(row_id="b"), digest=b"x")).uncertain == (
+    assert verdict(row(row_id="a"), replace(row(row_id="b"), details=b'{"mode": "chat"}')).uncertain == (
         "kept gpt (b) beside a: their model_info differs",
     )
 
