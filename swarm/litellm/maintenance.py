@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from swarm.console import Talk
     from swarm.litellm.client import Client
-    from swarm.litellm.engine import Engine
+    from swarm.litellm.runner import Runner
     from swarm.litellm.explain import Advice
     from swarm.litellm.health import Finding
 
@@ -85,15 +85,15 @@ class Report:
         }
 
 
-def run(client: Client, engine: Engine, settings: Settings, talk: Talk) -> Report:
+def run(client: Client, runner: Runner, settings: Settings, talk: Talk) -> Report:
     """Check the proxy once, and repair what a restart or the removal of copies can repair. Append a line to the log."""
     private_dir(state_dir())
     with hold(
         state_dir() / "litellm-health.lock", waiting=lambda: talk.step("waiting for another health run")
     ):
-        report = _checked(client, engine, settings, talk)
+        report = _checked(client, runner, settings, talk)
         if report.alarm is None:
-            _tidy(client, engine, settings, talk, report)
+            _tidy(client, runner, settings, talk, report)
         _log(report)
     return report
 
@@ -103,11 +103,11 @@ def log_file() -> Path:
     return state_dir() / "litellm-maintenance.log"
 
 
-def _checked(client: Client, engine: Engine, settings: Settings, talk: Talk) -> Report:
+def _checked(client: Client, runner: Runner, settings: Settings, talk: Talk) -> Report:
     with talk.step("asking LiteLLM how it is", silent=True) as meter:
         sample = look(client, settings.grace, pause=settings.pause, note=meter.note)
     healthy = sample.alive and sample.ready
-    finding = judge(sample, None if healthy else engine.database_answers())
+    finding = judge(sample, None if healthy else runner.database_answers())
     if healthy:
         _save(History())
         return Report(finding)
@@ -122,18 +122,18 @@ def _checked(client: Client, engine: Engine, settings: Settings, talk: Talk) -> 
             alarm=f"{finding.sentence}. A restart at {last:%H:%M} did not help, the next is due in {minutes} min",
             hint="./inv litellm.logs shows LiteLLM's own errors; ./inv litellm.doctor checks its settings",
         )
-    return _restart(client, engine, settings, talk, finding, history)
+    return _restart(client, runner, settings, talk, finding, history)
 
 
 def _restart(
-    client: Client, engine: Engine, settings: Settings, talk: Talk, finding: Finding, history: History
+    client: Client, runner: Runner, settings: Settings, talk: Talk, finding: Finding, history: History
 ) -> Report:
     # Recorded first: a run that is killed during the restart must not make the next one restart again.
     _save(History((*history.restarts, datetime.now(UTC))))
     talk.say(f"{finding.sentence}: restarting it")
     try:
-        with talk.step(f"restarting LiteLLM with {engine.name}") as meter:
-            engine.restart()
+        with talk.step(f"restarting LiteLLM with {runner.name}") as meter:
+            runner.restart()
             sample = look(client, settings.start, pause=settings.pause, note=meter.note)
     except SwarmError as error:
         return Report(
@@ -148,7 +148,7 @@ def _restart(
     )  # fmt: skip
 
 
-def _tidy(client: Client, engine: Engine, settings: Settings, talk: Talk, report: Report) -> None:
+def _tidy(client: Client, runner: Runner, settings: Settings, talk: Talk, report: Report) -> None:
     """Remove copies and collect cooldowns. LiteLLM is healthy: what fails here is a note."""
     try:
         rows = client.rows()
@@ -157,7 +157,7 @@ def _tidy(client: Client, engine: Engine, settings: Settings, talk: Talk, report
             report.notes += verdict.uncertain
             report.deleted = dedup.dedup(client, verdict, talk) if verdict.groups else 0
         ids = {row.id for row in rows}
-        found = [each for each in explain.cooldowns(engine.recent(_MINUTES)) if ids.intersection(each.ids)]
+        found = [each for each in explain.cooldowns(runner.recent(_MINUTES)) if ids.intersection(each.ids)]
         report.advice = [explain.about_cooldown(each, rows) for each in found]
     except (RemoteError, SwarmError) as error:
         report.notes.append(error.message)

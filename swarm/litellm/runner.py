@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["Engine", "Foreign"]
+__all__ = ["Foreign", "Runner"]
 
 
-class Engine(Protocol):
+class Runner(Protocol):
     """What `inv litellm.health` and `.doctor` need of it."""
 
     name: str
