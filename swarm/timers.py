@@ -1,7 +1,7 @@
-"""Timers of the control machine: user units of systemd that back up each host at night, and drill it every week.
+"""Timers of the control machine: user units of systemd that back up each host, drill it, and check LiteLLM.
 
-The units are templates, so that one pair of files serves all hosts: `openclaw-backup@zap.timer` starts
-`openclaw-backup@zap.service`, which runs `inv backup --host zap`.
+The units of hosts are templates, so that one pair of files serves all: `openclaw-backup@zap.timer` starts
+`openclaw-backup@zap.service`, which runs `inv backup --host zap`. LiteLLM has one `litellm-health-check.timer`.
 """
 
 from __future__ import annotations
@@ -11,34 +11,45 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swarm import units
 from swarm.deadline import Deadline
-from swarm.errors import CommandFailed, SwarmError, Unfit, UsageError
+from swarm.errors import CommandFailed, Unfit
 from swarm.files import write_atomically
 from swarm.paths import ROOT
-from swarm.text import visible
+from swarm.units import escaped, properties, quoted, require_manager, runtime, systemctl, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Timer", "install", "next_and_last", "properties", "remove", "render", "status", "variables"]
+__all__ = [
+    "HEALTH",
+    "LITELLM",
+    "Timer",
+    "install",
+    "next_and_last",
+    "remove",
+    "render",
+    "status",
+    "variables",
+]
 
-KINDS = ("backup", "drill")
+KINDS = ("backup", "drill")  # of hosts
+HEALTH, LITELLM = "health", "LiteLLM"  # the one timer that is no host's, and what stands in the host's place
 _LINGER = Path("/var/lib/systemd/linger")
 _MANAGER = 60.0  # seconds until a user's manager has started
-_CALL = 120.0  # seconds for one call of systemctl
 _NEVER = (0, 2**64 - 1)  # microseconds that stand for no time
 # What the units pass on. Credentials stay in their files.
 _VARIABLES = re.compile(
-    r"PATH|XDG_(STATE|CACHE|CONFIG)_HOME|SWARM_(HOSTS|MIRRORS|BACKUPS|STATE|CACHE|PYTHON|AGE_IDENTITY)"
+    r"PATH|XDG_(STATE|CACHE|CONFIG)_HOME|SWARM_(HOSTS|MIRRORS|BACKUPS|LITELLM|STATE|CACHE|PYTHON|AGE_IDENTITY)"
+    r"|DOCKER_(HOST|CONTEXT)|COMPOSE_(FILE|PROJECT_NAME)|DEDUP"
     r"|AWS_(PROFILE|CONFIG_FILE|SHARED_CREDENTIALS_FILE|CA_BUNDLE|REGION|DEFAULT_REGION)"
 )
-_DIRECTORIES = {"SWARM_HOSTS", "SWARM_MIRRORS", "SWARM_BACKUPS", "SWARM_STATE", "SWARM_CACHE"}
+_DIRECTORIES = {f"SWARM_{name}" for name in ("HOSTS", "MIRRORS", "BACKUPS", "LITELLM", "STATE", "CACHE")}
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,12 @@ class Timer:
 
 
 def _unit(kind: str, host: str, suffix: str = "timer") -> str:
-    return f"openclaw-{kind}@{host}.{suffix}"
+    return _file(kind, suffix).replace("@.", f"@{host}.")
+
+
+def _file(kind: str, suffix: str) -> str:
+    """Return the name of the file that all units of this kind share."""
+    return f"litellm-health-check.{suffix}" if kind == HEALTH else f"openclaw-{kind}@.{suffix}"
 
 
 # ── rendering ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -85,43 +101,16 @@ def variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 def render(kinds: Sequence[str], environment: Mapping[str, str], root: Path = ROOT) -> dict[str, str]:
     """Return the text of each unit file, by its name. Raise UsageError for a path that no unit file can hold."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    templates = Environment(
-        loader=FileSystemLoader(ROOT / "systemd"),
-        undefined=StrictUndefined,
-        autoescape=False,  # noqa: S701 - what is written is not HTML
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
     values = {
-        "directory": _escaped(str(root)),
-        "program": _quoted(str(root / "inv")).replace("$", "$$"),
-        "environment": [_quoted(f"{name}={value}") for name, value in sorted(environment.items())],
+        "directory": escaped(str(root)),
+        "program": quoted(str(root / "inv")).replace("$", "$$"),
+        "environment": [quoted(f"{name}={value}") for name, value in sorted(environment.items())],
     }
-    names = [f"openclaw-{kind}@.{suffix}" for kind in kinds for suffix in ("service", "timer")]
-    return {name: templates.get_template(f"{name}.j2").render(values) for name in names}
-
-
-def _escaped(text: str) -> str:
-    if not text.isprintable():
-        raise UsageError(
-            f"{visible(text, lines=False)} can't stand in a unit file: it has control characters"
-        )
-    return text.replace("%", "%%")
-
-
-def _quoted(text: str) -> str:
-    return '"' + _escaped(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+    names = [_file(kind, suffix) for kind in kinds for suffix in ("service", "timer")]
+    return {name: units.render(name, values) for name in names}
 
 
 # ── parsing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def properties(text: str) -> dict[str, dict[str, str]]:
-    """Return the properties of each unit, by its name, from the output of `systemctl show`."""
-    blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in text.split("\n\n")]
-    return {block["Id"]: block for block in blocks if "Id" in block}
 
 
 def next_and_last(text: str) -> dict[str, tuple[datetime | None, datetime | None]]:
@@ -145,71 +134,84 @@ def _time(microseconds: int | None) -> datetime | None:
 
 
 def install(
-    hosts: Iterable[str], *, drill: bool = False, plan_only: bool = False
+    hosts: Iterable[str], *, drill: bool = False, litellm: bool = False, plan_only: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Install and start the timers of `hosts`. Return what was (or would be) changed, and notes.
+    """Install and start the timers of `hosts`, and of LiteLLM. Return what was (or would be) changed, and notes.
 
     Raise Unfit without systemd or without a user's manager, CommandFailed if systemd refuses.
     """
-    kinds, hosts = KINDS if drill else KINDS[:1], list(hosts)
+    pairs = _pairs(hosts, KINDS if drill else KINDS[:1], litellm=litellm)
     done, notes = _linger(plan_only=plan_only)
-    folder = _folder()
-    files = render(kinds, variables(os.environ))
-    stale = [name for name, text in files.items() if _text(folder / name) != text]
+    folder = units.folder()
+    files = render(list(dict.fromkeys(kind for kind, _ in pairs)), variables(os.environ))
+    stale = [name for name, text in files.items() if text_of(folder / name) != text]
     done += [f"write {folder / name}" for name in stale]
     if plan_only:
-        timers = [_unit(kind, host) for kind in kinds for host in hosts]
+        timers = [_unit(*pair) for pair in pairs]
         return done + [f"enable {name}" for name in timers if not _enabled(name)], notes
     if stale:
         folder.mkdir(parents=True, exist_ok=True)
         for name in stale:
             write_atomically(folder / name, files[name])
-    _require_manager()
+    require_manager()
     if stale:
-        _systemctl("daemon-reload")
-    for timer in status(hosts, kinds):
+        systemctl("daemon-reload")
+    for timer in _states(pairs):
         if not (timer.active and _enabled(timer.unit)):
-            _systemctl("enable", "--now", timer.unit)
+            systemctl("enable", "--now", timer.unit)
             done.append(f"enable {timer.unit}")
-        elif f"openclaw-{timer.kind}@.timer" in stale:
-            _systemctl("restart", timer.unit)
+        elif _file(timer.kind, "timer") in stale:
+            systemctl("restart", timer.unit)
     return done, notes
 
 
-def remove(hosts: Iterable[str], *, plan_only: bool = False) -> list[str]:
-    """Stop and disable the timers of `hosts`. Delete the unit files that no host uses. Return what was changed."""
-    folder, hosts = _folder(), list(hosts)
-    timers = [_unit(kind, host) for kind in KINDS for host in hosts if _enabled(_unit(kind, host))]
+def remove(hosts: Iterable[str], *, litellm: bool = False, plan_only: bool = False) -> list[str]:
+    """Stop and disable the timers of `hosts`, and LiteLLM's. Delete the unit files that are no longer used.
+
+    Return what was changed.
+    """
+    folder = units.folder()
+    pairs = _pairs(hosts, KINDS, litellm=litellm)
+    timers = [_unit(*pair) for pair in pairs if _enabled(_unit(*pair))]
     unused = [
         path
-        for kind in KINDS
+        for kind in dict.fromkeys(kind for kind, _ in pairs)
         if not set(_used(kind)) - set(timers)
-        for path in sorted(folder.glob(f"openclaw-{kind}@.*"))
-        if path.name in (f"openclaw-{kind}@.service", f"openclaw-{kind}@.timer")
+        for suffix in ("service", "timer")
+        if (path := folder / _file(kind, suffix)).is_file()
     ]
     done = [f"disable {name}" for name in timers] + [f"delete {path}" for path in unused]
     if plan_only or not done:
         return done
-    _require_manager()
+    require_manager()
     for name in timers:
-        _systemctl("disable", "--now", name)
+        systemctl("disable", "--now", name)
     for path in unused:
         path.unlink()
     if unused:
-        _systemctl("daemon-reload")
+        systemctl("daemon-reload")
     return done
 
 
-def status(hosts: Iterable[str], kinds: Sequence[str] = KINDS) -> list[Timer]:
-    """Return the timers of `hosts`. Raise Unfit without a user's manager."""
-    _require_manager()
-    pairs = [(kind, host) for host in hosts for kind in kinds]
+def status(hosts: Iterable[str], *, litellm: bool = False) -> list[Timer]:
+    """Return the timers of `hosts`, and of LiteLLM. Raise Unfit without a user's manager."""
+    require_manager()
+    return _states(_pairs(hosts, KINDS, litellm=litellm))
+
+
+def _pairs(hosts: Iterable[str], kinds: Sequence[str], *, litellm: bool) -> list[tuple[str, str]]:
+    return [(kind, host) for host in hosts for kind in kinds] + ([(HEALTH, LITELLM)] if litellm else [])
+
+
+def _states(pairs: Sequence[tuple[str, str]]) -> list[Timer]:
     if not pairs:
         return []
-    units = [_unit(kind, host, suffix) for kind, host in pairs for suffix in ("timer", "service")]
+    names = [_unit(kind, host, suffix) for kind, host in pairs for suffix in ("timer", "service")]
     wanted = "--property=Id,LoadState,ActiveState,UnitFileState,Result,ExecMainStatus,ExecMainExitTimestampMonotonic"
-    shown = properties(_systemctl("show", wanted, "--", *units))
-    times = next_and_last(_systemctl("list-timers", "--all", "--output=json", "openclaw-*.timer"))
+    shown = properties(systemctl("show", wanted, "--", *names))
+    times = next_and_last(
+        systemctl("list-timers", "--all", "--output=json", "openclaw-*.timer", "litellm-*.timer")
+    )
     return [_timer(kind, host, shown, times) for kind, host in pairs]
 
 
@@ -234,25 +236,17 @@ def _timer(
     )  # fmt: skip
 
 
-def _folder() -> Path:
-    base = os.environ.get("XDG_CONFIG_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".config") / "systemd" / "user"
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-
-
 def _used(kind: str) -> list[str]:
     """Return the enabled timers of this kind: systemd has a link for each."""
-    return sorted(path.name for path in (_folder() / "timers.target.wants").glob(f"openclaw-{kind}@*.timer"))
+    return sorted(path.name for path in _wants().glob(_unit(kind, "*")))
 
 
 def _enabled(name: str) -> bool:
-    return (_folder() / "timers.target.wants" / name).is_symlink()
+    return (_wants() / name).is_symlink()
+
+
+def _wants() -> Path:
+    return units.folder() / "timers.target.wants"
 
 
 def _linger(*, plan_only: bool) -> tuple[list[str], list[str]]:
@@ -268,7 +262,7 @@ def _linger(*, plan_only: bool) -> tuple[list[str], list[str]]:
             "this computer has no systemd, whose timers would start the backups", "use cron: inv backup"
         )
     try:
-        _call("loginctl", "--no-ask-password", "enable-linger", user)
+        units.call("loginctl", "--no-ask-password", "enable-linger", user)
     except CommandFailed as error:
         note = (
             f"the timers run only while {user} is logged in, because lingering is not permitted "
@@ -276,49 +270,6 @@ def _linger(*, plan_only: bool) -> tuple[list[str], list[str]]:
         )
         return [], [note]
     waiting = Deadline(_MANAGER)
-    while not (_runtime() / "systemd" / "private").exists() and waiting.pause(0.1):
+    while not (runtime() / "systemd" / "private").exists() and waiting.pause(0.1):
         pass
     return change, []
-
-
-def _runtime() -> Path:
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
-
-
-def _require_manager() -> None:
-    try:
-        _systemctl("show", "--property=Version")
-    except CommandFailed as error:
-        user = getpass.getuser()
-        raise Unfit(
-            f"no systemd user manager runs for {user}: {error.message}",
-            f"loginctl enable-linger {user} starts one; in a container or without systemd, use cron",
-        ) from None
-
-
-def _systemctl(*words: str) -> str:
-    return _call("systemctl", "--user", "--no-pager", *words)
-
-
-def _call(*command: str) -> str:
-    environment = {**os.environ, "XDG_RUNTIME_DIR": str(_runtime()), "LC_ALL": "C.UTF-8"}
-    try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_CALL,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise Unfit(
-            f"the program {command[0]} is missing", "timers need systemd; without it, use cron"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise SwarmError(f"{command[0]} did not answer within {_CALL:.0f} s") from None
-    if done.returncode:
-        reason = visible(done.stderr.decode("utf-8", "replace").strip(), lines=False)[:300]
-        verb = next(word for word in command[1:] if not word.startswith("-"))
-        raise CommandFailed(f"{command[0]} {verb} failed: {reason or f'exit code {done.returncode}'}")
-    return done.stdout.decode("utf-8", "replace")

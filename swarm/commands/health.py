@@ -12,8 +12,8 @@ from swarm.litellm import environment
 
 if TYPE_CHECKING:
     from swarm.litellm.client import Client
-    from swarm.litellm.runner import Runner
     from swarm.litellm.explain import Advice
+    from swarm.litellm.runner import Runner
 
 __all__ = ["doctor", "health"]
 

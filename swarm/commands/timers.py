@@ -16,26 +16,29 @@ if TYPE_CHECKING:
 __all__ = ["install", "remove", "status"]
 
 
-def install(words: str, *, drill: bool, plan_only: bool, as_json: bool) -> int:
-    """Install the timers of hosts."""
+def install(words: str, *, drill: bool, litellm: bool, plan_only: bool, as_json: bool) -> int:
+    """Install the timers of hosts, and that of LiteLLM if this machine runs it."""
     from swarm import timers
 
-    done, notes = timers.install(_names(words), drill=drill, plan_only=plan_only)
+    names = _names(words, needed=not litellm)
+    done, notes = timers.install(names, drill=drill, litellm=litellm or _runs_litellm(), plan_only=plan_only)
     return _show(done, notes, as_json=as_json)
 
 
-def remove(words: str, *, plan_only: bool, as_json: bool) -> int:
-    """Remove the timers of hosts."""
+def remove(words: str, *, litellm: bool, plan_only: bool, as_json: bool) -> int:
+    """Remove the timers of hosts. That of LiteLLM goes with `litellm`, or with those of all hosts."""
     from swarm import timers
 
-    return _show(timers.remove(_names(words), plan_only=plan_only), (), as_json=as_json)
+    names = _names(words, needed=not litellm)
+    done = timers.remove(names, litellm=litellm or words == "all", plan_only=plan_only)
+    return _show(done, (), as_json=as_json)
 
 
 def status(words: str, *, as_json: bool) -> int:
     """Show the timers of hosts. Return 1 if the last run of one failed."""
     from swarm import timers
 
-    found = timers.status(_names(words))
+    found = timers.status(_names(words), litellm=words == "all" and _runs_litellm())
     if as_json:
         screen().json([each.to_json() for each in found])
     else:
@@ -43,8 +46,14 @@ def status(words: str, *, as_json: bool) -> int:
     return int(any(each.failed for each in found))
 
 
-def _names(words: str) -> list[str]:
-    return [host.name for host in chosen(words).hosts]
+def _names(words: str, *, needed: bool = True) -> list[str]:
+    return [host.name for host in chosen(words).hosts] if words or needed else []
+
+
+def _runs_litellm() -> bool:
+    from swarm.litellm.environment import env_file
+
+    return env_file().exists()
 
 
 def _row(timer: Timer) -> tuple[str, ...]:

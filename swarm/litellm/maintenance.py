@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from swarm.console import Talk
     from swarm.litellm.client import Client
-    from swarm.litellm.runner import Runner
     from swarm.litellm.explain import Advice
     from swarm.litellm.health import Finding
+    from swarm.litellm.runner import Runner
 
 __all__ = ["Report", "Settings", "log_file", "run"]
 

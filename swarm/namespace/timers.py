@@ -15,12 +15,27 @@ if TYPE_CHECKING:
 __all__ = ["collection"]
 
 
-@task(name="install", help={**HOST, **PLAN, "drill": "also install the weekly drill"})
-def install(_: Context, host: str, drill: bool = False, plan: bool = False, json: bool = False) -> int:
-    """Back hosts up every night, by systemd timers of this user."""
+@task(
+    name="install",
+    help={
+        **HOST,
+        **PLAN,
+        "drill": "also install the weekly drill",
+        "litellm": "install the health check of LiteLLM; the default where litellm/.env exists",
+    },
+)
+def install(
+    _: Context,
+    host: str = "",
+    drill: bool = False,
+    litellm: bool = False,
+    plan: bool = False,
+    json: bool = False,
+) -> int:
+    """Back hosts up every night and check LiteLLM every six hours, by systemd timers of this user."""
     from swarm.commands import timers as commands
 
-    return commands.install(host, drill=drill, plan_only=plan, as_json=json)
+    return commands.install(host, drill=drill, litellm=litellm, plan_only=plan, as_json=json)
 
 
 @task(name="status", default=True, help={"host": HOST["host"] + "; default: all", **JSON})
@@ -31,12 +46,15 @@ def status(_: Context, host: str = "all", json: bool = False) -> int:
     return commands.status(host, as_json=json)
 
 
-@task(name="remove", help={**HOST, **PLAN})
-def remove(_: Context, host: str, plan: bool = False, json: bool = False) -> int:
-    """Remove the timers of hosts."""
+@task(
+    name="remove",
+    help={**HOST, **PLAN, "litellm": "remove the health check of LiteLLM; --host all does so, too"},
+)
+def remove(_: Context, host: str = "", litellm: bool = False, plan: bool = False, json: bool = False) -> int:
+    """Remove the timers of hosts, or that of LiteLLM."""
     from swarm.commands import timers as commands
 
-    return commands.remove(host, plan_only=plan, as_json=json)
+    return commands.remove(host, litellm=litellm, plan_only=plan, as_json=json)
 
 
 # `./inv timers` is `./inv timers.status`.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm import timers
+from swarm import timers, units
 from swarm.errors import CommandFailed, Unfit, UsageError
 
 ROOTS = ["/opt/swarm", "/srv/my swarm", "/srv/50%/\"a\"\\$HOME 'b'"]
@@ -44,7 +44,7 @@ def test_systemd_accepts_the_units(root: str, tmp_path: Path) -> None:
     folder = tmp_path / "units"
     folder.mkdir()
     values = {"PATH": "/usr/bin:/bin", "SWARM_HOSTS": f"{project}/hosts"}
-    for name, text in timers.render(timers.KINDS, values, project).items():
+    for name, text in timers.render([*timers.KINDS, timers.HEALTH], values, project).items():
         (folder / name.replace("@", "@zap-2")).write_text(text)
     names = sorted(map(str, folder.iterdir()))
     done = subprocess.run(
@@ -55,6 +55,15 @@ def test_systemd_accepts_the_units(root: str, tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_litellm_is_checked_every_six_hours() -> None:
+    """The health check is one unit for the whole machine, not one for each host."""
+    files = timers.render([timers.HEALTH], {}, Path("/opt/swarm"))
+    assert sorted(files) == ["litellm-health-check.service", "litellm-health-check.timer"]
+    service = files["litellm-health-check.service"].splitlines()
+    assert 'ExecStart=/bin/sh "/opt/swarm/inv" litellm.health' in service
+    assert "OnCalendar=*-*-* 00/6:15:00" in files["litellm-health-check.timer"]
 
 
 def test_a_path_with_a_newline_is_refused() -> None:
@@ -88,11 +97,11 @@ def test_relative_directories_become_absolute(monkeypatch: pytest.MonkeyPatch, t
 def test_properties_are_read_for_each_unit() -> None:
     """The blocks of `systemctl show` are told apart by their Id. A value may contain an equals sign."""
     text = "Id=a.timer\nActiveState=active\n\nId=a.service\nResult=exit-code\nExtra=x=y\n"
-    assert timers.properties(text) == {
+    assert units.properties(text) == {
         "a.timer": {"Id": "a.timer", "ActiveState": "active"},
         "a.service": {"Id": "a.service", "Result": "exit-code", "Extra": "x=y"},
     }
-    assert timers.properties("") == {}
+    assert units.properties("") == {}
 
 
 def test_times_are_read_in_utc() -> None:
