@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from swarm.inventory import Host
     from swarm.vm.throwaway import Throwaway
 
-__all__ = ["Options", "Report", "drill"]
+__all__ = ["Options", "Report", "discard", "drill"]
 
 _PATIENCE = 3600.0  # seconds to wait for a backup of the same host
 
@@ -99,6 +99,13 @@ def drill(host: Host, catalog: Callable[[], Catalog], talk: Talk, options: Optio
     folder = private_dir(private_dir(state_dir()) / "drill")
     with hold(folder / "lock", waiting=lambda: talk.step("waiting for another drill")):
         return _Drill(host, catalog, talk, options).run()
+
+
+def discard(host: Host, talk: Talk) -> bool:
+    """Remove the VM that `keep` has kept, while no drill runs. Return True if there was one. Raise a SwarmError."""
+    folder = private_dir(private_dir(state_dir()) / "drill")
+    with hold(folder / "lock", waiting=lambda: talk.step("waiting for another drill")):
+        return throwaway.discard(host, talk)
 
 
 class _Drill:
@@ -180,7 +187,7 @@ class _Drill:
         if self.options.keep:
             self.talk.say(
                 f"kept until the next drill: ssh -F {state_dir() / 'ssh' / 'config'} {vm.name}; "
-                f"its domain is {vm.vm.domain!r}"
+                f"its domain is {vm.vm.domain!r}; ./inv drill --host {self.host.name} --discard removes it"
             )
             return
         with self.talk.step("remove the drill's VM"):

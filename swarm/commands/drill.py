@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from swarm.commands.backup import catalog
-from swarm.commands.render import render
+from swarm.commands.render import Done, render
 from swarm.commands.run import Outcome, Selection, chosen, run
 from swarm.commands.vm import positive
 from swarm.errors import UsageError
@@ -16,7 +16,20 @@ if TYPE_CHECKING:
     from swarm.console import Talk
     from swarm.inventory import Host
 
-__all__ = ["drill"]
+__all__ = ["discard", "drill"]
+
+
+def discard(words: str, *, as_json: bool) -> int:
+    """Remove the VMs that drills have kept."""
+
+    def one(host: Host, talk: Talk) -> Done:
+        from swarm.backup.drill import discard as verb
+
+        done = Done(changed=verb(host, talk), verb="removed the drill's VM")
+        talk.say(done.summary)
+        return done
+
+    return render(run(chosen(words), one, quiet=as_json), as_json=as_json)
 
 
 def drill(

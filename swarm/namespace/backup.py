@@ -166,6 +166,7 @@ def restore(
         **HOST,
         "files": "compare files and databases only, without installing OpenClaw",
         "keep": "keep the VM until the next drill",
+        "discard": "only remove a VM that was kept",
     }
 )
 def drill(
@@ -175,12 +176,15 @@ def drill(
     identity: str = "",
     files: bool = False,
     keep: bool = False,
+    discard: bool = False,
     timeout: float = 900,
     json: bool = False,
 ) -> int:
     """Restore an archive into a throwaway VM that is cut off from every network, and compare everything."""
     from swarm.commands import drill as commands
 
+    if discard:
+        return commands.discard(host, as_json=json)
     return commands.drill(
         host,
         archive=archive,

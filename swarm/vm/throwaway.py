@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from swarm.console import Talk
     from swarm.inventory import NetworkFacts
 
-__all__ = ["Throwaway", "derive", "derived_name", "dispose", "folder", "prepare"]
+__all__ = ["Throwaway", "derive", "derived_name", "discard", "dispose", "folder", "prepare"]
 
 _SUFFIX = "-drill"
 _LONGEST = 32  # characters of a host's name
@@ -112,6 +112,15 @@ def prepare(host: Host, talk: Talk) -> Throwaway:
             talk.say("removed what an earlier drill had left")
         used = usage(connection).macs
         return derive(host, others, _facts(host, connection), used)
+
+
+def discard(host: Host, talk: Talk) -> bool:
+    """Remove the throwaway VM that an earlier run has left. Return True if there was one. Raise as dispose()."""
+    others = _others(host)
+    if host.hypervisor.uri == EMBEDDED and not Embedded().exists:
+        return False
+    with Libvirt(host.hypervisor.uri) as connection:
+        return dispose(derive(host, others, _facts(host, connection)), talk)
 
 
 def _others(host: Host) -> list[Host]:

@@ -81,7 +81,8 @@ def test_timers_are_installed_run_and_removed(machine: Machine, guest: Guest, us
     ]
     assert notes == []
     assert call(guest, user, "install", hosts=hosts) == [[], []]
-    before = {each["host"]: each for each in call(guest, user, "status", hosts=hosts, kinds=["backup"])}
+    found = [each for each in call(guest, user, "status", hosts=hosts) if each["kind"] == "backup"]
+    before = {each["host"]: each for each in found}
     assert all(each["installed"] and each["active"] and each["next"] for each in before.values())
 
     manager = f"runuser -u {user} -- env XDG_RUNTIME_DIR=/run/user/$(id -u {user})"
@@ -98,6 +99,26 @@ def test_timers_are_installed_run_and_removed(machine: Machine, guest: Guest, us
     assert call(guest, user, "remove", hosts=hosts) == []
     after = call(guest, user, "status", hosts=hosts)
     assert not any(each["installed"] or each["active"] for each in after)
+
+
+@pytest.mark.usefixtures("project")
+def test_the_health_check_of_litellm(guest: Guest) -> None:
+    """The timer of the health check is installed once, runs `inv litellm.health`, and is removed on its own."""
+    done, notes = call(guest, "root", "install", hosts=[], litellm=True)
+    assert [each for each in done if each.startswith("enable")] == ["enable litellm-health-check.timer"]
+    assert notes == []
+    assert call(guest, "root", "install", hosts=[], litellm=True) == [[], []]
+    (timer,) = call(guest, "root", "status", hosts=[], litellm=True)
+    assert (timer["host"], timer["kind"], timer["active"]) == ("LiteLLM", "health", True)
+    manager = "XDG_RUNTIME_DIR=/run/user/0 systemctl --user"
+    guest.run(f"rm -f /run/user/0/calls; {manager} start litellm-health-check.service")
+    assert guest.run("cat /run/user/0/calls").stdout.splitlines() == ["litellm.health", "root"]
+    removed = call(guest, "root", "remove", hosts=[], litellm=True)
+    assert [Path(each.split()[-1]).name for each in removed] == [
+        "litellm-health-check.timer",
+        "litellm-health-check.service",
+        "litellm-health-check.timer",
+    ]
 
 
 @pytest.mark.usefixtures("project")

@@ -88,6 +88,17 @@ def test_interrupted_drill_leaves_nothing(zap: Lab, archive: str) -> None:
         assert zap.domain(connection).state == "running"
 
 
+def test_discarding(zap: Lab, archive: str) -> None:
+    """--discard removes the VM that a killed drill has left, and says when there is none."""
+    assert archive
+    interrupted(zap, signal.SIGKILL)
+    assert drills(zap) != []
+    removed, again = (zap.inv("drill", "--host", "zap", "--discard") for _ in range(2))
+    assert (removed.code, "removed the drill's VM" in removed.err) == (0, True), removed.err
+    assert drills(zap) == []
+    assert (again.code, "nothing to do" in again.err) == (0, True), again.err
+
+
 def test_drill_of_the_files(zap: Lab, archive: str) -> None:
     """After a killed drill, the next one restores every file and row into a VM that reaches nothing, and cleans up."""
     interrupted(zap, signal.SIGKILL)
