@@ -33,9 +33,9 @@ _NATIVE = "or run ./inv litellm.up --native, which needs no Docker"
 
 # (part of the output, sentence, hint). The first that is found is used.
 _ROWS: tuple[tuple[str, str, str], ...] = (
-    ("permission denied", "this user may not use Docker",
+    ("permission denied while trying to connect", "this user may not use Docker",
      f"add the user to the group docker (sudo usermod -aG docker $USER) and log in again, {_NATIVE}"),
-    ("Permission denied", "this user may not use Docker",
+    ("PermissionError(13", "this user may not use Docker",
      f"add the user to the group docker (sudo usermod -aG docker $USER) and log in again, {_NATIVE}"),
     ("address already in use", "the port of LiteLLM is in use by another program",
      "stop that program, or choose another port with LITELLM_PORT in litellm/.env"),
@@ -53,9 +53,9 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
      f"start it (sudo systemctl start docker), or correct DOCKER_HOST, {_NATIVE}"),
     ("error during connect", "the Docker daemon is not reachable",
      f"start it (sudo systemctl start docker), or correct DOCKER_HOST, {_NATIVE}"),
-    ('Get "https://', "an image can't be pulled, because its registry is not reachable",
+    ("/v2/", "an image can't be pulled, because its registry is not reachable",
      "check the network, or load the images with docker load"),
-    ("Get https://", "an image can't be pulled, because its registry is not reachable",
+    ("failed to resolve reference", "an image can't be pulled, because its registry is not reachable",
      "check the network, or load the images with docker load"),
 )  # fmt: skip
 

@@ -45,7 +45,10 @@ def ensure(database: str = "", *, removal: str = "") -> list[str]:
     if missing:
         text = _template() if fresh else path.read_text(encoding="utf-8")
         write_atomically(path, _filled(text, missing), mode=0o600)
-        done.append(f"{'made' if fresh else 'completed'} {short(path)}: {', '.join(missing)}")
+        names = ", ".join(name for name in missing if name != PROJECT)
+        done.append(f"{'made' if fresh else 'completed'} {short(path)}: {names or PROJECT}")
+        if SALT in missing:
+            done.append(f"back {short(path)} up: without its {SALT} the database can't be read")
     elif path.stat().st_mode & _OTHERS:
         path.chmod(0o600)
         done.append(f"{short(path)} was readable by other users; changed its mode to 0600")

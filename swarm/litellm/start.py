@@ -93,7 +93,8 @@ class Start:
     def _failure(self, each: Container) -> CommandFailed:
         without = docker.mask()
         log = self._engine.call("logs", "--no-color", f"--tail={_LINES}", each.service)
-        shown = "\n".join(f"  {without(line)[:300]}" for line in log.splitlines()[-_LINES:])
+        lines = [line for line in log.splitlines() if not line.startswith("Attaching to ")]
+        shown = "\n".join(f"  {without(line)[:300]}" for line in lines[-_LINES:])
         what = "failed" if each.job else "crashes again and again"
         hint = "fix the cause, then run ./inv litellm.up again"
         if each.service == INIT:
