@@ -58,8 +58,8 @@ class Engine:
     def start(self) -> bool:
         """Start dockerd and wait until it answers. Return False if it ends or does not answer."""
         command = [
-            "dockerd", "--data-root", self.folder / "data", "--exec-root", self.folder / "exec",
-            "--pidfile", self.folder / "pid", "--host", self.host, *_OPTIONS,
+            "dockerd", f"--data-root={self.folder}/data", f"--exec-root={self.folder}/exec",
+            f"--pidfile={self.folder}/pid", f"--host={self.host}", *_OPTIONS,
         ]  # fmt: skip
         with (self.folder / "log").open("ab") as log:
             # In a session of its own: Ctrl-C must reach the tests first, which then stop it.
@@ -89,7 +89,8 @@ class Engine:
     def docker(self, *words: str, stdin: bytes = b"") -> str:
         """Run docker and return what it prints. Raise AssertionError if it fails."""
         done = self.try_docker(*words, stdin=stdin)
-        assert done.returncode == 0, f"docker {' '.join(words)}: {done.stderr.decode()}"
+        if done.returncode:
+            raise AssertionError(f"docker {' '.join(words)}: {done.stderr.decode()}")
         return done.stdout.decode().strip()
 
     def try_docker(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:

@@ -182,8 +182,9 @@ def _project() -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment for Compose. The secrets of .env apply, not those of the caller's shell."""
-    passed = {name: value for name, value in os.environ.items() if name not in {MASTER, SALT, PASSWORD}}
+    """Return the environment for Compose. The secrets and the port are those of .env, which swarm itself reads."""
+    own = {MASTER, SALT, PASSWORD, "LITELLM_PORT", "LITELLM_BIND"}
+    passed = {name: value for name, value in os.environ.items() if name not in own}
     return {**passed, PROJECT: _project(), "COMPOSE_IGNORE_ORPHANS": "true", "LC_ALL": "C.UTF-8"}
 
 

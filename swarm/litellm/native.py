@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from swarm.console import Talk
 
 
-def up(talk: Talk) -> bool:
+def up(talk: Talk) -> bool:  # noqa: ARG001
     """Start the proxy."""
     raise Unfit("--native is not available yet")
 
 
-def down(talk: Talk) -> bool:
+def down(talk: Talk) -> bool:  # noqa: ARG001
     """Stop the proxy."""
     raise Unfit("--native is not available yet")
 
 
-def logs(*, follow: bool, lines: int) -> int:
+def logs(*, follow: bool, lines: int) -> int:  # noqa: ARG001
     """Show the logs."""
     raise Unfit("--native is not available yet")
 

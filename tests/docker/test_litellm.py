@@ -190,11 +190,9 @@ def test_a_taken_port_is_explained(fresh: Project) -> None:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        fresh.environment["LITELLM_PORT"] = str(taken.getsockname()[1])
-        try:
-            done = fresh.inv("litellm.up")
-        finally:
-            del fresh.environment["LITELLM_PORT"]
+        fresh.env.write_text(f"LITELLM_PORT={taken.getsockname()[1]}\n")
+        done = fresh.inv("litellm.up")
+    fresh.clear()
     assert done.returncode == 1
     assert "the port of LiteLLM is in use" in done.stderr
     assert "LITELLM_PORT" in done.stderr
