@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from swarm.console import screen
 from swarm.deadline import Deadline
-from swarm.errors import CommandFailed, InventoryError, SwarmError
+from swarm.errors import CommandFailed, InventoryError, SwarmError, Unfit
 from swarm.files import private_dir
 from swarm.inventory.document import short
 from swarm.litellm import engine as docker
@@ -94,9 +94,19 @@ def _up(engine: Engine, talk: Talk, deadline: Deadline) -> bool:
 def down(talk: Talk) -> bool:
     """Stop and remove the containers. Keep the database. Return whether there were any."""
     engine = docker.find()
-    if not containers(engine):
+    found = containers(engine)
+    if not found:
         return False
-    with talk.step("stop LiteLLM"), tempfile.TemporaryFile() as output:
+    with talk.step("stop LiteLLM"):
+        if environment.env_file().exists():
+            _compose_down(engine)
+        else:  # Compose refuses to work without it
+            engine.remove([each.id for each in found])
+    return True
+
+
+def _compose_down(engine: Engine) -> None:
+    with tempfile.TemporaryFile() as output:
         process = engine.start("down", output=output)
         try:
             process.wait(LIMIT)
@@ -106,14 +116,20 @@ def down(talk: Talk) -> bool:
             docker.stop(process)
         if process.returncode:
             raise docker.failure("stop LiteLLM", docker.tail(output))
-    return True
 
 
 def logs(*, follow: bool, lines: int) -> int:
-    """Write the last `lines` of each container's log to stdout, without secrets. With `follow`, go on until Ctrl-C."""
+    """Write the last `lines` of each container's log to stdout, without secrets. With `follow`, go on until Ctrl-C.
+
+    Return Compose's exit code. Raise Unfit if there are no containers.
+    """
+    engine = docker.find()
+    if not containers(engine):
+        raise Unfit("LiteLLM has no containers", "./inv litellm.up starts them")
+    environment.read()  # Compose refuses to work without it
     without = docker.mask()
     words = ["logs", "--no-color", f"--tail={lines}", *(["--follow"] if follow else [])]
-    process = docker.find().start(*words, output=subprocess.PIPE)
+    process = engine.start(*words, output=subprocess.PIPE)
     assert process.stdout is not None  # noqa: S101 - for the type checker: PIPE gives one
     with process.stdout as stream:
         try:

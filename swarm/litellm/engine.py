@@ -27,6 +27,7 @@ __all__ = ["Engine", "failure", "find", "mask", "stop", "tail"]
 
 _OLDEST = (1, 29)  # the first docker-compose that can wait for a job to succeed
 _CALL = 60.0  # seconds; a healthy engine answers within one
+_GRACE = 60  # seconds that PostgreSQL has to shut down
 _OUTPUT = 8 * 1024 * 1024  # bytes of an answer; containers have 10 KB each
 _TAIL = 16 * 1024  # bytes of output that are kept for a message
 _NATIVE = "or run ./inv litellm.up --native, which needs no Docker"
@@ -103,6 +104,13 @@ class Engine:
         """Return the name of the database's volume, or '' if there is none."""
         label = "--filter=label=com.docker.compose.volume=litellm-db"
         return _call("docker", "volume", "ls", "--quiet", self._project(), label).strip()
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Stop and remove containers and the project's networks, without Compose."""
+        _call("docker", "stop", f"--time={_GRACE}", *ids, limit=_CALL + _GRACE * len(ids))
+        _call("docker", "rm", *ids)
+        if networks := _call("docker", "network", "ls", "--quiet", self._project()).split():
+            _call("docker", "network", "rm", *networks)
 
     def _labels(self) -> tuple[str, ...]:
         return self._project(), "--filter=label=com.docker.compose.oneoff=False"
@@ -197,7 +205,7 @@ def _version(*program: str) -> str:
         return ""
 
 
-def _call(*command: str) -> str:
+def _call(*command: str, limit: float = _CALL) -> str:
     what = " ".join(_verb(command))
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as talk:
         try:
@@ -208,12 +216,12 @@ def _call(*command: str) -> str:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=talk,
-                timeout=_CALL,
+                timeout=limit,
                 check=False,
             )
         except subprocess.TimeoutExpired:
             raise Unfit(
-                f"{what}: the Docker daemon did not answer within {_CALL:.0f} s",
+                f"{what}: the Docker daemon did not answer within {limit:.0f} s",
                 "restart it: sudo systemctl restart docker",
             ) from None
         except OSError as error:

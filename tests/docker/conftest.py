@@ -53,6 +53,11 @@ class Project:
             argv, env=self.environment, capture_output=True, text=True, timeout=limit, check=False
         )
 
+    def begin(self, command: str) -> subprocess.Popen[str]:
+        """Start a command."""
+        argv = [sys.executable, "-P", str(ROOT / "swarm" / "__main__.py"), command]
+        return subprocess.Popen(argv, env=self.environment, stderr=subprocess.PIPE, text=True)
+
     def up(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Start it. Fail if that fails."""
         done = self.inv("litellm.up", *options)

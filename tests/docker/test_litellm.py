@@ -185,6 +185,40 @@ def test_the_time_limit_ends_the_wait(fresh: Project) -> None:
     fresh.up()
 
 
+def test_ctrl_c_leaves_nothing_broken(fresh: Project) -> None:
+    """Ctrl-C during `up` ends it and Compose, and the next run continues."""
+    fresh.environment["LATE"] = "600"
+    try:
+        running = fresh.begin("litellm.up")
+        end = time.monotonic() + LIMIT
+        while not fresh.id("litellm-db"):
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=LIMIT)
+    finally:
+        del fresh.environment["LATE"]
+    assert running.returncode == 130
+    assert "run the same command again to continue" in said
+    fresh.up()
+
+
+def test_it_stops_without_env(project: Project) -> None:
+    """`down` works although .env is gone, and keeps the database; `logs` then says what is missing."""
+    project.up()
+    text = project.env.read_text()
+    project.env.unlink()
+    try:
+        assert "hint: ./inv litellm.up makes it" in project.inv("litellm.logs").stderr
+        assert project.inv("litellm.down").returncode == 0
+        assert not project.engine.docker("ps", "--all", "--quiet")
+        assert not project.engine.docker("network", "ls", "--quiet", "--filter=driver=bridge")
+        assert "swarm-litellm_litellm-db" in project.engine.docker("volume", "ls", "--quiet")
+        assert "LiteLLM has no containers" in project.inv("litellm.logs").stderr
+    finally:
+        project.env.write_text(text)
+
+
 def test_a_taken_port_is_explained(fresh: Project) -> None:
     """If another program has the port, `up` says so and names LITELLM_PORT."""
     import socket

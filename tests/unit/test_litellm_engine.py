@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CASES = {
-    'Got permission denied while trying to connect to the Docker daemon socket at unix:///run/docker.sock: Get':
+    "Got permission denied while trying to connect to the Docker daemon socket at unix:///run/docker.sock":
         ("may not use Docker", "usermod"),
     "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?":
         ("not reachable", "--native"),
@@ -22,7 +22,7 @@ CASES = {
     "listen tcp4 127.0.0.1:18804: bind: address already in use": ("port of LiteLLM", "LITELLM_PORT"),
     "Error response from daemon: manifest unknown": ("does not exist", "LITELLM_IMAGE"),
     "pull access denied for x, repository does not exist": ("does not exist", "LITELLM_IMAGE"),
-    'Get "https://registry.example/v2/": dial tcp: lookup registry.example: no such host': ("can't be pulled", "network"),
+    'Get "https://example.org/v2/": dial tcp: lookup example.org: no such host': ("can't be pulled", "network"),
     "write /x: no space left on device": ("disk is full", "docker system df"),
     "something else\n": ("failed: something else", "logs"),
 }  # fmt: skip

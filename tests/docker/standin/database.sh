@@ -9,7 +9,8 @@ if [ ! -s "$data/PG_VERSION" ]; then
     rm -f /tmp/password
     (umask 077 && printf '%s' "$POSTGRES_PASSWORD" >/tmp/password)
     chown 999 /tmp/password
-    as_postgres initdb -D "$data" -U "$POSTGRES_USER" --pwfile=/tmp/password -A scram-sha-256 --no-locale -E UTF8 --no-sync
+    as_postgres initdb -D "$data" -U "$POSTGRES_USER" --pwfile=/tmp/password -A scram-sha-256 \
+        --no-locale -E UTF8 --no-sync
     echo 'host all all all scram-sha-256' >>"$data/pg_hba.conf"
     echo "CREATE DATABASE $POSTGRES_DB" | as_postgres postgres --single -D "$data" postgres
 fi
