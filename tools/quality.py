@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["bench", "lint", "test"]
 
 QUICK = ("unit", "integration")
-EVERYTHING = (*QUICK, "nspawn", "docker", "vm")  # not "guest", whose tests `inv verify` runs on a host
+EVERYTHING = (
+    *QUICK,
+    "litellm",
+    "docker",
+    "nspawn",
+    "vm",
+)  # not "guest", whose tests `inv verify` runs on a host
 
 
 def test(  # the command `test`, not a test
@@ -36,6 +42,11 @@ def test(  # the command `test`, not a test
     """
     chosen = [word for word in words if not word.startswith("-") and Path(word.split("::")[0]).exists()]
     folders = [path for name in (QUICK if quick else EVERYTHING) if (path := ROOT / "tests" / name).is_dir()]
+    if not quick:
+        from swarm.console import Talk, screen
+        from tools import packages
+
+        packages.install(Talk(screen()))
     argv = [sys.executable, "-P", "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
     argv += ["-m", "not slow"] if quick else []
     if quick and not (k or words):  # with words or names there may be a --pdb, which needs a single process

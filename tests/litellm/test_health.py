@@ -200,8 +200,10 @@ def test_doctor_finds_nothing(lite: Lite) -> None:
 
 def test_doctor_names_the_overriding_row(lite: Lite) -> None:
     """A row of LiteLLM_Config that overrides the environment is named with its table."""
-    values = """('general_settings', '{"store_model_in_db": false}')"""
-    lite.proxy.psql(f'insert into "LiteLLM_Config" (param_name, param_value) values {values}')
+    lite.proxy.psql(
+        'insert into "LiteLLM_Config" (param_name, param_value)'
+        """ values ('general_settings', '{"store_model_in_db": false}')"""
+    )
     assert "the table LiteLLM_Config sets store_model_in_db" in inv("litellm.doctor", "x").err
 
 
