@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["bench", "lint", "test"]
 
 QUICK = ("unit", "integration")
-EVERYTHING = (*QUICK, "nspawn", "vm")  # not "guest", whose tests `inv verify` runs on a host
+EVERYTHING = (*QUICK, "litellm", "nspawn", "vm")  # not "guest", whose tests `inv verify` runs on a host
 
 
 def test(  # the command `test`, not a test
