@@ -6,22 +6,18 @@ The units are templates, so that one pair of files serves all hosts: `openclaw-b
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swarm.deadline import Deadline
-from swarm.errors import CommandFailed, SwarmError, Unfit, UsageError
+from swarm.errors import CommandFailed
 from swarm.files import write_atomically
 from swarm.paths import ROOT
-from swarm.text import visible
+from swarm.units import escaped, linger, quoted, require_manager, systemctl, text_of, unit_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,9 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Timer", "install", "next_and_last", "properties", "remove", "render", "status", "variables"]
 
 KINDS = ("backup", "drill")
-_LINGER = Path("/var/lib/systemd/linger")
-_MANAGER = 60.0  # seconds until a user's manager has started
-_CALL = 120.0  # seconds for one call of systemctl
 _NEVER = (0, 2**64 - 1)  # microseconds that stand for no time
 # What the units pass on. Credentials stay in their files.
 _VARIABLES = re.compile(
@@ -95,24 +88,12 @@ def render(kinds: Sequence[str], environment: Mapping[str, str], root: Path = RO
         keep_trailing_newline=True,
     )
     values = {
-        "directory": _escaped(str(root)),
-        "program": _quoted(str(root / "inv")).replace("$", "$$"),
-        "environment": [_quoted(f"{name}={value}") for name, value in sorted(environment.items())],
+        "directory": escaped(str(root)),
+        "program": quoted(str(root / "inv")).replace("$", "$$"),
+        "environment": [quoted(f"{name}={value}") for name, value in sorted(environment.items())],
     }
     names = [f"openclaw-{kind}@.{suffix}" for kind in kinds for suffix in ("service", "timer")]
     return {name: templates.get_template(f"{name}.j2").render(values) for name in names}
-
-
-def _escaped(text: str) -> str:
-    if not text.isprintable():
-        raise UsageError(
-            f"{visible(text, lines=False)} can't stand in a unit file: it has control characters"
-        )
-    return text.replace("%", "%%")
-
-
-def _quoted(text: str) -> str:
-    return '"' + _escaped(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 # ── parsing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -152,10 +133,10 @@ def install(
     Raise Unfit without systemd or without a user's manager, CommandFailed if systemd refuses.
     """
     kinds, hosts = KINDS if drill else KINDS[:1], list(hosts)
-    done, notes = _linger(plan_only=plan_only)
-    folder = _folder()
+    done, notes = linger(plan_only=plan_only)
+    folder = unit_dir()
     files = render(kinds, variables(os.environ))
-    stale = [name for name, text in files.items() if _text(folder / name) != text]
+    stale = [name for name, text in files.items() if text_of(folder / name) != text]
     done += [f"write {folder / name}" for name in stale]
     if plan_only:
         timers = [_unit(kind, host) for kind in kinds for host in hosts]
@@ -164,21 +145,21 @@ def install(
         folder.mkdir(parents=True, exist_ok=True)
         for name in stale:
             write_atomically(folder / name, files[name])
-    _require_manager()
+    require_manager()
     if stale:
-        _systemctl("daemon-reload")
+        systemctl("daemon-reload")
     for timer in status(hosts, kinds):
         if not (timer.active and _enabled(timer.unit)):
-            _systemctl("enable", "--now", timer.unit)
+            systemctl("enable", "--now", timer.unit)
             done.append(f"enable {timer.unit}")
         elif f"openclaw-{timer.kind}@.timer" in stale:
-            _systemctl("restart", timer.unit)
+            systemctl("restart", timer.unit)
     return done, notes
 
 
 def remove(hosts: Iterable[str], *, plan_only: bool = False) -> list[str]:
     """Stop and disable the timers of `hosts`. Delete the unit files that no host uses. Return what was changed."""
-    folder, hosts = _folder(), list(hosts)
+    folder, hosts = unit_dir(), list(hosts)
     timers = [_unit(kind, host) for kind in KINDS for host in hosts if _enabled(_unit(kind, host))]
     unused = [
         path
@@ -190,26 +171,26 @@ def remove(hosts: Iterable[str], *, plan_only: bool = False) -> list[str]:
     done = [f"disable {name}" for name in timers] + [f"delete {path}" for path in unused]
     if plan_only or not done:
         return done
-    _require_manager()
+    require_manager()
     for name in timers:
-        _systemctl("disable", "--now", name)
+        systemctl("disable", "--now", name)
     for path in unused:
         path.unlink()
     if unused:
-        _systemctl("daemon-reload")
+        systemctl("daemon-reload")
     return done
 
 
 def status(hosts: Iterable[str], kinds: Sequence[str] = KINDS) -> list[Timer]:
     """Return the timers of `hosts`. Raise Unfit without a user's manager."""
-    _require_manager()
+    require_manager()
     pairs = [(kind, host) for host in hosts for kind in kinds]
     if not pairs:
         return []
     units = [_unit(kind, host, suffix) for kind, host in pairs for suffix in ("timer", "service")]
     wanted = "--property=Id,LoadState,ActiveState,UnitFileState,Result,ExecMainStatus,ExecMainExitTimestampMonotonic"
-    shown = properties(_systemctl("show", wanted, "--", *units))
-    times = next_and_last(_systemctl("list-timers", "--all", "--output=json", "openclaw-*.timer"))
+    shown = properties(systemctl("show", wanted, "--", *units))
+    times = next_and_last(systemctl("list-timers", "--all", "--output=json", "openclaw-*.timer"))
     return [_timer(kind, host, shown, times) for kind, host in pairs]
 
 
@@ -234,91 +215,10 @@ def _timer(
     )  # fmt: skip
 
 
-def _folder() -> Path:
-    base = os.environ.get("XDG_CONFIG_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".config") / "systemd" / "user"
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-
-
 def _used(kind: str) -> list[str]:
     """Return the enabled timers of this kind: systemd has a link for each."""
-    return sorted(path.name for path in (_folder() / "timers.target.wants").glob(f"openclaw-{kind}@*.timer"))
+    return sorted(path.name for path in (unit_dir() / "timers.target.wants").glob(f"openclaw-{kind}@*.timer"))
 
 
 def _enabled(name: str) -> bool:
-    return (_folder() / "timers.target.wants" / name).is_symlink()
-
-
-def _linger(*, plan_only: bool) -> tuple[list[str], list[str]]:
-    """Let the user's manager run without a login. Return the change, and a note if that is not permitted."""
-    user = getpass.getuser()
-    if (_LINGER / user).exists():
-        return [], []
-    change = [f"let timers run while {user} is not logged in (loginctl enable-linger {user})"]
-    if plan_only:
-        return change, []
-    if not shutil.which("loginctl"):
-        raise Unfit(
-            "this computer has no systemd, whose timers would start the backups", "use cron: inv backup"
-        )
-    try:
-        _call("loginctl", "--no-ask-password", "enable-linger", user)
-    except CommandFailed as error:
-        note = (
-            f"the timers run only while {user} is logged in, because lingering is not permitted "
-            f"({error.message}); have root run: loginctl enable-linger {user}"
-        )
-        return [], [note]
-    waiting = Deadline(_MANAGER)
-    while not (_runtime() / "systemd" / "private").exists() and waiting.pause(0.1):
-        pass
-    return change, []
-
-
-def _runtime() -> Path:
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
-
-
-def _require_manager() -> None:
-    try:
-        _systemctl("show", "--property=Version")
-    except CommandFailed as error:
-        user = getpass.getuser()
-        raise Unfit(
-            f"no systemd user manager runs for {user}: {error.message}",
-            f"loginctl enable-linger {user} starts one; in a container or without systemd, use cron",
-        ) from None
-
-
-def _systemctl(*words: str) -> str:
-    return _call("systemctl", "--user", "--no-pager", *words)
-
-
-def _call(*command: str) -> str:
-    environment = {**os.environ, "XDG_RUNTIME_DIR": str(_runtime()), "LC_ALL": "C.UTF-8"}
-    try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_CALL,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise Unfit(
-            f"the program {command[0]} is missing", "timers need systemd; without it, use cron"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise SwarmError(f"{command[0]} did not answer within {_CALL:.0f} s") from None
-    if done.returncode:
-        reason = visible(done.stderr.decode("utf-8", "replace").strip(), lines=False)[:300]
-        verb = next(word for word in command[1:] if not word.startswith("-"))
-        raise CommandFailed(f"{command[0]} {verb} failed: {reason or f'exit code {done.returncode}'}")
-    return done.stdout.decode("utf-8", "replace")
+    return (unit_dir() / "timers.target.wants" / name).is_symlink()

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["bench", "lint", "test"]
 
 QUICK = ("unit", "integration")
-EVERYTHING = (*QUICK, "litellm", "nspawn", "vm")  # not "guest", whose tests `inv verify` runs on a host
+EVERYTHING = (
+    *QUICK,
+    "litellm",
+    "nspawn",
+    "docker",
+    "vm",
+)  # not "guest", whose tests `inv verify` runs on a host
 
 
 def test(  # the command `test`, not a test

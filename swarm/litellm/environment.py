@@ -19,6 +19,7 @@ __all__ = ["MASTER", "PORT", "SALT", "Environment", "env_file", "read"]
 MASTER, SALT = "LITELLM_MASTER_KEY", "LITELLM_SALT_KEY"
 PORT = 18804  # where the agents of the old scripts already look for the proxy
 _LIMIT = 64 * 1024  # bytes; a key has about 100
+_PUBLIC = {"LITELLM_URL", "LITELLM_BIND", "LITELLM_PORT", "LITELLM_IMAGE", "LITELLM_POSTGRES_IMAGE"}
 _SHORT = 8  # characters; a shorter value is no secret, and masking it would mutilate ordinary words
 
 
@@ -52,14 +53,18 @@ class Environment:
     @property
     def secrets(self) -> list[str]:
         """Every value that must not appear in a message, the longest first."""
-        public = {"LITELLM_URL", "LITELLM_BIND", "LITELLM_PORT"}
-        found = {value for name, value in self.values.items() if name not in public and len(value) >= _SHORT}
+        found = {value for name, value in self.values.items() if not _public(name) and len(value) >= _SHORT}
         return sorted(found, key=len, reverse=True)
 
     def _required(self, name: str) -> str:
         if value := self.values.get(name):
             return value
         raise Unfit(f"{name} is not set in {self.source}", f"add the line {name}=…")
+
+
+def _public(name: str) -> bool:
+    """Whether a variable holds no secret: where the proxy is, what it is made of, and how Compose works."""
+    return name in _PUBLIC or name.startswith("COMPOSE_")
 
 
 def env_file() -> Path:

@@ -1,0 +1,120 @@
+"""User units of systemd: where their files are, how text is written into them, and calls of systemctl."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from swarm.deadline import Deadline
+from swarm.errors import CommandFailed, SwarmError, Unfit, UsageError
+from swarm.text import visible
+
+__all__ = ["call", "escaped", "linger", "quoted", "require_manager", "systemctl", "text_of", "unit_dir"]
+
+_LINGER = Path("/var/lib/systemd/linger")
+_MANAGER = 60.0  # seconds until a user's manager has started
+_CALL = 120.0  # seconds for one call of systemctl
+
+
+def escaped(text: str) -> str:
+    """Return text as it stands in a unit file. Raise UsageError if none can hold it."""
+    if not text.isprintable():
+        raise UsageError(
+            f"{visible(text, lines=False)} can't stand in a unit file: it has control characters"
+        )
+    return text.replace("%", "%%")
+
+
+def quoted(text: str) -> str:
+    """Return text as one quoted word of a unit file. Raise UsageError if none can hold it."""
+    return '"' + escaped(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+
+
+def unit_dir() -> Path:
+    """Return the directory of the user's own units."""
+    base = os.environ.get("XDG_CONFIG_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".config") / "systemd" / "user"
+
+
+def text_of(path: Path) -> str | None:
+    """Return the text of a file, or None if it does not exist."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
+def linger(
+    *, plan_only: bool, what: str = "timers", without: str = "use cron: inv backup"
+) -> tuple[list[str], list[str]]:
+    """Let the user's manager run without a login. Return the change, and a note if that is not permitted."""
+    user = getpass.getuser()
+    if (_LINGER / user).exists():
+        return [], []
+    change = [f"let {what} run while {user} is not logged in (loginctl enable-linger {user})"]
+    if plan_only:
+        return change, []
+    if not shutil.which("loginctl"):
+        raise Unfit(f"this computer has no systemd, which would start the {what}", without)
+    try:
+        call("loginctl", "--no-ask-password", "enable-linger", user)
+    except CommandFailed as error:
+        note = (
+            f"the {what} run only while {user} is logged in, because lingering is not permitted "
+            f"({error.message}); have root run: loginctl enable-linger {user}"
+        )
+        return [], [note]
+    waiting = Deadline(_MANAGER)
+    while not (_runtime() / "systemd" / "private").exists() and waiting.pause(0.1):
+        pass
+    return change, []
+
+
+def _runtime() -> Path:
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
+
+
+def require_manager() -> None:
+    """Raise Unfit unless the user's manager runs."""
+    try:
+        systemctl("show", "--property=Version")
+    except CommandFailed as error:
+        user = getpass.getuser()
+        raise Unfit(
+            f"no systemd user manager runs for {user}: {error.message}",
+            f"loginctl enable-linger {user} starts one; in a container or without systemd, use cron",
+        ) from None
+
+
+def systemctl(*words: str) -> str:
+    """Call systemctl for the user's manager. Return its output. Raise CommandFailed, or Unfit without systemd."""
+    return call("systemctl", "--user", "--no-pager", *words)
+
+
+def call(*command: str) -> str:
+    """Run a program that reaches the user's manager. Return its output. Raise CommandFailed or Unfit."""
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(_runtime()), "LC_ALL": "C.UTF-8"}
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_CALL,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise Unfit(
+            f"the program {command[0]} is missing",
+            "install systemd; without it, use cron for backups and Docker for LiteLLM",
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise SwarmError(f"{command[0]} did not answer within {_CALL:.0f} s") from None
+    if done.returncode:
+        reason = visible(done.stderr.decode("utf-8", "replace").strip(), lines=False)[:300]
+        verb = next(word for word in command[1:] if not word.startswith("-"))
+        raise CommandFailed(f"{command[0]} {verb} failed: {reason or f'exit code {done.returncode}'}")
+    return done.stdout.decode("utf-8", "replace")

@@ -1,0 +1,104 @@
+"""Docker's errors as sentences, and which Docker is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from swarm.errors import SwarmError, Unfit
+from swarm.litellm import engine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CASES = {
+    "Got permission denied while trying to connect to the Docker daemon socket at unix:///run/docker.sock":
+        ("may not use Docker", "usermod"),
+    "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?":
+        ("not reachable", "--native"),
+    "ERROR: Couldn't connect to Docker daemon at http+docker://localhost - is it up?": ("not reachable", "--native"),
+    "Bind for 127.0.0.1:18804 failed: port is already allocated": ("port of LiteLLM", "LITELLM_PORT"),
+    "listen tcp4 127.0.0.1:18804: bind: address already in use": ("port of LiteLLM", "LITELLM_PORT"),
+    "Error response from daemon: manifest unknown": ("does not exist", "LITELLM_IMAGE"),
+    "pull access denied for x, repository does not exist": ("does not exist", "LITELLM_IMAGE"),
+    'Get "https://example.org/v2/": dial tcp: lookup example.org: no such host': ("can't be pulled", "network"),
+    "write /x: no space left on device": ("disk is full", "docker system df"),
+    "something else\n": ("failed: something else", "logs"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A litellm/ with a secret, and a PATH with no Docker."""
+    (tmp_path / ".env").write_text("LITELLM_MASTER_KEY=sk-planted-key\n")
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("SWARM_LITELLM", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return tmp_path
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    """Put a program on the PATH."""
+    path = folder / "bin" / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("output", CASES)
+def test_an_error_has_a_sentence_and_a_hint(output: str) -> None:
+    """Each known error of Docker becomes one sentence with a hint that helps; an unknown one shows its last line."""
+    error = engine.failure("start LiteLLM", output)
+    sentence, hint = CASES[output]
+    assert sentence in error.message
+    assert hint in (error.hint or "")
+    assert "\n" not in error.message
+
+
+def test_an_error_hides_secrets(folder: Path) -> None:
+    """A secret of .env in Docker's output is masked."""
+    assert folder.exists()
+    assert "planted" not in str(engine.failure("start", "bad value sk-planted-key here"))
+
+
+def test_no_docker_is_explained(folder: Path) -> None:
+    """Without Docker, or without Compose, the message suggests to install it or to use --native."""
+    with pytest.raises(Unfit, match="Docker is not installed") as caught:
+        engine.find()
+    assert "--native" in str(caught.value)
+    program(folder, "docker", "exit 1")
+    with pytest.raises(Unfit, match="Compose is not installed"):
+        engine.find()
+    program(folder, "docker-compose", "echo 1.25.0")
+    with pytest.raises(Unfit, match="too old"):
+        engine.find()
+
+
+def test_the_plugin_goes_before_the_old_program(folder: Path) -> None:
+    """docker-compose 1.29 is used where there is no plugin, and `docker compose` where there is."""
+    program(folder, "docker", "exit 1")
+    program(folder, "docker-compose", "echo 1.29.2")
+    assert engine.find().compose == ("docker-compose",)
+    program(folder, "docker", 'test "$1" = compose && echo v2.40.0')
+    assert engine.find() == engine.Engine(("docker", "compose"), "2.40.0")
+
+
+def test_the_files_secrets_apply(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose gets no secret and no port from the shell, which would win over .env, and no secret as an argument."""
+    program(
+        folder,
+        "docker",
+        'echo "$*; key=$LITELLM_MASTER_KEY; project=$COMPOSE_PROJECT_NAME; port=$LITELLM_PORT; image=$LITELLM_IMAGE"',
+    )
+    monkeypatch.setenv("LITELLM_MASTER_KEY", "sk-of-the-shell")
+    monkeypatch.setenv("LITELLM_PORT", "7")
+    monkeypatch.setenv("LITELLM_IMAGE", "mine")
+    said = engine.Engine(("docker", "compose"), "2").call("config")
+    assert said == "compose --profile api config; key=; project=swarm-litellm; port=; image=mine\n"
+
+
+def test_a_failing_call_raises(folder: Path) -> None:
+    """What Docker writes to stderr explains its failure."""
+    program(folder, "docker", "echo Cannot connect to the Docker daemon >&2; exit 1")
+    with pytest.raises(SwarmError, match="docker volume: the Docker daemon is not reachable"):
+        engine.Engine(("docker", "compose"), "2").volume()
