@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import requests
-from tools.litellm.rig import Proxy, running
 
 from swarm.paths import ROOT
+from tools.litellm.rig import Proxy, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,7 +83,7 @@ def _measure(proxy: Proxy, folder: Path, rows: int, rounds: int) -> bool:
         count, ratio = int(found[-1][1]), seconds / listing
         print(
             f"  {work:6} {seconds:7.3f} s, {ratio:.2f} × the listing, {count} requests, {found[-1][2]} writes, "
-            f"{memory >> 20} MiB, finds {found[-1][4]}"
+            f"{int(memory) >> 20} MiB, finds {found[-1][4]}"
         )
         missed |= rows <= _SHELL_ROWS and (count > GOALS["requests"] or ratio > GOALS["time / listing"])
         missed |= memory > MEMORY

@@ -6,22 +6,19 @@ The units of hosts are templates, so that one pair of files serves all: `opencla
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import re
-import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swarm import units
-from swarm.deadline import Deadline
-from swarm.errors import CommandFailed, Unfit
+from swarm.errors import CommandFailed
 from swarm.files import write_atomically
 from swarm.paths import ROOT
-from swarm.units import escaped, properties, quoted, require_manager, runtime, systemctl, text_of
+from swarm.units import escaped, linger, properties, quoted, require_manager, systemctl, text_of, unit_dir
+from swarm.units import render as render_unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -40,8 +37,6 @@ __all__ = [
 
 KINDS = ("backup", "drill")  # of hosts
 HEALTH, LITELLM = "health", "LiteLLM"  # the one timer that is no host's, and what stands in the host's place
-_LINGER = Path("/var/lib/systemd/linger")
-_MANAGER = 60.0  # seconds until a user's manager has started
 _NEVER = (0, 2**64 - 1)  # microseconds that stand for no time
 # What the units pass on. Credentials stay in their files.
 _VARIABLES = re.compile(
@@ -107,7 +102,7 @@ def render(kinds: Sequence[str], environment: Mapping[str, str], root: Path = RO
         "environment": [quoted(f"{name}={value}") for name, value in sorted(environment.items())],
     }
     names = [_file(kind, suffix) for kind in kinds for suffix in ("service", "timer")]
-    return {name: units.render(name, values) for name in names}
+    return {name: render_unit(name, values) for name in names}
 
 
 # ── parsing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -141,8 +136,8 @@ def install(
     Raise Unfit without systemd or without a user's manager, CommandFailed if systemd refuses.
     """
     pairs = _pairs(hosts, KINDS if drill else KINDS[:1], litellm=litellm)
-    done, notes = _linger(plan_only=plan_only)
-    folder = units.folder()
+    done, notes = linger(plan_only=plan_only)
+    folder = unit_dir()
     files = render(list(dict.fromkeys(kind for kind, _ in pairs)), variables(os.environ))
     stale = [name for name, text in files.items() if text_of(folder / name) != text]
     done += [f"write {folder / name}" for name in stale]
@@ -170,7 +165,7 @@ def remove(hosts: Iterable[str], *, litellm: bool = False, plan_only: bool = Fal
 
     Return what was changed.
     """
-    folder = units.folder()
+    folder = unit_dir()
     pairs = _pairs(hosts, KINDS, litellm=litellm)
     timers = [_unit(*pair) for pair in pairs if _enabled(_unit(*pair))]
     unused = [
@@ -246,30 +241,4 @@ def _enabled(name: str) -> bool:
 
 
 def _wants() -> Path:
-    return units.folder() / "timers.target.wants"
-
-
-def _linger(*, plan_only: bool) -> tuple[list[str], list[str]]:
-    """Let the user's manager run without a login. Return the change, and a note if that is not permitted."""
-    user = getpass.getuser()
-    if (_LINGER / user).exists():
-        return [], []
-    change = [f"let timers run while {user} is not logged in (loginctl enable-linger {user})"]
-    if plan_only:
-        return change, []
-    if not shutil.which("loginctl"):
-        raise Unfit(
-            "this computer has no systemd, whose timers would start the backups", "use cron: inv backup"
-        )
-    try:
-        units.call("loginctl", "--no-ask-password", "enable-linger", user)
-    except CommandFailed as error:
-        note = (
-            f"the timers run only while {user} is logged in, because lingering is not permitted "
-            f"({error.message}); have root run: loginctl enable-linger {user}"
-        )
-        return [], [note]
-    waiting = Deadline(_MANAGER)
-    while not (runtime() / "systemd" / "private").exists() and waiting.pause(0.1):
-        pass
-    return change, []
+    return unit_dir() / "timers.target.wants"

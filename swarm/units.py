@@ -1,13 +1,15 @@
-"""User units of systemd: write their files, and call systemctl."""
+"""User units of systemd: where their files are, how text is written into them, and calls of systemctl."""
 
 from __future__ import annotations
 
 import getpass
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from swarm.deadline import Deadline
 from swarm.errors import CommandFailed, SwarmError, Unfit, UsageError
 from swarm.paths import ROOT
 from swarm.text import visible
@@ -18,16 +20,18 @@ if TYPE_CHECKING:
 __all__ = [
     "call",
     "escaped",
-    "folder",
+    "linger",
     "properties",
     "quoted",
     "render",
     "require_manager",
-    "runtime",
     "systemctl",
     "text_of",
+    "unit_dir",
 ]
 
+_LINGER = Path("/var/lib/systemd/linger")
+_MANAGER = 60.0  # seconds until a user's manager has started
 _CALL = 120.0  # seconds for one call of systemctl
 
 
@@ -45,8 +49,14 @@ def render(name: str, values: Mapping[str, object]) -> str:
     return templates.get_template(f"{name}.j2").render(values)
 
 
+def properties(text: str) -> dict[str, dict[str, str]]:
+    """Return the properties of each unit, by its name, from the output of `systemctl show`."""
+    blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in text.split("\n\n")]
+    return {block["Id"]: block for block in blocks if "Id" in block}
+
+
 def escaped(text: str) -> str:
-    """Return `text` for a unit file, with % doubled. Raise UsageError if no unit file can hold it."""
+    """Return text as it stands in a unit file. Raise UsageError if none can hold it."""
     if not text.isprintable():
         raise UsageError(
             f"{visible(text, lines=False)} can't stand in a unit file: it has control characters"
@@ -55,37 +65,56 @@ def escaped(text: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return `text` as one quoted word of a unit file."""
+    """Return text as one quoted word of a unit file. Raise UsageError if none can hold it."""
     return '"' + escaped(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
-def properties(text: str) -> dict[str, dict[str, str]]:
-    """Return the properties of each unit, by its name, from the output of `systemctl show`."""
-    blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in text.split("\n\n")]
-    return {block["Id"]: block for block in blocks if "Id" in block}
-
-
-def folder() -> Path:
-    """Return the directory of this user's units."""
+def unit_dir() -> Path:
+    """Return the directory of the user's own units."""
     base = os.environ.get("XDG_CONFIG_HOME", "")
     return (Path(base) if base.startswith("/") else Path.home() / ".config") / "systemd" / "user"
 
 
 def text_of(path: Path) -> str | None:
-    """Return the content of a file, or None if it does not exist."""
+    """Return the text of a file, or None if it does not exist."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
 
 
-def runtime() -> Path:
-    """Return the directory of this user's manager."""
+def linger(
+    *, plan_only: bool, what: str = "timers", without: str = "use cron: inv backup"
+) -> tuple[list[str], list[str]]:
+    """Let the user's manager run without a login. Return the change, and a note if that is not permitted."""
+    user = getpass.getuser()
+    if (_LINGER / user).exists():
+        return [], []
+    change = [f"let {what} run while {user} is not logged in (loginctl enable-linger {user})"]
+    if plan_only:
+        return change, []
+    if not shutil.which("loginctl"):
+        raise Unfit(f"this computer has no systemd, which would start the {what}", without)
+    try:
+        call("loginctl", "--no-ask-password", "enable-linger", user)
+    except CommandFailed as error:
+        note = (
+            f"the {what} run only while {user} is logged in, because lingering is not permitted "
+            f"({error.message}); have root run: loginctl enable-linger {user}"
+        )
+        return [], [note]
+    waiting = Deadline(_MANAGER)
+    while not (_runtime() / "systemd" / "private").exists() and waiting.pause(0.1):
+        pass
+    return change, []
+
+
+def _runtime() -> Path:
     return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
 
 
 def require_manager() -> None:
-    """Raise Unfit if no systemd manager runs for this user."""
+    """Raise Unfit unless the user's manager runs."""
     try:
         systemctl("show", "--property=Version")
     except CommandFailed as error:
@@ -97,13 +126,13 @@ def require_manager() -> None:
 
 
 def systemctl(*words: str) -> str:
-    """Call `systemctl --user` and return what it prints. Raise CommandFailed, SwarmError or Unfit."""
+    """Call systemctl for the user's manager. Return its output. Raise CommandFailed, or Unfit without systemd."""
     return call("systemctl", "--user", "--no-pager", *words)
 
 
 def call(*command: str) -> str:
-    """Run a program of systemd and return what it prints. Raise CommandFailed, SwarmError or Unfit."""
-    environment = {**os.environ, "XDG_RUNTIME_DIR": str(runtime()), "LC_ALL": "C.UTF-8"}
+    """Run a program that reaches the user's manager. Return its output. Raise CommandFailed or Unfit."""
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(_runtime()), "LC_ALL": "C.UTF-8"}
     try:
         done = subprocess.run(
             command,
@@ -115,7 +144,8 @@ def call(*command: str) -> str:
         )
     except FileNotFoundError:
         raise Unfit(
-            f"the program {command[0]} is missing", "timers need systemd; without it, use cron"
+            f"the program {command[0]} is missing",
+            "install systemd; without it, use cron for backups and Docker for LiteLLM",
         ) from None
     except subprocess.TimeoutExpired:
         raise SwarmError(f"{command[0]} did not answer within {_CALL:.0f} s") from None

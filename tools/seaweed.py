@@ -65,7 +65,7 @@ class Seaweed:
         identity = {"name": "swarm", "credentials": keys, "actions": ["Admin", "Read", "Write", "List"]}
         config.write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
         names = [f"{name}{suffix}" for name in _PORTS for suffix in ("", ".grpc")]
-        ports = self._ports = dict(zip(names, _free_ports(len(names)), strict=True))
+        ports = self._ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.endpoint = f"http://127.0.0.1:{ports['s3.port']}"
         command = [
             _weed(), "server", f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
@@ -210,7 +210,7 @@ def _weed() -> str:
     return str(Path(str(found.locate())).resolve())
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Return ports that were free a moment ago."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]

@@ -105,7 +105,10 @@ def discard(host: Host, talk: Talk) -> bool:
     """Remove the VM that `keep` has kept, while no drill runs. Return True if there was one. Raise a SwarmError."""
     folder = private_dir(private_dir(state_dir()) / "drill")
     with hold(folder / "lock", waiting=lambda: talk.step("waiting for another drill")):
-        return throwaway.discard(host, talk)
+        tree = throwaway.folder(f"{throwaway.derived_name(host.name)}.tree")
+        left = tree.exists()  # a killed drill's unpacked archive
+        shutil.rmtree(tree, ignore_errors=True)
+        return throwaway.discard(host, talk) or left
 
 
 class _Drill:

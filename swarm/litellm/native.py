@@ -1,30 +1,258 @@
-"""LiteLLM without Docker. This placeholder makes way for the real module."""
+"""LiteLLM without Docker: the proxy and its database as services of this user."""
 
 from __future__ import annotations
 
+import subprocess
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from swarm.errors import Unfit
+from swarm.console import screen
+from swarm.deadline import Deadline
+from swarm.errors import CommandFailed, SwarmError, Unfit, UsageError
+from swarm.files import private_dir, write_atomically
+from swarm.litellm import environment, install, postgres, secrets
+from swarm.litellm.start import session, unready
+from swarm.locks import hold
+from swarm.paths import litellm_dir, state_dir
+from swarm.text import visible
+from swarm.units import call, escaped, linger, quoted, render, require_manager, systemctl, text_of, unit_dir
 
 if TYPE_CHECKING:
-    from swarm.console import Talk
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from swarm.console import Meter, Talk
+
+__all__ = ["down", "logs", "rendered", "state", "up"]
+
+PROXY, DATABASE = "litellm.service", "litellm-db.service"
+_UNITS = (DATABASE, PROXY)
+_DATABASE_PORT = 18805
+_LIMIT = 300.0  # seconds from the start to readiness; the first one makes the tables
+_CRASHES = 3  # restarts after which the proxy counts as broken
 
 
-def up(talk: Talk) -> bool:  # noqa: ARG001
-    """Start the proxy."""
-    raise Unfit("--native is not available yet")
+@dataclass(frozen=True)
+class _Place:
+    """Where the files are."""
+
+    folder: Path
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "postgres"
+
+    @property
+    def variables(self) -> Path:
+        return self.folder / "environment"
 
 
-def down(talk: Talk) -> bool:  # noqa: ARG001
-    """Stop the proxy."""
-    raise Unfit("--native is not available yet")
+def _place() -> _Place:
+    return _Place(state_dir() / "litellm")
 
 
-def logs(*, follow: bool, lines: int) -> int:  # noqa: ARG001
-    """Show the logs."""
-    raise Unfit("--native is not available yet")
+def up(talk: Talk) -> bool:
+    """Install LiteLLM on first use, start the services, and wait until it is ready. Return whether anything changed.
+
+    Raise Unfit without systemd or PostgreSQL or as root, Refused if the database exists and its secrets are gone,
+    CommandFailed if the proxy does not become ready.
+    """
+    place = _place()
+    programs = postgres.find(place.data)
+    private_dir(state_dir())
+    private_dir(place.folder)
+    config = litellm_dir() / "config.yaml"
+    if not config.exists():
+        raise Unfit(f"{config} does not exist", "restore it with git, or correct SWARM_LITELLM")
+    with hold(
+        place.folder / "lock", waiting=lambda: talk.screen.spinner("another run starts LiteLLM; waiting")
+    ):
+        done, notes = linger(plan_only=False, what="services", without="use Docker: ./inv litellm.up")
+        for note in notes:
+            talk.warn(note)
+        require_manager()
+        database = f"the database in {place.data}" if place.data.exists() else ""
+        done += secrets.ensure(database, removal=f"rm -r {place.data}")
+        for line in done:
+            talk.say(line)
+        return _up(talk, place, programs, config) or bool(done)
+
+
+def _up(talk: Talk, place: _Place, programs: Path, config: Path) -> bool:
+    given = environment.read()
+    venv = install.prepare(talk)
+    password, port = given.values[secrets.PASSWORD], _port(given.values, "LITELLM_DB_PORT", _DATABASE_PORT)
+    if not place.data.exists():
+        with talk.step("make LiteLLM's database"):
+            postgres.create(programs, place.data, password)
+    variables = install.environment(venv, given.values, postgres.url(password, port))
+    files = rendered(place.folder, programs, venv, config, given.values)
+    stale = {unit_dir() / name for name, text in files.items() if text_of(unit_dir() / name) != text}
+    text = _environment_file(variables)
+    changed = text_of(place.variables) != text
+    if changed:
+        write_atomically(place.variables, text, mode=0o600)
+    newer = _newer_config(config)
+    if not (stale or changed or newer) and _ready():
+        return False
+    unit_dir().mkdir(parents=True, exist_ok=True)
+    for path in stale:
+        write_atomically(path, files[path.name])
+    if stale:
+        systemctl("daemon-reload")
+    with talk.step("start LiteLLM", silent=True) as meter:
+        deadline = Deadline(_LIMIT)
+        systemctl("enable", "--quiet", *_UNITS)
+        systemctl("restart" if unit_dir() / DATABASE in stale else "start", DATABASE)
+        systemctl("restart" if stale or changed or newer else "start", PROXY)
+        _wait(meter, deadline)
+    talk.done(f"LiteLLM is ready at {given.url}", deadline.elapsed)
+    return True
+
+
+def _newer_config(config: Path) -> bool:
+    """Whether config.yaml was changed after the proxy has read it."""
+    shown = _show(PROXY, "ActiveState", "ExecMainStartTimestamp")
+    if shown.get("ActiveState") != "active":
+        return False
+    started = call("date", "+%s", "--date", shown.get("ExecMainStartTimestamp") or "@0")
+    return config.stat().st_mtime > float(started)
+
+
+def _port(values: Mapping[str, str], name: str, default: int) -> int:
+    text = values.get(name) or str(default)
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1 << 16:
+        raise UsageError(f"{name} in litellm/.env is no port", f"set it to a number such as {default}")
+    return int(text)
+
+
+def rendered(
+    folder: Path, programs: Path, venv: Path, config: Path, values: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the text of each unit file, by its name, without secrets. Raise UsageError for a path none can hold."""
+    place = _Place(folder)
+    database = {
+        "postgres": _word(programs / "postgres"),
+        "data": _word(place.data),
+        "port": _port(values, "LITELLM_DB_PORT", _DATABASE_PORT),
+    }
+    proxy = {
+        "directory": escaped(str(folder)),
+        "environment": escaped(str(place.variables)),
+        "program": _word(venv / "bin/litellm"),
+        "config": _word(config.absolute()),
+        "host": _word(values.get("LITELLM_BIND") or "127.0.0.1"),
+        "port": _port(values, "LITELLM_PORT", environment.PORT),
+    }
+    texts = {DATABASE: database, PROXY: proxy}
+    return {name: render(name, given) for name, given in texts.items()}
+
+
+def _word(value: Path | str) -> str:
+    """Return one word of a command line in a unit file."""
+    return quoted(str(value)).replace("$", "$$")
+
+
+def _environment_file(variables: Mapping[str, str]) -> str:
+    """Return the variables as systemd reads them from a file."""
+
+    def escape(value: str) -> str:
+        return "".join(f"\\{letter}" if letter in '\\"`$' else letter for letter in value)
+
+    return "".join(f'{name}="{escape(value)}"\n' for name, value in sorted(variables.items()))
+
+
+def _wait(meter: Meter, deadline: Deadline) -> None:
+    """Wait until the proxy is ready. Raise CommandFailed with the end of its log if it ends again and again."""
+    with session() as client:
+        while reason := unready(client.health("readiness")):
+            meter.note(reason)
+            shown = _show(PROXY, "ActiveState", "NRestarts")
+            if shown.get("ActiveState") == "failed" or int(shown.get("NRestarts") or 0) >= _CRASHES:
+                raise CommandFailed(
+                    f"LiteLLM ends again and again:\n{_tail()}", "fix the cause, then run it again"
+                )
+            if not deadline.pause(1.0):
+                raise CommandFailed(
+                    f"LiteLLM is not ready after {deadline.limit:.0f} s: {reason}",
+                    "./inv litellm.logs --native shows why",
+                )
+
+
+def _ready() -> bool:
+    with session() as client:
+        running = all(_show(name, "ActiveState").get("ActiveState") == "active" for name in _UNITS)
+        return running and not unready(client.health("readiness"))
+
+
+def down(talk: Talk) -> bool:
+    """Stop the services, now and after the next boot. Keep the database. Return whether anything ran."""
+    present = [name for name in reversed(_UNITS) if (unit_dir() / name).exists()]
+    if not present:
+        return False
+    require_manager()
+    shown = [_show(name, "ActiveState", "UnitFileState") for name in present]
+    if all(
+        each.get("ActiveState") == "inactive" and each.get("UnitFileState") == "disabled" for each in shown
+    ):
+        return False
+    with talk.step("stop LiteLLM"):
+        systemctl("disable", "--quiet", *present)
+        for name in present:  # the proxy before its database
+            systemctl("stop", name)
+    return True
 
 
 def state() -> dict[str, str]:
-    """Return the state, or nothing where there is no native installation."""
-    return {}
+    """Return the state of the services and 'readiness': 'ok' or the reason. It is empty without an installation."""
+    if not (unit_dir() / PROXY).exists():
+        return {}
+    try:
+        found = {name: _show(name, "ActiveState").get("ActiveState", "") for name in _UNITS}
+        with session() as client:
+            found |= {"url": client.url, "readiness": unready(client.health("readiness")) or "ok"}
+    except SwarmError as error:
+        return {"readiness": error.message}
+    return found
+
+
+def logs(*, follow: bool, lines: int) -> int:
+    """Write the last `lines` of the services' log to stdout, without secrets. With `follow`, go on until Ctrl-C.
+
+    Return journalctl's exit code. Raise Unfit if there is no installation.
+    """
+    if not (unit_dir() / PROXY).exists():
+        raise Unfit("LiteLLM has no services", "./inv litellm.up --native makes them")
+    command = ["journalctl", *(f"--user-unit={name}" for name in _UNITS), "--no-pager", f"--lines={lines}"]
+    process = subprocess.Popen(
+        [*command, *(["--follow"] if follow else [])], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None  # noqa: S101 - for the type checker: PIPE gives one
+    try:
+        with process.stdout as stream:
+            for line in stream:
+                screen().text([_masked(line.decode("utf-8", "replace").rstrip("\n"))])
+    finally:
+        process.terminate()
+        process.wait()
+    return max(process.returncode, 0)
+
+
+def _tail(lines: int = 15) -> str:
+    """Return the end of the proxy's log, without secrets."""
+    try:
+        text = call("journalctl", f"--user-unit={PROXY}", "--no-pager", "--output=cat", f"--lines={lines}")
+    except SwarmError as error:
+        return error.message
+    return _masked(visible(text))
+
+
+def _masked(text: str) -> str:
+    for secret in environment.read().secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+def _show(name: str, *wanted: str) -> dict[str, str]:
+    text = systemctl("show", f"--property={','.join(wanted)}", "--", name)
+    return dict(line.partition("=")[::2] for line in text.splitlines())

@@ -28,7 +28,7 @@ class Rig:
     name = "the test"
 
     def __init__(self, lite: Lite, *, effect: bool = True) -> None:
-        self.lite, self.effect, self.restarts, self.log = lite, effect, 0, ""
+        self.lite, self.effect, self.restarts = lite, effect, 0
 
     def restart(self) -> None:
         """Restart the proxy, or only count."""
@@ -43,7 +43,7 @@ class Rig:
     def recent(self, minutes: int) -> str:
         """Return the proxy's log."""
         assert minutes > 0
-        return self.log or self.lite.proxy.log()
+        return self.lite.proxy.log.read_text(encoding="utf-8", errors="replace")
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def _history(lite: Lite) -> None:
 
 def run(lite: Lite, engine: Rig, **settings: float) -> maintenance.Report:
     """Run a health check."""
-    chosen = Settings(**{**vars(QUICK), **settings})  # type: ignore[arg-type]
+    chosen = Settings(**{**vars(QUICK), **settings})
     return maintenance.run(lite.client, engine, chosen, Talk(screen(), quiet=True))
 
 
@@ -99,7 +99,7 @@ def test_database_down(lite: Lite) -> None:
         reports = [run(lite, engine) for _ in range(3)]
     finally:
         lite.proxy.database.start()
-        lite.proxy.wait_ready()
+        lite.proxy.wait()
     assert [each.finding.state for each in reports] == ["database down"] * 3
     assert engine.restarts == 0
     assert reports[0].exit_code == 1
@@ -157,11 +157,11 @@ def test_cooldown(lite: Lite) -> None:
     """A real 429 of two copies is explained with deployments, seconds and remedy, and restarts nothing."""
     for _ in range(2):
         lite.post("/model/new", script_row("gpt", lite.proxy.upstream.url))
-    lite.proxy.upstream.answer(429)
+    lite.proxy.upstream.status = 429
     try:
         said = next(text for _ in range(6) if "No deployments" in (text := chat(lite, "gpt")))
     finally:
-        lite.proxy.upstream.answer(200)
+        lite.proxy.upstream.status = 200
     advice = inv("litellm.doctor", "gpt", "--error", said)
     assert advice.code == 1
     assert "gpt: LiteLLM leaves out 2 deployments (openai/gpt-5: " in advice.err
@@ -217,10 +217,12 @@ def test_a_block_survives_a_new_master_key(lite: Lite) -> None:
     lite.client.update_model(row.id, {"blocked": True})
     old = lite.proxy.master_key
     try:
-        lite.proxy.restart(master_key="sk-new-master-0123456789")
+        lite.proxy.master_key = "sk-new-master-0123456789"
+        lite.proxy.restart()
         set_variable(lite.folder, "LITELLM_MASTER_KEY", "sk-new-master-0123456789")
         assert "nothing to do" in inv("litellm.init").err
         found = {each["name"]: each["blocked"] for each in inv("litellm.models", "--json").data}
         assert found["mini"] is True
     finally:
-        lite.proxy.restart(master_key=old)
+        lite.proxy.master_key = old
+        lite.proxy.restart()

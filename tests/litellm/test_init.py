@@ -249,7 +249,7 @@ def test_database_goes_and_comes_back(lite: Lite) -> None:
         lite.proxy.database.start()
     assert failed.code == 1
     assert "can't reach its database" in failed.err
-    lite.proxy.wait_ready()
+    lite.proxy.wait()
     assert inv("litellm.init").code == 0
     assert names(lite) == ["mini"]
 
