@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from swarm.console import screen
 from swarm.deadline import Deadline
 from swarm.errors import CommandFailed, InventoryError, SwarmError, Unfit
-from swarm.files import private_dir
+from swarm.files import private_dir, write_atomically
 from swarm.inventory.document import short
 from swarm.litellm import engine as docker
 from swarm.litellm import environment, secrets
@@ -21,6 +22,8 @@ from swarm.locks import hold
 from swarm.paths import litellm_dir, state_dir
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from swarm.console import Talk
     from swarm.litellm.engine import Engine
 
@@ -86,7 +89,9 @@ def _up(engine: Engine, talk: Talk, deadline: Deadline) -> bool:
     if _settled(engine, before):
         return bool(made)
     with talk.step("start LiteLLM", silent=True) as meter:
+        fingerprint = engine.fingerprint()
         Start(engine, before, deadline, meter).run()
+    write_atomically(_record(), _settled_text(fingerprint, containers(engine)), mode=0o600)
     talk.done(f"LiteLLM is ready at {environment.read().url}", deadline.elapsed)
     return True
 
@@ -161,11 +166,27 @@ def _check_files() -> None:
             raise InventoryError(f"{short(path)} does not exist", f"git checkout {short(path)} restores it")
 
 
+def _record() -> Path:
+    """Return the file that says which containers the last successful start left, by which configuration.
+
+    Compose's own label config-hash can't tell: `docker compose config --hash` computes another one.
+    """
+    return state_dir() / "litellm.json"
+
+
+def _settled_text(fingerprint: str, found: list[Container]) -> str:
+    return json.dumps({"configuration": fingerprint, "containers": sorted(each.id for each in found)}) + "\n"
+
+
 def _settled(engine: Engine, found: list[Container]) -> bool:
     """Whether each container does what it is for, by the configuration of now, and LiteLLM is ready."""
     if not found or not all(each.good for each in found):
         return False
-    if {each.service: each.hash for each in found} != engine.hashes():
+    try:
+        recorded = _record().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    if recorded != _settled_text(engine.fingerprint(), found):
         return False
     with session() as client:
         return not unready(client.health("readiness"))

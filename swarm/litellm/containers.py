@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ class Container:
     exit_code: int
     restarts: int
     started: str
-    hash: str = field(repr=False, default="")
 
     @property
     def job(self) -> bool:
@@ -79,5 +78,4 @@ def _container(each: dict[str, Any]) -> Container:
         exit_code=status["ExitCode"],
         restarts=each.get("RestartCount", 0),
         started=status["StartedAt"],
-        hash=labels.get("com.docker.compose.config-hash", ""),
     )

@@ -122,7 +122,9 @@ def unready(health: Health) -> str:
 
 
 def _progress(found: list[Container]) -> str:
-    return ", ".join(f"{each.service}: {each.shown}" for each in found if not each.good)
+    return ", ".join(
+        f"{each.service}: {each.shown}" for each in found if not each.good and each.state != "created"
+    )
 
 
 def _last_line(output: IO[bytes]) -> str:
