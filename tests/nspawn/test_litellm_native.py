@@ -53,7 +53,11 @@ class Native:
 
     def inv(self, words: str) -> str:
         """Run one of swarm's commands."""
-        return self.user(quote(sys.executable, "-P", str(ROOT / "swarm/__main__.py"), *words.split()))
+        return self.user(self.command(words))
+
+    def command(self, words: str) -> str:
+        """Return the shell command for one of swarm's commands."""
+        return quote(sys.executable, "-P", str(ROOT / "swarm/__main__.py"), *words.split())
 
     def systemctl(self, words: str) -> str:
         """Call the user's manager."""
@@ -120,7 +124,7 @@ def test_a_changed_configuration_restarts_the_proxy(native: Native) -> None:
     units = ("litellm", "litellm-db")
     before = [native.systemctl(f"show --property=MainPID --value {unit}") for unit in units]
     native.user(
-        f"sleep 1; touch {_HOME}/litellm/config.yaml; echo OPENAI_API_KEY='sk-$a`b' >>{_HOME}/litellm/.env"
+        "echo "  # more" >>{_HOME}/litellm/config.yaml; echo OPENAI_API_KEY='sk-$a`b' >>{_HOME}/litellm/.env"
     )
     assert "LiteLLM is ready" in native.inv("litellm.up --native")
     after = [native.systemctl(f"show --property=MainPID --value {unit}") for unit in units]
@@ -128,6 +132,17 @@ def test_a_changed_configuration_restarts_the_proxy(native: Native) -> None:
     assert after[1] == before[1]
     environment = native.machine.ssh(f"tr '\\0' '\\n' </proc/{after[0]}/environ")
     assert "OPENAI_API_KEY=sk-$a`b\n" in environment
+
+
+def test_a_proxy_that_cannot_start_is_reported(native: Native) -> None:
+    """A configuration that LiteLLM rejects ends `up` with the end of the log. After its repair, `up` succeeds."""
+    file = f"{_HOME}/litellm/config.yaml"
+    native.user(f"cp {file} {file}.good; echo 'model_list: [' >{file}")
+    said = native.user(f"! {native.command('litellm.up --native')}")
+    assert "error: LiteLLM ends again and again" in said
+    assert "yaml" in said.lower()
+    native.user(f"mv {file}.good {file}")
+    assert "LiteLLM is ready" in native.inv("litellm.up --native")
 
 
 def test_root_is_refused(native: Native) -> None:
