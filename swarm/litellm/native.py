@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from swarm.console import screen
@@ -46,6 +48,10 @@ class _Place:
     def variables(self) -> Path:
         return self.folder / "environment"
 
+    @property
+    def applied(self) -> Path:
+        return self.folder / "applied"
+
 
 def _place() -> _Place:
     return _Place(state_dir() / "litellm")
@@ -86,37 +92,37 @@ def _up(talk: Talk, place: _Place, programs: Path, config: Path) -> bool:
         with talk.step("make LiteLLM's database"):
             postgres.create(programs, place.data, password)
     variables = install.environment(venv, given.values, postgres.url(password, port))
+    text = _environment_file(install.environment(venv, given.values, postgres.url(password, port)))
     files = rendered(place.folder, programs, venv, config, given.values)
-    stale = {unit_dir() / name for name, text in files.items() if text_of(unit_dir() / name) != text}
-    text = _environment_file(variables)
-    changed = text_of(place.variables) != text
-    if changed:
-        write_atomically(place.variables, text, mode=0o600)
-    newer = _newer_config(config)
-    if not (stale or changed or newer) and _ready():
+    wanted = {DATABASE: files[DATABASE], PROXY: files[PROXY] + text}
+    digests = {name: sha256(each.encode()).hexdigest() for name, each in wanted.items()}
+    applied = _applied(place)
+    if applied == digests and _ready():
         return False
+    write_atomically(place.variables, text, mode=0o600)
     unit_dir().mkdir(parents=True, exist_ok=True)
-    for path in stale:
-        write_atomically(path, files[path.name])
-    if stale:
-        systemctl("daemon-reload")
+    for name, each in files.items():
+        write_atomically(unit_dir() / name, each)
+    systemctl("daemon-reload")
     with talk.step("start LiteLLM", silent=True) as meter:
         deadline = Deadline(_LIMIT)
         systemctl("enable", "--quiet", *_UNITS)
-        systemctl("restart" if unit_dir() / DATABASE in stale else "start", DATABASE)
-        systemctl("restart" if stale or changed or newer else "start", PROXY)
+        for name in _UNITS:
+            systemctl("start" if applied.get(name) == digests[name] else "restart", name)
         _wait(meter, deadline)
+    # Recorded last, so that the next run repeats what was interrupted.
+    write_atomically(place.applied, json.dumps(digests), mode=0o600)
     talk.done(f"LiteLLM is ready at {given.url}", deadline.elapsed)
     return True
 
 
-def _newer_config(config: Path) -> bool:
-    """Whether config.yaml was changed after the proxy has read it."""
-    shown = _show(PROXY, "ActiveState", "ExecMainStartTimestamp")
-    if shown.get("ActiveState") != "active":
-        return False
-    started = call("date", "+%s", "--date", shown.get("ExecMainStartTimestamp") or "@0")
-    return config.stat().st_mtime > float(started)
+def _applied(place: _Place) -> dict[str, str]:
+    """Return the digests of what the services were last started with successfully."""
+    try:
+        found = json.loads(text_of(place.applied) or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _port(values: Mapping[str, str], name: str, default: int) -> int:
@@ -141,6 +147,7 @@ def rendered(
         "environment": escaped(str(place.variables)),
         "program": _word(venv / "bin/litellm"),
         "config": _word(config.absolute()),
+        "digest": sha256(config.read_bytes()).hexdigest()[:12],
         "host": _word(values.get("LITELLM_BIND") or "127.0.0.1"),
         "port": _port(values, "LITELLM_PORT", environment.PORT),
     }
@@ -164,11 +171,11 @@ def _environment_file(variables: Mapping[str, str]) -> str:
 
 def _wait(meter: Meter, deadline: Deadline) -> None:
     """Wait until the proxy is ready. Raise CommandFailed with the end of its log if it ends again and again."""
+    before = _restarts()
     with session() as client:
         while reason := unready(client.health("readiness")):
             meter.note(reason)
-            shown = _show(PROXY, "ActiveState", "NRestarts")
-            if shown.get("ActiveState") == "failed" or int(shown.get("NRestarts") or 0) >= _CRASHES:
+            if _restarts() - before >= _CRASHES:
                 raise CommandFailed(
                     f"LiteLLM ends again and again:\n{_tail()}", "fix the cause, then run it again"
                 )
@@ -177,6 +184,11 @@ def _wait(meter: Meter, deadline: Deadline) -> None:
                     f"LiteLLM is not ready after {deadline.limit:.0f} s: {reason}",
                     "./inv litellm.logs --native shows why",
                 )
+
+
+def _restarts() -> int:
+    """Return how often systemd has started the proxy again since its last regular start."""
+    return int(_show(PROXY, "NRestarts").get("NRestarts") or 0)
 
 
 def _ready() -> bool:

@@ -1,0 +1,125 @@
+"""What LiteLLM's services are made of: units, variables, and the programs of PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from swarm.errors import Unfit, UsageError
+from swarm.litellm import install, native, postgres
+from tests.conftest import ROOT
+
+KEY = "sk-planted"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration file in a folder whose name has characters that units give a meaning to."""
+    path = tmp_path / "my $HOME 100%" / "config.yaml"
+    path.parent.mkdir()
+    path.write_text("model_list: []\n", encoding="utf-8")
+    return path
+
+
+def _units(config: Path, **values: str) -> dict[str, str]:
+    return native.rendered(
+        config.parent, Path("/usr/lib/postgresql/15/bin"), Path("/cache/venv"), config, values
+    )
+
+
+def test_units_hold_no_secret(config: Path) -> None:
+    """A unit names the file with the keys, and holds none, since other users may read units."""
+    texts = _units(config, LITELLM_MASTER_KEY=KEY, LITELLM_DB_PASSWORD=KEY, OPENAI_API_KEY=KEY)
+    assert texts.keys() == {"litellm.service", "litellm-db.service"}
+    assert not any(KEY in text for text in texts.values())
+    assert "EnvironmentFile=" in texts["litellm.service"]
+
+
+def test_units_listen_on_loopback_unless_told_otherwise(config: Path) -> None:
+    """The proxy and its database listen on loopback. Only the proxy can be given another address."""
+    default, opened = _units(config), _units(config, LITELLM_BIND="0.0.0.0", LITELLM_PORT="4000")  # noqa: S104 - as a user would
+    assert '--host "127.0.0.1" --port 18804' in default["litellm.service"]
+    assert '--host "0.0.0.0" --port 4000' in opened["litellm.service"]
+    assert "listen_addresses=127.0.0.1" in opened["litellm-db.service"]
+
+
+def test_another_configuration_makes_another_unit(config: Path) -> None:
+    """The proxy's unit changes with config.yaml, so that `up` restarts it. The database's unit does not."""
+    before = _units(config)
+    config.write_text("model_list: []  # more\n", encoding="utf-8")
+    after = _units(config)
+    assert after["litellm.service"] != before["litellm.service"]
+    assert after["litellm-db.service"] == before["litellm-db.service"]
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "many", "-1", "²"])
+def test_a_port_that_is_none_is_refused(config: Path, port: str) -> None:
+    """A wrong port is named, instead of a service that fails."""
+    with pytest.raises(UsageError, match="LITELLM_PORT"):
+        _units(config, LITELLM_PORT=port)
+
+
+def test_paths_keep_their_special_characters(config: Path) -> None:
+    """Systemd expands neither $ nor % of a path."""
+    text = _units(config)["litellm.service"]
+    assert "my $$HOME 100%%/config.yaml" in text
+    assert "WorkingDirectory=" + str(config.parent).replace("%", "%%") in text
+
+
+def test_the_proxy_downloads_nothing_when_it_starts(tmp_path: Path) -> None:
+    """The variables switch off every download and all telemetry, whatever .env says."""
+    given = {"LITELLM_LOCAL_MODEL_COST_MAP": "False", "OPENAI_API_KEY": KEY}
+    outside = {"HOME": "/home/x", "AWS_SECRET_ACCESS_KEY": KEY}
+    found = install.environment(
+        tmp_path,
+        {"LITELLM_LOCAL_MODEL_COST_MAP": "False", "OPENAI_API_KEY": KEY},
+        "postgresql://x",
+        {"HOME": "/home/x", "AWS_SECRET_ACCESS_KEY": KEY},
+    )
+    assert found["LITELLM_LOCAL_MODEL_COST_MAP"] == "True"
+    assert found["LITELLM_TELEMETRY"] == "False"
+    assert found["OPENAI_API_KEY"] == KEY
+    assert found["DATABASE_URL"] == "postgresql://x"
+    assert found["HOME"] == "/home/x"
+    assert "AWS_SECRET_ACCESS_KEY" not in found  # only .env gives keys to the proxy
+    assert found["PATH"].startswith(f"{tmp_path}/bin:")
+
+
+def test_the_lock_pins_every_package_and_names_no_index() -> None:
+    """Each package of the lock has a version and hashes. LiteLLM's two malicious releases are not among them."""
+    text = (ROOT / "litellm/requirements.lock").read_text(encoding="utf-8")
+    entries = [line for line in text.splitlines() if line and not line.startswith((" ", "#"))]
+    assert all("==" in line and line.endswith("\\") for line in entries)
+    assert text.count("--hash=sha256:") >= len(entries)
+    assert "://" not in text
+    assert "litellm==1.109.1 \\" in entries
+    for name in ("litellm/prisma", "tools/litellm"):
+        packages = json.loads((ROOT / name / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+        assert all("integrity" in each and "resolved" not in each for path, each in packages.items() if path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root is refused before that")
+def test_a_cluster_keeps_its_release_of_postgresql(tmp_path: Path) -> None:
+    """The newest PostgreSQL makes a cluster. An existing one needs the release that made it."""
+    for release in ("9", "15", "17"):
+        folder = tmp_path / "programs" / release / "bin"
+        folder.mkdir(parents=True)
+        (folder / "postgres").touch()
+    data = tmp_path / "data"
+    assert postgres.find(data, tmp_path / "programs").parent.name == "17"
+    data.mkdir()
+    (data / "PG_VERSION").write_text("15\n", encoding="ascii")
+    assert postgres.find(data, tmp_path / "programs").parent.name == "15"
+    (data / "PG_VERSION").write_text("16\n", encoding="ascii")
+    with pytest.raises(Unfit, match="needs PostgreSQL 16"):
+        postgres.find(data, tmp_path / "programs")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is refused")
+def test_root_is_refused(tmp_path: Path) -> None:
+    """PostgreSQL does not run as root, so root is told before anything is made."""
+    with pytest.raises(Unfit, match="refuses to run as root"):
+        postgres.find(tmp_path / "data")
