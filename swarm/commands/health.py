@@ -9,6 +9,7 @@ from swarm.console import Talk, screen
 from swarm.errors import RemoteError, SwarmError, UsageError
 from swarm.litellm import client as api
 from swarm.litellm import environment
+from swarm.litellm.running import runner
 
 if TYPE_CHECKING:
     from swarm.litellm.client import Client
@@ -29,7 +30,7 @@ def health(*, grace: float, as_json: bool) -> int:
     talk = Talk(screen(), quiet=as_json)
     settings = maintenance.Settings(grace=grace, dedup=os.environ.get("DEDUP", "1") != "0")
     with api.client(environment.read()) as client:
-        report = maintenance.run(client, _runner(), settings, talk)
+        report = maintenance.run(client, runner(), settings, talk)
     for each in report.advice:
         talk.warn(f"{each.what}. {each.remedy}")
     for note in report.notes:
@@ -46,7 +47,7 @@ def health(*, grace: float, as_json: bool) -> int:
 def doctor(model: str, *, error: str, as_json: bool) -> int:
     """Explain why a model does not answer. Return 1 if something is wrong with it."""
     with api.client(environment.read()) as client:
-        found = _advice(client, _runner(), model, error)
+        found = _advice(client, runner(), model, error)
     if as_json:
         screen().json([vars(each) for each in found])
         return int(bool(found))
@@ -58,7 +59,7 @@ def doctor(model: str, *, error: str, as_json: bool) -> int:
     return int(bool(found))
 
 
-def _advice(client: Client, runner: Runner, model: str, error: str) -> list[Advice]:
+def _advice(client: Client, runs: Runner, model: str, error: str) -> list[Advice]:
     from swarm.litellm import explain
 
     try:
@@ -72,12 +73,6 @@ def _advice(client: Client, runner: Runner, model: str, error: str) -> list[Advi
     if error:
         found.append(explain.about_error(error, rows))
     elif model:
-        recent = explain.errors_of(model, runner.recent(_MINUTES))
+        recent = explain.errors_of(model, runs.recent(_MINUTES))
         found += [explain.about_error(text, rows) for text in recent]
     return list(dict.fromkeys(found))
-
-
-def _runner() -> Runner:
-    from swarm.litellm.runner import Foreign
-
-    return Foreign()

@@ -69,7 +69,7 @@ def up(talk: Talk, limit: float = LIMIT) -> bool:
     _check_files()
     try:
         with hold(
-            private_dir(state_dir()) / "litellm.lock",
+            private_dir(state_dir()) / "litellm-start.lock",
             waiting=lambda: talk.screen.spinner("another run starts LiteLLM; waiting"),
             deadline=deadline,
         ):

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from swarm.errors import CommandFailed, SwarmError, Unfit
 from swarm.litellm import environment
@@ -88,6 +88,12 @@ class Engine:
     def fingerprint(self) -> str:
         """Return a hash of the configuration: the files and .env, as Compose understands them."""
         return hashlib.sha256(self.call("config").encode()).hexdigest()
+
+    def replace(self, *words: str) -> NoReturn:
+        """Replace this process with Compose in litellm/, which then has the terminal."""
+        os.chdir(litellm_dir())
+        command = [*self.compose, "--profile", "api", *words]
+        os.execvpe(command[0], command, _environment())  # noqa: S606 - a list of arguments, no shell
 
     def containers(self) -> list[dict[str, Any]]:
         """Return what `docker inspect` says about each container of the project, running or not."""

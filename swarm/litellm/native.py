@@ -25,12 +25,24 @@ if TYPE_CHECKING:
 
     from swarm.console import Meter, Talk
 
-__all__ = ["down", "logs", "rendered", "state", "up"]
+__all__ = [
+    "database_answers",
+    "down",
+    "installed",
+    "logs",
+    "python",
+    "recent",
+    "rendered",
+    "restart",
+    "state",
+    "up",
+]
 
 PROXY, DATABASE = "litellm.service", "litellm-db.service"
 _UNITS = (DATABASE, PROXY)
 _DATABASE_PORT = 18805
 _LIMIT = 300.0  # seconds from the start to readiness; the first one makes the tables
+_ANSWER = 20.0  # seconds for pg_isready, which itself waits 3
 _CRASHES = 3  # restarts after which the proxy counts as broken
 
 
@@ -248,6 +260,48 @@ def logs(*, follow: bool, lines: int) -> int:
         process.terminate()
         process.wait()
     return max(process.returncode, 0)
+
+
+def installed() -> bool:
+    """Return whether the services are installed."""
+    return (unit_dir() / PROXY).exists()
+
+
+def restart() -> None:
+    """Restart the proxy. Raise SwarmError."""
+    systemctl("restart", PROXY)
+
+
+def database_answers() -> bool | None:
+    """Return whether PostgreSQL accepts connections, or None if its programs are missing."""
+    try:
+        port = _port(environment.read().values, "LITELLM_DB_PORT", _DATABASE_PORT)
+        program = postgres.find(_place().data) / "pg_isready"
+        words = ("--quiet", "--host=127.0.0.1", f"--port={port}")
+        return subprocess.run([program, *words], check=False, timeout=_ANSWER).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+    except (SwarmError, OSError):
+        return None
+
+
+def recent(minutes: int, lines: int) -> str:
+    """Return at most so many lines of what the proxy logged in the last `minutes`, or '' without a journal."""
+    since = f"--since=-{minutes}min"
+    try:
+        return call(
+            "journalctl", f"--user-unit={PROXY}", "--no-pager", "--output=cat", since, f"--lines={lines}"
+        )
+    except SwarmError:
+        return ""
+
+
+def python() -> tuple[Path, dict[str, str]]:
+    """Return the Python with LiteLLM, and an environment for it. Raise SwarmError."""
+    from swarm.console import Talk
+
+    venv = install.prepare(Talk(screen()))
+    return venv / "bin/python", install.environment(venv, environment.read().values, "postgresql://unused")
 
 
 def _tail(lines: int = 15) -> str:

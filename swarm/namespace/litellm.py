@@ -131,5 +131,13 @@ def doctor(_: Context, model: str, error: str = "", json: bool = False) -> int:
     return commands.doctor(model, error=error, as_json=json)
 
 
+@task(name="login", positional=["provider"], help={"provider": "copilot"})
+def login(_: Context, provider: str) -> None:
+    """Log LiteLLM in to GitHub Copilot, once, in your browser."""
+    from swarm.litellm.running import login as replace
+
+    replace(provider)
+
+
 # `./inv litellm` is `./inv litellm.status`.
-collection = Collection(up, down, logs, status, init, models, add, remove, dedup, health, doctor)
+collection = Collection(up, down, logs, status, init, models, add, remove, dedup, health, doctor, login)
