@@ -103,8 +103,7 @@ def _up(talk: Talk, place: _Place, programs: Path, config: Path) -> bool:
     if not place.data.exists():
         with talk.step("make LiteLLM's database"):
             postgres.create(programs, place.data, password)
-    variables = install.environment(venv, given.values, postgres.url(password, port))
-    text = _environment_file(install.environment(venv, given.values, postgres.url(password, port)))
+    text = _environment_file(_variables(place, venv, given.values, postgres.url(password, port)))
     files = rendered(place.folder, programs, venv, config, given.values)
     wanted = {DATABASE: files[DATABASE], PROXY: files[PROXY] + text}
     digests = {name: sha256(each.encode()).hexdigest() for name, each in wanted.items()}
@@ -301,7 +300,7 @@ def python() -> tuple[Path, dict[str, str]]:
     from swarm.console import Talk
 
     venv = install.prepare(Talk(screen()))
-    return venv / "bin/python", install.environment(venv, environment.read().values, "postgresql://unused")
+    return venv / "bin/python", _variables(_place(), venv, environment.read().values, "postgresql://unused")
 
 
 def _tail(lines: int = 15) -> str:
