@@ -15,11 +15,15 @@ __all__ = ["down", "logs", "status", "up"]
 
 def up(*, native: bool, limit: float, as_json: bool) -> int:
     """Start LiteLLM and wait until it is ready."""
-    from swarm.litellm import compose
+    from swarm.litellm import compose, first
     from swarm.litellm import native as services
 
     talk = Talk(screen(), quiet=as_json)
-    changed = services.up(talk) if native else compose.up(talk, limit)
+    if native:
+        changed = services.up(talk)
+        changed = first.run(Talk(screen(), quiet=True)) or changed
+    else:
+        changed = compose.up(talk, limit)
     return _say(talk, changed=changed, native=native, as_json=as_json)
 
 

@@ -1,4 +1,4 @@
-"""What the container litellm-init runs once at its first start: register the models of models.yaml.
+"""What the container litellm-init runs once, and `inv litellm.up --native`: register the models of models.yaml.
 
 It uses only what LiteLLM's own image has. With FORCE=1 it runs although models are there; without it, a model called
 gpt-4o in the database is taken as a sign that an earlier run, or the script that came before swarm, has done the work.
@@ -22,8 +22,11 @@ _PAUSE = 2.0
 _OK = 200
 
 
-def run(talk: Talk) -> None:
-    """Wait for the proxy and register the models, unless the sentinel is there. Raise SwarmError."""
+def run(talk: Talk) -> bool:
+    """Wait for the proxy and register the models, unless the sentinel is there. Return whether anything changed.
+
+    Raise SwarmError.
+    """
     variables = environment.read()
     with client.client(variables) as session:
         deadline = Deadline(_READY)
@@ -35,8 +38,8 @@ def run(talk: Talk) -> None:
             talk.say(
                 f"{SENTINEL} is registered already, so nothing is done; FORCE=1 registers the models again"
             )
-            return
-        apply.bring(session, wanted.resolve(wanted.load(), variables), talk)
+            return False
+        return bool(apply.bring(session, wanted.resolve(wanted.load(), variables), talk))
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ from swarm.console import screen
 from swarm.deadline import Deadline
 from swarm.errors import CommandFailed, SwarmError, Unfit, UsageError
 from swarm.files import private_dir, write_atomically
-from swarm.litellm import environment, install, postgres, secrets
+from swarm.litellm import environment, install, postgres, secrets, wanted
 from swarm.litellm.start import session, unready
 from swarm.locks import hold
 from swarm.paths import litellm_dir, state_dir
@@ -105,8 +105,8 @@ def _up(talk: Talk, place: _Place, programs: Path, config: Path) -> bool:
             postgres.create(programs, place.data, password)
     text = _environment_file(_variables(place, venv, given.values, postgres.url(password, port)))
     files = rendered(place.folder, programs, venv, config, given.values)
-    wanted = {DATABASE: files[DATABASE], PROXY: files[PROXY] + text}
-    digests = {name: sha256(each.encode()).hexdigest() for name, each in wanted.items()}
+    present = {DATABASE: files[DATABASE], PROXY: files[PROXY] + text}
+    digests = {name: sha256(each.encode()).hexdigest() for name, each in present.items()}
     applied = _applied(place)
     if applied == digests and _ready():
         return False
@@ -134,6 +134,29 @@ def _applied(place: _Place) -> dict[str, str]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _variables(place: _Place, venv: Path, values: Mapping[str, str], database: str) -> dict[str, str]:
+    """Return the environment of the proxy. The login to GitHub Copilot is kept beside the database.
+
+    The keys that models.yaml names are left out: they get into the database as credentials.
+    """
+    named = _credentials()
+    return {
+        **install.environment(
+            venv, {name: value for name, value in values.items() if name not in named}, database
+        ),
+        "GITHUB_COPILOT_TOKEN_DIR": str(place.folder / "copilot"),
+    }
+
+
+def _credentials() -> set[str]:
+    """Return the variables that models.yaml names. What is wrong with the file is reported when it is registered."""
+    try:
+        file = wanted.load()
+    except SwarmError:
+        return set()
+    return {name for entry in file.credentials for name in entry.variables().values()}
 
 
 def _port(values: Mapping[str, str], name: str, default: int) -> int:
