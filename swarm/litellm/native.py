@@ -91,7 +91,6 @@ def _up(talk: Talk, place: _Place, programs: Path, config: Path) -> bool:
     if not place.data.exists():
         with talk.step("make LiteLLM's database"):
             postgres.create(programs, place.data, password)
-    variables = install.environment(venv, given.values, postgres.url(password, port))
     text = _environment_file(install.environment(venv, given.values, postgres.url(password, port)))
     files = rendered(place.folder, programs, venv, config, given.values)
     wanted = {DATABASE: files[DATABASE], PROXY: files[PROXY] + text}

@@ -73,12 +73,7 @@ def test_the_proxy_downloads_nothing_when_it_starts(tmp_path: Path) -> None:
     """The variables switch off every download and all telemetry, whatever .env says."""
     given = {"LITELLM_LOCAL_MODEL_COST_MAP": "False", "OPENAI_API_KEY": KEY}
     outside = {"HOME": "/home/x", "AWS_SECRET_ACCESS_KEY": KEY}
-    found = install.environment(
-        tmp_path,
-        {"LITELLM_LOCAL_MODEL_COST_MAP": "False", "OPENAI_API_KEY": KEY},
-        "postgresql://x",
-        {"HOME": "/home/x", "AWS_SECRET_ACCESS_KEY": KEY},
-    )
+    found = install.environment(tmp_path, given, "postgresql://x", outside)
     assert found["LITELLM_LOCAL_MODEL_COST_MAP"] == "True"
     assert found["LITELLM_TELEMETRY"] == "False"
     assert found["OPENAI_API_KEY"] == KEY
