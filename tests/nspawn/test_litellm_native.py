@@ -128,9 +128,9 @@ def test_a_changed_configuration_restarts_the_proxy(native: Native) -> None:
     native.inv("litellm.up --native")
     units = ("litellm", "litellm-db")
     before = [native.systemctl(f"show --property=MainPID --value {unit}") for unit in units]
-    native.user(
-        "echo "  # more" >>{_HOME}/litellm/config.yaml; echo LANGFUSE_KEY='sk-$a`b' >>{_HOME}/litellm/.env"
-    )
+    native.user(f"echo '# more' >>{_HOME}/litellm/config.yaml")
+    line = "LANGFUSE_KEY='sk-$a`b'"
+    native.user(f"echo {quote(line)} >>{_HOME}/litellm/.env")
     assert "LiteLLM is ready" in native.inv("litellm.up --native")
     after = [native.systemctl(f"show --property=MainPID --value {unit}") for unit in units]
     assert after[0] != before[0]
