@@ -164,6 +164,27 @@ def test_saved_but_500(lite: Lite, relay: Relay) -> None:
     assert (relay.count("POST /model/new"), names(lite)) == (2, ["mini", "nano"])
 
 
+def test_failed_once(lite: Lite, relay: Relay) -> None:
+    """After a 500 for a model that was not saved, a listing shows that it is missing, and it is posted once more."""
+    models_file(lite.folder, lite.proxy.upstream.url, MINI, NANO)
+    relay.rules.append(Rule("POST /model/new", forward=False, status=500))
+    assert inv("litellm.init").code == 0
+    assert (relay.count("POST /model/new"), names(lite)) == (3, ["mini", "nano"])
+
+
+def test_replacement_of_a_blocked_model(lite: Lite) -> None:
+    """A blocked model stays blocked when it is imported, and when it is replaced."""
+    url = lite.proxy.upstream.url
+    made = lite.post("/model/new", script_row("gpt", url))
+    lite.client.update_model(made["model_id"], {"blocked": True})
+    for params in ("{rpm: 5}", "{}"):
+        model = f"{{name: gpt, model: openai/gpt-5, credential: Open AI/Key 1, params: {params}}}"
+        models_file(lite.folder, url, model)
+        assert inv("litellm.init", "--yes").code == 0
+        (row,) = [row for row in lite.client.rows() if row.from_db]
+        assert row.blocked
+
+
 def test_lost_answer(lite: Lite, relay: Relay) -> None:
     """A connection that breaks before the answer ends neither the run nor makes a second row."""
     models_file(lite.folder, lite.proxy.upstream.url, MINI, NANO)
