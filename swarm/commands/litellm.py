@@ -50,7 +50,7 @@ def logs(*, native: bool, follow: bool, lines: int) -> int:
 
 
 def status(*, as_json: bool) -> int:
-    """Show what runs, in containers or as services. Return 1 if LiteLLM is not ready."""
+    """Show what runs, in containers, as services, or elsewhere at LITELLM_URL. Return 1 if LiteLLM is not ready."""
     from swarm.litellm import compose
     from swarm.litellm import native as services
 
@@ -58,7 +58,8 @@ def status(*, as_json: bool) -> int:
     try:
         found = compose.state()
     except SwarmError as error:
-        if not own:
+        found = None if own else compose.elsewhere()
+        if not own and not found:
             raise
         problem = error
     if as_json:

@@ -176,8 +176,7 @@ def _register(client: Client, work: Work) -> None:
     for row in work.old:
         if row.id == deployment.id:
             client.delete_model(row.id)
-    blocked = any(row.blocked for row in work.old)
-    client.add_model(deployment.name, deployment.params, info, blocked=blocked)
+    client.add_model(deployment.name, deployment.params, info, blocked=work.blocked)
     for row in work.old:
         if row.id != deployment.id:
             client.delete_model(row.id)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from swarm.console import Talk
     from swarm.litellm.engine import Engine
 
-__all__ = ["LIMIT", "State", "down", "logs", "state", "up"]
+__all__ = ["LIMIT", "State", "down", "elsewhere", "logs", "state", "up"]
 
 LIMIT = 300.0  # seconds; a start takes 30, a database after a crash or a migration may take minutes
 _LINE = 64 * 1024  # bytes of a line of a log
@@ -148,7 +148,19 @@ def logs(*, follow: bool, lines: int) -> int:
 
 def state() -> State:
     """Return the state of the containers. Raise Unfit if there is no Docker."""
-    found = containers(docker.find())
+    return _asked(containers(docker.find()))
+
+
+def elsewhere() -> State | None:
+    """Return the state of a proxy that swarm does not run, or None if litellm/.env names none in LITELLM_URL."""
+    try:
+        named = environment.read().values.get("LITELLM_URL")
+    except SwarmError:
+        return None
+    return _asked([]) if named else None
+
+
+def _asked(found: list[Container]) -> State:
     try:
         given = environment.read()
         with Client(given.url, given.values.get(environment.MASTER, "")) as client:

@@ -35,7 +35,7 @@ class Observed:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """One pending change, and what carries it out. `old` are the rows that go."""
+    """One pending change, and what carries it out. `old` are the rows that go. `blocked`: register it as blocked."""
 
     op: Op
     change: Change
@@ -44,6 +44,7 @@ class Work:
     deployment: Deployment | None = None
     old: tuple[Row, ...] = ()
     patch: Mapping[str, Any] = field(default_factory=dict)
+    blocked: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def compare(wanted: Wanted, observed: Observed, *, prune: bool = False) -> Diffe
             deletions += [_delete(copy, "a copy that another tool made") for copy in imported]
         else:
             predecessors = imported or _pop(old, deployment.name)
-            works.append(_create(deployment, predecessors, imported=bool(imported)))
+            blocked = any(row.blocked for row in [*copies, *predecessors])
+            works.append(_create(deployment, predecessors, imported=bool(imported), blocked=blocked))
     if wanted.partial:
         return Difference((*works, *deletions), tuple(dict.fromkeys(notes)))
     left = [row for rows in old.values() for row in rows]
@@ -159,15 +161,15 @@ def _unused_credentials(
 # ── models ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _create(deployment: Deployment, old: Sequence[Row], *, imported: bool) -> Work:
+def _create(deployment: Deployment, old: Sequence[Row], *, imported: bool, blocked: bool) -> Work:
     subject = f"model {deployment.name}"
     if not old:
-        change = Change("create", subject, after=deployment.shown)
-        return Work(op="add_model", change=change, deployment=deployment)
+        change = Change("create", subject, after=deployment.shown, note="blocked" if blocked else None)
+        return Work(op="add_model", change=change, deployment=deployment, blocked=blocked)
     origin = "imported from another tool's row" if imported else "replaces the old deployment"
     note = origin if len(old) == 1 else f"{origin} and {len(old) - 1} more"
     change = Change("replace", subject, before=_shown(old[0]), after=deployment.shown, note=note)
-    return Work(op="replace_model", change=change, deployment=deployment, old=tuple(old))
+    return Work(op="replace_model", change=change, deployment=deployment, old=tuple(old), blocked=blocked)
 
 
 def _update(deployment: Deployment, row: Row, notes: list[str]) -> Iterable[Work]:
@@ -178,7 +180,9 @@ def _update(deployment: Deployment, row: Row, notes: list[str]) -> Iterable[Work
         change = Change(
             "replace", subject, before=f"{_some(seen, extra)}", note=f"{', '.join(extra)} must go"
         )
-        return [Work(op="replace_model", change=change, deployment=deployment, old=(row,))]
+        return [
+            Work(op="replace_model", change=change, deployment=deployment, old=(row,), blocked=row.blocked)
+        ]
     hidden = sorted(
         key for key, value in deployment.params.items() if key not in seen and not _default(key, value)
     )
@@ -228,7 +232,11 @@ def _importable(row: Row, key: str | None, mask: str | None, notes: list[str]) -
         return True
     if mask is not None and key is not None and mask_fits(mask, key):
         return True
-    notes.append(f"kept {row.name} ({row.id}): its key is not that of litellm/.env")
+    if row.blocked and mask is None:  # the API shows no mask of a blocked model
+        reason = "it is blocked, so its key can't be compared; ./inv litellm.remove removes it"
+    else:
+        reason = "its key is not that of litellm/.env"
+    notes.append(f"kept {row.name} ({row.id}): {reason}")
     return False
 
 

@@ -71,6 +71,16 @@ def test_healthy(lite: Lite) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_status_of_a_proxy_elsewhere(lite: Lite) -> None:
+    """Without Docker, the proxy at LITELLM_URL is still asked, and its state is the exit code."""
+    nowhere = {"DOCKER_HOST": "unix:///nonexistent"}
+    found = inv("litellm.status", "--json", **nowhere)
+    assert (found.code, found.data["docker"]["ready"]) == (0, True)
+    assert lite.proxy.url in inv("litellm.status", **nowhere).out
+    set_variable(lite.folder, "LITELLM_URL", "http://127.0.0.1:1")
+    assert inv("litellm.status", **nowhere).code == 1
+
+
 def test_copies_are_removed(lite: Lite) -> None:
     """A health run removes copies, unless DEDUP=0 says otherwise."""
     for _ in range(3):

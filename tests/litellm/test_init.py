@@ -172,17 +172,19 @@ def test_failed_once(lite: Lite, relay: Relay) -> None:
     assert (relay.count("POST /model/new"), names(lite)) == (3, ["mini", "nano"])
 
 
-def test_replacement_of_a_blocked_model(lite: Lite) -> None:
-    """A blocked model stays blocked when it is imported, and when it is replaced."""
+def test_blocked_models_stay_blocked(lite: Lite) -> None:
+    """A block survives when a script's row is taken over, whose key LiteLLM then hides, and when a row is replaced."""
     url = lite.proxy.upstream.url
     made = lite.post("/model/new", script_row("gpt", url))
     lite.client.update_model(made["model_id"], {"blocked": True})
-    for params in ("{rpm: 5}", "{}"):
-        model = f"{{name: gpt, model: openai/gpt-5, credential: Open AI/Key 1, params: {params}}}"
-        models_file(lite.folder, url, model)
-        assert inv("litellm.init", "--yes").code == 0
-        (row,) = [row for row in lite.client.rows() if row.from_db]
-        assert row.blocked
+    model = "{name: gpt, model: openai/gpt-5, credential: Open AI/Key 1, params: {rpm: 5}}"
+    models_file(lite.folder, url, model)
+    assert "it is blocked, so its key can't be compared" in inv("litellm.init", "--yes").err
+    assert [row.blocked for row in lite.client.rows() if row.from_db] == [True, True]
+    lite.client.delete_model(made["model_id"])
+    models_file(lite.folder, url, model.replace(", params: {rpm: 5}", ""))
+    assert "rpm must go" in inv("litellm.init", "--yes").err
+    assert [row.blocked for row in lite.client.rows() if row.from_db] == [True]
 
 
 def test_lost_answer(lite: Lite, relay: Relay) -> None:

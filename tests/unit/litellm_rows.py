@@ -76,9 +76,7 @@ def carried_out(observed: Observed, works: Iterable[Work]) -> Observed:
             for each in work.old:
                 rows.pop(each.id, None)
             if work.deployment is not None:
-                rows[work.deployment.id] = registered(
-                    work.deployment, blocked=any(each.blocked for each in work.old)
-                )
+                rows[work.deployment.id] = registered(work.deployment, blocked=work.blocked)
     return Observed(list(credentials.values()), list(rows.values()), observed.masks)
 
 

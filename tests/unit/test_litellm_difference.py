@@ -229,6 +229,16 @@ def test_blocked_stays_blocked() -> None:
     assert [each.blocked for each in after.rows] == [True]
 
 
+def test_block_without_a_mask() -> None:
+    """A blocked row whose key the API hides is kept, and the deployment beside it is registered as blocked."""
+    blocked = replace(row(), info={"id": "old", "db_model": True, "blocked": True})
+    found = compare(wanted(deployment()), Observed([], [blocked], {"old": None}))
+    assert [(work.op, work.blocked) for work in found.works[1:]] == [("add_model", True)]
+    assert found.notes == (
+        "kept gpt (old): it is blocked, so its key can't be compared; ./inv litellm.remove removes it",
+    )
+
+
 # ── what models.yaml no longer names ─────────────────────────────────────────────────────────────────────────────────
 
 
