@@ -26,7 +26,7 @@ def health(record: Record, now: float) -> str:
         return f"✗ last one {ago(now - record.succeeded)} ago" if record.succeeded else "✗ none succeeded"
     if drill == "failure":
         return f"✗ the drill failed {ago(now - float(record.drill.get('ended', 0)))} ago"
-    words = f"ok, {ago(now - record.succeeded)} ago"
+    words = f"{'warning' if record.result == 'warning' else 'ok'}, {ago(now - record.succeeded)} ago"
     return f"{words}, drill {ago(now - float(record.drill.get('ended', 0)))} ago" if drill else words
 
 

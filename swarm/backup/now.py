@@ -52,8 +52,18 @@ class Report:
     verified: dict[str, str] | None = None
     removed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    warnings: tuple[
+        str, ...
+    ] = ()  # the notes about the guest's files: a loss that was accepted, an unreadable file
     errors: tuple[str, ...] = ()
     changes: int = 0
+
+    @property
+    def result(self) -> record.Result:
+        """How the run went, for records, metrics and pings."""
+        if self.errors:
+            return "failure"
+        return "warning" if self.warnings else "success"
 
     @property
     def changed(self) -> bool:
@@ -136,7 +146,7 @@ class _Run:
         first = report.errors[0] if report.errors else ""
         if first:
             self._on_error(first, variables)
-        self._finish("failure" if first else "success", first or report.summary)
+        self._finish(report.result, first or report.summary)
         return self._after(report, variables)
 
     def _mirrored(self, *, force: bool) -> Refreshed:
@@ -181,7 +191,8 @@ class _Run:
         due = self.record.dirty or self.record.settings != target or not self._everywhere(last)
         if not due:
             failed = self._errors()
-            return Report(self.host, current=last, notes=tuple(done.notes), errors=failed)
+            notes = tuple(done.notes)
+            return Report(self.host, current=last, notes=notes, warnings=notes, errors=failed)
         name = free_name(
             self.host, self.places, datetime.now(UTC), encrypted=self.settings.recipient is not None
         )
@@ -212,6 +223,7 @@ class _Run:
             verified={place.url: place.verified for place in self.places if place.verified},
             removed=tuple(map(str, removed)),
             notes=(*done.notes, *(note for place in self.places for note in place.notes)),
+            warnings=tuple(done.notes),
             errors=errors,
         )
 
@@ -293,9 +305,8 @@ class _Run:
             monitor.commands(self.settings.on_error, "on_error", {**variables, **extra})
 
     def _after(self, report: Report, variables: dict[str, str]) -> Report:
-        result = "failure" if report.errors else "success"
         try:
-            monitor.commands(self.settings.after, "after", {**variables, "SWARM_RESULT": result})
+            monitor.commands(self.settings.after, "after", {**variables, "SWARM_RESULT": report.result})
         except SwarmError as error:
             self._say(error.message)
             return replace(report, errors=(*report.errors, error.message))
@@ -305,13 +316,18 @@ class _Run:
         """Record the end of the run, write the metrics, and call the dead man's switch."""
         now = time.time()
         self.record.ended, self.record.result, self.record.message = now, result, words
-        if result == "success":
+        if result != "failure":
             self.record.succeeded = now
         self._save()
         if problem := monitor.write_metrics(self.settings.metrics, self.host, self.record):
             self._say(problem)
         self.log.append(words)
-        self._ping("success" if result == "success" else "fail")
+        states: dict[record.Result, monitor.State] = {
+            "success": "success",
+            "warning": "warn",
+            "failure": "fail",
+        }
+        self._ping(states[result])
 
     def _ping(self, state: monitor.State) -> None:
         if problem := monitor.ping(self.settings.ping, state, self.log[-_TAIL:]):

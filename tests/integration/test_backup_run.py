@@ -12,7 +12,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -59,11 +59,11 @@ def place(server: Sshd, keys: Path, dirs: Dirs) -> Iterator[Place]:
         yield made
 
 
-def run(place: Place, **changed: object) -> Report:
+def run(place: Place, *, force: bool = False, **changed: object) -> Report:
     """Back the guest up with changed settings."""
     place.settings = place.settings.model_validate({**place.settings.model_dump(mode="json"), **changed})
     source = Source(place.guest(), place.host, None, place.user, str(place.state))
-    return back_up(source, place.settings, Talk(screen(), quiet=True))
+    return back_up(source, place.settings, Talk(screen(), quiet=True), force=force)
 
 
 def touch(place: Place, text: str) -> None:
@@ -225,7 +225,7 @@ def test_encrypted_archives(place: Place, tmp_path: Path) -> None:
 def test_commands_run_around_a_backup(place: Place, tmp_path: Path) -> None:
     """The user's commands run before, after and on an error, and know the host and the result."""
     log = tmp_path / "log"
-    commands = {
+    commands: dict[str, Any] = {
         "before": [f"echo before $SWARM_HOST >>{log}"],
         "after": [f"echo after $SWARM_RESULT >>{log}"],
         "on_error": [f"echo error $SWARM_ERROR >>{log}"],
@@ -267,11 +267,18 @@ def test_pings_and_metrics(place: Place, tmp_path: Path) -> None:
         (place.state / "agents").rename(place.home / "agents")
         with pytest.raises(Refused):
             run(place)
+        assert "agents" in Pings.seen[-1][1]
+        text = (tmp_path / "swarm_backup_zap.prom").read_text(encoding="utf-8")
+        assert 'swarm_backup_last_result{host="zap"} 2' in text
+        # An accepted loss is a warning: the archive is there, so the switch is reset, and the log says what was odd.
+        assert run(place, ping=url.replace("uuid", "{state}"), force=True).result == "warning"
+        assert "accepted: " in Pings.seen[-1][1]
+        assert record.load("zap").result == "warning"
+        run(place, ping=url)
         server.shutdown()
-    assert [path for path, _ in Pings.seen] == ["/uuid/start", "/uuid", "/uuid/start", "/uuid/fail"]
-    assert "agents" in Pings.seen[-1][1]
-    text = (tmp_path / "swarm_backup_zap.prom").read_text(encoding="utf-8")
-    assert 'swarm_backup_last_result{host="zap"} 2' in text
+    paths = [path for path, _ in Pings.seen]
+    assert paths[:4] == ["/uuid/start", "/uuid", "/uuid/start", "/uuid/fail"]
+    assert paths[4:] == ["/start", "/warn", "/uuid/start", "/uuid"]
 
 
 def test_a_dead_monitor_does_not_stop_a_backup(place: Place) -> None:

@@ -25,6 +25,7 @@ HOUR, DAY = 3600.0, 86400.0
         (Record(), ""),
         (Record(started=NOW - 5), "✗ interrupted"),
         (Record(result="success", ended=NOW - 5 * HOUR, succeeded=NOW - 5 * HOUR), "ok, 5 h ago"),
+        (Record(result="warning", ended=NOW - 5 * HOUR, succeeded=NOW - 5 * HOUR), "warning, 5 h ago"),
         (Record(result="failure", ended=NOW - 3 * HOUR, succeeded=NOW - DAY), "✗ failed 3 h ago"),
         (Record(result="success", ended=NOW - 3 * DAY, succeeded=NOW - 3 * DAY), "✗ last one 3 d ago"),
         (
