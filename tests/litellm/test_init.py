@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
 
+from swarm.console import Talk, screen
 from swarm.litellm import apply, environment, wanted
 from swarm.litellm.client import Client
 from tests.litellm.support import KEY, inv, models_file, script_row, set_variable
@@ -71,6 +74,18 @@ def test_the_provider_gets_the_key(lite: Lite) -> None:
     assert [each["note"] for each in rotated.data["changes"]] == ["the key changed"]
     chat(lite, "mini")
     assert lite.proxy.upstream.requests[-1].headers["authorization"] == "Bearer sk-rotated-0123456789"
+
+
+def test_one_run_at_a_time(lite: Lite, relay: Relay) -> None:
+    """A run waits for another one on this machine before it looks at anything."""
+    models_file(lite.folder, lite.proxy.upstream.url, MINI)
+    with ThreadPoolExecutor(1) as pool:
+        with apply.exclusive(Talk(screen(), quiet=True)):
+            run = pool.submit(inv, "litellm.init")
+            time.sleep(3)  # many times what a run takes that does not wait
+            assert relay.seen == []
+        assert run.result().code == 0
+    assert names(lite) == ["mini"]
 
 
 def test_plan_changes_nothing(lite: Lite, relay: Relay) -> None:
@@ -222,8 +237,6 @@ def test_slow_addition(lite: Lite, relay: Relay) -> None:
     """One addition that answers too late neither stops nor repeats the others."""
     models_file(lite.folder, lite.proxy.upstream.url, MINI, NANO)
     relay.rules.append(Rule("POST /model/new", delay=3))
-    from swarm.console import Talk, screen
-
     variables = environment.read()
     with Client(relay.url, variables.master_key, timeout=1) as client:
         apply.bring(client, wanted.resolve(wanted.load(), variables), Talk(screen(), quiet=True))
