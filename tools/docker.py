@@ -11,8 +11,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from tools.netns import Namespace
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 __all__ = ["Engine", "missing"]
 
@@ -38,10 +41,14 @@ def missing() -> list[str]:
 
 
 class Engine:
-    """A dockerd whose images, containers and socket are in `folder`."""
+    """A dockerd whose images, containers and socket are in `folder`, and whose networks are in a namespace of its own.
+
+    Docker picks address ranges for its networks. In this computer's own namespace they could hide real routes.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._network = Namespace()
         self.host = f"unix://{folder}/sock"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -55,13 +62,17 @@ class Engine:
         """The end of dockerd's log."""
         return (self.folder / "log").read_text(encoding="utf-8", errors="replace")[-3000:]
 
+    def inside(self) -> AbstractContextManager[None]:
+        """Let this thread, and what it starts, reach the published ports during the block."""
+        return self._network.inside()
+
     def start(self) -> bool:
         """Start dockerd and wait until it answers. Return False if it ends or does not answer."""
         command = [
             "dockerd", f"--data-root={self.folder}/data", f"--exec-root={self.folder}/exec",
             f"--pidfile={self.folder}/pid", f"--host={self.host}", *_OPTIONS,
         ]  # fmt: skip
-        with (self.folder / "log").open("ab") as log:
+        with (self.folder / "log").open("ab") as log, self.inside():
             # In a session of its own: Ctrl-C must reach the tests first, which then stop it.
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         end = time.monotonic() + _READY
@@ -118,6 +129,7 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self._network.close()
 
 
 def _archive(files: Mapping[str, str]) -> bytes:

@@ -127,6 +127,13 @@ def engine(base: Path) -> Iterator[Engine]:
         yield made
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _inside(engine: Engine) -> Iterator[None]:
+    """Let the tests of a module reach the published ports, which are in the engine's namespace."""
+    with engine.inside():
+        yield
+
+
 @pytest.fixture(scope="module")
 def project(engine: Engine, base: Path) -> Iterator[Project]:
     """A copy of litellm/ with stand-ins, shared by the tests."""
