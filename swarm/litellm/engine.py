@@ -31,6 +31,7 @@ _CALL = 60.0  # seconds; a healthy engine answers within one
 _GRACE = 15  # seconds that a container has to shut down; PostgreSQL loses nothing even if it is killed
 _OUTPUT = 8 * 1024 * 1024  # bytes of an answer; containers have 10 KB each
 _TAIL = 16 * 1024  # bytes of output that are kept for a message
+_SUMMARY = "Encountered errors while"  # docker-compose's last line, which follows the reason
 _NATIVE = "or run ./inv litellm.up --native, which needs no Docker"
 
 # (part of the output, sentence, hint). The first that is found is used.
@@ -148,7 +149,7 @@ def failure(what: str, output: str) -> SwarmError:
     for part, sentence, hint in _ROWS:
         if part in output:
             return (Unfit if "Docker" in sentence else CommandFailed)(f"{what}: {sentence}", hint)
-    lines = [line for line in mask()(output).strip().splitlines() if line.strip()]
+    lines = [line for line in mask()(output).splitlines() if line.strip() and not line.startswith(_SUMMARY)]
     reason = visible(lines[-1].strip(), lines=False)[:300] if lines else "no reason given"
     return CommandFailed(f"{what} failed: {reason}", "./inv litellm.logs may show why")
 

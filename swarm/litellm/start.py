@@ -52,7 +52,10 @@ class Start:
             finally:
                 docker.stop(process)
             if process.returncode:
-                self._check()
+                # Of a service that has crashed once, Compose only says that it is unhealthy.
+                for each in self._check():
+                    if not each.job and self._crashes(each):
+                        raise self._failure(each)
                 raise docker.failure("start LiteLLM", docker.tail(output))
 
     def _ready(self) -> None:
@@ -87,19 +90,24 @@ class Start:
         old = self._before.get(now.id)
         if now.job:
             return now.state == "exited" and now.exit_code != 0 and not (old and old.started == now.started)
-        earlier = old.restarts if old and old.restarts <= now.restarts else 0
-        return now.restarts - earlier >= _CRASHES
+        return self._crashes(now) >= _CRASHES
+
+    def _crashes(self, now: Container) -> int:
+        """Return how often Docker has restarted a service since this start began."""
+        old = self._before.get(now.id)
+        return now.restarts - (old.restarts if old and old.restarts <= now.restarts else 0)
 
     def _failure(self, each: Container) -> CommandFailed:
         without = docker.mask()
         log = self._engine.call("logs", "--no-color", f"--tail={_LINES}", each.service)
         lines = [line for line in log.splitlines() if not line.startswith("Attaching to ")]
         shown = "\n".join(f"  {without(line)[:300]}" for line in lines[-_LINES:])
-        what = "failed" if each.job else "crashes again and again"
+        what = "failed" if each.job else "crashes"
+        code = f" (exit code {each.exit_code})" if each.exit_code else ""  # 0 while it runs again
         hint = "fix the cause, then run ./inv litellm.up again"
         if each.service == INIT:
             hint = "LiteLLM itself runs; correct models.yaml or litellm/.env, then run ./inv litellm.init"
-        return CommandFailed(f"{each.service} {what} (exit code {each.exit_code}):\n{shown}", hint)
+        return CommandFailed(f"{each.service} {what}{code}:\n{shown}", hint)
 
 
 def session() -> Client:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,22 +14,34 @@ import pytest
 
 from swarm.paths import ROOT
 from tools.docker import Engine, missing
+from tools.seaweed import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STANDIN = Path(__file__).parent / "standin"
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-OVERRIDE = """
-services:
-  litellm: &usr
+PLANTED = "sk-planted-key-of-a-provider"
+PROGRAMS = f"{POSTGRES[-1] if POSTGRES else ''}:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = f"ENV PATH=/opt/bin:{PROGRAMS}"
+USERS = {"etc/passwd": "root:x:0:0::/:/bin/sh\npostgres:x:999:999::/:/bin/sh\n"}
+DATABASE = """
+  litellm-db:
     volumes: ["/usr:/usr:ro"]
     healthcheck: {interval: 1s}
     environment: {LATE: "${LATE:-0}"}
+    stop_signal: SIGINT  # as that of the official image: don't wait for clients
     stop_grace_period: 1s
-  litellm-db: *usr
-  litellm-migrate: {volumes: ["/usr:/usr:ro"]}
-  litellm-init: {volumes: ["/usr:/usr:ro"]}
+"""
+OVERRIDE = f"""
+services:
+  litellm:
+    volumes: ["/usr:/usr:ro"]
+    healthcheck: {{interval: 1s}}
+    stop_grace_period: 1s
+{DATABASE}
+  litellm-migrate: {{volumes: ["/usr:/usr:ro"]}}
+  litellm-init: {{volumes: ["/usr:/usr:ro"]}}
 """
 
 
@@ -103,17 +115,15 @@ def engine(base: Path) -> Iterator[Engine]:
     with Engine(folder) as made:
         if not made.start():
             pytest.skip(f"no Docker engine can start here: {made.log[-300:]}")
-        path = f"ENV PATH=/opt/bin:{POSTGRES[-1]}:/usr/sbin:/usr/bin:/sbin:/bin"
-        users = {"etc/passwd": "root:x:0:0::/:/bin/sh\npostgres:x:999:999::/:/bin/sh\n"}
         files = {
             "opt/bin/python": '#!/bin/sh\nexec /usr/bin/python3 "$@"\n',
             "opt/standin/proxy.py": (STANDIN / "proxy.py").read_text(),
             "opt/standin/litellm/proxy/prisma_migration.py": (STANDIN / "migrate.py").read_text(),
         }
         start = 'ENTRYPOINT ["python", "/opt/standin/proxy.py"]'
-        made.host_image("litellm:1", users | files, (path, "ENV PYTHONPATH=/opt/standin", start))
+        made.host_image("litellm:1", USERS | files, (PATH, "ENV PYTHONPATH=/opt/standin", start))
         script = {"opt/database.sh": (STANDIN / "database.sh").read_text()}
-        made.host_image("postgres:1", users | script, (path, 'ENTRYPOINT ["/opt/database.sh"]'))
+        made.host_image("postgres:1", USERS | script, (PATH, 'ENTRYPOINT ["/opt/database.sh"]'))
         yield made
 
 
@@ -124,32 +134,33 @@ def _inside(engine: Engine) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def project(engine: Engine, base: Path) -> Iterator[Project]:
-    """A copy of litellm/, shared by the tests."""
-    import os
-
-    folder = base / "project"
-    (folder / "swarm" / "litellm").mkdir(parents=True)
-    (folder / "litellm").mkdir()
-    shutil.copy2(STANDIN / "first.py", folder / "swarm" / "litellm")
-    for name in ("compose.yaml", "config.yaml", ".env.example"):
-        shutil.copy2(ROOT / "litellm" / name, folder / "litellm")
-    (folder / "litellm" / "models.yaml").write_text("models: []\n")
-    (folder / "litellm" / "compose.override.yaml").write_text(OVERRIDE)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environment = os.environ | engine.environment | {
-        "SWARM_LITELLM": str(folder / "litellm"),
-        "LITELLM_IMAGE": "litellm:1",
-        "LITELLM_POSTGRES_IMAGE": "postgres:1",
-    }  # fmt: skip
-    made = Project(folder, environment, engine)
-    template = folder / "litellm" / ".env.example"
-    text = template.read_text().replace("# OPENAI_API_KEY=", "OPENAI_API_KEY=sk-planted-key-of-a-provider")
-    template.write_text(text.replace("# LITELLM_PORT=18804", f"LITELLM_PORT={port}"))
+    """A copy of litellm/ with stand-ins, shared by the tests."""
+    made = make_project(base / "project", engine, "litellm:1", OVERRIDE)
+    (made.folder / "swarm" / "litellm").mkdir(parents=True)
+    shutil.copy2(STANDIN / "first.py", made.folder / "swarm" / "litellm")
+    (made.folder / "litellm" / "models.yaml").write_text("models: []\n")
     yield made
     made.clear()
+
+
+def make_project(folder: Path, engine: Engine, image: str, override: str) -> Project:
+    """Return a copy of litellm/ at a free port, without models.yaml."""
+    (folder / "litellm").mkdir(parents=True)
+    for name in ("compose.yaml", "config.yaml"):
+        shutil.copy2(ROOT / "litellm" / name, folder / "litellm")
+    (folder / "litellm" / "compose.override.yaml").write_text(override)
+    text = (ROOT / "litellm" / ".env.example").read_text()
+    text = text.replace("# OPENAI_API_KEY=", f"OPENAI_API_KEY={PLANTED}")
+    text = text.replace("# LITELLM_PORT=18804", f"LITELLM_PORT={free_ports(1)[0]}")
+    (folder / "litellm" / ".env.example").write_text(text)
+    environment = os.environ | engine.environment | {
+        "SWARM_LITELLM": str(folder / "litellm"),
+        "LITELLM_IMAGE": image,
+        "LITELLM_POSTGRES_IMAGE": "postgres:1",
+    }  # fmt: skip
+    return Project(folder, environment, engine)
 
 
 @pytest.fixture

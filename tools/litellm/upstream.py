@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 __all__ = ["Request", "Upstream"]
 
+_IP_FREEBIND = 15  # of Linux; Python has no name for it yet
 _ERRORS = {401: "Incorrect API key provided", 429: "Rate limit reached"}
 
 
@@ -29,9 +31,12 @@ class Request:
 
 
 class Upstream:
-    """The provider. Every answer has `status`, after `delay` seconds. `requests` are those since the last reset()."""
+    """The provider. Every answer has `status`, after `delay` seconds. `requests` are those since the last reset().
 
-    def __init__(self) -> None:
+    It listens at `address`, which this computer need not have yet.
+    """
+
+    def __init__(self, address: str = "127.0.0.1") -> None:
         self.reset()
         upstream = self
 
@@ -58,9 +63,12 @@ class Upstream:
                 pass
 
         self._released = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((address, 0), Handler, bind_and_activate=False)
+        self._server.socket.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        self._server.server_bind()
+        self._server.server_activate()
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        self.url = f"http://{address}:{self._server.server_address[1]}/v1"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def reset(self) -> None:

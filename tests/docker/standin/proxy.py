@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -42,6 +43,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # process 1 of a container ignores it otherwise
     sys.stderr.write(f"starting with {os.environ['LITELLM_MASTER_KEY']}\n")
     sql("select count(*) from migrated")  # fails unless litellm-migrate has run
     http.server.ThreadingHTTPServer(("0.0.0.0", 4000), Handler).serve_forever()  # noqa: S104 - in a container
