@@ -217,3 +217,19 @@ def test_down_keeps_the_models(real: Real) -> None:
         assert {row.id for row in client.rows()} == before
     assert '"content":"hi"' in real.chat("nano")
     assert [each.key for each in real.upstream.requests] == [PLANTED]
+
+
+def test_a_crash_is_shown(real: Real) -> None:
+    """If LiteLLM can't read config.yaml, `up` fails with the end of its log, and succeeds once that is corrected."""
+    path = real.folder / "litellm" / "config.yaml"
+    text = path.read_text()
+    assert real.inv("litellm.down").returncode == 0
+    path.write_text("model_list: [\n")
+    try:
+        done = real.inv("litellm.up")
+    finally:
+        path.write_text(text)
+    assert done.returncode == 1
+    assert "error: litellm crashes" in done.stderr
+    assert "yaml" in done.stderr
+    real.up()
