@@ -98,8 +98,9 @@ class Project:
         self.env.write_text("\n".join(lines) + "\n")
 
     def clear(self) -> None:
-        """Remove containers and volumes."""
+        """Remove containers, networks and volumes."""
         self.inv("litellm.down")
+        self.engine.docker("network", "prune", "--force")  # of a start that failed before it had a container
         if names := self.engine.docker("volume", "ls", "--quiet").split():
             self.engine.docker("volume", "rm", *names)
         self.env.unlink(missing_ok=True)
