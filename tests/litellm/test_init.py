@@ -12,6 +12,7 @@ import requests
 from swarm.console import Talk, screen
 from swarm.litellm import apply, environment, wanted
 from swarm.litellm.client import Client
+from swarm.paths import state_dir
 from tests.litellm.support import KEY, inv, models_file, script_row, set_variable
 from tools.litellm.relay import Relay, Rule, relaying
 
@@ -263,6 +264,19 @@ def test_echoed_key_is_masked(lite: Lite, relay: Relay) -> None:
     failed = inv("litellm.init")
     assert "bad key *** and ***" in failed.err
     assert lite.proxy.master_key not in failed.err
+
+
+def test_no_other_file_holds_the_key(lite: Lite, relay: Relay) -> None:
+    """After a registration, a failure and a health check, the key is in .env alone: in no state file, and in no log."""
+    models_file(lite.folder, lite.proxy.upstream.url, MINI, NANO)
+    relay.rules.append(Rule("POST /model/new", forward=False, status=400, body=KEY.encode()))
+    assert inv("litellm.init").code == 1
+    assert inv("litellm.init").code == 0
+    assert inv("litellm.health").code == 0
+    assert inv("litellm.dedup", "--dry-run").code == 0
+    files = [path for folder in (lite.folder, state_dir()) for path in folder.rglob("*") if path.is_file()]
+    assert [path.name for path in files if KEY in path.read_text(encoding="utf-8")] == [".env"]
+    assert KEY not in lite.proxy.log.read_text(encoding="utf-8", errors="replace")
 
 
 def test_wrong_key(lite: Lite) -> None:
