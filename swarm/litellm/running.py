@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -19,17 +20,28 @@ if TYPE_CHECKING:
     from swarm.litellm.engine import Engine
     from swarm.litellm.runner import Runner
 
-__all__ = ["login", "runner", "since"]
+__all__ = ["LOGIN", "login", "runner", "since"]
 
 _LINES = 2000  # of the log
 _TIME = re.compile(r"\b(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)")
-# LiteLLM's own login: it shows a code and an address, and waits until the code was entered there.
-_LOGIN = (
-    "import os; folder = os.environ['GITHUB_COPILOT_TOKEN_DIR']; os.makedirs(folder, 0o700, exist_ok=True); "
-    "os.chmod(folder, 0o700); os.umask(0o077); "
-    "from litellm.llms.github_copilot.authenticator import Authenticator; "
-    "Authenticator().get_access_token(); print('logged in to GitHub Copilot')"
-)
+# LiteLLM's own login: it shows a code and an address, and waits for a minute until the code was entered there.
+LOGIN = """
+import os, sys
+folder = os.environ["GITHUB_COPILOT_TOKEN_DIR"]
+os.umask(0o077)
+os.makedirs(folder, 0o700, exist_ok=True)
+os.chmod(folder, 0o700)
+from litellm.llms.github_copilot.authenticator import Authenticator
+login = Authenticator()
+there = os.path.exists(login.access_token_file)
+try:
+    login.get_access_token()
+except Exception as error:
+    sys.exit(f"error: the login to GitHub Copilot failed: {error}")
+if not os.path.exists(login.access_token_file):
+    sys.exit(f"error: the token can't be written to {folder}")
+print("nothing to do: logged in already" if there else "logged in to GitHub Copilot")
+"""
 
 
 class _Containers:
@@ -99,11 +111,12 @@ def login(provider: str) -> NoReturn:
         )
     if native.installed():
         program, environment = native.python()
-        os.execve(program, [str(program), "-c", _LOGIN], environment)  # noqa: S606 - a list of arguments, no shell
+        os.execve(program, [str(program), "-c", LOGIN], environment)  # noqa: S606 - a list of arguments, no shell
     engine = docker.find()
     if not containers(engine):
         raise Unfit("LiteLLM has no containers", "./inv litellm.up starts them")
-    engine.replace("run", "--rm", "--no-deps", "--entrypoint", "python", "litellm", "-c", _LOGIN)
+    terminal = [] if sys.stdin.isatty() else ["-T"]
+    engine.replace("run", "--rm", "--no-deps", *terminal, "--entrypoint", "python", "litellm", "-c", LOGIN)
 
 
 def since(text: str, start: datetime) -> str:

@@ -21,6 +21,7 @@ from swarm.litellm.client import Client
 from swarm.paths import ROOT
 from tests.docker.conftest import DATABASE, PLANTED, PROGRAMS, USERS, Project, make_project
 from tests.litellm.support import models_file, script_row
+from tools.litellm.github import CODE, TOKEN, GitHub
 from tools.litellm.parts import HERE, Parts, parts
 from tools.litellm.upstream import Upstream
 
@@ -47,6 +48,7 @@ class Real(Project):
     """The project with a real LiteLLM, whose provider is `upstream`."""
 
     upstream: Upstream
+    github: GitHub
 
     def client(self) -> Client:
         """Return a client with the master key."""
@@ -82,13 +84,13 @@ def image(engine: Engine, made: Parts) -> None:
     engine.host_image("litellm:real", files, (*changes, 'ENTRYPOINT ["litellm"]'))
 
 
-def override(made: Parts) -> str:
+def override(made: Parts, variables: dict[str, str]) -> str:
     """Return the compose.override.yaml that mounts what the image would have, at its own paths."""
     mounts = json.dumps([f"{path}:{path}:ro" for path in ("/usr", made.venv, made.folder, HERE)])
     script = MIGRATE.replace("SCHEMA", str(made.folder / "schema.sql"))
     return f"""
 services:
-  litellm: {{volumes: {mounts}, healthcheck: {{interval: 2s}}}}
+  litellm: {{volumes: {mounts}, healthcheck: {{interval: 2s}}, environment: {json.dumps(variables)}}}
 {DATABASE}
   litellm-migrate: {{volumes: {mounts}, entrypoint: {json.dumps(["sh", "-c", script])}}}
   litellm-init: {{volumes: {mounts}}}
@@ -102,9 +104,10 @@ def shared(engine: Engine, base: Path) -> Iterator[Real]:
     """A running LiteLLM, whose models litellm-init has registered."""
     made = parts()
     image(engine, made)
-    plain = make_project(base / "real", engine, "litellm:real", override(made))
+    github = GitHub(GATEWAY)
+    plain = make_project(base / "real", engine, "litellm:real", override(made, github.variables))
     project = Real(plain.folder, plain.environment, engine)
-    project.upstream = Upstream(GATEWAY)
+    project.github, project.upstream = github, Upstream(GATEWAY)
     shutil.copytree(ROOT / "swarm", project.folder / "swarm", ignore=shutil.ignore_patterns("__pycache__"))
     models_file(project.folder / "litellm", project.upstream.url, *MODELS)
     try:
@@ -113,6 +116,7 @@ def shared(engine: Engine, base: Path) -> Iterator[Real]:
     finally:
         project.clear()
         project.upstream.close()
+        github.close()
 
 
 @pytest.fixture
@@ -233,3 +237,22 @@ def test_a_crash_is_shown(real: Real) -> None:
     assert "error: litellm crashes" in done.stderr
     assert "yaml" in done.stderr
     real.up()
+
+
+def test_login_to_github_copilot(real: Real) -> None:
+    """The login shows GitHub's code and keeps the token where only LiteLLM can read it; a second one does nothing."""
+    done = real.inv("litellm.login", "copilot")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert f"https://github.com/login/device and enter code {CODE}" in done.stdout
+    assert TOKEN not in done.stdout + done.stderr
+    place = "/var/lib/litellm/copilot"
+    words = (
+        "exec",
+        real.id("litellm"),
+        "sh",
+        "-c",
+        f"stat -c %a {place} {place}/access-token; cat {place}/access-token",
+    )
+    assert real.engine.docker(*words).split() == ["700", "600", TOKEN]
+    assert "nothing to do" in real.inv("litellm.login", "copilot").stdout
+    assert real.github.logins == 1
