@@ -34,6 +34,8 @@ export interface Row {
   key?: readonly string[];
   /** Where the session key is, if not at the usual paths. */
   session?: string;
+  /** Where OpenClaw's run id is, if not at the usual paths. Empty if the row has none. */
+  run?: string;
   /** The status: the first path with a value. */
   status?: readonly string[];
   /** A path whose mere presence means failure. */
@@ -167,11 +169,11 @@ export const PLUGIN_EVENTS: Readonly<Record<string, Row>> = {
   before_compaction: compacting,
   after_compaction: compacted,
   subagent_spawned: {
-    act: "span.start", name: "invoke_agent", key: ["event.childSessionKey"], session: "ctx.requesterSessionKey",
+    act: "span.start", name: "invoke_agent", key: ["event.childSessionKey"], session: "ctx.requesterSessionKey", run: "", // the run id is the child's
     attributes: SUBAGENT, fixed: { "gen_ai.operation.name": "invoke_agent" },
   },
   subagent_ended: {
-    act: "span.end", name: "invoke_agent", key: ["event.targetSessionKey"], session: "ctx.requesterSessionKey",
+    act: "span.end", name: "invoke_agent", key: ["event.targetSessionKey"], session: "ctx.requesterSessionKey", run: "", // the run id is the child's
     attributes: { "openclaw.reason": ["event.reason", "word"] }, status: ["event.outcome"], failed: "event.error",
     fixed: { "gen_ai.operation.name": "invoke_agent" },
   },

@@ -80,7 +80,7 @@ export class Tracer {
     const out: Entry[] = [];
     const step = new Step(row, input, half, out, this.#cleaner.attributes(row, input, this.#content));
     step.session = this.#session(pick(input, row.session ?? "event.sessionKey|ctx.sessionKey"));
-    const alias = pick(input, "event.runId|ctx.runId");
+    const alias = pick(input, row.run ?? "event.runId|ctx.runId");
     step.alias = typeof alias === "string" ? alias : undefined;
     if (row.act === "session.start" || row.act === "session.end") this.#boundary(step, row.act);
     else if (row.act === "run.start") this.#received(step);
