@@ -247,6 +247,7 @@ export class Spool {
   async #read(limit: number): Promise<string[]> {
     this.#taken = undefined;
     this.#lent = [];
+    if (limit < 1) return [];
     for (;;) {
       const segment = this.#segments[0];
       if (!segment) return this.#fromMemory(limit);
