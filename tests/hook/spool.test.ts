@@ -4,14 +4,20 @@ import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { test } from "node:test";
+import { afterEach, test } from "node:test";
 import type { TestContext } from "node:test";
 import { encode } from "../../hooks/agentmon/lib/records.ts";
 import { Spool } from "../../hooks/agentmon/lib/spool.ts";
 import { Clock, folder, quiet } from "./support.ts";
 
 const MB = 1024 * 1024;
-const open = (path: string, cap = MB, clock = quiet()): Spool => new Spool(path, cap, clock, () => undefined);
+const opened: Spool[] = [];
+afterEach(() => Promise.all(opened.splice(0).map((spool) => spool.close())));
+
+function open(path: string, cap = MB, clock = quiet()): Spool {
+  opened.push(new Spool(path, cap, clock, () => undefined));
+  return opened.at(-1)!;
+}
 const logs = (path: string): string[] => readdirSync(path).filter((name) => name.endsWith(".log"));
 const json = (n: number, size = 10): string => JSON.stringify({ n, pad: "x".repeat(size) });
 const DEAD = "000001800000000000-000001.4194999.1.log".slice(3); // no process has this number

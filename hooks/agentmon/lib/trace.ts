@@ -38,6 +38,7 @@ interface Run {
   attributes: Record<string, unknown>;
   /** When to end the run, if nothing else happens. */
   due: number | undefined;
+  /** Started by a compaction, which is over with its last span. */
   implicit: boolean;
 }
 
@@ -223,7 +224,7 @@ export class Tracer {
     const facts = { span: span.id, status, duration_ms: now - span.start, attributes: step.attributes };
     this.#add(step.out, "span.end", run, span.name, facts);
     if (status === "error") this.#add(step.out, "error", run, span.name, { span: span.id, attributes: step.attributes });
-    if (run.implicit && !run.alias && run.spans.size === 0) run.due = now + GRACE;
+    if (run.implicit && run.spans.size === 0) run.due = now + GRACE;
   }
 
   #of(session: string | undefined): Run[] {
@@ -247,7 +248,7 @@ export class Tracer {
   #bind(step: Step): Run {
     const waiting = this.#of(step.session).find((run) => run.alias === undefined);
     const run = waiting ?? this.#start(step, {});
-    if (!waiting) run.implicit = true;
+    if (!waiting) run.implicit = step.row.name === "compaction";
     run.alias = step.alias;
     return run;
   }
