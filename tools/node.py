@@ -1,4 +1,4 @@
-"""The Node.js that OpenClaw needs, for tests: installed from npm once, and cached. The distributions ship older ones."""
+"""The Node.js that OpenClaw needs, for tests: installed from npm once and cached. Distributions ship older ones."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ for (const status of [401, 403, 404, 405, 301, 302, 307, 308]) {
 for (const status of [408, 425, 429, 500, 502, 503, 504]) {
   test(`${status} is retried with growing delays, and the order is kept`, async (t) => {
     const endpoint = await new Endpoint(() => status).start(t);
-    const { clock, queue, sender } = begin(t, endpoint.url, 3);
+    const { clock, queue, sender } = begin(t, endpoint.url, 3, NEVER);
     for (const wait of [500, 1_000, 2_000, 4_000]) {
       await until(() => clock.next === wait, `a delay of ${wait}`);
       queue.events.push(JSON.stringify({ n: queue.events.length }));
