@@ -95,7 +95,7 @@ export class Cleaner {
 
   #text(value: unknown): string | undefined {
     try {
-      const text = typeof value === "string" ? value.slice(0, 2 * TEXT_LIMIT) : bounded(value);
+      const text = typeof value === "string" ? value.slice(0, 2 * TEXT_LIMIT) : bounded(value, (part) => this.redact(part));
       // Redact before the cut, or the cut could leave half a secret.
       return text === undefined ? undefined : this.redact(text).slice(0, TEXT_LIMIT);
     } catch {
@@ -104,12 +104,13 @@ export class Cleaner {
   }
 }
 
-/** Return `value` as JSON, without what goes beyond the limit, so that a huge result costs no more than a large one. */
-function bounded(value: unknown): string | undefined {
+/** Return `value` as JSON with its strings redacted (a secret may look different once JSON has escaped it), without
+ * what goes beyond the limit, so that a huge result costs no more than a large one. */
+function bounded(value: unknown, redact: (text: string) => string): string | undefined {
   let left = 2 * TEXT_LIMIT;
   return JSON.stringify(value, (key, part: unknown) => {
     left -= key.length + (typeof part === "string" ? part.length : 8);
-    if (left >= 0 || key === "") return part;
-    return typeof part === "string" ? "" : undefined;
+    if (left < 0 && key !== "") return typeof part === "string" ? "" : undefined;
+    return typeof part === "string" ? redact(part) : part;
   });
 }
