@@ -1,4 +1,4 @@
-// Processes of the spool's tests: `write FOLDER` until it is killed, `exit FOLDER` with events pending, `replay FOLDER`.
+// Processes of the tests of the spool: `write FOLDER` until killed, `exit FOLDER` with events pending, `replay FOLDER`.
 
 import { Spool } from "../../hooks/agentmon/lib/spool.ts";
 import { real } from "../../hooks/agentmon/lib/runtime.ts";
@@ -8,7 +8,7 @@ const before = process.memoryUsage.rss();
 const spool = new Spool(folder!, 64 * 1024 * 1024, real, () => undefined);
 
 if (what === "write") {
-  for (let n = 0; ; ) {
+  for (let n = 0; ;) {
     for (let i = 0; i < 20; i++) spool.append(JSON.stringify({ n: n++ }));
     await spool.flush();
     process.stdout.write(`${n}\n`);

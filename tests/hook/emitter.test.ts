@@ -29,7 +29,10 @@ test("10,000 events in one tick are all delivered, in order, each once", async (
   for (let n = 0; n < 10_000; n++) occur(emitter, n);
   await until(() => endpoint.events.length >= 10_000, "delivery");
   const { events } = endpoint;
-  assert.deepEqual(events.map(({ event }) => event.seq), Array.from({ length: 10_000 }, (_, n) => n + 1));
+  assert.deepEqual(
+    events.map(({ event }) => event.seq),
+    Array.from({ length: 10_000 }, (_, n) => n + 1),
+  );
   assert.equal(new Set(events.map(({ event }) => event.id)).size, 10_000);
   await until(() => emitter.stats().depth === 0, "an empty spool");
   await until(() => logs(path).length === 0, "no file is left");
@@ -50,7 +53,8 @@ test("every event has agentmon's envelope", async (t) => {
     assert.equal(typeof payload.boot, "string");
   }
   const self = endpoint.events.find(({ payload }) => payload.name === "agentmon");
-  for (const name of ["depth", "sent", "dropped", "refused"]) assert.equal(typeof self.payload.attributes[`openclaw.agentmon.${name}`], "number");
+  for (const name of ["depth", "sent", "dropped", "refused"])
+    assert.equal(typeof self.payload.attributes[`openclaw.agentmon.${name}`], "number");
 });
 
 test("an endpoint that hangs delays no event, and the flush at the end is bounded", async (t) => {
@@ -75,9 +79,15 @@ test("what one process could not deliver, the next one delivers before its own e
   endpoint.answer = () => 200;
   const second = emit(t, endpoint.url, path);
   occur(second, 30);
-  await until(() => endpoint.events.some(({ payload }) => payload.attributes["openclaw.cron.job"] === "job-30"), "delivery");
+  await until(
+    () => endpoint.events.some(({ payload }) => payload.attributes["openclaw.cron.job"] === "job-30"),
+    "delivery",
+  );
   const jobs = endpoint.events.map(({ payload }) => payload.attributes["openclaw.cron.job"]).filter(Boolean);
-  assert.deepEqual(jobs, Array.from({ length: 31 }, (_, n) => `job-${n}`));
+  assert.deepEqual(
+    jobs,
+    Array.from({ length: 31 }, (_, n) => `job-${n}`),
+  );
 });
 
 test("hostile events neither throw nor stop the ones behind them", async (t) => {
@@ -85,9 +95,33 @@ test("hostile events neither throw nor stop the ones behind them", async (t) => 
   const emitter = emit(t, endpoint.url, folder(t), { content: true });
   const cycle: Record<string, unknown> = { toolName: "t", toolCallId: "1" };
   cycle.params = cycle;
-  const trap = new Proxy({}, { get: () => { throw new Error("trap"); } });
-  for (const event of [null, undefined, 7, "text", [], trap, cycle, { usage: trap }, { toolName: Symbol("x"), toolCallId: 1n }]) {
-    for (const name of ["before_tool_call", "after_tool_call", "llm_output", "message_received", "agent_end", "nonsense"]) {
+  const trap = new Proxy(
+    {},
+    {
+      get: () => {
+        throw new Error("trap");
+      },
+    },
+  );
+  for (const event of [
+    null,
+    undefined,
+    7,
+    "text",
+    [],
+    trap,
+    cycle,
+    { usage: trap },
+    { toolName: Symbol("x"), toolCallId: 1n },
+  ]) {
+    for (const name of [
+      "before_tool_call",
+      "after_tool_call",
+      "llm_output",
+      "message_received",
+      "agent_end",
+      "nonsense",
+    ]) {
       emitter.accept("plugin", name, { event, ctx: event });
     }
   }
@@ -97,7 +131,9 @@ test("hostile events neither throw nor stop the ones behind them", async (t) => 
 
 test("a gateway that is killed has lost nothing that was spooled, and its next start delivers it once by id", async (t) => {
   const path = folder(t);
-  const child = spawn(process.execPath, [join(import.meta.dirname, "gateway.ts"), path], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, [join(import.meta.dirname, "gateway.ts"), path], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   let said = "";
   for await (const part of child.stdout) {
     said += part;
@@ -110,20 +146,35 @@ test("a gateway that is killed has lost nothing that was spooled, and its next s
   const emitter = emit(t, endpoint.url, path);
   await until(() => emitter.stats().sent! > 0 && emitter.stats().depth === 0, "delivery");
   const seqs = endpoint.events.map(({ event }) => event.seq);
-  assert.deepEqual(seqs.slice(0, taken), Array.from({ length: taken! }, (_, n) => n + 1)); // spooled: no gap
+  assert.deepEqual(
+    seqs.slice(0, taken),
+    Array.from({ length: taken! }, (_, n) => n + 1),
+  ); // spooled: no gap
   assert.equal(new Set(endpoint.events.map(({ event }) => event.id)).size, seqs.length);
 });
 
 test("settings that cannot be used are named, and the rest still works", () => {
   const problems: string[] = [];
-  const env = { AGENTMON_INGEST_URL: "http://u:p%40@h:8080", AGENTMON_BATCH: "xml", AGENTMON_TOKEN: "a\nb", AGENTMON_SPOOL_MB: "-1" };
+  const env = {
+    AGENTMON_INGEST_URL: "http://u:p%40@h:8080",
+    AGENTMON_BATCH: "xml",
+    AGENTMON_TOKEN: "a\nb",
+    AGENTMON_SPOOL_MB: "-1",
+  };
   const config = configure(env, problems);
   assert.equal(problems.length, 3);
   assert.ok(!problems.join().includes("a\nb"));
-  assert.deepEqual([config.url, config.batch, config.spoolBytes], ["http://h:8080/v1/events", "single", 64 * 1024 * 1024]);
+  assert.deepEqual(
+    [config.url, config.batch, config.spoolBytes],
+    ["http://h:8080/v1/events", "single", 64 * 1024 * 1024],
+  );
   assert.deepEqual(config.headers, { authorization: `Basic ${btoa("u:p@")}` });
   assert.equal(configure({ AGENTMON_INGEST_URL: "http://h/in?x=1" }).url, "http://h/in?x=1");
-  assert.deepEqual(configure({ AGENTMON_INGEST_URL: "http://h", AGENTMON_TOKEN: "t", AGENTMON_TOKEN_HEADER: "X-Api-Key" }).headers, { "x-api-key": "t" });
+  assert.deepEqual(
+    configure({ AGENTMON_INGEST_URL: "http://h", AGENTMON_TOKEN: "t", AGENTMON_TOKEN_HEADER: "X-Api-Key" })
+      .headers,
+    { "x-api-key": "t" },
+  );
   assert.equal(configure({ AGENTMON_INGEST_URL: "file:///etc/passwd" }).url, undefined);
 });
 

@@ -5,7 +5,7 @@ import { Emitter } from "../../hooks/agentmon/lib/emitter.ts";
 import { quiet, settings } from "./support.ts";
 
 const emitter = new Emitter(settings("http://127.0.0.1:9", process.argv[2]!), quiet());
-for (let n = 0; ; ) {
+for (let n = 0; ;) {
   for (let i = 0; i < 50; i++) {
     emitter.accept("plugin", "cron_changed", { event: { action: "added", jobId: `job-${n++}` }, ctx: {} });
   }

@@ -46,7 +46,10 @@ for (const batch of ["single", "array", "ndjson"] as const) {
     const [first] = endpoint.requests;
     assert.equal(first?.path, "/v1/events");
     assert.equal(first?.headers.authorization, "Bearer t");
-    assert.equal(first?.headers["content-type"], batch === "ndjson" ? "application/x-ndjson" : "application/json");
+    assert.equal(
+      first?.headers["content-type"],
+      batch === "ndjson" ? "application/x-ndjson" : "application/json",
+    );
     assert.equal(sender.counts.sent, 25);
   });
 }
@@ -56,7 +59,10 @@ for (const status of [400, 422]) {
     const endpoint = await new Endpoint((body) => (body.includes('"n":6}') ? status : 200)).start(t);
     const { clock, queue, sender } = begin(t, endpoint.url, 20, { batch: "array" });
     await until(() => queue.events.length === 0, "delivery");
-    assert.deepEqual(numbers(endpoint), upTo(20).filter((n) => n !== 6));
+    assert.deepEqual(
+      numbers(endpoint),
+      upTo(20).filter((n) => n !== 6),
+    );
     assert.deepEqual([sender.counts.sent, sender.counts.refused], [19, 1]);
     assert.equal(endpoint.requests.filter(({ body }) => body === '[{"n":6}]').length, 1);
     assert.equal(clock.warnings.length, 1);
@@ -64,10 +70,15 @@ for (const status of [400, 422]) {
 }
 
 test("413 splits until it fits, and an event that is too large alone is refused", async (t) => {
-  const endpoint = await new Endpoint((body) => (body.length > 30 || body.includes('"n":11}') ? 413 : 200)).start(t);
+  const endpoint = await new Endpoint((body) =>
+    body.length > 30 || body.includes('"n":11}') ? 413 : 200,
+  ).start(t);
   const { queue, sender } = begin(t, endpoint.url, 20, { batch: "array" });
   await until(() => queue.events.length === 0, "delivery");
-  assert.deepEqual(numbers(endpoint), upTo(20).filter((n) => n !== 11));
+  assert.deepEqual(
+    numbers(endpoint),
+    upTo(20).filter((n) => n !== 11),
+  );
   assert.equal(sender.counts.refused, 1);
 });
 
@@ -90,7 +101,11 @@ for (const status of [401, 403, 404, 405, 301, 302, 307, 308]) {
     assert.match(clock.warnings[0]!, new RegExp(`HTTP ${status}`));
     assert.deepEqual([...new Set(endpoint.requests.map(({ path }) => path))], ["/v1/events"]);
     endpoint.answer = () => 200;
-    await until(() => queue.events.length === 0, "delivery", () => clock.pass(300_000));
+    await until(
+      () => queue.events.length === 0,
+      "delivery",
+      () => clock.pass(300_000),
+    );
   });
 }
 
@@ -105,7 +120,11 @@ for (const status of [408, 425, 429, 500, 502, 503, 504]) {
       clock.pass(wait);
     }
     endpoint.answer = () => 200;
-    await until(() => queue.events.length === 0, "delivery", () => clock.pass(1_000));
+    await until(
+      () => queue.events.length === 0,
+      "delivery",
+      () => clock.pass(1_000),
+    );
     assert.deepEqual(numbers(endpoint), upTo(7));
     assert.ok(sender.counts.retries >= 4);
     assert.equal(sender.counts.refused, 0);
@@ -130,9 +149,17 @@ test("connections that are refused or closed are retried until the endpoint is b
     return undefined;
   }).start(t);
   const { clock, queue } = begin(t, endpoint.url, 5, NEVER);
-  await until(() => endpoint.requests.length >= 10, "attempts", () => clock.pass(30_000));
+  await until(
+    () => endpoint.requests.length >= 10,
+    "attempts",
+    () => clock.pass(30_000),
+  );
   endpoint.answer = () => 200;
-  await until(() => queue.events.length === 0, "delivery", () => clock.pass(30_000));
+  await until(
+    () => queue.events.length === 0,
+    "delivery",
+    () => clock.pass(30_000),
+  );
   assert.deepEqual(numbers(endpoint), upTo(5));
 });
 
@@ -145,7 +172,11 @@ test("an answer that does not come in time is retried, and deliveries resume", a
   clock.pass(1); // the timeout
   await until(() => clock.next === 500, "the back-off");
   endpoint.answer = () => 200;
-  await until(() => queue.events.length === 0, "delivery", () => clock.pass(500));
+  await until(
+    () => queue.events.length === 0,
+    "delivery",
+    () => clock.pass(500),
+  );
   assert.deepEqual(numbers(endpoint), [0, 1]);
 });
 
@@ -156,7 +187,11 @@ test("an answer whose body never ends is retried after the timeout", async (t) =
   }).start(t);
   const { clock, queue } = begin(t, endpoint.url, 1);
   await until(() => endpoint.requests.length === 1, "the request");
-  await until(() => clock.next === 500, "the back-off", () => clock.next === 2_000 && clock.pass(2_000));
+  await until(
+    () => clock.next === 500,
+    "the back-off",
+    () => clock.next === 2_000 && clock.pass(2_000),
+  );
   assert.equal(queue.events.length, 1);
 });
 
@@ -170,11 +205,15 @@ test("after an hour without an endpoint, everything is delivered in order", asyn
   const { clock, queue, sender } = begin(t, `http://127.0.0.1:${port}`, 0, NEVER);
   const end = clock.time + 3_600_000;
   let made = 0;
-  await until(() => clock.time >= end, "an hour", () => {
-    queue.events.push(JSON.stringify({ n: made++ }));
-    sender.wake();
-    if (sender.counts.retries > 0 && clock.next! >= 500) clock.pass(Math.min(clock.next!, 60_000));
-  });
+  await until(
+    () => clock.time >= end,
+    "an hour",
+    () => {
+      queue.events.push(JSON.stringify({ n: made++ }));
+      sender.wake();
+      if (sender.counts.retries > 0 && clock.next! >= 500) clock.pass(Math.min(clock.next!, 60_000));
+    },
+  );
   assert.ok(sender.counts.retries > 50, `${sender.counts.retries}`);
   assert.equal(clock.warnings.length, 1);
   const got: number[] = [];
@@ -183,7 +222,11 @@ test("after an hour without an endpoint, everything is delivered in order", asyn
   });
   back.listen(port, "127.0.0.1");
   t.after(() => back.close().closeAllConnections());
-  await until(() => queue.events.length === 0, "delivery", () => clock.pass(60_000));
+  await until(
+    () => queue.events.length === 0,
+    "delivery",
+    () => clock.pass(60_000),
+  );
   assert.deepEqual(got, upTo(made));
 });
 
@@ -200,7 +243,11 @@ test("a drain ends a back-off, and gives up within its bound", async (t) => {
   assert.equal(await drained, false);
   endpoint.answer = () => 200;
   clock.pass(2_000);
-  await until(() => queue.events.length === 0, "delivery", () => clock.pass(1_000));
+  await until(
+    () => queue.events.length === 0,
+    "delivery",
+    () => clock.pass(1_000),
+  );
   assert.equal(await sender.drain(1_000), true);
 });
 

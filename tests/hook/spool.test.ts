@@ -1,7 +1,17 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, test } from "node:test";
@@ -81,7 +91,10 @@ test("beyond the cap the oldest events are dropped and counted", async (t) => {
   assert.ok(spool.counts.dropped > 0);
   assert.equal(left.length + spool.counts.dropped, 1000);
   assert.equal(left.at(-1), 999);
-  assert.deepEqual(left, left.toSorted((a, b) => a - b));
+  assert.deepEqual(
+    left,
+    left.toSorted((a, b) => a - b),
+  );
 });
 
 function leave(t: TestContext, text: string): string {
@@ -98,7 +111,10 @@ test("a torn tail is cut, and what precedes it is delivered", async (t) => {
 });
 
 test("a corrupt middle is set aside and counted, and what surrounds it is delivered", async (t) => {
-  const path = leave(t, encode(json(1)) + encode(json(2)).replace('"n":2', '"n":7') + "garbage\n" + encode(json(4)));
+  const path = leave(
+    t,
+    encode(json(1)) + encode(json(2)).replace('"n":2', '"n":7') + "garbage\n" + encode(json(4)),
+  );
   const spool = open(path);
   assert.deepEqual(await all(spool), [1, 4]);
   assert.equal(spool.counts.corrupt, 2);
@@ -166,19 +182,23 @@ test("without a usable folder, events wait in memory within a bound, and what go
   assert.equal(warnings.filter((line) => line.includes("cannot write")).length, 1);
 });
 
-test("a full disk loses nothing that fits into memory, and counts the rest", { skip: process.getuid?.() !== 0 }, async (t) => {
-  const path = mkdtempSync(join(tmpdir(), "agentmon-full-"));
-  execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", path]);
-  t.after(() => {
-    execFileSync("umount", [path]);
-    rmdirSync(path);
-  });
-  const spool = open(path, 64 * MB);
-  await full(spool);
-  spool.append(json(200));
-  await spool.close();
-  assert.deepEqual(await all(open(path)), [200]); // there is room again
-});
+test(
+  "a full disk loses nothing that fits into memory, and counts the rest",
+  { skip: process.getuid?.() !== 0 },
+  async (t) => {
+    const path = mkdtempSync(join(tmpdir(), "agentmon-full-"));
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", path]);
+    t.after(() => {
+      execFileSync("umount", [path]);
+      rmdirSync(path);
+    });
+    const spool = open(path, 64 * MB);
+    await full(spool);
+    spool.append(json(200));
+    await spool.close();
+    assert.deepEqual(await all(open(path)), [200]); // there is room again
+  },
+);
 
 const CHILD = join(import.meta.dirname, "child.ts");
 
@@ -195,7 +215,10 @@ test("a process that is killed loses nothing that it had written", async (t) => 
   const written = Number(said.trim().split("\n").at(-1)); // the child says a number after its write
   const left = await all(open(path));
   assert.ok(written > 100);
-  assert.deepEqual(left.slice(0, written), Array.from({ length: written }, (_, n) => n));
+  assert.deepEqual(
+    left.slice(0, written),
+    Array.from({ length: written }, (_, n) => n),
+  );
 });
 
 test("a process that exits writes what was pending", async (t) => {
@@ -211,7 +234,9 @@ test("a spool at its cap of 64 MB is replayed with less than 20 MB of memory", a
   for (let bytes = 0, n = 0; bytes < 63 * MB; bytes += lines.length, n++) {
     writeFileSync(join(path, `0018${String(n).padStart(11, "0")}-000001.4194999.1.log`), lines);
   }
-  const child = spawn(process.execPath, ["--expose-gc", CHILD, "replay", path], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, ["--expose-gc", CHILD, "replay", path], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   let said = "";
   for await (const part of child.stdout) said += part;
   const { events, grown } = JSON.parse(said);

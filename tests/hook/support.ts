@@ -78,10 +78,19 @@ export function folder(t: TestContext): string {
 }
 
 export function settings(url: string, folderPath: string, more: Partial<Config> = {}): Config {
-  return { ...configure({ AGENTMON_INGEST_URL: url, AGENTMON_HOST: "h" }), folder: folderPath, timeout: 2_000, ...more };
+  return {
+    ...configure({ AGENTMON_INGEST_URL: url, AGENTMON_HOST: "h" }),
+    folder: folderPath,
+    timeout: 2_000,
+    ...more,
+  };
 }
 
-export type Answer = (bodies: string, request: IncomingMessage, response: ServerResponse) => number | undefined;
+export type Answer = (
+  bodies: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+) => number | undefined;
 
 /** An endpoint on loopback. `answer` returns a status, or undefined after it has dealt with the response itself. */
 export class Endpoint {
@@ -118,13 +127,24 @@ export class Endpoint {
 
   /** The events of all accepted bodies, whatever the batch form. */
   get events(): any[] {
-    return this.accepted.flatMap((body) => (body.startsWith("[") ? JSON.parse(body) : body.trim().split("\n").map((line) => JSON.parse(line))));
+    return this.accepted.flatMap((body) =>
+      body.startsWith("[")
+        ? JSON.parse(body)
+        : body
+            .trim()
+            .split("\n")
+            .map((line) => JSON.parse(line)),
+    );
   }
 }
 
 /** Wait until a condition holds. The limit only ends a test that has failed. */
-export async function until(condition: () => boolean, what: string, step: () => void = () => undefined): Promise<void> {
-  for (const start = Date.now(); !condition(); ) {
+export async function until(
+  condition: () => boolean,
+  what: string,
+  step: () => void = () => undefined,
+): Promise<void> {
+  for (const start = Date.now(); !condition();) {
     if (Date.now() - start > 20_000) throw new Error(`gave up waiting: ${what}`);
     step();
     await new Promise((resolve) => setTimeout(resolve, 5));

@@ -55,7 +55,10 @@ export function configure(env: Environment, problems: string[] = []): Config {
   };
 }
 
-function endpoint(text: string | undefined, problems: string[]): { url?: string; headers: Record<string, string> } {
+function endpoint(
+  text: string | undefined,
+  problems: string[],
+): { url?: string; headers: Record<string, string> } {
   const parsed = text ? URL.parse(text) : null;
   if (!parsed || !/^https?:$/.test(parsed.protocol)) {
     problems.push("AGENTMON_INGEST_URL is missing or is not an http(s) URL; no events are sent");
@@ -75,7 +78,9 @@ function endpoint(text: string | undefined, problems: string[]): { url?: string;
 
 function authorization(env: Environment, problems: string[]): Record<string, string> {
   if (!env.AGENTMON_TOKEN) return {};
-  const [name, scheme] = (env.AGENTMON_TOKEN_HEADER || "Authorization: Bearer").split(":", 2).map((part) => part.trim());
+  const [name, scheme] = (env.AGENTMON_TOKEN_HEADER || "Authorization: Bearer")
+    .split(":", 2)
+    .map((part) => part.trim());
   const value = scheme ? `${scheme} ${env.AGENTMON_TOKEN}` : env.AGENTMON_TOKEN;
   try {
     new Headers({ [name ?? ""]: value });

@@ -87,7 +87,15 @@ export class Emitter {
     const { dropped, corrupt, torn, errors } = this.#spool.counts;
     const { sent, refused, retries } = this.#sender.counts;
     return {
-      depth: this.#spool.depth, bytes: this.#spool.bytes, sent, dropped, refused, retries, corrupt, torn, errors,
+      depth: this.#spool.depth,
+      bytes: this.#spool.bytes,
+      sent,
+      dropped,
+      refused,
+      retries,
+      corrupt,
+      torn,
+      errors,
       failures: this.#failures,
     };
   }
@@ -98,7 +106,11 @@ export class Emitter {
 
   #measure(): Entry {
     const counts = Object.entries(this.stats()).map(([name, count]) => [`openclaw.agentmon.${name}`, count]);
-    return { type: "metric.snapshot", at: this.#runtime.now(), payload: { name: "agentmon", attributes: Object.fromEntries(counts) } };
+    return {
+      type: "metric.snapshot",
+      at: this.#runtime.now(),
+      payload: { name: "agentmon", attributes: Object.fromEntries(counts) },
+    };
   }
 
   #everySecond(): void {
@@ -171,6 +183,9 @@ export function emitter(): Emitter | undefined {
 /** Return the values of environment variables that hold secrets by their name. */
 function secrets(env: Record<string, string | undefined>): string[] {
   return Object.entries(env)
-    .filter(([name, value]) => /TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL/i.test(name) && (value?.length ?? 0) >= SHORTEST_SECRET)
+    .filter(
+      ([name, value]) =>
+        /TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL/i.test(name) && (value?.length ?? 0) >= SHORTEST_SECRET,
+    )
     .map(([, value]) => value!);
 }

@@ -5,7 +5,14 @@ import type { Runtime } from "./runtime.ts";
 
 /** The only types that agentmon accepts. */
 export const TYPES = [
-  "session.start", "session.end", "run.start", "run.end", "span.start", "span.end", "error", "metric.snapshot",
+  "session.start",
+  "session.end",
+  "run.start",
+  "run.end",
+  "span.start",
+  "span.end",
+  "error",
+  "metric.snapshot",
 ] as const;
 export type EventType = (typeof TYPES)[number];
 

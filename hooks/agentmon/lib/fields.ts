@@ -34,7 +34,8 @@ export function pick(input: Input, paths: string): unknown {
     let value: unknown = input;
     try {
       for (const part of path.split(".")) {
-        value = value !== null && typeof value === "object" ? (value as Record<string, unknown>)[part] : undefined;
+        value =
+          value !== null && typeof value === "object" ? (value as Record<string, unknown>)[part] : undefined;
       }
     } catch {
       value = undefined;
@@ -95,7 +96,10 @@ export class Cleaner {
 
   #text(value: unknown): string | undefined {
     try {
-      const text = typeof value === "string" ? value.slice(0, 2 * TEXT_LIMIT) : bounded(value, (part) => this.redact(part));
+      const text =
+        typeof value === "string"
+          ? value.slice(0, 2 * TEXT_LIMIT)
+          : bounded(value, (part) => this.redact(part));
       // Redact before the cut, or the cut could leave half a secret.
       return text === undefined ? undefined : this.redact(text).slice(0, TEXT_LIMIT);
     } catch {

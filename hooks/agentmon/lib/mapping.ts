@@ -7,16 +7,24 @@
 export const SEMCONV = "1.40.0";
 
 /** Where the correlation ids stand in the payload. */
-export const IDS = { session: "session", run: "run", trace: "trace", span: "span", parent: "parent" } as const;
+export const IDS = {
+  session: "session",
+  run: "run",
+  trace: "trace",
+  span: "span",
+  parent: "parent",
+} as const;
 
 /** What lib/trace.ts does with an event. */
 export type Act =
-  | "session.start" | "session.end"
+  | "session.start"
+  | "session.end"
   | "run.start" // a message arrived
   | "run.usage" // token counts
   | "run.replied" // a reply was sent: the run is over, unless the agent is still at work
   | "run.done" // the agent is done
-  | "span.start" | "span.end"
+  | "span.start"
+  | "span.end"
   | "occurrence"; // belongs to no run: a metric.snapshot
 
 /** How a value is cleaned: an id or a name, a lower-case word, a number, a flag, or hashed. */
@@ -47,7 +55,10 @@ export interface Row {
 }
 
 const AGENT: Fields = { "gen_ai.agent.id": ["ctx.agentId", "name"] };
-const SESSION: Fields = { "gen_ai.agent.id": ["event.agentId", "name"], "openclaw.session.source": ["event.commandSource", "name"] };
+const SESSION: Fields = {
+  "gen_ai.agent.id": ["event.agentId", "name"],
+  "openclaw.session.source": ["event.commandSource", "name"],
+};
 const CHANNEL: Fields = {
   "openclaw.channel": ["event.channelId|ctx.channelId", "name"],
   "openclaw.conversation.hash": ["event.conversationId|ctx.conversationId", "hash"],
@@ -82,8 +93,14 @@ const COMPACTION: Fields = {
   "openclaw.compaction.messages": ["event.messageCount", "number"],
   "openclaw.compaction.tokens": ["event.tokenCount", "number"],
 };
-const COMPACTED: Fields = { ...COMPACTION, "openclaw.compaction.compacted": ["event.compactedCount", "number"] };
-const SUBAGENT: Fields = { "gen_ai.agent.id": ["event.agentId", "name"], "openclaw.subagent.mode": ["event.mode", "word"] };
+const COMPACTED: Fields = {
+  ...COMPACTION,
+  "openclaw.compaction.compacted": ["event.compactedCount", "number"],
+};
+const SUBAGENT: Fields = {
+  "gen_ai.agent.id": ["event.agentId", "name"],
+  "openclaw.subagent.mode": ["event.mode", "word"],
+};
 const CRON: Fields = {
   "openclaw.cron.action": ["event.action", "word"],
   "openclaw.cron.job": ["event.jobId", "name"],
@@ -101,7 +118,13 @@ export const USAGE: Fields = {
 const MESSAGE_TEXT: Fields = { "openclaw.message.text": ["event.content", "text"] };
 
 const messageIn: Row = { act: "run.start", name: "message", attributes: CHANNEL, content: MESSAGE_TEXT };
-const messageOut: Row = { act: "run.replied", name: "message", attributes: SENT, content: MESSAGE_TEXT, failed: "event.error" };
+const messageOut: Row = {
+  act: "run.replied",
+  name: "message",
+  attributes: SENT,
+  content: MESSAGE_TEXT,
+  failed: "event.error",
+};
 const compacting: Row = { act: "span.start", name: "compaction", key: [], attributes: COMPACTION };
 const compacted: Row = { act: "span.end", name: "compaction", key: [], attributes: COMPACTED };
 const occurrence = (name: string, attributes: Fields): Row => ({ act: "occurrence", name, attributes });
@@ -129,35 +152,63 @@ export const PLUGIN_EVENTS: Readonly<Record<string, Row>> = {
   session_end: {
     act: "session.end",
     name: "session",
-    attributes: { ...AGENT, "openclaw.reason": ["event.reason", "word"], "openclaw.duration_ms": ["event.durationMs", "number"] },
+    attributes: {
+      ...AGENT,
+      "openclaw.reason": ["event.reason", "word"],
+      "openclaw.duration_ms": ["event.durationMs", "number"],
+    },
   },
   message_received: messageIn,
   message_sent: messageOut,
   model_call_started: {
-    act: "span.start", name: "chat", key: ["event.callId"], attributes: MODEL, fixed: { "gen_ai.operation.name": "chat" },
+    act: "span.start",
+    name: "chat",
+    key: ["event.callId"],
+    attributes: MODEL,
+    fixed: { "gen_ai.operation.name": "chat" },
   },
   model_call_ended: {
-    act: "span.end", name: "chat", key: ["event.callId"], attributes: MODEL_ENDED, status: ["event.outcome"],
+    act: "span.end",
+    name: "chat",
+    key: ["event.callId"],
+    attributes: MODEL_ENDED,
+    status: ["event.outcome"],
     fixed: { "gen_ai.operation.name": "chat" },
   },
   llm_output: {
-    act: "run.usage", name: "usage", usage: USAGE,
-    attributes: { "gen_ai.provider.name": ["event.provider", "name"], "gen_ai.response.model": ["event.model", "name"] },
+    act: "run.usage",
+    name: "usage",
+    usage: USAGE,
+    attributes: {
+      "gen_ai.provider.name": ["event.provider", "name"],
+      "gen_ai.response.model": ["event.model", "name"],
+    },
     content: { "gen_ai.output.messages": ["event.assistantTexts", "text"] },
   },
   before_tool_call: {
-    act: "span.start", name: "execute_tool", key: ["event.toolCallId|ctx.toolCallId|event.toolName"], attributes: TOOL,
+    act: "span.start",
+    name: "execute_tool",
+    key: ["event.toolCallId|ctx.toolCallId|event.toolName"],
+    attributes: TOOL,
     content: { "gen_ai.tool.call.arguments": ["event.params", "text"] },
     fixed: { "gen_ai.operation.name": "execute_tool" },
   },
   after_tool_call: {
-    act: "span.end", name: "execute_tool", key: ["event.toolCallId|ctx.toolCallId|event.toolName"],
-    attributes: TOOL_ENDED, failed: "event.error",
-    content: { "gen_ai.tool.call.result": ["event.result", "text"], "openclaw.error.message": ["event.error", "text"] },
+    act: "span.end",
+    name: "execute_tool",
+    key: ["event.toolCallId|ctx.toolCallId|event.toolName"],
+    attributes: TOOL_ENDED,
+    failed: "event.error",
+    content: {
+      "gen_ai.tool.call.result": ["event.result", "text"],
+      "openclaw.error.message": ["event.error", "text"],
+    },
     fixed: { "gen_ai.operation.name": "execute_tool" },
   },
   agent_end: {
-    act: "run.done", name: "agent", failed: "event.error",
+    act: "run.done",
+    name: "agent",
+    failed: "event.error",
     attributes: {
       ...AGENT,
       "openclaw.run.id": ["event.runId|ctx.runId", "name"],
@@ -169,12 +220,23 @@ export const PLUGIN_EVENTS: Readonly<Record<string, Row>> = {
   before_compaction: compacting,
   after_compaction: compacted,
   subagent_spawned: {
-    act: "span.start", name: "invoke_agent", key: ["event.childSessionKey"], session: "ctx.requesterSessionKey", run: "", // the run id is the child's
-    attributes: SUBAGENT, fixed: { "gen_ai.operation.name": "invoke_agent" },
+    act: "span.start",
+    name: "invoke_agent",
+    key: ["event.childSessionKey"],
+    session: "ctx.requesterSessionKey",
+    run: "", // the run id is the child's
+    attributes: SUBAGENT,
+    fixed: { "gen_ai.operation.name": "invoke_agent" },
   },
   subagent_ended: {
-    act: "span.end", name: "invoke_agent", key: ["event.targetSessionKey"], session: "ctx.requesterSessionKey", run: "", // the run id is the child's
-    attributes: { "openclaw.reason": ["event.reason", "word"] }, status: ["event.outcome"], failed: "event.error",
+    act: "span.end",
+    name: "invoke_agent",
+    key: ["event.targetSessionKey"],
+    session: "ctx.requesterSessionKey",
+    run: "", // the run id is the child's
+    attributes: { "openclaw.reason": ["event.reason", "word"] },
+    status: ["event.outcome"],
+    failed: "event.error",
     fixed: { "gen_ai.operation.name": "invoke_agent" },
   },
   before_reset: occurrence("session.reset", { "openclaw.reason": ["event.reason", "word"] }),

@@ -19,7 +19,9 @@ export function encode(json: string): string {
 export function decode(line: Buffer): string | undefined {
   if (line.length < 10 || line[8] !== 0x20) return undefined;
   const json = line.subarray(9);
-  return crc32(json) === Number.parseInt(line.toString("latin1", 0, 8), 16) ? json.toString("utf8") : undefined;
+  return crc32(json) === Number.parseInt(line.toString("latin1", 0, 8), 16)
+    ? json.toString("utf8")
+    : undefined;
 }
 
 /** The lines at the front of a piece of a segment. */
@@ -31,7 +33,7 @@ export interface Piece {
   corrupt: Buffer | undefined;
 }
 
-/** Split a piece into at most `limit` events. `last` says that nothing follows in the segment. Stops at a corrupt line. */
+/** Split a piece into at most `limit` events, up to a corrupt line. `last` says that nothing follows in the segment. */
 export function split(piece: Buffer, limit: number, last: boolean): Piece {
   const found: Piece = { events: [], ends: [], corrupt: undefined };
   let start = 0;
@@ -52,7 +54,10 @@ export function split(piece: Buffer, limit: number, last: boolean): Piece {
 }
 
 /** Count the lines of a file from `offset` on, and find where the last complete one ends. Uses constant memory. */
-export async function measure(path: string, offset = 0): Promise<{ lines: number; end: number; size: number }> {
+export async function measure(
+  path: string,
+  offset = 0,
+): Promise<{ lines: number; end: number; size: number }> {
   const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   try {
     const chunk = Buffer.allocUnsafe(CHUNK);

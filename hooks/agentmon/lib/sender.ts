@@ -142,7 +142,10 @@ export class Sender {
 
   async #refuse(status: number): Promise<void> {
     this.counts.refused += 1;
-    this.#say("refused", `the endpoint refused an event (HTTP ${status}); refused events are counted and not repeated`);
+    this.#say(
+      "refused",
+      `the endpoint refused an event (HTTP ${status}); refused events are counted and not repeated`,
+    );
     await this.#source.ack(1);
   }
 
@@ -150,8 +153,15 @@ export class Sender {
     this.counts.retries += 1;
     this.#attempt += 1;
     if (verdict === "misconfigured") {
-      this.#say("misconfigured", `the endpoint answered HTTP ${status}: check AGENTMON_INGEST_URL and AGENTMON_TOKEN; events are kept`);
-    } else this.#say("down", `the endpoint does not accept events (${status ? `HTTP ${status}` : "no answer"}); events are kept`);
+      this.#say(
+        "misconfigured",
+        `the endpoint answered HTTP ${status}: check AGENTMON_INGEST_URL and AGENTMON_TOKEN; events are kept`,
+      );
+    } else
+      this.#say(
+        "down",
+        `the endpoint does not accept events (${status ? `HTTP ${status}` : "no answer"}); events are kept`,
+      );
     this.#tell(false);
     this.#backingOff = true;
     await this.#wait(delay(verdict, this.#attempt, this.#runtime.random(), asked));

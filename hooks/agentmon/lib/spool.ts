@@ -64,7 +64,11 @@ export class Spool {
 
   /** How many events are waiting, on disk and in memory. */
   get depth(): number {
-    return this.#segments.reduce((sum, segment) => sum + segment.events, 0) + this.#pending.length + this.#writing.length;
+    return (
+      this.#segments.reduce((sum, segment) => sum + segment.events, 0) +
+      this.#pending.length +
+      this.#writing.length
+    );
   }
 
   /** Bytes on disk. */
@@ -170,7 +174,10 @@ export class Spool {
         this.#pendingBytes += this.#writing.reduce((sum, line) => sum + line.length, 0);
         this.#writing = [];
         this.counts.errors += 1;
-        if (!this.#failing) this.#runtime.warn(`cannot write to the spool (${(error as Error).message}); events wait in memory`);
+        if (!this.#failing)
+          this.#runtime.warn(
+            `cannot write to the spool (${(error as Error).message}); events wait in memory`,
+          );
         this.#failing = true;
         this.#schedule(RETRY);
         break;
@@ -182,7 +189,10 @@ export class Spool {
   #takePending(): void {
     let bytes = 0;
     let count = 0;
-    while (count < this.#pending.length && (count === 0 || bytes + this.#pending[count]!.length <= this.#segmentBytes)) {
+    while (
+      count < this.#pending.length &&
+      (count === 0 || bytes + this.#pending[count]!.length <= this.#segmentBytes)
+    ) {
       bytes += this.#pending[count++]!.length;
     }
     this.#writing = this.#pending.splice(0, count);

@@ -30,7 +30,10 @@ export class Step {
   }
 
   key(): string {
-    return [this.row.name, ...(this.row.key ?? []).map((path) => String(pick(this.input, path) ?? "").slice(0, 256))].join(":");
+    return [
+      this.row.name,
+      ...(this.row.key ?? []).map((path) => String(pick(this.input, path) ?? "").slice(0, 256)),
+    ].join(":");
   }
 
   /** Return "ok", or "error" for every outcome that is not known to be good. */
@@ -42,5 +45,7 @@ export class Step {
 
 /** Return token counts under agentmon's short names: input_tokens, output_tokens and so on. */
 export function usage(counts: Record<string, number>): Record<string, number> {
-  return Object.fromEntries(Object.entries(counts).map(([name, n]) => [name.replace(/^gen_ai\.usage\./, "").replaceAll(".", "_"), n]));
+  return Object.fromEntries(
+    Object.entries(counts).map(([name, n]) => [name.replace(/^gen_ai\.usage\./, "").replaceAll(".", "_"), n]),
+  );
 }

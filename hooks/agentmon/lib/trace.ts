@@ -91,7 +91,11 @@ export class Tracer {
     else if (row.act === "run.done") this.#done(step);
     else if (row.act === "span.start") this.#begin(step);
     else if (row.act === "span.end") this.#end(step);
-    else this.#add(out, "metric.snapshot", undefined, row.name, { session: step.session, attributes: step.attributes });
+    else
+      this.#add(out, "metric.snapshot", undefined, row.name, {
+        session: step.session,
+        attributes: step.attributes,
+      });
     return out;
   }
 
@@ -125,9 +129,13 @@ export class Tracer {
   #boundary(step: Step, type: "session.start" | "session.end"): void {
     if (this.#repeated(`${type}:${step.session}`)) return;
     if (type === "session.end") {
-      for (const run of this.#of(step.session)) if (run.spans.size === 0 && run.alias) this.#finish(step.out, run, run.outcome ?? "unknown");
+      for (const run of this.#of(step.session))
+        if (run.spans.size === 0 && run.alias) this.#finish(step.out, run, run.outcome ?? "unknown");
     }
-    this.#add(step.out, type, undefined, step.row.name, { session: step.session, attributes: step.attributes });
+    this.#add(step.out, type, undefined, step.row.name, {
+      session: step.session,
+      attributes: step.attributes,
+    });
   }
 
   #repeated(key: string): boolean {
@@ -148,7 +156,8 @@ export class Tracer {
       return;
     }
     // The earlier message got no reply that OpenClaw reported, as in webchat.
-    for (const run of runs) if (run.alias && run.spans.size === 0) this.#finish(step.out, run, run.outcome ?? "unknown");
+    for (const run of runs)
+      if (run.alias && run.spans.size === 0) this.#finish(step.out, run, run.outcome ?? "unknown");
     this.#start(step, step.attributes).from.add(step.half);
   }
 
@@ -201,9 +210,14 @@ export class Tracer {
   #span(step: Step, run: Run, key: string, start: number): Span {
     const span: Span = { id: this.#id(8), name: step.row.name, start };
     run.spans.set(key, span);
-    const child = step.row.name === "invoke_agent" ? this.#session(pick(step.input, step.row.key?.[0] ?? "")) : undefined;
+    const child =
+      step.row.name === "invoke_agent" ? this.#session(pick(step.input, step.row.key?.[0] ?? "")) : undefined;
     if (child) this.#origins.set(child, { trace: run.trace, span: span.id });
-    this.#add(step.out, "span.start", run, span.name, { span: span.id, at: start, attributes: step.attributes });
+    this.#add(step.out, "span.start", run, span.name, {
+      span: span.id,
+      at: start,
+      attributes: step.attributes,
+    });
     return span;
   }
 
@@ -224,7 +238,8 @@ export class Tracer {
     if (step.row.name === "chat") run.outcome = status === "error" ? "error" : "ok";
     const facts = { span: span.id, status, duration_ms: now - span.start, attributes: step.attributes };
     this.#add(step.out, "span.end", run, span.name, facts);
-    if (status === "error") this.#add(step.out, "error", run, span.name, { span: span.id, attributes: step.attributes });
+    if (status === "error")
+      this.#add(step.out, "error", run, span.name, { span: span.id, attributes: step.attributes });
     if (run.implicit && run.spans.size === 0) run.due = now + GRACE;
   }
 
@@ -239,7 +254,8 @@ export class Tracer {
 
   /** Return the open run that an event belongs to by its run id or, without one, by its session. */
   #find(step: Step): Run | undefined {
-    if (step.alias === undefined) return step.row.act === "span.start" ? this.#of(step.session).at(-1) : undefined;
+    if (step.alias === undefined)
+      return step.row.act === "span.start" ? this.#of(step.session).at(-1) : undefined;
     const bound = [...this.#runs.values()].find((run) => run.alias === step.alias);
     if (bound || step.row.act !== "run.done") return bound;
     return this.#over.get(step.alias) ? undefined : this.#bind(step);
@@ -260,9 +276,21 @@ export class Tracer {
     const session = step.session ?? "";
     const origin = this.#origins.get(session);
     const run: Run = {
-      id: uuid7(this.#runtime), trace: origin?.trace ?? this.#id(16), parent: origin?.span, session, start: now, touched: now,
-      alias: undefined, from: new Set(), spans: new Map(), done: new Recent(SPANS), usage: undefined, outcome: undefined,
-      attributes: {}, due: undefined, implicit: false,
+      id: uuid7(this.#runtime),
+      trace: origin?.trace ?? this.#id(16),
+      parent: origin?.span,
+      session,
+      start: now,
+      touched: now,
+      alias: undefined,
+      from: new Set(),
+      spans: new Map(),
+      done: new Recent(SPANS),
+      usage: undefined,
+      outcome: undefined,
+      attributes: {},
+      due: undefined,
+      implicit: false,
     };
     this.#runs.set(run.id, run);
     this.#add(step.out, "run.start", run, "run", { attributes });
@@ -285,7 +313,11 @@ export class Tracer {
     for (const key of [...run.spans.keys()]) this.#unknown(out, run, key);
     this.#runs.delete(run.id);
     if (run.alias) this.#over.set(run.alias, true);
-    const facts = { status, duration_ms: this.#runtime.now() - run.start, attributes: { ...run.attributes, ...run.usage } };
+    const facts = {
+      status,
+      duration_ms: this.#runtime.now() - run.start,
+      attributes: { ...run.attributes, ...run.usage },
+    };
     this.#add(out, "run.end", run, "run", run.usage ? { ...facts, usage: usage(run.usage) } : facts);
   }
 
@@ -293,7 +325,13 @@ export class Tracer {
     return Buffer.from(this.#runtime.bytes(bytes)).toString("hex");
   }
 
-  #add(out: Entry[], type: EventType, run: Run | undefined, name: string, facts: Record<string, unknown>): void {
+  #add(
+    out: Entry[],
+    type: EventType,
+    run: Run | undefined,
+    name: string,
+    facts: Record<string, unknown>,
+  ): void {
     const { span, at, session, attributes, ...rest } = facts;
     const ids: Record<string, unknown> = { [IDS.session]: run ? run.session || undefined : session };
     if (run) {
@@ -301,6 +339,10 @@ export class Tracer {
       if (span) ids[IDS.span] = span;
       else if (run.parent) ids[IDS.parent] = run.parent;
     }
-    out.push({ type, at: typeof at === "number" ? at : this.#runtime.now(), payload: { ...ids, name, ...rest, attributes } });
+    out.push({
+      type,
+      at: typeof at === "number" ? at : this.#runtime.now(),
+      payload: { ...ids, name, ...rest, attributes },
+    });
   }
 }
