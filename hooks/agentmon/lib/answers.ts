@@ -25,7 +25,7 @@ export function delay(verdict: Verdict, attempt: number, random: number, asked: 
   return Math.min(LONGEST, FIRST * 2 ** Math.min(attempt - 1, 20)) * (1 - random / 2);
 }
 
-/** Return the milliseconds to wait before attempt number `attempt` (from 1): the full delay, or down to half of it. */
+/** Return the milliseconds that a Retry-After header (seconds, or an HTTP date) asks for, if it asks for any. */
 export function retryAfter(header: string | null, now: number): number | undefined {
   if (!header) return undefined;
   if (/^\d+$/.test(header.trim())) return Number(header) * 1000;
