@@ -1,0 +1,191 @@
+// The one emitter of a process: both halves hand their events to it.
+
+import { randomBytes } from "node:crypto";
+import { constants, closeSync, mkdirSync, openSync, readSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { configure } from "./config.ts";
+import type { Config } from "./config.ts";
+import { Sealer } from "./envelope.ts";
+import type { Entry } from "./envelope.ts";
+import { Cleaner } from "./fields.ts";
+import type { Input } from "./fields.ts";
+import { Sender } from "./sender.ts";
+import { real } from "./runtime.ts";
+import type { Runtime } from "./runtime.ts";
+import { Spool } from "./spool.ts";
+import { Tracer } from "./trace.ts";
+import type { Half } from "./trace.ts";
+
+const SWEEP = 1_000; // ms
+const SNAPSHOT = 60_000; // ms between two metrics of the hook itself
+/** Milliseconds that a shutdown may take: OpenClaw gives gateway:shutdown 5 s. */
+export const FLUSH = 4_000;
+const SHORTEST_SECRET = 6; // characters; shorter values would redact ordinary words
+
+export class Emitter {
+  readonly #config: Config;
+  readonly #runtime: Runtime;
+  readonly #tracer: Tracer;
+  readonly #sealer: Sealer;
+  readonly #spool: Spool;
+  readonly #sender: Sender;
+  readonly #spill: () => void;
+  #failures = 0;
+  #stopped = false;
+  #sweep: (() => void) | undefined;
+  #snapshot: (() => void) | undefined;
+
+  /** `secrets` never leave the process, wherever they occur. */
+  constructor(config: Config, runtime: Runtime, secrets: readonly string[] = []) {
+    this.#config = config;
+    this.#runtime = runtime;
+    this.#tracer = new Tracer(runtime, new Cleaner(salt(config.folder), secrets), config);
+    this.#sealer = new Sealer(config, runtime);
+    this.#spool = new Spool(config.folder, config.spoolBytes, runtime, () => this.#sender?.wake());
+    this.#sender = new Sender(config, this.#spool, runtime);
+    this.#spill = () => this.#spool.spill();
+    process.on("exit", this.#spill);
+    this.#sender.start();
+    this.#everyMinute();
+  }
+
+  /** Take an event of OpenClaw. Returns at once and never throws. */
+  accept(half: Half, name: string, input: Input): void {
+    if (this.#stopped) return;
+    try {
+      this.#push(this.#tracer.handle(half, name, input));
+      if (this.#tracer.open > 0) this.#everySecond();
+    } catch {
+      this.#failures += 1;
+    }
+  }
+
+  /** End all runs, write everything, and try to deliver it within `ms`. Never rejects. */
+  async flush(ms: number = FLUSH): Promise<void> {
+    try {
+      this.#push(this.#tracer.close());
+      this.#push([this.#measure()]);
+      await this.#spool.flush();
+      await this.#sender.drain(ms);
+    } catch {
+      this.#failures += 1;
+    }
+  }
+
+  /** Stop for good. What is not delivered stays in the spool. Never rejects. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    process.off("exit", this.#spill);
+    this.#sweep?.();
+    this.#snapshot?.();
+    await this.#sender.stop().catch(() => undefined);
+    await this.#spool.close().catch(() => undefined);
+  }
+
+  /** How the delivery stands. */
+  stats(): Record<string, number> {
+    const { dropped, corrupt, torn, errors } = this.#spool.counts;
+    const { sent, refused, retries } = this.#sender.counts;
+    return {
+      depth: this.#spool.depth,
+      bytes: this.#spool.bytes,
+      sent,
+      dropped,
+      refused,
+      retries,
+      corrupt,
+      torn,
+      errors,
+      failures: this.#failures,
+    };
+  }
+
+  #push(entries: Entry[]): void {
+    for (const entry of entries) this.#spool.append(this.#sealer.seal(entry));
+  }
+
+  #measure(): Entry {
+    const counts = Object.entries(this.stats()).map(([name, count]) => [`openclaw.agentmon.${name}`, count]);
+    return {
+      type: "metric.snapshot",
+      at: this.#runtime.now(),
+      payload: { name: "agentmon", attributes: Object.fromEntries(counts) },
+    };
+  }
+
+  #everySecond(): void {
+    this.#sweep ??= this.#runtime.after(SWEEP, () => {
+      this.#sweep = undefined;
+      try {
+        this.#push(this.#tracer.sweep());
+      } catch {
+        this.#failures += 1;
+      }
+      if (this.#tracer.open > 0 && !this.#stopped) this.#everySecond();
+    });
+  }
+
+  #everyMinute(): void {
+    this.#snapshot = this.#runtime.after(SNAPSHOT, () => {
+      this.#push([this.#measure()]);
+      if (!this.#stopped) this.#everyMinute();
+    });
+  }
+}
+
+/** Return the random salt of this installation's hashes, kept beside the spool; a new one if it cannot be kept. */
+function salt(folder: string): Uint8Array {
+  const path = join(folder, "salt");
+  const value = randomBytes(16);
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    const file = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+    try {
+      const kept = Buffer.alloc(16);
+      if (readSync(file, kept, 0, 16, 0) === 16) return kept;
+      writeSync(file, value, 0, 16, 0);
+    } finally {
+      closeSync(file);
+    }
+  } catch {
+    // Sessions are then hashed differently after the next start.
+  }
+  return value;
+}
+
+interface Shared {
+  version: number;
+  emitter: Emitter | undefined;
+}
+
+const VERSION = 1; // raise it when the emitter changes: a reload then replaces the old one
+const KEY = Symbol.for("swarm.agentmon");
+
+/** Return the process's emitter, which is made at first use. Undefined without AGENTMON_INGEST_URL. Never throws. */
+export function emitter(): Emitter | undefined {
+  const place = globalThis as { [KEY]?: Shared };
+  const found = place[KEY];
+  if (found?.version === VERSION) return found.emitter;
+  void found?.emitter?.stop();
+  const shared: Shared = { version: VERSION, emitter: undefined };
+  place[KEY] = shared;
+  try {
+    const problems: string[] = [];
+    const config = configure(process.env, problems);
+    for (const problem of problems) real.warn(problem);
+    if (config.url) shared.emitter = new Emitter(config, real, secrets(process.env));
+  } catch (error) {
+    real.warn(`cannot start: ${(error as Error).message}`);
+  }
+  return shared.emitter;
+}
+
+/** Return the values of environment variables that hold secrets by their name. */
+function secrets(env: Record<string, string | undefined>): string[] {
+  return Object.entries(env)
+    .filter(
+      ([name, value]) =>
+        /TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL/i.test(name) && (value?.length ?? 0) >= SHORTEST_SECRET,
+    )
+    .map(([, value]) => value!);
+}

@@ -1,0 +1,36 @@
+// What the rest needs of the outside world: a clock, timers, randomness and HTTP. Tests replace them.
+
+import { randomFillSync } from "node:crypto";
+
+export interface Runtime {
+  /** Milliseconds since 1970. */
+  now(): number;
+  /** A number from 0 up to, not including, 1. */
+  random(): number;
+  /** `count` random bytes. */
+  bytes(count: number): Uint8Array;
+  /** Call `action` once after `ms` milliseconds. Returns a function that cancels the call. */
+  after(ms: number, action: () => void): () => void;
+  fetch(url: string, options: RequestInit): Promise<Response>;
+  /** Write one line to the gateway's log. */
+  warn(message: string): void;
+}
+
+/** The runtime of the gateway. Its timers do not keep a command of OpenClaw from ending. */
+export const real: Runtime = {
+  now: Date.now,
+  random: Math.random,
+  bytes: (count) => randomFillSync(new Uint8Array(count)),
+  after(ms, action) {
+    const timer = setTimeout(action, ms);
+    timer.unref();
+    return () => clearTimeout(timer);
+  },
+  fetch: (url, options) => fetch(url, options),
+  warn: (message) => console.warn(`[agentmon] ${message}`),
+};
+
+/** Resolve after `ms` milliseconds of the runtime's clock. */
+export function sleep(runtime: Runtime, ms: number): Promise<void> {
+  return new Promise((resolve) => void runtime.after(ms, resolve));
+}

@@ -1,0 +1,191 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { configure } from "../../hooks/agentmon/lib/config.ts";
+import { Emitter } from "../../hooks/agentmon/lib/emitter.ts";
+import { TYPES, Sealer, uuid7 } from "../../hooks/agentmon/lib/envelope.ts";
+import { Clock, Endpoint, folder, quiet, settings, until } from "./support.ts";
+
+const rejections: unknown[] = [];
+process.on("unhandledRejection", (reason) => rejections.push(reason));
+
+function emit(t: TestContext, url: string, path: string, more = {}): Emitter {
+  const emitter = new Emitter(settings(url, path, { batch: "array", ...more }), quiet());
+  t.after(() => emitter.stop());
+  return emitter;
+}
+const occur = (emitter: Emitter, n: number): void =>
+  emitter.accept("plugin", "cron_changed", { event: { action: "added", jobId: `job-${n}` }, ctx: {} });
+const logs = (path: string): string[] => readdirSync(path).filter((name) => name.endsWith(".log"));
+
+test("10,000 events in one tick are all delivered, in order, each once", async (t) => {
+  const endpoint = await new Endpoint().start(t);
+  const path = folder(t);
+  const emitter = emit(t, endpoint.url, path);
+  for (let n = 0; n < 10_000; n++) occur(emitter, n);
+  await until(() => endpoint.events.length >= 10_000, "delivery");
+  const { events } = endpoint;
+  assert.deepEqual(
+    events.map(({ event }) => event.seq),
+    Array.from({ length: 10_000 }, (_, n) => n + 1),
+  );
+  assert.equal(new Set(events.map(({ event }) => event.id)).size, 10_000);
+  await until(() => emitter.stats().depth === 0, "an empty spool");
+  await until(() => logs(path).length === 0, "no file is left");
+});
+
+test("every event has agentmon's envelope", async (t) => {
+  const endpoint = await new Endpoint().start(t);
+  const emitter = emit(t, endpoint.url, folder(t), { client: "vm1", host: "h1" });
+  occur(emitter, 1);
+  await emitter.flush();
+  await until(() => endpoint.events.length >= 2, "delivery");
+  for (const { schema, event, payload } of endpoint.events) {
+    assert.deepEqual(schema, { name: "agentmon.event", version: 1 });
+    assert.match(event.id, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+    assert.match(event.ts, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+    assert.ok(TYPES.includes(event.type));
+    assert.deepEqual(event.source, { framework: "openclaw", client_id: "vm1", host: "h1" });
+    assert.equal(typeof payload.boot, "string");
+  }
+  const self = endpoint.events.find(({ payload }) => payload.name === "agentmon");
+  for (const name of ["depth", "sent", "dropped", "refused"])
+    assert.equal(typeof self.payload.attributes[`openclaw.agentmon.${name}`], "number");
+});
+
+test("an endpoint that hangs delays no event, and the flush at the end is bounded", async (t) => {
+  const endpoint = await new Endpoint(() => undefined).start(t);
+  const path = folder(t);
+  const emitter = emit(t, endpoint.url, path, { timeout: 60_000 });
+  const before = endpoint.requests.length;
+  for (let n = 0; n < 1000; n++) occur(emitter, n);
+  assert.equal(endpoint.requests.length, before); // all of it was taken before a request could begin
+  await emitter.flush(300);
+  assert.ok(emitter.stats().depth >= 1000);
+  assert.ok(logs(path).length > 0);
+});
+
+test("what one process could not deliver, the next one delivers before its own events", async (t) => {
+  const endpoint = await new Endpoint(() => 503).start(t);
+  const path = folder(t);
+  const first = emit(t, endpoint.url, path);
+  for (let n = 0; n < 30; n++) occur(first, n);
+  await first.flush(200);
+  await first.stop();
+  endpoint.answer = () => 200;
+  const second = emit(t, endpoint.url, path);
+  occur(second, 30);
+  await until(
+    () => endpoint.events.some(({ payload }) => payload.attributes["openclaw.cron.job"] === "job-30"),
+    "delivery",
+  );
+  const jobs = endpoint.events.map(({ payload }) => payload.attributes["openclaw.cron.job"]).filter(Boolean);
+  assert.deepEqual(
+    jobs,
+    Array.from({ length: 31 }, (_, n) => `job-${n}`),
+  );
+});
+
+test("hostile events neither throw nor stop the ones behind them", async (t) => {
+  const endpoint = await new Endpoint().start(t);
+  const emitter = emit(t, endpoint.url, folder(t), { content: true });
+  const cycle: Record<string, unknown> = { toolName: "t", toolCallId: "1" };
+  cycle.params = cycle;
+  const trap = new Proxy(
+    {},
+    {
+      get: () => {
+        throw new Error("trap");
+      },
+    },
+  );
+  for (const event of [
+    null,
+    undefined,
+    7,
+    "text",
+    [],
+    trap,
+    cycle,
+    { usage: trap },
+    { toolName: Symbol("x"), toolCallId: 1n },
+  ]) {
+    for (const name of [
+      "before_tool_call",
+      "after_tool_call",
+      "llm_output",
+      "message_received",
+      "agent_end",
+      "nonsense",
+    ]) {
+      emitter.accept("plugin", name, { event, ctx: event });
+    }
+  }
+  occur(emitter, 1);
+  await until(() => JSON.stringify(endpoint.events).includes("job-1"), "delivery");
+});
+
+test("a gateway that is killed has lost nothing that was spooled, and its next start delivers it once by id", async (t) => {
+  const path = folder(t);
+  const child = spawn(process.execPath, [join(import.meta.dirname, "gateway.ts"), path], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  let said = "";
+  for await (const part of child.stdout) {
+    said += part;
+    if (said.split("\n").length > 10) break;
+  }
+  child.kill("SIGKILL");
+  await once(child, "exit");
+  const [taken] = said.trim().split("\n").slice(-1).map(Number);
+  const endpoint = await new Endpoint().start(t);
+  const emitter = emit(t, endpoint.url, path);
+  await until(() => emitter.stats().sent! > 0 && emitter.stats().depth === 0, "delivery");
+  const seqs = endpoint.events.map(({ event }) => event.seq);
+  assert.deepEqual(
+    seqs.slice(0, taken),
+    Array.from({ length: taken! }, (_, n) => n + 1),
+  ); // spooled: no gap
+  assert.equal(new Set(endpoint.events.map(({ event }) => event.id)).size, seqs.length);
+});
+
+test("settings that cannot be used are named, and the rest still works", () => {
+  const problems: string[] = [];
+  const env = {
+    AGENTMON_INGEST_URL: "http://u:p%40@h:8080",
+    AGENTMON_BATCH: "xml",
+    AGENTMON_TOKEN: "a\nb",
+    AGENTMON_SPOOL_MB: "-1",
+  };
+  const config = configure(env, problems);
+  assert.equal(problems.length, 3);
+  assert.ok(!problems.join().includes("a\nb"));
+  assert.deepEqual(
+    [config.url, config.batch, config.spoolBytes],
+    ["http://h:8080/v1/events", "single", 64 * 1024 * 1024],
+  );
+  assert.deepEqual(config.headers, { authorization: `Basic ${btoa("u:p@")}` });
+  assert.equal(configure({ AGENTMON_INGEST_URL: "http://h/in?x=1" }).url, "http://h/in?x=1");
+  assert.deepEqual(
+    configure({ AGENTMON_INGEST_URL: "http://h", AGENTMON_TOKEN: "t", AGENTMON_TOKEN_HEADER: "X-Api-Key" })
+      .headers,
+    { "x-api-key": "t" },
+  );
+  assert.equal(configure({ AGENTMON_INGEST_URL: "file:///etc/passwd" }).url, undefined);
+});
+
+test("a UUIDv7 carries the time, and seq begins at 1 for each boot", () => {
+  const clock = new Clock();
+  assert.equal(Number.parseInt(uuid7(clock).replaceAll("-", "").slice(0, 12), 16), clock.time);
+  for (let boot = 0; boot < 2; boot++) {
+    const sealer = new Sealer(settings("http://h", "/x"), clock);
+    const seal = (): any => JSON.parse(sealer.seal({ type: "error", at: 0, payload: {} }));
+    assert.deepEqual([seal().event.seq, seal().event.seq], [1, 2]);
+  }
+});
+
+test("no rejected promise has escaped", () => assert.deepEqual(rejections, []));
