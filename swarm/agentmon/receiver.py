@@ -68,10 +68,15 @@ class Receiver:
         """Stop listening, and tell clients that still wait to come back later."""
         self.closing.set()
         self._server.shutdown()
+        self.refuse()
+        self._server.end()
+
+    def refuse(self) -> None:
+        """Store nothing more from now on. Clients are told to come back later, also those that wait already."""
+        self.closing.set()
         with contextlib.suppress(queue.Empty):
             while True:
                 self._queue.get_nowait().done.set()
-        self._server.end()
 
     @property
     def port(self) -> int:

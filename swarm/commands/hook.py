@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from swarm.commands.render import render
+from swarm.commands.run import chosen, run
 from swarm.console import Talk, screen
 from swarm.errors import UsageError
+from swarm.inventory import load, names
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["tail"]
+    from swarm.agentmon.deploy import Report
+    from swarm.inventory import Host
+    from swarm.plan import Plan
+    from swarm.ssh.guest import Guest
+
+__all__ = ["deploy", "tail", "test"]
 
 _PORTS = 1 << 16
 
@@ -36,6 +44,35 @@ def tail(*, bind: str, port: int, name: str, token_env: str, count: int, as_json
     return 0
 
 
+def deploy(words: str, *, plan_only: bool, as_json: bool) -> int:
+    """Install the hook in guests, and prove that its events arrive."""
+
+    def one(host: Host, talk: Talk) -> Plan:
+        from swarm.agentmon.deploy import deploy as verb
+
+        return verb(_guest(host), host, talk, plan_only=plan_only)
+
+    return render(run(chosen(words), one, quiet=as_json), as_json=as_json)
+
+
+def test(words: str, *, as_json: bool) -> int:
+    """Receive the events of guests' gateways while they restart."""
+
+    def one(host: Host, talk: Talk) -> Report:
+        from swarm.agentmon.deploy import prove
+
+        return prove(_guest(host), host, talk)
+
+    return render(run(chosen(words), one, quiet=as_json), as_json=as_json)
+
+
+def _guest(host: Host) -> Guest:
+    from swarm import access
+    from swarm.ssh import early
+
+    return early.guest(access.reach(host), host.name)
+
+
 def _token(variable: str) -> str:
     """Return the token that requests must bring; empty without a variable."""
     if variable and not os.environ.get(variable):
@@ -44,5 +81,8 @@ def _token(variable: str) -> str:
 
 
 def _clients(name: str) -> Collection[str]:
-    """Return the client ids whose events to show; none means all."""
-    return {name} if name else ()
+    """Return the client ids whose events to show; none means all. A host's events have its agentmon.vm_name."""
+    if not name:
+        return ()
+    settings = load(name).agentmon if name in names() else None
+    return {settings.vm_name if settings and settings.vm_name else name}

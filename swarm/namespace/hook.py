@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from invoke.collection import Collection
 
 from swarm.front.task import task
+from swarm.namespace.words import HOST, JSON, PLAN
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -41,5 +42,21 @@ def tail(
     return commands.tail(bind=bind, port=port, name=host, token_env=token_env, count=count, as_json=json)
 
 
+@task(name="deploy", help={**HOST, **PLAN})
+def deploy(_: Context, host: str, plan: bool = False, json: bool = False) -> int:
+    """Install agentmon's hook and plugin in a guest, and prove that their events arrive."""
+    from swarm.commands import hook as commands
+
+    return commands.deploy(host, plan_only=plan, as_json=json)
+
+
+@task(name="test", help={**HOST, **JSON})
+def test(_: Context, host: str, json: bool = False) -> int:
+    """Restart a guest's gateway, and show which of its events arrive here. Exit code 1: not those of both halves."""
+    from swarm.commands import hook as commands
+
+    return commands.test(host, as_json=json)
+
+
 # `./inv hook` is `./inv hook.tail`.
-collection = Collection(tail)
+collection = Collection(tail, deploy, test)
