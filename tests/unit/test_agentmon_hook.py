@@ -81,7 +81,10 @@ def test_leftovers_are_removed() -> None:
         ("", "AGENTMON_INGEST_URL=http://new:1\nAGENTMON_VM_NAME=zap\n"),
         ("A=1", "A=1\nAGENTMON_INGEST_URL=http://new:1\nAGENTMON_VM_NAME=zap\n"),
         (
-            "# keys\nexport AGENTMON_VM_NAME = old\nOPENAI_API_KEY='x y'\nAGENTMON_INGEST_URL=http://old\nAGENTMON_VM_NAME=2\n",
+            (
+                "# keys\nexport AGENTMON_VM_NAME = old\nOPENAI_API_KEY='x y'\n"
+                "AGENTMON_INGEST_URL=http://old\nAGENTMON_VM_NAME=2\n"
+            ),
             "# keys\nAGENTMON_VM_NAME=zap\nOPENAI_API_KEY='x y'\nAGENTMON_INGEST_URL=http://new:1\n",
         ),
         (
@@ -158,6 +161,23 @@ def test_everything_in_place_changes_nothing() -> None:
     assert not plan("zap", found, facts)
     facts[CONFIG] = "due"
     assert [change.subject for change in plan("zap", found, facts)] == [CONFIG, hook.SUBJECT]
+
+
+def test_the_configuration_is_changed_by_openclaw_itself() -> None:
+    """One write enables the hook and the plugin with access to conversations, after the plugin was linked."""
+    script = named(made(), CONFIG).apply("due") or ""
+    install, patch = (
+        script.index("openclaw plugins install --link"),
+        script.index("openclaw config patch --stdin"),
+    )
+    assert install < patch
+    assert "--force --accept-capabilities" in script
+    text = script[script.index('{"hooks"') : script.rindex("}") + 1]
+    assert json.loads(text) == {
+        "hooks": {"internal": {"enabled": True, "entries": {"agentmon": {"enabled": True}}}},
+        "plugins": {"entries": {"agentmon": {"enabled": True, "hooks": {"allowConversationAccess": True}}}},
+    }
+    assert script.startswith("rm -f /var/lib/swarm/loaded/agentmon\n")
 
 
 def test_a_gateway_is_led_here_until_it_is_restored() -> None:
