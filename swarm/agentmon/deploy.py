@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from swarm.plan import Plan
     from swarm.ssh.guest import Guest
 
-__all__ = ["Report", "deploy", "prove"]
+__all__ = ["Report", "deploy", "prove", "section"]
 
 # What each half sends when the gateway has started (hooks/agentmon/lib/mapping.ts).
 _HALVES = {"hook": "gateway.startup", "plugin": "gateway.start"}
@@ -105,7 +105,7 @@ def deploy(guest: Guest, host: Host, talk: Talk, *, plan_only: bool = False) -> 
     If anything changed, the gateway is restarted, and an event of each half must arrive. Raise Refused before anything
     is changed, VerificationFailed if no event arrives; the next run then proves it again.
     """
-    files, wanted = hook_files(), variables(_settings(host), host.name)
+    files, wanted = hook_files(), variables(section(host), host.name)
     if plan_only:
         return converge(guest, steps(host.openclaw, wanted, files, 0), talk, plan_only=True)
     with _tap(guest) as (receiver, port, since):
@@ -118,7 +118,7 @@ def deploy(guest: Guest, host: Host, talk: Talk, *, plan_only: bool = False) -> 
 
 def prove(guest: Guest, host: Host, talk: Talk) -> Report:
     """Restart the gateway with its events led here, and report what arrives. Raise Refused if nothing is deployed."""
-    _settings(host)
+    section(host)
     files, start = hook_files(), time.monotonic()
     folder = f"{host.openclaw.config_dir}/hooks/agentmon"
     if not guest.run(f"test -e {quote(f'{folder}/HOOK.md')}", hide=True, warn=True).ok:
@@ -129,7 +129,8 @@ def prove(guest: Guest, host: Host, talk: Talk) -> Report:
     return Report(seen or Seen(since), time.monotonic() - start)
 
 
-def _settings(host: Host) -> AgentmonSettings:
+def section(host: Host) -> AgentmonSettings:
+    """Return the section agentmon of a host file. Raise Refused if there is none."""
     if host.agentmon is None:
         raise Refused(
             f"{host.name}: its host file has no section agentmon",

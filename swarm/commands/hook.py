@@ -68,8 +68,10 @@ def test(words: str, *, as_json: bool) -> int:
 
 def _guest(host: Host) -> Guest:
     from swarm import access
+    from swarm.agentmon.deploy import section
     from swarm.ssh import early
 
+    section(host)
     return early.guest(access.reach(host), host.name)
 
 
