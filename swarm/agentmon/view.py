@@ -17,6 +17,7 @@ __all__ = ["HEADER", "Watch", "line", "summary"]
 
 _SHORT = 8  # characters of an id: enough to tell the sessions of a day apart
 _WIDEST = 200  # characters of one value
+_GREATEST = 1e15  # of numbers that are shown: beyond it they are no count and no duration
 _IDS = 100_000  # ids that are remembered to recognize repeats, about 10 MB
 _BOOTS = 1_000
 _WIDTHS = (12, 14, 15, 8, 8)
@@ -66,7 +67,8 @@ def _what(payload: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether it is a number of a size that a person reads. JSON has no infinity, but other callers do."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _GREATEST
 
 
 def _find(payload: Mapping[str, Any], names: tuple[str, ...]) -> object:

@@ -44,6 +44,8 @@ def test_a_line_shows_what_matters() -> None:
         ({"usage": {"input_tokens": 5}}, "tokens 5→?"),
         ({"usage": {"input_tokens": True}}, ""),
         ({"openclaw.duration_ms": "soon"}, ""),
+        ({"openclaw.duration_ms": 1e300}, ""),
+        ({"openclaw.duration_ms": float("1e14")}, "1666666666 min 40 s"),
     ],
 )
 def test_values_are_found_where_they_stand(payload: dict[str, Any], what: str) -> None:
