@@ -12,7 +12,7 @@ handover.to_inv(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH
 from invoke.collection import Collection  # noqa: E402 - another Invoke's Python has to leave before this
 
 from swarm.front.task import remainder, task  # noqa: E402 - as above
-from swarm.namespace import backup, images, litellm, timers  # noqa: E402 - as above
+from swarm.namespace import backup, hook, images, litellm, timers  # noqa: E402 - as above
 from swarm.namespace.words import HOST, JSON, PLAN, TIMEOUT, YES  # noqa: E402 - as above
 
 if TYPE_CHECKING:
@@ -210,6 +210,7 @@ namespace = Collection(
     ),
     *(doctor, test, lint, bench),
     backup=backup.collection,
+    hook=hook.collection,
     images=images.collection,
     litellm=litellm.collection,
     timers=timers.collection,

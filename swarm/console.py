@@ -190,10 +190,10 @@ class Screen:
             sys.stdout.write(visible(line) + "\n")
         sys.stdout.flush()
 
-    def json(self, data: object) -> None:
-        """Write data for scripts to stdout."""
+    def json(self, data: object, *, indent: int | None = 2) -> None:
+        """Write data for scripts to stdout. Without an `indent` it is one line."""
         unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-        for row in json.dumps(data, indent=2, ensure_ascii=not unicode).split("\n"):
+        for row in json.dumps(data, indent=indent, ensure_ascii=not unicode).split("\n"):
             sys.stdout.write((row if row.isprintable() else _json_escaped(row)) + "\n")
         sys.stdout.flush()
 

@@ -8,6 +8,7 @@ checks    against other hosts, network and disk    schema  the JSON Schema for e
 
 from __future__ import annotations
 
+from swarm.inventory.agentmon import AgentmonSettings
 from swarm.inventory.backup import BackupSettings
 from swarm.inventory.checks import NetworkFacts, check_disk, check_network, cross_check, locate
 from swarm.inventory.fields import GIB, size
@@ -20,6 +21,7 @@ from swarm.inventory.uri import EMBEDDED
 __all__ = [
     "EMBEDDED",
     "GIB",
+    "AgentmonSettings",
     "BackupSettings",
     "Customize",
     "Host",

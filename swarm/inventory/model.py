@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from swarm.inventory import uri as addresses
+from swarm.inventory.agentmon import AgentmonSettings
 from swarm.inventory.backup import BackupSettings
 from swarm.inventory.fields import (
     Address,
@@ -126,6 +127,9 @@ class Host(Section):
     )
     backup: BackupSettings = Field(
         default=BackupSettings(), description="Where the agent's state is backed up to: `inv backup`."
+    )
+    agentmon: AgentmonSettings | None = Field(
+        default=None, description="Where the agent's events are sent, if anywhere: `inv hook.deploy`."
     )
 
     @property

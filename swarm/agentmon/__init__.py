@@ -1,0 +1,1 @@
+"""agentmon's events: their envelope, a small receiver for people without a server, and the hook that sends them."""
