@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["tail"]
 
+# Seconds. Python notices a signal only before it waits or when it is woken: one that arrives in between would be
+# lost until the next event.
+_TURN = 0.2
+
 
 def tail(
     receiver: Receiver, talk: Talk, *, clients: Collection[str] = (), count: int = 0, as_json: bool = False
@@ -30,7 +34,7 @@ def tail(
         if not as_json:
             talk.screen.data(f"[bold]{HEADER}[/]")
         while not count or watch.total < count:
-            with receiver.take() as delivery:
+            with receiver.take(_TURN) as delivery:
                 if delivery is not None:
                     _show(delivery, watch, talk, clients, as_json=as_json)
     finally:
