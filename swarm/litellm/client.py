@@ -223,7 +223,8 @@ def _parsed(body: bytes | bytearray, keep: Collection[str]) -> list[Row]:
             ("model_info", msgspec.Raw, msgspec.Raw(b"{}")),
         ],
     )
-    listing = msgspec.json.decode(body, type=msgspec.defstruct("Listing", [("data", list[entry])]))  # type: ignore[valid-type]
+    kind = msgspec.defstruct("Listing", [("data", list[entry])])  # type: ignore[valid-type]
+    listing = msgspec.json.decode(body, type=kind)
     rows = []
     for each in listing.data:  # type: ignore[attr-defined] # its class is made above
         found = info.decode(each.model_info)

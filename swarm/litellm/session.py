@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LISTING", "Session"]
 
+JSON = Any  # whatever an answer holds
+
 LISTING = 512 * 1024 * 1024  # bytes of a list; 10,000 models have 86 MB
 _ANSWER = 1024 * 1024  # bytes of any other answer
 _CHUNK = 1024 * 1024  # bytes that are read at once
@@ -57,7 +59,7 @@ class Session:
         """Send a request that changes something. Raise ApiError or Unanswered."""
         self.request(method, what, path, body)
 
-    def request(self, method: str, what: str, path: str, body: object = None, limit: int = _ANSWER) -> Any:  # noqa: ANN401 - any JSON
+    def request(self, method: str, what: str, path: str, body: object = None, limit: int = _ANSWER) -> JSON:
         """Send a request and return the JSON of its answer. Raise RemoteError."""
         with self._answer(method, what, path, body) as answer:
             data = self._bytes(what, answer, limit)
@@ -86,7 +88,7 @@ class Session:
                     filled += count
         return data
 
-    def _answer(self, method: str, what: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - requests.Response
+    def _answer(self, method: str, what: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - a response
         import requests
 
         if method == "GET":

@@ -129,7 +129,7 @@ test("hostile events neither throw nor stop the ones behind them", async (t) => 
   await until(() => JSON.stringify(endpoint.events).includes("job-1"), "delivery");
 });
 
-test("a gateway that is killed has lost nothing that was spooled, and its next start delivers it once by id", async (t) => {
+test("a killed gateway loses nothing that was spooled, and its next start delivers it once by id", async (t) => {
   const path = folder(t);
   const child = spawn(process.execPath, [join(import.meta.dirname, "gateway.ts"), path], {
     stdio: ["ignore", "pipe", "inherit"],

@@ -55,7 +55,12 @@ def proxy(base: Path) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def lite(proxy: Proxy, dirs: Dirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lite]:  # noqa: ARG001 - dirs keeps swarm out of the user's own folders
+def lite(
+    proxy: Proxy,
+    dirs: Dirs,  # noqa: ARG001 - keeps swarm out of the user's own folders
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Lite]:
     """The proxy without any model or credential, and a litellm folder of the test's own."""
     proxy.reset()
     folder = tmp_path / "litellm"

@@ -46,7 +46,7 @@ def test_each_test_begins_without_rows(lite: Lite) -> None:
     assert [row.name for row in lite.client.rows()] == [CONFIG_MODEL]
     assert lite.client.credentials() == []
     tables = ("LiteLLM_ProxyModelTable", "LiteLLM_CredentialsTable", "LiteLLM_Config")
-    assert [lite.proxy.psql(f'select count(*) from "{name}"') for name in tables] == ["0", "0", "0"]  # noqa: S608 - fixed names
+    assert [lite.proxy.psql(f'select count(*) from "{name}"') for name in tables] == ["0", "0", "0"]  # noqa: S608
 
 
 def test_the_provider_receives_the_credentials_key(lite: Lite) -> None:

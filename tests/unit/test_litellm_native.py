@@ -40,7 +40,8 @@ def test_units_hold_no_secret(config: Path) -> None:
 
 def test_units_listen_on_loopback_unless_told_otherwise(config: Path) -> None:
     """The proxy and its database listen on loopback. Only the proxy can be given another address."""
-    default, opened = _units(config), _units(config, LITELLM_BIND="0.0.0.0", LITELLM_PORT="4000")  # noqa: S104 - as a user would
+    default = _units(config)
+    opened = _units(config, LITELLM_BIND="0.0.0.0", LITELLM_PORT="4000")  # noqa: S104 - as a user would
     assert '--host "127.0.0.1" --port 18804' in default["litellm.service"]
     assert '--host "0.0.0.0" --port 4000' in opened["litellm.service"]
     assert "listen_addresses=127.0.0.1" in opened["litellm-db.service"]

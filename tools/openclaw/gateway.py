@@ -1,0 +1,207 @@
+"""The gateway itself: OpenClaw from npm, installed once and cached, in a home directory of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+from swarm.deadline import Deadline
+from swarm.locks import hold
+from swarm.paths import ROOT
+from tools.lab.process import LabError, tail
+from tools.node import node
+from tools.openclaw.provider import Provider
+from tools.openclaw.telegram import USER, Telegram
+from tools.seaweed import free_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["SECRETS", "VERSION", "Gateway", "package"]
+
+VERSION = "2026.9.6"
+_CACHE = Path("/var/cache/swarm-tests") if os.geteuid() == 0 else Path.home() / ".cache" / "swarm-tests"
+_INSTALL = 900.0  # seconds to install 650 MB, or to wait while another process does
+_READY = 240.0  # seconds until the gateway is ready; 10 to 40 are usual
+_CALL = 120.0  # seconds for one call of the command line
+_STOP = 90.0  # seconds; with work in flight a stop takes a minute
+# What must never leave the gateway: the values of its configuration that are secret.
+SECRETS = {
+    "token": "planted-gateway-token",
+    "key": "sk-planted-key",
+    "bot": "123456:PLANTEDPLANTEDPLANTEDPLANTEDPLANT",
+}
+
+
+def package() -> Path:
+    """Return the folder with OpenClaw's node_modules. Install it on first use. Raise LabError."""
+    folder = _CACHE / f"openclaw-{VERSION}"
+    if not folder.exists():
+        _CACHE.mkdir(parents=True, exist_ok=True)
+        with hold(_CACHE / "openclaw.lock", deadline=Deadline(_INSTALL)):
+            if not folder.exists():
+                _install(folder)
+    return folder
+
+
+def _install(folder: Path) -> None:
+    fresh = Path(tempfile.mkdtemp(prefix="openclaw-new-", dir=_CACHE))
+    try:
+        fresh.chmod(0o755)
+        path = f"{node().parent}:{os.environ['PATH']}"  # its own scripts refuse an older Node
+        done = subprocess.run(
+            ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(fresh), f"openclaw@{VERSION}"],
+            env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False, timeout=_INSTALL,
+        )  # fmt: skip
+        if done.returncode:
+            raise LabError(f"npm could not install OpenClaw {VERSION}: {tail(done.stderr)}")
+        fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+class Gateway:
+    """A gateway with agentmon's hook and plugin in `home`, which talks to a fake provider and a fake Telegram."""
+
+    def __init__(self, home: Path, variables: Mapping[str, str]) -> None:
+        self.home, self.state, self.log = home, home / ".openclaw", home / "gateway.log"
+        self.provider, self.telegram = Provider(), Telegram()
+        self.port = free_ports(1)[0]
+        self._process: subprocess.Popen[bytes] | None = None
+        modules = package() / "node_modules"
+        self._program = modules / ".bin/openclaw"
+        path = f"{node().parent}:{os.environ['PATH']}"
+        self._variables = {
+            "PATH": path,
+            "HOME": str(home),
+            "TMPDIR": str(home),
+            "NO_COLOR": "1",
+            "LANG": "C.UTF-8",
+        }
+        self.state.mkdir(mode=0o700)
+        shutil.copytree(ROOT / "hooks/agentmon", self.state / "hooks/agentmon")
+        lines = "".join(f"{name}={value}\n" for name, value in variables.items())
+        _private(self.state / ".env", lines)
+        self._configure(self._config())
+        self.call("plugins", "install", "--link", str(self.plugin), "--force", "--accept-capabilities")
+        config = json.loads((self.state / "openclaw.json").read_text(encoding="utf-8"))
+        entry = {"enabled": True, "hooks": {"allowConversationAccess": True}}
+        config["plugins"] |= {"allow": ["telegram", "agentmon"], "entries": {"agentmon": entry}}
+        self._configure(config)
+
+    @property
+    def plugin(self) -> Path:
+        """The folder of the plugin half."""
+        return self.state / "hooks/agentmon/plugin"
+
+    @property
+    def spool(self) -> list[Path]:
+        """The segments that wait for delivery."""
+        return sorted((self.state / "agentmon").glob("*.log"))
+
+    def start(self) -> None:
+        """Start it and wait until it is ready. Raise LabError with the end of its log."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._program, "gateway", "run"], env=self._variables, cwd=self.home, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        deadline = Deadline(_READY)
+        while not self.ready():
+            if self._process.poll() is not None or not deadline.pause(0.25):
+                raise LabError(f"the gateway is not ready: {self.said()}")
+
+    def ready(self) -> bool:
+        """Return whether it is ready."""
+        try:
+            return requests.get(f"http://127.0.0.1:{self.port}/readyz", timeout=5).status_code == 200  # noqa: PLR2004
+        except requests.RequestException:
+            return False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End it, by default as systemd does."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, how)
+            try:
+                self._process.wait(_STOP)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+        self._process = None
+
+    def call(self, *words: str) -> str:
+        """Run `openclaw` and return what it prints. Raise LabError."""
+        done = subprocess.run(
+            [self._program, *words], env=self._variables, cwd=self.home, capture_output=True, text=True,
+            timeout=_CALL, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise LabError(f"openclaw {words[0]} failed: {tail(done.stderr or done.stdout)}")
+        return done.stdout
+
+    def rpc(self, method: str, **params: str) -> None:
+        """Call one of the gateway's methods."""
+        self.call("gateway", "call", method, "--params", json.dumps(params), "--json")
+
+    def said(self) -> str:
+        """Return the end of the gateway's log."""
+        return tail(self.log.read_text(encoding="utf-8", errors="replace"), 30)
+
+    def close(self) -> None:
+        """End everything."""
+        self.stop(signal.SIGKILL)
+        self.provider.close()
+        self.telegram.close()
+
+    def _configure(self, config: dict[str, Any]) -> None:
+        _private(self.state / "openclaw.json", json.dumps(config))
+
+    def _config(self) -> dict[str, Any]:
+        model = {
+            "id": "fake-1", "name": "fake-1", "contextWindow": 128000, "maxTokens": 4096, "input": ["text"],
+            "reasoning": False, "cost": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0},
+        }  # fmt: skip
+        fake = {
+            "baseUrl": self.provider.url, "api": "openai-completions", "apiKey": SECRETS["key"], "models": [model]
+        }  # fmt: skip
+        auth = {"mode": "token", "token": SECRETS["token"]}
+        telegram = {
+            "enabled": True, "botToken": SECRETS["bot"], "apiRoot": self.telegram.url, "dmPolicy": "allowlist",
+            "allowFrom": [str(USER)],
+        }  # fmt: skip
+        return {
+            "gateway": {"mode": "local", "bind": "loopback", "port": self.port, "auth": auth},
+            "telemetry": {"enabled": False},
+            "update": {"checkOnStart": False},
+            "plugins": {"allow": ["telegram"]},
+            "agents": {
+                "defaults": {
+                    "workspace": "~/.openclaw/workspace",
+                    "model": {"primary": "fake/fake-1"},
+                    "heartbeat": {"every": "0m"},
+                }
+            },
+            "models": {"mode": "replace", "providers": {"fake": fake}},
+            "channels": {"telegram": telegram},
+            "hooks": {"internal": {"enabled": True, "entries": {"agentmon": {"enabled": True}}}},
+        }
+
+
+def _private(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o600)

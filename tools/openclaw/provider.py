@@ -1,0 +1,109 @@
+"""A fake model provider that speaks OpenAI's API: it answers, or asks for one tool call, or fails."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+__all__ = ["FAILS", "TOOL", "Provider"]
+
+TOOL, FAILS = (
+    "RUNTOOL",
+    "FAIL400",
+)  # words of a message that ask for a tool call, and for an error without a retry
+_USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+
+
+class Provider:
+    """A server on a free port of loopback. It answers both as a whole and as a stream."""
+
+    def __init__(self) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_json({"object": "list", "data": [{"id": "fake-1", "object": "model"}]})
+
+            def do_POST(self) -> None:
+                request = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
+                said, tooled = _turn(request.get("messages") or [])
+                if FAILS in said:
+                    self.send_json({"error": {"message": "boom", "type": "invalid_request_error"}}, 400)
+                    return
+                calls = _tool_call() if TOOL in said and not tooled else None
+                base = {"id": "cmpl-1", "created": 1, "model": str(request.get("model"))}
+                if request.get("stream"):
+                    self.stream(base, calls)
+                else:
+                    choice = {"index": 0, "finish_reason": _reason(calls), "message": _message(calls)}
+                    self.send_json(
+                        {**base, "object": "chat.completion", "usage": _USAGE, "choices": [choice]}
+                    )
+
+            def stream(self, base: dict[str, Any], calls: list[dict[str, Any]] | None) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.end_headers()
+                for part in (
+                    {"choices": [{"index": 0, "delta": _message(calls), "finish_reason": None}]},
+                    {"choices": [{"index": 0, "delta": {}, "finish_reason": _reason(calls)}]},
+                    {"choices": [], "usage": _USAGE},
+                ):
+                    line = json.dumps({**base, "object": "chat.completion.chunk", **part})
+                    self.wfile.write(f"data: {line}\n\n".encode())
+                self.wfile.write(b"data: [DONE]\n\n")
+
+            def send_json(self, answer: dict[str, Any], status: int = 200) -> None:
+                data = json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _turn(messages: list[dict[str, Any]]) -> tuple[str, bool]:
+    """Return what the user has said since the last complete answer, and whether a tool has run since."""
+    answers = [
+        number
+        for number, each in enumerate(messages)
+        if each.get("role") == "assistant" and not each.get("tool_calls")
+    ]
+    turn = messages[answers[-1] + 1 :] if answers else messages
+    said = " ".join(_text(each) for each in turn if each.get("role") == "user")
+    return said, any(each.get("role") == "tool" for each in turn)
+
+
+def _text(message: dict[str, Any]) -> str:
+    content = message.get("content")
+    if isinstance(content, list):
+        return " ".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return str(content or "")
+
+
+def _tool_call() -> list[dict[str, Any]]:
+    function = {"name": "exec", "arguments": json.dumps({"command": "echo tool-ran"})}
+    return [{"index": 0, "id": "call_1", "type": "function", "function": function}]
+
+
+def _message(calls: list[dict[str, Any]] | None) -> dict[str, Any]:
+    if calls:
+        return {"role": "assistant", "content": None, "tool_calls": calls}
+    return {"role": "assistant", "content": "pong from fake-1"}
+
+
+def _reason(calls: list[dict[str, Any]] | None) -> str:
+    return "tool_calls" if calls else "stop"
