@@ -3,7 +3,9 @@
 set -eu
 data=/var/lib/postgresql/data
 as_postgres() { setpriv --reuid=999 --regid=999 --clear-groups "$@"; }
-if [ ! -s "$data/PG_VERSION" ]; then
+# A test recreates this container while it sets the database up: only a complete one counts.
+if [ ! -e "$data/complete" ]; then
+    rm -rf "${data:?}"/*
     chown 999:999 "$data"
     chmod 700 "$data"
     rm -f /tmp/password
@@ -13,6 +15,7 @@ if [ ! -s "$data/PG_VERSION" ]; then
         --no-locale -E UTF8 --no-sync
     echo 'host all all all scram-sha-256' >>"$data/pg_hba.conf"
     echo "CREATE DATABASE $POSTGRES_DB" | as_postgres postgres --single -D "$data" postgres
+    touch "$data/complete"
 fi
 sleep "${LATE:-0}"
 exec setpriv --reuid=999 --regid=999 --clear-groups \
