@@ -203,3 +203,4 @@ def _log(report: Report) -> None:
         words = "alarm" if report.alarm else report.finding.state
         line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {words}: {visible(report.summary, lines=False)}"
         handler.emit(logging.LogRecord("swarm", logging.INFO, "", 0, line, None, None))
+    path.chmod(0o600)  # a rotation makes the file anew

@@ -71,6 +71,17 @@ def test_healthy(lite: Lite) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_the_log_is_rotated(lite: Lite) -> None:
+    """A log of a mebibyte is set aside, and the new one belongs to its owner alone, too."""
+    maintenance.log_file().parent.mkdir(parents=True, exist_ok=True)
+    maintenance.log_file().write_text("x" * 1024 * 1024, encoding="utf-8")
+    run(lite, Rig(lite))
+    older = maintenance.log_file().with_name("litellm-maintenance.log.1")
+    assert older.stat().st_size >= 1024 * 1024
+    assert maintenance.log_file().read_text(encoding="utf-8").count("\n") == 1
+    assert maintenance.log_file().stat().st_mode & 0o777 == 0o600
+
+
 def test_status_of_a_proxy_elsewhere(lite: Lite) -> None:
     """Without Docker, the proxy at LITELLM_URL is still asked, and its state is the exit code."""
     nowhere = {"DOCKER_HOST": "unix:///nonexistent"}
