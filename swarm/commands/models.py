@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from swarm.console import Talk, screen
 from swarm.errors import Refused, UsageError
+from swarm.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +53,9 @@ def listing(*, as_json: bool) -> int:
     return 0
 
 
-def add(name: str, model: str, variable: str, api_base: str, credential: str, *, as_json: bool) -> int:
+def add(
+    name: str, model: str, variable: str, api_base: str, credential: str, *, yes: bool, as_json: bool
+) -> int:
     """Add a model to models.yaml and register it."""
     from swarm.litellm import apply, edit, wanted
 
@@ -60,6 +63,8 @@ def add(name: str, model: str, variable: str, api_base: str, credential: str, *,
     with _session() as (environment, client):
         if variable and not environment.values.get(variable, "").strip():
             raise UsageError(f"{variable} is not set in {environment.source}", f"add the line {variable}=…")
+        path = wanted.models_file()
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
         if edit.add(name, model, variable, api_base, credential):
             talk.say(f"+ {name} in models.yaml")
         wish = wanted.resolve(wanted.load(), environment)
@@ -67,7 +72,11 @@ def add(name: str, model: str, variable: str, api_base: str, credential: str, *,
         used = {each.params.get("litellm_credential_name") for each in chosen}
         keys = tuple(each for each in wish.credentials if each.name in used)
         part = replace(wish, deployments=chosen, credentials=keys, partial=True)
-        plan = apply.bring(client, part, talk)
+        try:
+            plan = apply.bring(client, part, talk, confirm=_confirm(talk, yes=yes))
+        except Refused:
+            write_atomically(path, before, mode=path.stat().st_mode & 0o777)
+            raise
     return _ended(plan, as_json=as_json)
 
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import io
-from typing import TYPE_CHECKING
-
 from swarm.errors import InventoryError
-from swarm.files import write_atomically
 from swarm.inventory.checks import file_of
 from swarm.inventory.document import short
 from swarm.inventory.files import load
-
-if TYPE_CHECKING:
-    from swarm.inventory.model import Host
+from swarm.inventory.model import Host
+from swarm.inventory.roundtrip import edited
 
 __all__ = ["set_ip"]
 
@@ -22,31 +17,20 @@ def set_ip(name: str, ip: str) -> Host:
 
     Raise InventoryError.
     """
-    from ruamel.yaml import YAML
-
-    path = file_of(name)
     before = load(name)
     if str(before.vm.ip) == ip:
         return before
-    old = path.read_text(encoding="utf-8")
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 1 << 16  # long lines stay as they are
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    document = yaml.load(old)
-    document["vm"]["ip"] = ip
-    new = io.StringIO()
-    yaml.dump(document, new)
-    mode = path.stat().st_mode & 0o777
-    write_atomically(path, new.getvalue(), mode=mode)
-    try:
+    path, found = file_of(name), list[Host]()
+
+    def check() -> None:
         after = load(name)
-    except InventoryError:
-        write_atomically(path, old, mode=mode)
-        raise
-    if after.model_copy(update={"vm": before.vm}) != before:
-        write_atomically(path, old, mode=mode)
-        raise InventoryError(
-            f"{short(path)}: the address can't be changed without changing more", f"write vm.ip: {ip} by hand"
-        )
-    return after
+        if after.model_copy(update={"vm": before.vm}) != before:
+            raise InventoryError(
+                f"{short(path)}: the address can't be changed without changing more",
+                f"write vm.ip: {ip} by hand",
+            )
+        found.append(after)
+
+    with edited(path, check) as document:
+        document["vm"]["ip"] = ip
+    return found[0]

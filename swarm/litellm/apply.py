@@ -6,8 +6,10 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from swarm.errors import VerificationFailed
+from swarm.files import private_dir
 from swarm.litellm.difference import HOST, Observed, Work, candidates, compare
 from swarm.litellm.identity import MARK
+from swarm.litellm.masks import masked_keys
 from swarm.litellm.reasons import ApiError, Unanswered
 from swarm.locks import hold
 from swarm.paths import state_dir
@@ -66,10 +68,8 @@ def bring(
 @contextlib.contextmanager
 def exclusive(talk: Talk) -> Iterator[None]:
     """Hold the lock of everything on this machine that changes the proxy's models."""
-    folder = state_dir()
-    folder.mkdir(parents=True, exist_ok=True)
     waiting = "waiting for another run that changes LiteLLM's models"
-    with hold(folder / "litellm.lock", waiting=lambda: talk.step(waiting)):
+    with hold(private_dir(state_dir()) / "litellm.lock", waiting=lambda: talk.screen.spinner(waiting)):
         yield
 
 
@@ -78,17 +78,10 @@ def observe(client: Client, wanted: Wanted, talk: Talk) -> Observed:
     keys = {key for deployment in wanted.deployments for key in deployment.info}
     credentials, rows = client.credentials(), client.rows(keys)
     unknown = [row for row in candidates(wanted.deployments, rows) if not row.credential]
-    if not unknown:
-        return Observed(credentials, rows)
-    with talk.step(
-        f"comparing the keys of {len(unknown)} models that another tool made", silent=True
-    ) as meter:
-        masks = dict[str, str | None]()
-        for number, row in enumerate(unknown, 1):
-            meter.note(f"{number} of {len(unknown)}")
-            found = client.masks(row.id) or {}
-            key = found.get("api_key")
-            masks[row.id] = str(key) if key is not None else None
+    shown = masked_keys(client, unknown, talk)
+    masks = {
+        name: str(found["api_key"]) if found and "api_key" in found else None for name, found in shown.items()
+    }
     return Observed(credentials, rows, masks)
 
 

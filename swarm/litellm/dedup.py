@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from swarm.litellm.difference import HOST
 from swarm.litellm.identity import MARK, deployment_id, effective
+from swarm.litellm.masks import masked_keys
 from swarm.litellm.reasons import ApiError, Unanswered
 from swarm.plan import Change, Plan
 
@@ -91,13 +92,7 @@ def inspect(client: Client, talk: Talk) -> Verdict:
     rows = client.rows()
     groups = duplicates(rows)
     keyed = [row for group in groups for row in group if not row.credential]
-    masks: dict[str, Mapping[str, Any] | None] = {}
-    if keyed:
-        with talk.step(f"comparing the keys of {len(keyed)} models", silent=True) as meter:
-            for number, row in enumerate(keyed, 1):
-                meter.note(f"{number} of {len(keyed)}")
-                masks[row.id] = client.masks(row.id)
-    verdict = decide(groups, masks)
+    verdict = decide(groups, masked_keys(client, keyed, talk))
     unread = [
         f"kept {row.name} ({row.id}): its parameters can't be read"
         for row in rows

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from swarm.errors import InventoryError, UsageError
-from swarm.files import write_atomically
 from swarm.inventory.document import short
+from swarm.inventory.roundtrip import edited
 from swarm.litellm.wanted import load, models_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from swarm.litellm.wanted import CredentialEntry, ModelsFile
 
 __all__ = ["add", "remove"]
@@ -30,7 +26,7 @@ def add(name: str, model: str, variable: str = "", api_base: str = "", credentia
     for entry in before.models:
         if (entry.name, entry.model, entry.credential) == (name, model, used):
             return False
-    with _edited() as document:
+    with edited(models_file(), _check) as document:
         if used and not known:
             item = {"name": used, "key_env": variable}
             _list(document, "credentials").append({**item, **({"api_base": api_base} if api_base else {})})
@@ -43,7 +39,7 @@ def remove(name: str) -> int:
     """Remove all deployments called `name`. Return how many there were. Raise InventoryError."""
     found = [number for number, entry in enumerate(load().models) if entry.name == name]
     if found:
-        with _edited() as document:
+        with edited(models_file(), _check) as document:
             for number in reversed(found):
                 del document["models"][number]
             if not document["models"]:
@@ -81,25 +77,9 @@ def _list(document: Any, key: str) -> Any:  # noqa: ANN401 - ruamel.yaml's own t
     return document[key]
 
 
-@contextmanager
-def _edited() -> Iterator[Any]:
-    """Yield the file's content, and write it after the block. If the result is invalid, the file stays as it was."""
-    from ruamel.yaml import YAML
-
-    path = models_file()
-    old = path.read_text(encoding="utf-8")
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 1 << 16  # long lines stay as they are
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    document = yaml.load(old)
-    yield document
-    new, mode = io.StringIO(), path.stat().st_mode & 0o777
-    yaml.dump(document, new)
-    write_atomically(path, new.getvalue(), mode=mode)
+def _check() -> None:
     try:
         load()
     except InventoryError as error:
-        write_atomically(path, old, mode=mode)
         _, _, reason = error.message.partition(": ")
-        raise InventoryError(f"{short(path)} is unchanged: {reason}", error.hint) from None
+        raise InventoryError(f"{short(models_file())} is unchanged: {reason}", error.hint) from None

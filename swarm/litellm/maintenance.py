@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from swarm.errors import RemoteError, SwarmError
 from swarm.files import private_dir, write_atomically
 from swarm.litellm import dedup, explain
+from swarm.litellm.apply import exclusive
 from swarm.litellm.health import History, judge, look, may_restart, parse_times
 from swarm.locks import hold
 from swarm.paths import state_dir
@@ -153,9 +154,10 @@ def _tidy(client: Client, runner: Runner, settings: Settings, talk: Talk, report
     try:
         rows = client.rows()
         if settings.dedup:
-            verdict = dedup.inspect(client, talk)
-            report.notes += verdict.uncertain
-            report.deleted = dedup.dedup(client, verdict, talk) if verdict.groups else 0
+            with exclusive(talk):
+                verdict = dedup.inspect(client, talk)
+                report.notes += verdict.uncertain
+                report.deleted = dedup.dedup(client, verdict, talk) if verdict.groups else 0
         ids = {row.id for row in rows}
         found = [each for each in explain.cooldowns(runner.recent(_MINUTES)) if ids.intersection(each.ids)]
         report.advice = [explain.about_cooldown(each, rows) for each in found]

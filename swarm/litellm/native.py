@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "database_answers",
     "down",
-    "installed",
+    "enabled",
     "logs",
     "python",
     "recent",
@@ -284,9 +284,9 @@ def logs(*, follow: bool, lines: int) -> int:
     return max(process.returncode, 0)
 
 
-def installed() -> bool:
-    """Return whether the services are installed."""
-    return (unit_dir() / PROXY).exists()
+def enabled() -> bool:
+    """Return whether the services are meant to run: `up` enables them, `down` disables them and keeps their files."""
+    return (unit_dir() / "default.target.wants" / PROXY).is_symlink()
 
 
 def restart() -> None:

@@ -91,8 +91,8 @@ class _Services:
 
 
 def runner() -> Runner:
-    """Return what runs the proxy: services if they are installed, else containers if there are any."""
-    if native.installed():
+    """Return what runs the proxy: services if they are enabled, else containers if there are any."""
+    if native.enabled():
         return _Services()
     try:
         engine = docker.find()
@@ -109,7 +109,7 @@ def login(provider: str) -> NoReturn:
         raise UsageError(
             f"there is no login for {provider!r}", "the one that exists: ./inv litellm.login copilot"
         )
-    if native.installed():
+    if native.enabled():
         program, environment = native.python()
         os.execve(program, [str(program), "-c", LOGIN], environment)  # noqa: S606 - a list of arguments, no shell
     engine = docker.find()

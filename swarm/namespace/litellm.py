@@ -72,6 +72,7 @@ def models(_: Context, json: bool = False) -> int:
     name="add",
     positional=["name", "model"],
     help={
+        **YES,
         **JSON,
         "name": "the name by which agents ask for it",
         "model": "the provider and its model, such as openai/gpt-5-mini",
@@ -87,12 +88,13 @@ def add(
     key_env: str = "",
     api_base: str = "",
     credential: str = "",
+    yes: bool = False,
     json: bool = False,
 ) -> int:
     """Add a model to litellm/models.yaml, and register it."""
     from swarm.commands import models as commands
 
-    return commands.add(name, model, key_env, api_base, credential, as_json=json)
+    return commands.add(name, model, key_env, api_base, credential, yes=yes, as_json=json)
 
 
 @task(name="remove", positional=["name"], help={**YES, **JSON, "name": "the model's name"})

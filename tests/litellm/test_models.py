@@ -77,6 +77,22 @@ def test_add_and_remove(lite: Lite) -> None:
     assert "nothing to do" in inv("litellm.init").err
 
 
+def test_an_addition_that_replaces_asks(lite: Lite) -> None:
+    """An addition that would replace another tool's row needs --yes; without it, neither file nor database changes."""
+    models_file(lite.folder, lite.proxy.upstream.url, MINI)
+    before = (lite.folder / "models.yaml").read_bytes()
+    duplicate(lite, "gpt", 1)
+    (old,) = [row.id for row in lite.client.rows() if row.from_db]
+    words = ("litellm.add", "gpt", "openai/gpt-5", "--credential", "Open AI/Key 1")
+    refused = inv(*words)
+    assert (refused.code, "--yes" in refused.err) == (1, True)
+    assert (lite.folder / "models.yaml").read_bytes() == before
+    assert [row.id for row in lite.client.rows() if row.from_db] == [old]
+    assert inv(*words, "--yes").code == 0
+    assert old not in {row.id for row in lite.client.rows()}
+    assert count(lite, "gpt") == 1
+
+
 def test_add_without_a_key(lite: Lite) -> None:
     """A variable that is not set is refused before the file is touched."""
     models_file(lite.folder, lite.proxy.upstream.url, MINI)

@@ -119,3 +119,16 @@ def test_root_is_refused(tmp_path: Path) -> None:
     """PostgreSQL does not run as root, so root is told before anything is made."""
     with pytest.raises(Unfit, match="refuses to run as root"):
         postgres.find(tmp_path / "data")
+
+
+def test_services_that_were_stopped_do_not_run_the_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`down` keeps the units but disables them: only enabled ones count, or `health` would start them beside Docker."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    folder = tmp_path / "systemd/user"
+    (folder / "default.target.wants").mkdir(parents=True)
+    (folder / "litellm.service").touch()
+    assert not native.enabled()
+    (folder / "default.target.wants/litellm.service").symlink_to("../litellm.service")
+    assert native.enabled()

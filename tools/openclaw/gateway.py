@@ -7,29 +7,26 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
 
 from swarm.deadline import Deadline
-from swarm.locks import hold
 from swarm.paths import ROOT
 from tools.lab.process import LabError, tail
 from tools.node import node
+from tools.node import package as installed
 from tools.openclaw.provider import Provider
 from tools.openclaw.telegram import USER, Telegram
 from tools.seaweed import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 __all__ = ["SECRETS", "VERSION", "Gateway", "package"]
 
 VERSION = "2026.9.6"
-_CACHE = Path("/var/cache/swarm-tests") if os.geteuid() == 0 else Path.home() / ".cache" / "swarm-tests"
-_INSTALL = 900.0  # seconds to install 650 MB, or to wait while another process does
 _READY = 240.0  # seconds until the gateway is ready; 10 to 40 are usual
 _CALL = 120.0  # seconds for one call of the command line
 _STOP = 90.0  # seconds; with work in flight a stop takes a minute
@@ -42,30 +39,8 @@ SECRETS = {
 
 
 def package() -> Path:
-    """Return the folder with OpenClaw's node_modules. Install it on first use. Raise LabError."""
-    folder = _CACHE / f"openclaw-{VERSION}"
-    if not folder.exists():
-        _CACHE.mkdir(parents=True, exist_ok=True)
-        with hold(_CACHE / "openclaw.lock", deadline=Deadline(_INSTALL)):
-            if not folder.exists():
-                _install(folder)
-    return folder
-
-
-def _install(folder: Path) -> None:
-    fresh = Path(tempfile.mkdtemp(prefix="openclaw-new-", dir=_CACHE))
-    try:
-        fresh.chmod(0o755)
-        path = f"{node().parent}:{os.environ['PATH']}"  # its own scripts refuse an older Node
-        done = subprocess.run(
-            ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(fresh), f"openclaw@{VERSION}"],
-            env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False, timeout=_INSTALL,
-        )  # fmt: skip
-        if done.returncode:
-            raise LabError(f"npm could not install OpenClaw {VERSION}: {tail(done.stderr)}")
-        fresh.rename(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+    """Return the node_modules with OpenClaw, installed on first use. Its own scripts refuse an older Node."""
+    return installed("openclaw", VERSION, path=str(node().parent))
 
 
 class Gateway:
@@ -76,8 +51,7 @@ class Gateway:
         self.provider, self.telegram = Provider(), Telegram()
         self.port = free_ports(1)[0]
         self._process: subprocess.Popen[bytes] | None = None
-        modules = package() / "node_modules"
-        self._program = modules / ".bin/openclaw"
+        self._program = package() / ".bin/openclaw"
         path = f"{node().parent}:{os.environ['PATH']}"
         self._variables = {
             "PATH": path,
