@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tools.fake import Fake, JsonHandler
 
 __all__ = ["Request", "Upstream"]
 
-_IP_FREEBIND = 15  # of Linux; Python has no name for it yet
 _ERRORS = {401: "Incorrect API key provided", 429: "Rate limit reached"}
 
 
@@ -30,7 +29,7 @@ class Request:
         return self.headers.get("authorization", "").removeprefix("Bearer ")
 
 
-class Upstream:
+class Upstream(Fake):
     """The provider. Every answer has `status`, after `delay` seconds. `requests` are those since the last reset().
 
     It listens at `address`, which this computer need not have yet.
@@ -40,36 +39,17 @@ class Upstream:
         self.reset()
         upstream = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                data = self.rfile.read(int(self.headers.get("content-length") or 0))
-                body = json.loads(data or b"{}")
+        class Handler(JsonHandler):
+            def do_POST(self) -> None:  # noqa: N802 - http.server's name
+                body = json.loads(self.body() or b"{}")
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 upstream.requests.append(Request(self.path, headers, body))
                 upstream._released.wait(upstream.delay)
-                self._send(upstream.status, _answer(upstream.status, str(body.get("model"))))
-
-            def _send(self, status: int, answer: dict[str, Any]) -> None:
-                data = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: object) -> None:
-                pass
+                self.send_json(_answer(upstream.status, str(body.get("model"))), upstream.status)
 
         self._released = threading.Event()
-        self._server = ThreadingHTTPServer((address, 0), Handler, bind_and_activate=False)
-        self._server.socket.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-        self._server.server_bind()
-        self._server.server_activate()
-        self._server.daemon_threads = True
-        self.url = f"http://{address}:{self._server.server_address[1]}/v1"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        super().__init__(Handler, address)
+        self.url += "/v1"
 
     def reset(self) -> None:
         """Answer at once and with success, and forget all requests."""
@@ -79,8 +59,7 @@ class Upstream:
     def close(self) -> None:
         """Stop answering."""
         self._released.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().close()
 
 
 def _answer(status: int, model: str) -> dict[str, Any]:

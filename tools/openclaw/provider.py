@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tools.fake import Fake, JsonHandler
 
 __all__ = ["FAILS", "TOOL", "Provider"]
 
@@ -16,16 +16,18 @@ TOOL, FAILS = (
 _USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
 
-class Provider:
-    """A server on a free port of loopback. It answers both as a whole and as a stream."""
+class Provider(Fake):
+    """It answers both as a whole and as a stream."""
 
     def __init__(self) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
+        class Handler(JsonHandler):
+            protocol_version = "HTTP/1.0"  # a stream ends with its connection
+
+            def do_GET(self) -> None:  # noqa: N802 - http.server's name
                 self.send_json({"object": "list", "data": [{"id": "fake-1", "object": "model"}]})
 
-            def do_POST(self) -> None:
-                request = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
+            def do_POST(self) -> None:  # noqa: N802 - http.server's name
+                request = json.loads(self.body() or b"{}")
                 said, tooled = _turn(request.get("messages") or [])
                 if FAILS in said:
                     self.send_json({"error": {"message": "boom", "type": "invalid_request_error"}}, 400)
@@ -53,26 +55,8 @@ class Provider:
                     self.wfile.write(f"data: {line}\n\n".encode())
                 self.wfile.write(b"data: [DONE]\n\n")
 
-            def send_json(self, answer: dict[str, Any], status: int = 200) -> None:
-                data = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        """Stop answering."""
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
+        self.url += "/v1"
 
 
 def _turn(messages: list[dict[str, Any]]) -> tuple[str, bool]:

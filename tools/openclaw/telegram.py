@@ -6,9 +6,10 @@ import json
 import re
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
+
+from tools.fake import Fake, JsonHandler
 
 __all__ = ["USER", "Telegram"]
 
@@ -19,8 +20,8 @@ _PERSON = {"id": USER, "is_bot": False, "first_name": "Tester", "username": "tes
 _CHAT = {"id": USER, "type": "private", "first_name": "Tester"}
 
 
-class Telegram:
-    """A server on a free port of loopback. `sent` are the texts of the bot's messages."""
+class Telegram(Fake):
+    """`sent` are the texts of the bot's messages."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []
@@ -29,34 +30,15 @@ class Telegram:
         self._number = int(time.time())
         telegram = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                data = self.rfile.read(int(self.headers.get("content-length") or 0))
-                given = _parameters(self.headers.get("content-type", ""), data)
+        class Handler(JsonHandler):
+            def do_POST(self) -> None:  # noqa: N802 - http.server's name
+                given = _parameters(self.headers.get("content-type", ""), self.body())
                 method = self.path.split("?")[0].rstrip("/").rpartition("/")[2]
-                answer = json.dumps({"ok": True, "result": telegram.result(method, given)}).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
+                self.send_json({"ok": True, "result": telegram.result(method, given)})
 
             do_GET = do_POST  # noqa: N815 - http.server's name
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: object) -> None:
-                """Say nothing: the gateway hangs up in the middle of a poll when it ends."""
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        super().__init__(Handler)
 
     def say(self, text: str) -> None:
         """Let the user send a message to the bot."""
@@ -98,11 +80,6 @@ class Telegram:
                 if self._updates or left <= 0:
                     return list(self._updates)
                 self._changed.wait(left)
-
-    def close(self) -> None:
-        """Stop answering."""
-        self._server.shutdown()
-        self._server.server_close()
 
 
 def _parameters(kind: str, data: bytes) -> dict[str, Any]:
