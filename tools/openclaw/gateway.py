@@ -44,9 +44,17 @@ def package() -> Path:
 
 
 class Gateway:
-    """A gateway with agentmon's hook and plugin in `home`, which talks to a fake provider and a fake Telegram."""
+    """A gateway in `home` that talks to a fake provider and a fake Telegram.
 
-    def __init__(self, home: Path, variables: Mapping[str, str]) -> None:
+    `hook` is the folder of a hook, and of its plugin half if it has one. None stands for a gateway without a hook.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        variables: Mapping[str, str],
+        hook: Path | None = ROOT / "hooks/agentmon",
+    ) -> None:
         self.home, self.state, self.log = home, home / ".openclaw", home / "gateway.log"
         self.provider, self.telegram = Provider(), Telegram()
         self.port = free_ports(1)[0]
@@ -61,15 +69,27 @@ class Gateway:
             "LANG": "C.UTF-8",
         }
         self.state.mkdir(mode=0o700)
-        shutil.copytree(ROOT / "hooks/agentmon", self.state / "hooks/agentmon")
-        lines = "".join(f"{name}={value}\n" for name, value in variables.items())
-        _private(self.state / ".env", lines)
-        self._configure(self._config())
-        self.call("plugins", "install", "--link", str(self.plugin), "--force", "--accept-capabilities")
+        if hook:
+            shutil.copytree(hook, self.state / "hooks/agentmon")
+        self.set_variables(variables)
+        self._write(self._config())
+        if self.plugin.is_dir():
+            self.call("plugins", "install", "--link", str(self.plugin), "--force", "--accept-capabilities")
+            entry = {"enabled": True, "hooks": {"allowConversationAccess": True}}
+            self.configure(plugins={"allow": ["telegram", "agentmon"], "entries": {"agentmon": entry}})
+
+    def set_variables(self, variables: Mapping[str, str]) -> None:
+        """Replace ~/.openclaw/.env, which is read at the next start."""
+        _private(
+            self.state / ".env", "".join(f"{name}={value}\n" for name, value in variables.items())
+        )
+
+    def configure(self, **sections: dict[str, Any]) -> None:
+        """Change keys in sections of the configuration of a gateway that does not run."""
         config = json.loads((self.state / "openclaw.json").read_text(encoding="utf-8"))
-        entry = {"enabled": True, "hooks": {"allowConversationAccess": True}}
-        config["plugins"] |= {"allow": ["telegram", "agentmon"], "entries": {"agentmon": entry}}
-        self._configure(config)
+        for name, section in sections.items():
+            config[name] = config.get(name, {}) | section
+        self._write(config)
 
     @property
     def plugin(self) -> Path:
@@ -128,9 +148,9 @@ class Gateway:
             raise LabError(f"openclaw {words[0]} failed: {tail(done.stderr or done.stdout)}")
         return done.stdout
 
-    def rpc(self, method: str, **params: str) -> None:
-        """Call one of the gateway's methods."""
-        self.call("gateway", "call", method, "--params", json.dumps(params), "--json")
+    def rpc(self, method: str, **params: object) -> Any:
+        """Call one of the gateway's methods, and return its result."""
+        return json.loads(self.call("gateway", "call", method, "--params", json.dumps(params), "--json"))
 
     def said(self) -> str:
         """Return the end of the gateway's log."""
@@ -142,7 +162,7 @@ class Gateway:
         self.provider.close()
         self.telegram.close()
 
-    def _configure(self, config: dict[str, Any]) -> None:
+    def _write(self, config: dict[str, Any]) -> None:
         _private(self.state / "openclaw.json", json.dumps(config))
 
     def _config(self) -> dict[str, Any]:
