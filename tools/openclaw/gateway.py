@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -21,12 +22,14 @@ from tools.openclaw.telegram import USER, Telegram
 from tools.seaweed import free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-__all__ = ["SECRETS", "VERSION", "Gateway", "package"]
+__all__ = ["IDLE", "SECRETS", "VERSION", "Gateway", "package"]
 
 VERSION = "2026.9.6"
+IDLE = 60  # seconds after which OpenClaw resets a session by itself; it takes whole minutes
+_WITHIN = 90.0  # seconds that a loaded machine may take for a reply
 _READY = 240.0  # seconds until the gateway is ready; 10 to 40 are usual
 _CALL = 120.0  # seconds for one call of the command line
 _STOP = 90.0  # seconds; with work in flight a stop takes a minute
@@ -80,9 +83,7 @@ class Gateway:
 
     def set_variables(self, variables: Mapping[str, str]) -> None:
         """Replace ~/.openclaw/.env, which is read at the next start."""
-        _private(
-            self.state / ".env", "".join(f"{name}={value}\n" for name, value in variables.items())
-        )
+        _private(self.state / ".env", "".join(f"{name}={value}\n" for name, value in variables.items()))
 
     def configure(self, **sections: dict[str, Any]) -> None:
         """Change keys in sections of the configuration of a gateway that does not run."""
@@ -148,9 +149,25 @@ class Gateway:
             raise LabError(f"openclaw {words[0]} failed: {tail(done.stderr or done.stdout)}")
         return done.stdout
 
-    def rpc(self, method: str, **params: object) -> Any:
+    def rpc(self, method: str, **params: object) -> dict[str, Any]:
         """Call one of the gateway's methods, and return its result."""
-        return json.loads(self.call("gateway", "call", method, "--params", json.dumps(params), "--json"))
+        return dict(
+            json.loads(self.call("gateway", "call", method, "--params", json.dumps(params), "--json"))
+        )
+
+    def ask(self, text: str) -> float:
+        """Send a message on Telegram, and return the seconds until the reply. Raise LabError."""
+        before, start = len(self.telegram.sent), time.monotonic()
+        self.telegram.say(text)
+        self.until(f"a reply to {text}", lambda: len(self.telegram.sent) > before, pause=0.02)
+        return self.telegram.times[before] - start
+
+    def until(self, what: str, found: Callable[[], object], pause: float = 0.2) -> None:
+        """Wait until `found` returns something true. Raise LabError with the end of the log if it takes too long."""
+        deadline = Deadline(_WITHIN)
+        while not found():
+            if not deadline.pause(pause):
+                raise LabError(f"{what} did not happen: {self.said()}")
 
     def said(self) -> str:
         """Return the end of the gateway's log."""
@@ -188,8 +205,11 @@ class Gateway:
                     "workspace": "~/.openclaw/workspace",
                     "model": {"primary": "fake/fake-1"},
                     "heartbeat": {"every": "0m"},
+                    "compaction": {"keepRecentTokens": 1},  # so that a short session can be compacted
                 }
             },
+            "tools": {"toolSearch": False},  # the fake provider names tools without a search for them
+            "session": {"reset": {"mode": "idle", "idleMinutes": IDLE // 60}},
             "models": {"mode": "replace", "providers": {"fake": fake}},
             "channels": {"telegram": telegram},
             "hooks": {"internal": {"enabled": True, "entries": {"agentmon": {"enabled": True}}}},

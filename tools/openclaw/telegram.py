@@ -21,10 +21,11 @@ _CHAT = {"id": USER, "type": "private", "first_name": "Tester"}
 
 
 class Telegram(Fake):
-    """`sent` are the texts of the bot's messages."""
+    """`sent` are the texts of the bot's messages, `times` when they came, by the monotonic clock."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []
+        self.times: list[float] = []
         self._updates: list[dict[str, Any]] = []
         self._changed = threading.Condition()
         self._number = int(time.time())
@@ -60,6 +61,7 @@ class Telegram(Fake):
         if method == "getUpdates":
             return self._poll(int(given.get("offset") or 0), float(given.get("timeout") or 0))
         if method in {"sendMessage", "editMessageText"}:
+            self.times.append(time.monotonic())
             self.sent.append(str(given.get("text")))
             number = len(self.sent)
             return {"message_id": number, "date": int(time.time()), "text": given.get("text"), "chat": _CHAT}
