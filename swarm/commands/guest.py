@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,10 +88,25 @@ def _installed(selection: Selection, *, quiet: bool = False, **options: Any) -> 
         from swarm import access
         from swarm.guest.install.steps import install as verb
 
+        if host.agentmon:
+            from swarm.agentmon.hook import variables
+
+            variables(host.agentmon, host.name)  # refuses now what would be refused after the installation
         settings = host.openclaw.model_copy(update={"ssh_keys": tuple(access.authorized_keys(host))})
-        return verb(guest, settings, talk, **options)
+        plan = verb(guest, settings, talk, **options)
+        return _with_hook(plan, host, guest, talk, plan_only=bool(options.get("plan_only")))
 
     return _over_ssh(selection, one, quiet=quiet)
+
+
+def _with_hook(plan: Plan, host: Host, guest: Guest, talk: Talk, *, plan_only: bool) -> Plan:
+    """Deploy agentmon's hook if the host file has its section. Return the changes of both."""
+    if not host.agentmon:
+        return plan
+    from swarm.agentmon.deploy import deploy
+
+    hook = deploy(guest, host, talk, plan_only=plan_only, tell=False)
+    return replace(plan, changes=(*plan.changes, *hook.changes))
 
 
 def _customized(selection: Selection, *, quiet: bool = False, **options: Any) -> list[Outcome[Plan]]:
@@ -166,4 +182,5 @@ def _expected(host: Host) -> Expected:
         buildx=settings.docker_source == "docker.com",
         tailscale=settings.tailscale_enabled,
         authorities=tuple(certificates(settings).values()),
+        agentmon=host.agentmon is not None,
     )
