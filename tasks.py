@@ -35,7 +35,15 @@ def plan(_: Context, host: str, json: bool = False) -> int:
     return commands.plan(host, as_json=json)
 
 
-@task(help={**HOST, **PLAN, **TIMEOUT, "restart": "restart a running VM if changes are waiting for it"})
+@task(
+    help={
+        **HOST,
+        **PLAN,
+        **TIMEOUT,
+        "restart": "restart a running VM if changes are waiting for it",
+        "print-user-data": "write cloud-init's user data for a machine of hypervisor.uri: none, and do nothing else",
+    }
+)
 def provision(
     _: Context,
     host: str,
@@ -43,10 +51,13 @@ def provision(
     json: bool = False,
     restart: bool = False,
     timeout: float = 900,
+    print_user_data: bool = False,
 ) -> int:
     """Create the VM of a host file, or bring it to the state that the file describes."""
     from swarm.commands import vm as commands
 
+    if print_user_data:
+        return commands.user_data(host)
     return commands.provision(host, plan_only=plan, as_json=json, restart=restart, limit=timeout)
 
 

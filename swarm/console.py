@@ -272,10 +272,14 @@ class Talk:
 
     def ask(self, question: str) -> bool:
         """Ask a yes-or-no question. The default is no, which is also the answer where stdin is not a terminal."""
-        if not sys.stdin.isatty():
-            return False
-        self.screen.err.print(f"{self.prefix}{escape(question)} \\[y/N] ", end="")
-        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+        return self.answer(f"{question} [y/N]", end="").lower() in {"y", "yes"}
+
+    def answer(self, question: str, *, end: str = ":") -> str:
+        """Ask for a line of text. Return it without white space around it; empty where stdin is not a terminal."""
+        if sys.stdin is None or not sys.stdin.isatty():
+            return ""
+        self.screen.err.print(f"{self.prefix}{escape(question)}{end} ", end="")
+        return sys.stdin.readline().strip()
 
 
 _SCREENS: list[Screen] = []

@@ -37,9 +37,9 @@ def pytest_sessionstart() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep in one process what shares a VM, machines, an engine or a proxy, and otherwise the tests of one file."""
-    for item in items:
+    for item in items if config.pluginmanager.hasplugin("xdist") else ():
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         item.add_marker(pytest.mark.xdist_group(folder if folder in SHARING else item.path.stem))
 

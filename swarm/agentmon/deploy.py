@@ -39,7 +39,7 @@ __all__ = ["Report", "deploy", "prove", "section"]
 
 # What each half sends when the gateway has started (hooks/agentmon/lib/mapping.ts).
 _HALVES = {"hook": "gateway.startup", "plugin": "gateway.start"}
-_SILENCE = 60.0  # seconds without a further event
+_SILENCE = 60.0  # seconds after the last event of the spool; the new ones come within seconds
 _MOST = 600.0  # seconds for all events that wait in the spool before the new ones
 _KEPT = 2_000  # events; beyond that the receiver takes no more, and they stay in the guest's spool
 
@@ -55,18 +55,16 @@ class Seen:
     rejected: VerificationFailed | None = None  # the guest's own endpoint does not take events
     halves: set[str] = field(default_factory=set)
 
-    def keep(self, events: list[Event]) -> None:
-        """Take events, and keep them on disk."""
-        self.captured.keep(events)
-        for event in events:
-            self._add(event)
+    def keep(self, events: list[Event]) -> bool:
+        """Take events, and keep them on disk. Return whether they come from the spool, so that newer ones may follow.
 
-    def _add(self, event: Event) -> None:
-        """Older events come from the spool, and prove nothing about the restarted gateway."""
-        self.events.append(event)
-        if event.time.timestamp() >= self.since:
-            name = event.payload.get("name")
-            self.halves |= {half for half, own in _HALVES.items() if own == name}
+        Those prove nothing about the restarted gateway.
+        """
+        self.captured.keep(events)
+        self.events += events
+        new = [event.payload.get("name") for event in events if event.time.timestamp() >= self.since]
+        self.halves |= {half for half, own in _HALVES.items() if own in new}
+        return len(new) < len(events)
 
     @property
     def full(self) -> bool:
@@ -118,9 +116,9 @@ class Report:
 def deploy(guest: Guest, host: Host, talk: Talk, *, plan_only: bool = False, tell: bool = True) -> Plan:
     """Bring the hook in a guest to the wanted state. Return the changes that were made, or would be.
 
-    Without `tell`, nothing is said if there is nothing to do. If anything changed, the gateway is restarted, and an event of each half must arrive. Raise Refused before anything
-    is changed, VerificationFailed if no event arrives, or if the endpoint refuses them; the next run then proves it
-    again.
+    If anything changed, the gateway is restarted, and an event of each half must arrive. Without `tell`, nothing is
+    said if there is nothing to do. Raise Refused before anything is changed, VerificationFailed if no event arrives, or
+    if the endpoint refuses them; the next run then proves it again.
     """
     files, wanted = hook_files(), variables(section(host), host.name)
     silent = Talk(talk.screen, talk.host, quiet=True)
@@ -222,15 +220,18 @@ def _back(guest: Guest, openclaw: InstallSettings, seen: Seen, talk: Talk) -> No
 
 @contextlib.contextmanager
 def _reading(receiver: Receiver, seen: Seen) -> Iterator[Callable[[], None]]:
-    """Collect events during the block. Give a function that waits for both halves, or until nothing more comes."""
+    """Collect events during the block. Give a function that waits for both halves, or until neither can be expected.
+
+    New events alone do not prolong the wait: the hook sends one about itself each minute.
+    """
     over, last = threading.Event(), [time.monotonic()]
 
     def read() -> None:
         while not over.is_set() and not seen.complete and not seen.full:
             with receiver.take(0.2) as delivery:
                 if delivery:
-                    last[0] = time.monotonic()
-                    seen.keep(delivery.events)
+                    if seen.keep(delivery.events):
+                        last[0] = time.monotonic()
                     seen.refused += [delivery.problem] if delivery.problem else []
         receiver.refuse()  # what comes now stays in the guest's spool
 

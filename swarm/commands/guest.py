@@ -114,7 +114,7 @@ def _customized(selection: Selection, *, quiet: bool = False, **options: Any) ->
         from swarm.guest.customize import customize as verb
         from swarm.inventory.inside import Share
 
-        own = host.vm.virtiofs
+        own = host.share
         share = Share(tag=own.tag, target=str(own.target)) if own else None
         return verb(guest, host.guest, talk, share=share, user=host.openclaw.user, **options)
 
@@ -168,12 +168,12 @@ def _expected(host: Host) -> Expected:
     from swarm.guest.install.trust import certificates
     from swarm.guest.verify import Expected
 
-    own, settings = host.vm.virtiofs, host.openclaw
+    own, settings = host.share, host.openclaw
     return Expected(
         user=settings.user,
         port=settings.port,
-        secure_boot=True,
-        tpm=True,
+        secure_boot=not host.foreign,
+        tpm=not host.foreign,
         share=(own.tag, str(own.target)) if own else None,
         swappiness=host.guest.swappiness,
         timezone=host.guest.timezone,

@@ -6,14 +6,15 @@ import os
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from swarm.commands.selection import Selection, chosen, every
 from swarm.console import Talk, escape, screen
-from swarm.errors import InternalError, InventoryError, SwarmError, UsageError, explained
-from swarm.inventory import Host, cross_check, load, load_several, names
+from swarm.errors import InternalError, SwarmError, explained
+from swarm.inventory import Host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,20 +26,6 @@ __all__ = ["Outcome", "Selection", "chosen", "every", "in_turn", "run"]
 Result = TypeVar("Result")
 
 _SIDE_BY_SIDE = 16  # hosts at once; each costs a thread, a libvirt connection and an SSH connection
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The hosts that a command is for, and the errors of the host files that can't be used."""
-
-    hosts: list[Host]
-    broken: dict[str, SwarmError] = field(default_factory=dict)
-    of_several: bool = False  # it is what remains of a larger selection
-
-    @property
-    def several(self) -> bool:
-        """Whether each line must name its host."""
-        return self.of_several or len(self.hosts) + len(self.broken) > 1
 
 
 @dataclass(frozen=True)
@@ -56,45 +43,6 @@ class Outcome(Generic[Result]):
         to_json = getattr(self.result, "to_json", dict)
         error = {"message": self.error.message, "hint": self.error.hint} if self.error else None
         return {**to_json(), "host": self.name, "seconds": round(self.took, 3), "error": error}
-
-
-def chosen(words: str | None) -> Selection:
-    """Return the hosts that `--host` names: one, several separated by commas, or "all".
-
-    Raise InventoryError for a host file that is named and can't be used; "all" tolerates it. Raise UsageError if no
-    host is named.
-    """
-    if not words:
-        known = ", ".join(names()) or "none yet"
-        raise UsageError(
-            "which host? --host takes a name, several separated by commas, or all", f"known hosts: {known}"
-        )
-    if words == "all":
-        if not names():
-            raise UsageError("there are no host files", "hosts/demo.yaml is a host file that runs anywhere")
-        return every()
-    wanted = [word.strip() for word in words.split(",") if word.strip()]
-    if not wanted:
-        raise UsageError("--host names no host", f"known hosts: {', '.join(names()) or 'none yet'}")
-    return Selection(load_several(list(dict.fromkeys(wanted))))
-
-
-def every() -> Selection:
-    """Return all hosts. A broken host file, or a clash between two, excludes only the hosts concerned."""
-    loaded, broken = dict[str, Host](), dict[str, SwarmError]()
-    for name in names():
-        try:
-            loaded[name] = load(name)
-        except Exception as error:  # noqa: BLE001 - a broken file must not hide the others
-            broken[name] = explained(error)
-    everyone = list(loaded.values())
-    for name in list(loaded):
-        try:
-            cross_check(everyone, [name])
-        except InventoryError as error:
-            broken[name] = error
-            del loaded[name]
-    return Selection(list(loaded.values()), broken)
 
 
 def run(

@@ -32,6 +32,7 @@ __all__ = [
     "start",
     "status",
     "stop",
+    "user_data",
 ]
 
 CHANGES = 2  # the exit code of a plan that has changes, as with terraform's -detailed-exitcode
@@ -55,9 +56,15 @@ def provision(words: str, *, plan_only: bool, as_json: bool, restart: bool, limi
 
 def provisioned(selection: Selection, *, quiet: bool = False, **options: Any) -> list[Outcome[Plan]]:
     """Run the verb `provision` with these options on the selected hosts."""
+    from swarm.vm import foreign
     from swarm.vm.provision import provision as verb
 
-    return run(selection, lambda host, talk: verb(host, talk, **options), quiet=quiet)
+    def one(host: Host, talk: Talk) -> Plan:
+        if host.foreign:
+            return foreign.provision(host, talk, plan_only=bool(options.get("plan_only")))
+        return verb(host, talk, **options)
+
+    return run(selection, one, quiet=quiet)
 
 
 def start(words: str, limit: float, *, as_json: bool) -> int:
@@ -150,9 +157,22 @@ def console(name: str, *, follow: bool, picture: str) -> None:
 
 def pin(name: str, *, yes: bool) -> None:
     """Pin a guest's current host key."""
+    from swarm.vm import foreign
     from swarm.vm.pin import pin as verb
 
-    verb(load(name), Talk(screen()), yes=yes)
+    host = load(name)
+    if host.foreign:  # --yes would accept a key that nobody has seen
+        foreign.pin(host, Talk(screen()))
+    else:
+        verb(host, Talk(screen()), yes=yes)
+
+
+def user_data(name: str) -> int:
+    """Write cloud-init's user data for a machine that swarm does not make."""
+    from swarm.vm import foreign
+
+    screen().text(foreign.user_data(load(name)).splitlines())
+    return 0
 
 
 def positive(option: str, value: float) -> None:

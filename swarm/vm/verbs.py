@@ -142,6 +142,8 @@ def screenshot(host: Host, path: Path) -> tuple[int, int]:
 
 def status(host: Host) -> Status:
     """Return a host's status. Nothing is started: a VM whose embedded hypervisor is not running is stopped."""
+    if host.foreign:
+        return Status(host.name, "foreign", ip=host.address, ssh=_ssh_word(host))
     if asleep(host):
         return Status(host.name, "stopped" if Embedded().exists else "none")
     with Libvirt(host.hypervisor.uri) as connection:
