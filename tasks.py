@@ -27,12 +27,14 @@ def hosts(_: Context, json: bool = False) -> int:
     return commands.hosts(as_json=json)
 
 
-@task(help={**HOST, **JSON})
-def plan(_: Context, host: str, json: bool = False) -> int:
-    """Show what would change. Exit code 0: nothing, 2: something."""
-    from swarm.commands import vm as commands
+@task(
+    help={**HOST, **JSON, "only": "parts, separated by commas: vm, guest, agentmon, timers, backup, litellm"}
+)
+def plan(_: Context, host: str, only: str = "", json: bool = False) -> int:
+    """Show everything that differs from the host files. Exit code 0: nothing, 2: something, 1: not all was examined."""
+    from swarm.commands import drift as commands
 
-    return commands.plan(host, as_json=json)
+    return commands.plan(host, only=only, as_json=json)
 
 
 @task(

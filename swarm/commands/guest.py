@@ -24,7 +24,17 @@ if TYPE_CHECKING:
     from swarm.plan import Plan
     from swarm.ssh.guest import Guest
 
-__all__ = ["customize", "install", "making", "ssh", "up", "verify", "verifying"]
+__all__ = [
+    "customize",
+    "customizing",
+    "install",
+    "installing",
+    "making",
+    "ssh",
+    "up",
+    "verify",
+    "verifying",
+]
 
 
 def install(words: str, *, plan_only: bool, as_json: bool, upgrade: bool) -> int:
@@ -83,17 +93,32 @@ def _show(outcomes: list[Outcome[Any]]) -> int:
     return render(outcomes, as_json=False)
 
 
+def installing(host: Host, guest: Guest, talk: Talk, **options: Any) -> Plan:
+    """Install OpenClaw in one guest, with the options of swarm.guest.install. Return the changes."""
+    from swarm import access
+    from swarm.guest.install.steps import install as verb
+
+    settings = host.openclaw.model_copy(update={"ssh_keys": tuple(access.authorized_keys(host))})
+    return verb(guest, settings, talk, **options)
+
+
+def customizing(host: Host, guest: Guest, talk: Talk, **options: Any) -> Plan:
+    """Apply settings and the user's own list in one guest. Return the changes."""
+    from swarm.guest.customize import customize as verb
+    from swarm.inventory.inside import Share
+
+    own = host.share
+    share = Share(tag=own.tag, target=str(own.target)) if own else None
+    return verb(guest, host.guest, talk, share=share, user=host.openclaw.user, **options)
+
+
 def _installed(selection: Selection, *, quiet: bool = False, **options: Any) -> list[Outcome[Plan]]:
     def one(host: Host, guest: Guest, talk: Talk) -> Plan:
-        from swarm import access
-        from swarm.guest.install.steps import install as verb
-
         if host.agentmon:
             from swarm.agentmon.hook import variables
 
             variables(host.agentmon, host.name)  # refuses now what would be refused after the installation
-        settings = host.openclaw.model_copy(update={"ssh_keys": tuple(access.authorized_keys(host))})
-        plan = verb(guest, settings, talk, **options)
+        plan = installing(host, guest, talk, **options)
         return _with_hook(plan, host, guest, talk, plan_only=bool(options.get("plan_only")))
 
     return _over_ssh(selection, one, quiet=quiet)
@@ -110,15 +135,9 @@ def _with_hook(plan: Plan, host: Host, guest: Guest, talk: Talk, *, plan_only: b
 
 
 def _customized(selection: Selection, *, quiet: bool = False, **options: Any) -> list[Outcome[Plan]]:
-    def one(host: Host, guest: Guest, talk: Talk) -> Plan:
-        from swarm.guest.customize import customize as verb
-        from swarm.inventory.inside import Share
-
-        own = host.share
-        share = Share(tag=own.tag, target=str(own.target)) if own else None
-        return verb(guest, host.guest, talk, share=share, user=host.openclaw.user, **options)
-
-    return _over_ssh(selection, one, quiet=quiet)
+    return _over_ssh(
+        selection, lambda host, guest, talk: customizing(host, guest, talk, **options), quiet=quiet
+    )
 
 
 def _over_ssh(

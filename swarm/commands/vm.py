@@ -25,7 +25,6 @@ __all__ = [
     "console",
     "destroy",
     "pin",
-    "plan",
     "positive",
     "provision",
     "provisioned",
@@ -35,16 +34,7 @@ __all__ = [
     "user_data",
 ]
 
-CHANGES = 2  # the exit code of a plan that has changes, as with terraform's -detailed-exitcode
-
 _COLUMNS = ("host", "VM", "acceleration", "ip", "SSH", "drift", "backup")
-
-
-def plan(words: str, *, as_json: bool) -> int:
-    """Show what would change."""
-    outcomes = provisioned(chosen(words), plan_only=True, quiet=as_json)
-    code = render(outcomes, as_json=as_json)
-    return code or (CHANGES if any(each.result for each in outcomes) else 0)
 
 
 def provision(words: str, *, plan_only: bool, as_json: bool, restart: bool, limit: float) -> int:
