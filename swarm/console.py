@@ -220,13 +220,26 @@ def _json_escape(character: str) -> str:
     return f"\\u{ord(character):04x}"
 
 
+def _nowhere(_: str) -> None:
+    """Log nothing."""
+
+
 class Talk:
     """What one host reports. In a run over several hosts, each line begins with the host's name."""
 
-    def __init__(self, screen: Screen, host: str = "", *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        screen: Screen,
+        host: str = "",
+        *,
+        quiet: bool = False,
+        log: Callable[[str], None] | None = None,
+    ) -> None:
+        """`log` is given what is said as plain text, also if this talk is `quiet`."""
         self.screen = screen
         self.host = host
         self._quiet = quiet
+        self.record = log or _nowhere
 
     @property
     def prefix(self) -> str:
@@ -235,15 +248,18 @@ class Talk:
 
     def say(self, text: str) -> None:
         """Write one plain line."""
+        self.record(text)
         if not self._quiet:
             self.screen.line(_prefixed(self.prefix, escape(text)))
 
     def warn(self, text: str) -> None:
         """Write one line that must not be missed. It is shown even when talk is off."""
+        self.record(f"note: {text}")
         self.screen.line(_prefixed(self.prefix, f"[yellow]note:[/] {escape(text)}"))
 
     def done(self, text: str, took: float | None = None) -> None:
         """Write one line for something finished, with the seconds that it took."""
+        self.record(f"✓ {text}" + (f" {seconds(took)}" if took is not None else ""))
         if not self._quiet:
             timing = f" [dim]{seconds(took)}[/]" if took is not None else ""
             self.screen.line(_prefixed(self.prefix, f"[green]✓[/] {escape(text)}{timing}"))

@@ -15,6 +15,7 @@ from swarm.commands.selection import Selection, chosen, every
 from swarm.console import Talk, escape, screen
 from swarm.errors import InternalError, SwarmError, explained
 from swarm.inventory import Host
+from swarm.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -67,7 +68,7 @@ def run(
             failed[host.name] = error
 
     def one(host: Host) -> Outcome[Result]:
-        talk = Talk(screen(), host.name if selection.several else "", quiet=quiet)
+        talk = Talk(screen(), host.name if selection.several else "", quiet=quiet, log=Log(host.name).line)
         start = time.monotonic()
         try:
             if host.name in failed:
@@ -112,6 +113,7 @@ def _shown(error: Exception, talk: Talk) -> SwarmError:
     if isinstance(sentence, InternalError) and os.environ.get("SWARM_DEBUG"):
         talk.screen.line(escape("".join(traceback.format_exception(error))))
     talk.screen.error(sentence, talk.prefix)
+    talk.record(f"error: {sentence.message}" + (f"\nhint: {sentence.hint}" if sentence.hint else ""))
     return sentence
 
 

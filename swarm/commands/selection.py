@@ -58,12 +58,15 @@ def every() -> Selection:
         except Exception as error:  # noqa: BLE001 - a broken file must not hide the others
             broken[name] = explained(error)
     everyone = list(loaded.values())
-    for name in list(loaded):
-        try:
-            cross_check(everyone, [name])
-        except InventoryError as error:
-            broken[name] = error
-            del loaded[name]
+    try:
+        cross_check(everyone)
+    except InventoryError:
+        for name in list(loaded):
+            try:
+                cross_check(everyone, [name])
+            except InventoryError as error:
+                broken[name] = error
+                del loaded[name]
     return Selection(list(loaded.values()), broken)
 
 
