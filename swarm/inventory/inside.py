@@ -172,6 +172,7 @@ class FileItem(Section):
     mode: Annotated[str, AfterValidator(_mode)] = "644"
     owner: Account = "root"
     group: Account = "root"
+    secret: bool = False
 
     @model_validator(mode="after")
     def _one_content(self) -> FileItem:

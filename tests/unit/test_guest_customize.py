@@ -13,6 +13,7 @@ from swarm.guest.kinds.commands import command
 from swarm.guest.kinds.files import file
 from swarm.guest.kinds.mounts import mount
 from swarm.guest.kinds.packages import packages
+from swarm.guest.kinds.parts import sha256
 from swarm.guest.kinds.settings import sysctl
 from swarm.guest.kinds.units import linger
 from swarm.inventory.inside import Customize, Share
@@ -152,3 +153,24 @@ def test_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     same(own({"file": "/etc/x", "source": f"{tmp_path}/source"}), [file("/etc/x", "own\n")])
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     same(own({"file": "/etc/x", "source": "pyproject.toml"}), [file("/etc/x", text)])
+
+
+@pytest.mark.parametrize(
+    ("more", "fact", "shown"),
+    [
+        ({}, "file 644 root root 00\nold\n", True),
+        ({}, "absent", True),
+        ({"mode": "0600"}, "absent", False),
+        ({"mode": "0640"}, "file 644 root root 00\nold\n", False),
+        ({}, "file 600 root root 00\nold\n", False),
+        ({"secret": True}, "file 644 root root 00\nold\n", False),
+    ],
+)
+def test_a_private_file_is_not_shown(more: dict[str, Any], fact: str, *, shown: bool) -> None:
+    """The plan shows the content of a file that everybody may read; of others it shows checksum and size."""
+    content = "kestrel 4711\n"
+    [step] = own({"file": "/etc/x", "content": content, **more})
+    text = step.diff(fact) or ""
+    assert ("kestrel" in text) is shown
+    assert ("old" in text) is (shown and fact != "absent")
+    assert (f"{sha256(content)[:12]}…, 13 bytes" in text) is not shown
