@@ -10,7 +10,7 @@ from swarm.errors import Refused
 from swarm.guest.customize import steps
 from swarm.guest.engine.graph import check_names
 from swarm.guest.kinds.commands import command
-from swarm.guest.kinds.files import file
+from swarm.guest.kinds.files import file, guarded
 from swarm.guest.kinds.mounts import mount
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.parts import sha256
@@ -31,6 +31,11 @@ SWAPPINESS = "sysctl vm.swappiness"
 def settings(*items: dict[str, Any], **values: Any) -> Customize:
     """The settings of a host file with these items in its list."""
     return Customize.model_validate({**values, "customize": items})
+
+
+def public(path: str, content: str) -> Step:
+    """A file that is shown in a plan, unless the present one is private."""
+    return guarded(file(path, content), content, lambda present: bool(int(present, 8) & 0o004))
 
 
 def own(*items: dict[str, Any]) -> list[Step]:
@@ -97,7 +102,8 @@ def test_own_list() -> None:
     )
     software = packages("of the host file", ("tree", "htop"))
     after = (software.subject,)
-    content = file("/etc/x", "x\n", mode="600", owner="zed", group="adm", after=after)
+    private = file("/etc/x", "x\n", mode="600", owner="zed", group="adm", after=after)
+    content = guarded(private, "x\n", lambda _: False)
     setting = sysctl("net.core.somaxconn", "2048")
     before = (SWAPPINESS, software.subject, content.subject, setting.subject)
     unless = "test -e '/it'\"'\"'s'"
@@ -110,7 +116,7 @@ def test_own_list() -> None:
 def test_list_without_packages() -> None:
     """Files need not wait for packages if there are none, and commands only for the swappiness."""
     found = own({"file": "/etc/x", "content": ""})
-    same(found, [file("/etc/x", "")])
+    same(found, [public("/etc/x", "")])
     assert place(own({"command": "true", "unless": ""})[0]) == ("command true", (SWAPPINESS,), ())
     assert own() == []
 
@@ -149,10 +155,10 @@ def test_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A source is read from the home folder, from an absolute path, or from the project's folder."""
     (tmp_path / "source").write_text("own\n")
     monkeypatch.setenv("HOME", str(tmp_path))
-    same(own({"file": "/etc/x", "source": "~/source"}), [file("/etc/x", "own\n")])
-    same(own({"file": "/etc/x", "source": f"{tmp_path}/source"}), [file("/etc/x", "own\n")])
+    same(own({"file": "/etc/x", "source": "~/source"}), [public("/etc/x", "own\n")])
+    same(own({"file": "/etc/x", "source": f"{tmp_path}/source"}), [public("/etc/x", "own\n")])
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    same(own({"file": "/etc/x", "source": "pyproject.toml"}), [file("/etc/x", text)])
+    same(own({"file": "/etc/x", "source": "pyproject.toml"}), [public("/etc/x", text)])
 
 
 @pytest.mark.parametrize(
