@@ -1,7 +1,7 @@
 """What this machine remembers about a host over time: backups, drills, provision runs and its health.
 
-Each host has one file with a JSON object on each line, the oldest first. It is a convenience for `inv status`: a damaged
-line is skipped, and a history that can't be written fails no backup.
+Each host has one file with a JSON object on each line, the oldest first. A damaged line is skipped, and a
+history that can't be written fails no backup.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["HOUR", "Entry", "append", "entries", "path", "recently"]
+__all__ = ["HEALTH", "HOUR", "Entry", "append", "entries", "path", "recently"]
 
 Entry = dict[str, Any]
 
 HOUR = 3600.0
 _KEPT = 400  # entries of a host
-_HEALTH = 168  # of them at most so many about its health: one an hour for a week
+HEALTH = 168  # of them at most so many about its health: one an hour for a week
 _SLACK = 50  # entries that may be too many until the file is trimmed
 _LARGEST = 1 << 20  # bytes that are read, from the end; 400 entries have 60 KiB
 _LINE = 4096  # bytes of one entry
@@ -68,7 +68,7 @@ def _add(file: Path, line: str) -> None:
 
 def _trimmed(found: Sequence[Entry]) -> list[Entry]:
     """Return the newest entries. Those about health, which are the most, must not displace the others."""
-    health = [each for each in found if each["kind"] == "health"][-_HEALTH:]
+    health = [each for each in found if each["kind"] == "health"][-HEALTH:]
     others = [each for each in found if each["kind"] != "health"][-(_KEPT - len(health)) :]
     return sorted([*health, *others], key=lambda each: float(each["at"]))
 

@@ -30,7 +30,8 @@ __all__ = ["Fleet", "Ran", "fleet"]
 
 _NET = "192.168.122.0/24"
 _DOMAIN = """<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>524288</memory><vcpu>1</vcpu>
-<os><type>hvm</type></os></domain>"""
+<os><type>hvm</type></os><devices><disk type='file'><source file='{disk}'/><target dev='vda'/></disk>
+<interface type='network'><mac address='{mac}'/><source network='default'/></interface></devices></domain>"""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,12 @@ class Fleet:
     def inv(self, *words: str, timeout: float = 120) -> Ran:
         """Run `inv` within the network, without a terminal."""
         done = subprocess.run(
-            self.command(*words), capture_output=True, text=True, check=False, timeout=timeout, env=self.environment
+            self.command(*words),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+            env=self.environment,
         )
         return Ran(done.returncode, done.stdout, done.stderr)
 
@@ -76,7 +82,9 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def fleet(folder: Path, dirs: Dirs, names: Sequence[str], *, running: bool = True, extra: str = "") -> Iterator[Fleet]:
+def fleet(
+    folder: Path, dirs: Dirs, names: Sequence[str], *, running: bool = True, extra: str = ""
+) -> Iterator[Fleet]:
     """Write a host file for each name, and run the server that they all lead to.
 
     With `running`, the VMs run. `extra` is added to each host file. What the hosts answer is that of this machine.
@@ -91,8 +99,10 @@ def fleet(folder: Path, dirs: Dirs, names: Sequence[str], *, running: bool = Tru
         )  # fmt: skip
         text = path.read_text(encoding="utf-8").replace("uri: qemu:///system", f"uri: test://{node}")
         path.write_text(text + extra, encoding="utf-8")
-        uuid = desired.domain_uuid(inventory.load(name))
-        domains.append(_DOMAIN.format(name=name, uuid=uuid))
+        host = inventory.load(name)
+        domains.append(
+            _DOMAIN.format(name=name, uuid=desired.domain_uuid(host), disk=host.vm.disk_path, mac=host.vm.mac)
+        )
     node.write_text(f"<node>{''.join(domains) if running else ''}</node>", encoding="utf-8")
     with _network() as owner, Sshd(folder / "sshd", [public], within=owner, fixed="0.0.0.0") as server:  # noqa: S104
         _bare_login(folder)

@@ -246,6 +246,8 @@ class _Drill:
             found.drill = values
             record.save(self.host.name, found)
         took = round(time.monotonic() - self.start, 3)
-        history.append(self.host.name, "drill", at=now, result="failure" if trouble else "success", seconds=took)
+        history.append(
+            self.host.name, "drill", at=now, result="failure" if trouble else "success", seconds=took
+        )
         if problem := monitor.write_metrics(self.host.backup.metrics, self.host.name, found):
             self.talk.warn(problem)

@@ -16,7 +16,7 @@ from swarm.console import escape, screen
 from swarm.errors import SwarmError, UsageError
 from swarm.files import write_atomically
 from swarm.fleet.actions import Action, actions, failed
-from swarm.fleet.status import COLUMNS, Status, row
+from swarm.fleet.status import COLUMNS, Status, row, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Targets", "status"]
 
 # Hosts at once. They mostly wait: a host that is down for ten seconds, the others for their turn on the processors.
-_AT_ONCE = 128
+_AT_ONCE = 64
 _PENDING = "…"
 
 
@@ -137,16 +137,11 @@ def _data(outcome: Outcome[Status], todo: Sequence[Action]) -> dict[str, object]
 def _table(outcomes: Sequence[Outcome[Status]], todo: Sequence[Action], litellm: _Litellm) -> None:
     unknown = ("✗ unknown", *[""] * (len(COLUMNS) - 2))
     rows = [row(each.result) if each.result else (each.name, *unknown) for each in outcomes]
-    # A column in which no host has anything is left out, such as that of agentmon.
-    used = [n for n in range(len(COLUMNS)) if n < _ALWAYS or any(each[n] for each in rows)]
-    screen().table([COLUMNS[n] for n in used], [[each[n] for n in used] for each in rows])
+    screen().table(*shown(rows))
     if litellm.words:
         screen().data(escape(f"LiteLLM: {litellm.words}"))
     for each in todo:
         screen().data(f"[red]{escape(each.host)}:[/] {escape(each.what)} → {escape(each.command)}")
-
-
-_ALWAYS = 6  # the columns that are always shown
 
 
 def _write(
@@ -158,11 +153,11 @@ def _write(
     litellm: bool | None,
 ) -> None:
     found = [each.result for each in outcomes if each.result]
-    errors = {each.name: each.error.message for each in outcomes if each.error}
+    errors = [each.name for each in outcomes if each.error]
     if targets.prometheus:
         from swarm.fleet.metrics import metrics
 
-        _put(targets.prometheus, metrics(found, list(errors), now, litellm=litellm))
+        _put(targets.prometheus, metrics(found, errors, now, litellm=litellm))
     if targets.html:
         from swarm.fleet.page import page
 

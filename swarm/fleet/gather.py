@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from swarm import access, history
 from swarm.backup import health, record
@@ -46,7 +46,7 @@ class Gatherer:
         self._opened: dict[str, Future[_Hypervisor]] = {}
         self._timers = timers
 
-    def __enter__(self) -> Gatherer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -75,7 +75,7 @@ class Gatherer:
         )
 
     def _machine(self, host: Host) -> Machine:
-        """Return the state of the VM. Nothing is started: that of an embedded hypervisor that does not run is stopped."""
+        """Return the state of the VM. Nothing is started: without its embedded hypervisor, a VM is stopped."""
         from swarm.vm.glance import Machine, glance
 
         if host.hypervisor.uri == EMBEDDED and not (embedded := Embedded()).running:

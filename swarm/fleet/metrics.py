@@ -28,7 +28,7 @@ def _spool(number: int) -> Callable[[Status], float | None]:
 
 _METRICS = (
     _Metric("swarm_host_up", "Whether the host's VM is running.", lambda s: s.vm == "running"),
-    _Metric("swarm_ssh_ok", "Whether the guest has the pinned host key and accepts the login.", lambda s: s.ssh == "ok"),
+    _Metric("swarm_ssh_ok", "Whether the guest has the pinned key and accepts the login.", lambda s: s.ssh == "ok"),
     _Metric(
         "swarm_gateway_ready",
         "Whether OpenClaw's gateway is ready.",

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 from swarm.text import amount
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from swarm.errors import SwarmError
     from swarm.timers import Timer
 
-__all__ = ["COLUMNS", "FULL", "SPOOLED", "Archives", "Inside", "Status", "row"]
+__all__ = ["COLUMNS", "FULL", "SPOOLED", "Archives", "Inside", "Status", "row", "shown"]
 
 FULL = 0.9  # the used share of a disk from which on a person must act; an update of OpenClaw needs 2 GB
 SPOOLED = 16 << 20  # bytes of events that wait in a guest: a quarter of the hook's default limit
+_ALWAYS = 6  # columns that are always shown
 COLUMNS = (
     "host", "VM", "acceleration", "ip", "SSH", "drift", "OpenClaw", "disk", "backup", "drill", "timers", "agentmon",
 )  # fmt: skip
@@ -128,6 +131,12 @@ def row(status: Status) -> tuple[str, ...]:
         _timers(status.timers),
         _spool(status.inside),
     )
+
+
+def shown(rows: Sequence[tuple[str, ...]]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Return the columns and rows without the columns in which no host has anything, such as that of agentmon."""
+    used = [n for n in range(len(COLUMNS)) if n < _ALWAYS or any(each[n] for each in rows)]
+    return [COLUMNS[n] for n in used], [tuple(each[n] for n in used) for each in rows]
 
 
 def _openclaw(inside: Inside) -> str:

@@ -12,7 +12,6 @@ from swarm import images, ssh
 from swarm.errors import HypervisorError, Unfit
 from swarm.hypervisor.domain import Domain, Trial
 from swarm.hypervisor.network import Network, Reservation
-from swarm.hypervisor.storage import Volume
 from swarm.hypervisor.usage import usage
 from swarm.inventory import Host, NetworkFacts
 from swarm.vm import desired, fitness
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from swarm.hypervisor.connection import Libvirt
+    from swarm.hypervisor.storage import Volume
 
 __all__ = [
     "DomainFacts",
