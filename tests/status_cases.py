@@ -54,8 +54,17 @@ def remember(name: str) -> None:
     for day in range(40):
         at = NOW - (40 - day) * DAY
         result = "failure" if day == 17 else "warning" if day == 25 else "success"
-        history.append(name, "backup", at=at, result=result, seconds=20 + day % 9 * 3.5, stored=500_000_000 + day * 7_000_000)
+        history.append(
+            name,
+            "backup",
+            at=at,
+            result=result,
+            seconds=20 + day % 9 * 3.5,
+            stored=500_000_000 + day * 7_000_000,
+        )
     for number in range(5):
         history.append(name, "provision", at=NOW - number * DAY, seconds=38.0 + number * 4, changes=8)
     for hour in range(60):
-        history.append(name, "health", at=NOW - (60 - hour) * HOUR, ok=hour not in {20, 21}, vm="running", ssh="ok")
+        history.append(
+            name, "health", at=NOW - (60 - hour) * HOUR, ok=hour not in {20, 21}, vm="running", ssh="ok"
+        )

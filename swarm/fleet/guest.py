@@ -20,9 +20,9 @@ __all__ = ["LIMITS", "inside", "look", "script"]
 # Seconds: connecting takes up to 10 until ssh gives up, and the script up to 10 on a guest that hangs.
 LIMITS = Limits(total=20.0, silence=20.0, line=8192, output=64 << 10)
 _READY = "200"
-_VERSION = re.compile(r"version (\d[0-9A-Za-z.+-]{0,63})(?: |$)")
-_SPOOL = re.compile(r"(?:^| )spool (\d{1,9}) (\d{1,15})(?: |$)")
-_DISK = re.compile(r"(\d{1,15}) (\d{1,15})")
+_VERSION = re.compile(r"version ([0-9][0-9A-Za-z.+-]{0,63})(?: |$)")
+_SPOOL = re.compile(r"(?:^| )spool ([0-9]{1,9}) ([0-9]{1,15})(?: |$)")
+_DISK = re.compile(r"([0-9]{1,15}) ([0-9]{1,15})")
 _KIB = 1024
 
 
@@ -66,8 +66,8 @@ def inside(answer: bytes) -> Inside:
 
 
 def _gateway(code: str) -> str:
-    if not code.isdecimal():
+    if not re.fullmatch("[0-9]{1,3}", code):
         return ""
     if code == _READY:
         return "ready"
-    return "not ready" if int(code[:9]) else "no answer"
+    return "not ready" if int(code) else "no answer"

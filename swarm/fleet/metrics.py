@@ -104,7 +104,7 @@ def _timers(found: Sequence[Status], word: str) -> Iterator[tuple[str, float]]:
 def _family(name: str, text: str, samples: Sequence[tuple[str, float]]) -> list[str]:
     if not samples:
         return []
-    rows = [f"{name}{labels} {float(value):.15g}" for labels, value in samples]
+    rows = [f"{name}{labels} {float(value)!r}" for labels, value in samples]
     return [f"# HELP {name} {text}", f"# TYPE {name} gauge", *rows]
 
 

@@ -18,6 +18,7 @@ __all__ = ["COLUMNS", "FULL", "SPOOLED", "Archives", "Inside", "Status", "row", 
 
 FULL = 0.9  # the used share of a disk from which on a person must act; an update of OpenClaw needs 2 GB
 SPOOLED = 16 << 20  # bytes of events that wait in a guest: a quarter of the hook's default limit
+_VERIFIED = {"content": "verified", "ciphertext": "ciphertext"}  # without the identity, the content can't be read
 _ALWAYS = 6  # columns that are always shown
 COLUMNS = (
     "host", "VM", "acceleration", "ip", "SSH", "drift", "OpenClaw", "disk", "backup", "drill", "timers", "agentmon",
@@ -126,7 +127,7 @@ def row(status: Status) -> tuple[str, ...]:
         f"✗ {status.drift}" if status.drifted else status.drift,
         _openclaw(status.inside),
         _disk(status.inside),
-        status.archives.backup,
+        _backup(status.archives),
         status.archives.drill,
         _timers(status.timers),
         _spool(status.inside),
@@ -153,6 +154,12 @@ def _disk(inside: Inside) -> str:
     if inside.ratio is None:
         return ""
     return f"{'✗ ' if inside.ratio >= FULL else ''}{inside.ratio:.0%}"
+
+
+def _backup(archives: Archives) -> str:
+    if not archives.backup or archives.backup.startswith("✗"):
+        return archives.backup
+    return f"{archives.backup}, {_VERIFIED.get(archives.verified, 'unverified')}"
 
 
 def _timers(timers: tuple[Timer, ...] | None) -> str:
