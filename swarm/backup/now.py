@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from swarm import history
 from swarm.backup import monitor, record
 from swarm.backup.busy import hold_host
 from swarm.backup.manifest import Manifest
@@ -319,8 +318,7 @@ class _Run:
         self.record.ended, self.record.result, self.record.message = now, result, words
         if result != "failure":
             self.record.succeeded = now
-        self._save()
-        self._remember(result, now)
+        record.finish(self.host, self.record)
         if problem := monitor.write_metrics(self.settings.metrics, self.host, self.record):
             self._say(problem)
         self.log.append(words)
@@ -330,10 +328,6 @@ class _Run:
             "failure": "fail",
         }
         self._ping(states[result])
-
-    def _remember(self, result: record.Result, now: float) -> None:
-        took = round(max(now - self.record.started, 0.0), 3)
-        history.append(self.host, "backup", at=now, result=result, seconds=took, stored=self.record.stored)
 
     def _ping(self, state: monitor.State) -> None:
         if problem := monitor.ping(self.settings.ping, state, self.log[-_TAIL:]):

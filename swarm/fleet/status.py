@@ -18,7 +18,10 @@ __all__ = ["COLUMNS", "FULL", "SPOOLED", "Archives", "Inside", "Status", "row", 
 
 FULL = 0.9  # the used share of a disk from which on a person must act; an update of OpenClaw needs 2 GB
 SPOOLED = 16 << 20  # bytes of events that wait in a guest: a quarter of the hook's default limit
-_VERIFIED = {"content": "verified", "ciphertext": "ciphertext"}  # without the identity, the content can't be read
+_VERIFIED = {
+    "content": "verified",
+    "ciphertext": "ciphertext",
+}  # without the identity, the content can't be read
 _ALWAYS = 6  # columns that are always shown
 COLUMNS = (
     "host", "VM", "acceleration", "ip", "SSH", "drift", "OpenClaw", "disk", "backup", "drill", "timers", "agentmon",

@@ -119,8 +119,9 @@ def test_broken_files_and_hypervisors_hide_no_host(herd: Fleet) -> None:
 def test_page_and_metrics_are_written(herd: Fleet) -> None:
     """Both files are written in one run, complete, and readable by everybody as far as the umask allows."""
     page, prom = herd.dirs.state / "page.html", herd.dirs.state / "swarm.prom"
+    files = ("--html", str(page), "--prometheus", str(prom))
     ran = subprocess.run(
-        ["sh", "-c", 'umask 027; exec "$@"', "sh", *herd.command("status", "--html", str(page), "--prometheus", str(prom))],
+        ["sh", "-c", 'umask 027; exec "$@"', "sh", *herd.command("status", *files)],
         env=herd.environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.returncode == 1, ran.stderr
@@ -171,7 +172,7 @@ def test_watch_looks_again_until_ctrl_c(herd: Fleet) -> None:
         assert watching.stdout is not None
         lists = []
         for _ in range(2):
-            lines = []
+            lines: list[str] = []
             while not lines or lines[-1] != "]\n":
                 lines.append(watching.stdout.readline())
                 assert lines[-1], "it has ended"

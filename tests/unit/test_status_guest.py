@@ -37,9 +37,19 @@ def test_the_gateway_in_a_word(code: str, word: str) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"own ", b"disk a b\n", b"disk 1\n", b"own version ../../etc x", b"own version <script> spool x 1",
-     b"own spool 99999999999999999999 1", b"disk -1 5", "disk ١ ٢".encode(), "gateway ٢٠٠".encode() + b"x"],
-)  # fmt: skip
+    [
+        b"",
+        b"own ",
+        b"disk a b\n",
+        b"disk 1\n",
+        b"disk -1 5",
+        "disk \u0661 \u0662".encode(),
+        "gateway \u0662\u0660\u0660".encode(),
+        b"own version ../../etc x",
+        b"own version <script> spool x 1",
+        b"own spool 99999999999999999999 1",
+    ],
+)
 def test_what_is_malformed_is_unknown(answer: bytes) -> None:
     """A malformed answer makes facts unknown. It is never shown."""
     assert inside(answer) == Inside()
