@@ -6,6 +6,7 @@ use it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarm.errors import CommandFailed
@@ -13,8 +14,6 @@ from swarm.ssh.link import Link
 from swarm.ssh.reasons import explain
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from swarm.errors import Unreachable
     from swarm.ssh.reasons import Ending
     from swarm.ssh.session import Limits
@@ -27,12 +26,14 @@ _CONNECT = 10  # seconds; a lost SYN is repeated after 1, 3 and 7
 class _Fresh(Link):
     """A connection that is not kept. What ssh says about it is complete, so nothing connects a second time."""
 
+    control_path = Path("none")  # the word of ssh_config for no socket
+
     def explain(self, ending: Ending) -> Unreachable | CommandFailed:
         """Return the error that says why the conversation ended early."""
         return explain(self.alias, self.config, ending)
 
     def _settings(self) -> dict[str, str]:
-        kept = {"ControlMaster": "no", "ControlPath": "none", "ControlPersist": "no"}
+        kept = {"ControlMaster": "no", "ControlPersist": "no"}
         own = {**super()._settings(), **kept, "ConnectTimeout": str(_CONNECT)}
         if self._direct:
             # The dialer saves 40 ms of waiting for each host and costs 10 ms of the processor. For many hosts at once,

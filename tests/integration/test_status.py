@@ -8,6 +8,7 @@ import pty
 import signal
 import stat
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from swarm import history, ssh
 from swarm.backup import record
 from swarm.backup.record import Record
+from swarm.paths import ROOT
 from tests.conftest import Dirs
 from tests.fleet import Fleet, fleet
 
@@ -62,8 +64,28 @@ def test_the_table_names_the_command_to_type(herd: Fleet) -> None:
     assert ran.err == ""
 
 
-def test_another_host_key_is_seen_in_spite_of_a_kept_connection(herd: Fleet) -> None:
-    """Each look logs in afresh: a changed pin is seen at once, and the other hosts are not affected."""
+def test_each_look_logs_in_afresh(herd: Fleet) -> None:
+    """A connection that is kept open neither spares a look its login, nor is it ended by the look."""
+    keep = "from swarm.access import guest; guest('bee').run('true')"
+    enter = herd.command()[:2]
+    subprocess.run(
+        [*enter, sys.executable, "-P", "-c", keep],
+        env={**herd.environment, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    before = herd.server.log().count("Accepted publickey")
+    assert herd.inv("status", "--host", "bee", "--json").data[0]["ssh"] == "ok"
+    assert herd.server.log().count("Accepted publickey") == before + 1
+    subprocess.run(
+        [*enter, sys.executable, "-P", "-c", keep],
+        env={**herd.environment, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    assert herd.server.log().count("Accepted publickey") == before + 1
+
+
+def test_another_host_key_is_seen(herd: Fleet) -> None:
+    """A host that presents another key than the pinned one is named, and the others are not affected."""
     pins = herd.dirs.hosts / "cow.known_hosts"
     pinned = pins.read_text(encoding="utf-8")
     ssh.pin(pins, ["cow"], ssh.keypair("")[1])
