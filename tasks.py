@@ -95,12 +95,30 @@ def up(_: Context, host: str, timeout: float = 900) -> int:
     return commands.up(host, timeout)
 
 
-@task(help={"host": HOST["host"] + "; default: all", **JSON})
-def status(_: Context, host: str = "all", json: bool = False) -> int:
-    """Show the state of each host: VM, SSH, drift."""
-    from swarm.commands import vm as commands
+@task(
+    help={
+        "host": HOST["host"] + "; default: all",
+        **JSON,
+        "watch": "look again every few seconds, until Ctrl-C",
+        "every": "the seconds from one look to the next, for --watch",
+        "html": "also write a page for a browser to this file",
+        "prometheus": "also write metrics for the node exporter's textfile collector to this file",
+    }
+)
+def status(
+    _: Context,
+    host: str = "all",
+    json: bool = False,
+    watch: bool = False,
+    every: float = 5,
+    html: str = "",
+    prometheus: str = "",
+) -> int:
+    """Show every host at a glance. Exit code 0: all is well, 1: a person must act."""
+    from swarm.commands import status as commands
 
-    return commands.status(host, as_json=json)
+    targets = commands.Targets.of(html, prometheus)
+    return commands.status(host, as_json=json, watch=watch, every=every, targets=targets)
 
 
 @task(help={"host": "a host's name", "user": "log in as this user (root or openclaw)"})

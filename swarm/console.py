@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
     from rich.progress import Progress
+    from rich.table import Table
 
 __all__ = ["Meter", "Screen", "Talk", "escape", "screen"]
 
@@ -173,12 +174,28 @@ class Screen:
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Write a table to stdout; headers and cells are plain text. Cells that begin with ✗ are red."""
-        from rich.table import Table
+        self.out.print(_table(columns, rows), crop=False)
 
-        table = Table(*map(_cell, columns), box=None, pad_edge=False, header_style="bold", show_edge=False)
-        for row in rows:
-            table.add_row(*map(_cell, row))
-        self.out.print(table, crop=False)
+    @contextmanager
+    def lively(
+        self, columns: Sequence[str], *, quiet: bool = False
+    ) -> Iterator[Callable[[Callable[[], Iterable[Sequence[str]]]], None]]:
+        """Give a function that shows the rows that its argument returns, in place, until the block ends.
+
+        It may be called by any thread. Off a terminal, and with `quiet`, nothing is shown.
+        """
+        if quiet or not (self.err.is_terminal and self.out.is_terminal):
+            yield lambda _: None
+            return
+        from rich.live import Live
+
+        with Live(console=self.err, transient=True, refresh_per_second=8) as live:
+            yield lambda rows: live.update(_table(columns, rows()))
+
+    def clear(self) -> None:
+        """Clear the terminal that stdout is. Elsewhere, do nothing."""
+        if self.out.is_terminal:
+            self.out.clear()
 
     def data(self, line: str) -> None:
         """Write one line of data to stdout; square brackets are markup."""
@@ -196,6 +213,15 @@ class Screen:
         for row in json.dumps(data, indent=indent, ensure_ascii=not unicode).split("\n"):
             sys.stdout.write((row if row.isprintable() else _json_escaped(row)) + "\n")
         sys.stdout.flush()
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    from rich.table import Table
+
+    table = Table(*map(_cell, columns), box=None, pad_edge=False, header_style="bold", show_edge=False)
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    return table
 
 
 def _cell(text: str) -> str:

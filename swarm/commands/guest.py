@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swarm import history
 from swarm.commands.render import render
 from swarm.commands.run import Outcome, Selection, chosen, in_turn, run
 from swarm.commands.vm import positive, provisioned
@@ -60,7 +62,14 @@ def verify(words: str, *, junit: str, as_json: bool) -> int:
 def up(words: str, limit: float) -> int:
     """Provision, install, customize and verify. A host that fails in one step is left out of the later ones."""
     positive("--timeout", limit)
-    return in_turn(chosen(words), (*making(limit), verifying()))
+    start = time.monotonic()
+
+    def remember(selection: Selection) -> list[Outcome[Any]]:
+        for host in selection.hosts:
+            history.append(host.name, "up", seconds=round(time.monotonic() - start, 3))
+        return []
+
+    return in_turn(chosen(words), (*making(limit), verifying(), (remember, lambda _: 0)))
 
 
 def making(limit: float) -> tuple[Step, ...]:

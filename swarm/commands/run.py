@@ -52,13 +52,15 @@ def run(
     *,
     first: Callable[[Host], object] | None = None,
     quiet: bool = False,
+    at_once: int = _SIDE_BY_SIDE,
 ) -> list[Outcome[Result]]:
     """Run `verb` on each host and return the outcomes, sorted as selected. Errors are shown when they happen.
 
     Every exception becomes that host's error. Only KeyboardInterrupt and SystemExit end the whole run.
 
     `first` is called for one host after another before any verb. Use it for what should begin at once and continues on
-    its own, like a connection: threads that all prepare their work at the same time delay each other.
+    its own, like a connection: threads that all prepare their work at the same time delay each other. `at_once` is for
+    a verb that mostly waits.
     """
     failed: dict[str, Exception] = {}
     for host in selection.hosts if first else ():
@@ -79,7 +81,7 @@ def run(
 
     outcomes = [_unusable(name, error, selection, quiet=quiet) for name, error in selection.broken.items()]
     if len(selection.hosts) > 1:
-        outcomes += _side_by_side(one, selection.hosts)
+        outcomes += _side_by_side(one, selection.hosts, at_once)
     else:
         outcomes += [one(host) for host in selection.hosts]
     return sorted(outcomes, key=lambda each: each.name) if selection.broken else outcomes
@@ -117,7 +119,9 @@ def _shown(error: Exception, talk: Talk) -> SwarmError:
     return sentence
 
 
-def _side_by_side(one: Callable[[Host], Outcome[Result]], hosts: list[Host]) -> list[Outcome[Result]]:
+def _side_by_side(
+    one: Callable[[Host], Outcome[Result]], hosts: list[Host], at_once: int
+) -> list[Outcome[Result]]:
     """Call `one` on each host in threads. Raise what it raises.
 
     The threads are daemons, because Ctrl-C must not wait for hosts that wait for their guests; the next run repairs
@@ -137,7 +141,7 @@ def _side_by_side(one: Callable[[Host], Outcome[Result]], hosts: list[Host]) -> 
                 except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that waits
                     done.put((number, None, error))
 
-    for _ in range(min(_SIDE_BY_SIDE, len(hosts))):
+    for _ in range(min(at_once, len(hosts))):
         Thread(target=work, daemon=True).start()
     ended: dict[int, Outcome[Result]] = {}
     for _ in hosts:

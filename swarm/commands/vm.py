@@ -1,25 +1,21 @@
-"""The commands about VMs: plan, provision, start, stop, destroy, status, console, pin."""
+"""The commands about VMs: plan, provision, start, stop, destroy, console, pin."""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swarm.commands.render import Done, render
 from swarm.commands.run import Outcome, chosen, run
 from swarm.console import Talk, screen
-from swarm.errors import SwarmError, UsageError
+from swarm.errors import UsageError
 from swarm.inventory import Host, load
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from swarm.commands.run import Selection
     from swarm.plan import Plan
-    from swarm.vm.verbs import Status
 
 __all__ = [
     "console",
@@ -29,12 +25,9 @@ __all__ = [
     "provision",
     "provisioned",
     "start",
-    "status",
     "stop",
     "user_data",
 ]
-
-_COLUMNS = ("host", "VM", "acceleration", "ip", "SSH", "drift", "backup")
 
 
 def provision(words: str, *, plan_only: bool, as_json: bool, restart: bool, limit: float) -> int:
@@ -94,32 +87,6 @@ def destroy(words: str, *, plan_only: bool, as_json: bool, yes: bool) -> int:
         return verbs.destroy(host, talk, plan_only=plan_only, yes=yes)
 
     return render(run(selection, one, quiet=as_json), as_json=as_json)
-
-
-def status(words: str, *, as_json: bool) -> int:
-    """Show the state of each host."""
-    from swarm.vm import verbs
-
-    selection = chosen(words)
-    with screen().spinner("checking", quiet=as_json):
-        outcomes = run(selection, lambda host, _: _status(host), quiet=as_json)
-
-    def table(outcomes: Sequence[Outcome[Status]]) -> None:
-        found = [each.result or verbs.Status(each.name, "unknown") for each in outcomes]
-        screen().table(_COLUMNS, [astuple(each) for each in found])
-
-    return render(outcomes, as_json=as_json, data=lambda all_: [each.to_json() for each in all_], table=table)
-
-
-def _status(host: Host) -> Status:
-    from swarm.backup import health, record
-    from swarm.vm import verbs
-
-    try:
-        backup = health.health(record.load(host.name), time.time())
-    except SwarmError as error:
-        backup = f"✗ {error.message}"
-    return replace(verbs.status(host), backup=backup)
 
 
 def console(name: str, *, follow: bool, picture: str) -> None:

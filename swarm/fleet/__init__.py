@@ -1,0 +1,1 @@
+"""All hosts at a glance: what `inv status` gathers and shows."""
