@@ -27,6 +27,7 @@ __all__ = [
     "HEALTH",
     "LITELLM",
     "Timer",
+    "enabled",
     "install",
     "next_and_last",
     "remove",
@@ -192,6 +193,15 @@ def status(hosts: Iterable[str], *, litellm: bool = False) -> list[Timer]:
     """Return the timers of `hosts`, and of LiteLLM. Raise Unfit without a user's manager."""
     require_manager()
     return _states(_pairs(hosts, KINDS, litellm=litellm))
+
+
+def enabled() -> list[tuple[str, str]]:
+    """Return (kind, host) of each enabled timer of a host, whether or not the host has a file."""
+    found = []
+    for kind in KINDS:
+        before, after = _unit(kind, "*").split("*")
+        found += [(kind, name.removeprefix(before).removesuffix(after)) for name in _used(kind)]
+    return found
 
 
 def _pairs(hosts: Iterable[str], kinds: Sequence[str], *, litellm: bool) -> list[tuple[str, str]]:
