@@ -34,6 +34,8 @@ def new(wish: Wish, folder: str, *, timer: bool, plan_only: bool, as_json: bool)
         )
     talk = Talk(screen(), quiet=as_json)
     made = verb(wish, talk, plan_only=plan_only)
+    if made.plan and not plan_only:
+        talk.done(f"{wish.name} is a host: {made.host.vm.ip}")
     timers, hints = _timer(made, talk, wanted=timer, plan_only=plan_only)
     commands = [*hints, *made.next]
     if as_json:
@@ -42,8 +44,6 @@ def new(wish: Wish, folder: str, *, timer: bool, plan_only: bool, as_json: bool)
     elif not plan_only:
         for line in timers:
             talk.say(line)
-        if made.plan:
-            talk.done(f"{wish.name} is a host: {made.host.vm.ip}")
         for command in commands:
             talk.say(f"next: {command}")
     return 0

@@ -3,8 +3,9 @@
 new        write a host file and register the host    free       free addresses, MACs, names and disks
 draft      the text of a new host file                place      put a host file in place, complete or not at all
 instances  the list shared with other programs        remove     undo `new`
+check      find disagreements                         ask        a question to a hypervisor, with a time limit
 ansible    convert an old Ansible folder              variables  its variables and their keys: one table
-folder     read that folder                           check      find disagreements
+folder     read that folder
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def bring(path: Path, talk: Talk, *, plan_only: bool) -> Imported:
             left += reasons
             if values is None:
                 continue
-            text = _render(path.name, values)
+            text = _render(path.resolve().name, values)
             states[name], problems = _state(
                 name, values, text, read.named[name], [h for h, _ in accepted.values()]
             )
@@ -156,6 +156,8 @@ def _read(variable: str, kind: str, given: Value) -> tuple[Any, list[Left]]:
     if isinstance(raw, list):
         left = [Left(item.where, variable, item.why) for item in raw if item.why]
         raw = [item.raw for item in raw if not item.why]
+        if left and not raw:
+            return None, left
     try:
         return value(kind, raw), left
     except Unreadable as error:
@@ -164,7 +166,8 @@ def _read(variable: str, kind: str, given: Value) -> tuple[Any, list[Left]]:
 
 def _nested(values: Mapping[str, tuple[Any, Origin]]) -> dict[str, Any]:
     made: dict[str, Any] = {}
-    for key in sorted(values, key=lambda key: _ORDER.index(key.partition(".")[0])):
+    order = [key for key, _ in CARRIED.values()]
+    for key in sorted(values, key=lambda key: (_ORDER.index(key.partition(".")[0]), order.index(key))):
         *sections, last = key.split(".")
         at = made
         for section in sections:

@@ -9,6 +9,7 @@ from swarm import timers
 from swarm.embedded import Embedded
 from swarm.errors import InventoryError, SwarmError, explained
 from swarm.fleet import instances
+from swarm.fleet.ask import ask
 from swarm.inventory import EMBEDDED, check_network, cross_check, load, locate, names
 from swarm.inventory.fields import NAME
 from swarm.paths import hosts_dir, mirrors_dir, state_dir
@@ -131,19 +132,24 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 
 def _hypervisor(report: Report, uri: str, hosts: list[Host], known: set[str], talk: Talk) -> None:
-    from swarm.hypervisor.connection import Libvirt
+    def question(connection: Libvirt) -> Report:
+        found = Report()  # of its own: an answer that comes too late must not change what is shown
+        for host in hosts:
+            _on_hypervisor(found, host, connection)
+        _unclaimed(found, connection, known)
+        return found
 
     if uri == EMBEDDED and not Embedded().running:
         if Embedded().exists:
             report.notes.append("the embedded hypervisor is not running, so it was not asked")
         return
     try:
-        with talk.step(f"asking {uri}", silent=True), Libvirt(uri) as connection:
-            for host in hosts:
-                _on_hypervisor(report, host, connection)
-            _unclaimed(report, connection, known)
+        with talk.step(f"asking {uri}", silent=True):
+            found = ask(uri, question)
     except SwarmError as error:
         report.notes.append(f"{uri} was not asked: {error.message}")
+        return
+    report.findings += found.findings
 
 
 def _on_hypervisor(report: Report, host: Host, connection: Libvirt) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from swarm.embedded import Embedded
 from swarm.errors import SwarmError, Unfit, UsageError
+from swarm.fleet.ask import ask
 from swarm.hypervisor.usage import Usage, usage
 from swarm.inventory import EMBEDDED, NetworkFacts
 from swarm.inventory.uri import place
@@ -79,7 +80,7 @@ def survey(
         return replace(known, note="the embedded hypervisor is not running")
     try:
         with talk.step(f"asking {uri} what is free", silent=True):
-            return _asked(known, uri, network, own_mac.lower())
+            return ask(uri, lambda connection: _asked(known, connection, network, own_mac.lower()))
     except SwarmError as error:
         return replace(known, note=error.message)
 
@@ -89,19 +90,17 @@ def _assumed(network: str, near: Host | None) -> NetworkFacts:
     return NetworkFacts(network, subnet, subnet.network_address + 1)
 
 
-def _asked(known: Taken, uri: str, name: str, own_mac: str) -> Taken:
-    from swarm.hypervisor.connection import Libvirt
+def _asked(known: Taken, connection: Libvirt, name: str, own_mac: str) -> Taken:
     from swarm.hypervisor.domain import Domain
     from swarm.hypervisor.network import Network
     from swarm.vm.observe import network_facts
 
-    with Libvirt(uri) as connection:
-        network = Network(connection, name)
-        facts = network_facts(name, network.xml(), network.leases())
-        entries = [entry for entry in network.reservations() if entry.mac != own_mac]
-        used = usage(connection)
-        domains = {domain.name for domain in Domain.all(connection)}
-        disks = _volumes(connection)
+    network = Network(connection, name)
+    facts = network_facts(name, network.xml(), network.leases())
+    entries = [entry for entry in network.reservations() if entry.mac != own_mac]
+    used = usage(connection)
+    domains = {domain.name for domain in Domain.all(connection)}
+    disks = _volumes(connection)
     held = {facts.gateway: f"the gateway of the network {name}"}
     held |= {
         IPv4Address(entry.ip): f"a reservation for {entry.mac or entry.name}" for entry in entries if entry.ip

@@ -10,8 +10,8 @@ from swarm import ssh, timers
 from swarm.embedded import Embedded
 from swarm.errors import InventoryError, Refused, SwarmError
 from swarm.fleet import instances, place
+from swarm.fleet.ask import ask
 from swarm.fleet.new import named
-from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.domain import Domain
 from swarm.inventory import EMBEDDED, load
 from swarm.inventory.checks import file_of
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from swarm.inventory import Host
 
 __all__ = ["Found", "remove"]
+
+_PATIENCE = 60.0  # seconds: an embedded hypervisor that sleeps is started for the question
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,11 @@ def _refuse_vm(host: Host, talk: Talk) -> None:
     if host.hypervisor.uri == EMBEDDED and not Embedded().exists:
         return
     try:
-        with Libvirt(host.hypervisor.uri) as connection:
-            domain = Domain.find_by_uuid(connection, desired.domain_uuid(host))
+        domain = ask(
+            host.hypervisor.uri,
+            lambda connection: Domain.find_by_uuid(connection, desired.domain_uuid(host)),
+            _PATIENCE,
+        )
     except SwarmError as error:
         talk.warn(f"whether {host.name} still has a VM is not known: {error.message}")
         return
