@@ -32,7 +32,9 @@ def ask(uri: str, question: Callable[[Libvirt], Answer], limit: float = LIMIT) -
     def work() -> None:
         try:
             with Libvirt(uri) as connection:
-                done.put((question(connection), None))
+                answer = question(connection)
+            # Only now: leaving the block stops an embedded hypervisor that was started for the question.
+            done.put((answer, None))
         except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that waits
             done.put((None, error))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from swarm.embedded import Embedded
@@ -29,6 +30,7 @@ __all__ = ["Taken", "address", "disk", "numbered", "survey"]
 
 _DEFAULT = IPv4Address("192.168.122.1")  # the gateway of libvirt's "default" network, and of the embedded one
 _ASSUMED = 24  # the prefix length of a subnet that nobody could be asked about; that of libvirt's own network
+_MOST = 1 << 16  # addresses to look at: a 10.0.0.0/8 has 16 million
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,9 @@ def _asked(known: Taken, connection: Libvirt, name: str, own_mac: str) -> Taken:
     from swarm.vm.observe import network_facts
 
     network = Network(connection, name)
-    facts = network_facts(name, network.xml(), network.leases())
-    entries = [entry for entry in network.reservations() if entry.mac != own_mac]
+    exists = network.exists  # swarm makes the embedded hypervisor's with its first VM
+    facts = network_facts(name, network.xml(), network.leases()) if exists else known.network
+    entries = [entry for entry in network.reservations() if entry.mac != own_mac] if exists else []
     used = usage(connection)
     domains = {domain.name for domain in Domain.all(connection)}
     disks = _volumes(connection)
@@ -118,6 +121,7 @@ def _asked(known: Taken, connection: Libvirt, name: str, own_mac: str) -> Taken:
         domains=known.domains | domains,
         disks=known.disks | disks,
         used=used,
+        note="" if exists else f"the hypervisor has no network {name!r} yet",
     )
 
 
@@ -140,7 +144,8 @@ def address(taken: Taken, given: str = "") -> IPv4Address:
     if given:
         return _given(taken, given)
     network = taken.network
-    free = [ip for ip in network.subnet.hosts() if ip not in taken.ips and ip != network.gateway]
+    some = islice(network.subnet.hosts(), _MOST)
+    free = [ip for ip in some if ip not in taken.ips and ip != network.gateway]
     if not free:
         raise Unfit(
             f"the network {network.name}, {network.subnet}, has no free address",

@@ -200,3 +200,11 @@ def test_remove_refuses_while_the_vm_exists(lab: Libvirt, bee: Path) -> None:
     raw.undefine()
     assert remove("bee", Talk(screen()), plan_only=False, yes=True)
     assert not bee.exists()
+
+
+def test_a_network_that_does_not_exist_yet(lab: Libvirt) -> None:
+    """Without the network, its subnet is assumed and that is said; the domains count all the same."""
+    lab.raw.defineXML(DOMAIN.format(name="ant", uuid=OTHER))
+    made = new(Wish("ant", like="bee"), Talk(screen()), plan_only=True)
+    assert (str(made.host.vm.ip), made.host.vm.domain) == ("192.168.122.2", "ant-2")
+    assert "no network 'lab' yet; the address is one that no host file uses" in made.notes[0]
