@@ -92,6 +92,9 @@ LEFT: dict[str, str] = {
 _SECRET = re.compile(
     r"(pass(word|wd|phrase)?|secret|token|auth_?key|api_?key|private_?key|credentials?)(_|$)"
 )
+_LOGIN = re.compile(
+    r"https?://[^/\s]*@|://[^/\s@]*:[^/\s@]*@"
+)  # in a URL; the user of qemu+ssh://root@box is none
 _TRUE, _FALSE = (
     {"true", "yes", "on", "y", "1"},
     {"false", "no", "off", "n", "0"},
@@ -123,6 +126,8 @@ def value(kind: str, raw: Any) -> Any:  # noqa: ANN401 - any YAML value
 def _text(raw: Any) -> str:  # noqa: ANN401 - any YAML value
     if not isinstance(raw, str):
         raise Unreadable("expected one value, not a list or a mapping")
+    if _LOGIN.search(raw):
+        raise Unreadable("it contains a password or a token, which no host file holds")
     return raw
 
 

@@ -128,6 +128,11 @@ def test_the_plan_writes_nothing(old: Path, dirs: Dirs) -> None:
         ("color: hunter2\n", "1: color: no key of a host file corresponds to it"),
         ("vm_image: hunter2.img\n", "1: vm_image: swarm's catalog has no image of this name"),
         ("vm_memory_mb: hunter2\n", "1: vm_memory_mb: expected memory in MiB"),
+        (
+            "openclaw_repo_url: https://hunter2@git.example.com/x\n",
+            "1: openclaw_repo_url: it contains a password",
+        ),
+        ("vm_libvirt_uri: qemu+ssh://me:hunter2@box/system\n", "1: vm_libvirt_uri: it contains a password"),
         ("vm_autostart: [hunter2]\n", "1: vm_autostart: expected one value"),
         ("openclaw_user:\n", "1: openclaw_user: it has no value"),
         (

@@ -14,7 +14,7 @@ from swarm import inventory
 from swarm.commands import fleet
 from swarm.console import Talk, screen
 from swarm.errors import InventoryError, Refused, Unfit, UsageError
-from swarm.fleet import free, instances, new
+from swarm.fleet import free, instances, new, place
 from swarm.fleet.draft import renamed
 from swarm.fleet.new import Wish
 from swarm.fleet.remove import remove
@@ -113,6 +113,21 @@ def test_a_file_of_the_person_is_never_replaced(demo: Path, text: str) -> None:
     with pytest.raises(Refused):
         make("bee")
     assert path.read_text(encoding="utf-8") == text
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(demo: Path) -> None:
+    """Between the look and the write, another program's file wins, and no scratch file is left."""
+    text = demo.read_text(encoding="utf-8")
+    own = text.replace("demo", "bee").replace("de:30", "de:31").replace("122.30", "122.31")
+    path = demo.with_name("bee.yaml")
+    path.write_text("# mine\n", encoding="utf-8")
+    with pytest.raises(Refused, match=r"bee\.yaml exists; nothing was changed"):
+        place.put("bee", own)
+    assert path.read_text(encoding="utf-8") == "# mine\n"
+    assert sorted(each.name for each in demo.parent.iterdir()) == ["bee.yaml", "demo.yaml"]
+    path.unlink()
+    assert place.put("bee", own).name == "bee"
+    assert path.stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize(
