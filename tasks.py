@@ -19,12 +19,62 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
 
-@task(help=JSON)
-def hosts(_: Context, json: bool = False) -> int:
-    """List the host files."""
+@task(
+    help={
+        **JSON,
+        "check": "compare them with each other, other files, timers and hypervisors; exit code 1: they disagree",
+        "fix": "with --check: first add every host to the instances file, or correct its entry",
+    }
+)
+def hosts(_: Context, check: bool = False, fix: bool = False, json: bool = False) -> int:
+    """List the host files, or check them."""
+    if check or fix:
+        from swarm.commands import fleet
+
+        return fleet.check(fix=fix, as_json=json)
     from swarm.commands import hosts as commands
 
     return commands.hosts(as_json=json)
+
+
+@task(
+    help={
+        "host": "the new host's name",
+        "like": "the host whose file is copied; default: the first one on the same hypervisor",
+        "ip": "its address; default: a free one",
+        "mac": "its MAC address; default: one that follows from its name",
+        "hypervisor": "the libvirt URI; default: that of the copied file",
+        "timer": "install the backup timer without asking",
+        "from": "convert this old Ansible folder instead: one host file for each VM",
+        **PLAN,
+    }
+)
+def new(
+    _: Context,
+    host: str = "",
+    like: str = "",
+    ip: str = "",
+    mac: str = "",
+    hypervisor: str = "",
+    timer: bool = False,
+    from_: str = "",
+    plan: bool = False,
+    json: bool = False,
+) -> int:
+    """Make a host file with a free address, and register the host."""
+    from swarm.commands import fleet as commands
+    from swarm.fleet.new import Wish
+
+    wish = Wish(host, like, ip, mac, hypervisor)
+    return commands.new(wish, from_, timer=timer, plan_only=plan, as_json=json)
+
+
+@task(help={"host": "a host's name", **PLAN, **YES})
+def remove(_: Context, host: str, plan: bool = False, json: bool = False, yes: bool = False) -> int:
+    """Remove a host file that has no VM anymore, with its timers and its entry in the instances file."""
+    from swarm.commands import fleet as commands
+
+    return commands.remove(host, plan_only=plan, as_json=json, yes=yes)
 
 
 @task(
@@ -223,6 +273,8 @@ def bench(_: Context, name: str = "provision") -> int:
 namespace = Collection(
     *(
         hosts,
+        new,
+        remove,
         plan,
         provision,
         install,

@@ -30,6 +30,7 @@ __all__ = [
     "LITELLM",
     "Timer",
     "drift",
+    "enabled",
     "install",
     "next_and_last",
     "remove",
@@ -222,6 +223,15 @@ def status(hosts: Iterable[str], *, single: Sequence[str] = ()) -> list[Timer]:
     """Return the timers of `hosts`, and the `single` ones. Raise Unfit without a user's manager."""
     require_manager()
     return _states(_pairs(hosts, KINDS, single))
+
+
+def enabled() -> list[tuple[str, str]]:
+    """Return (kind, host) of each enabled timer of a host, whether or not the host has a file."""
+    found = []
+    for kind in KINDS:
+        before, after = _unit(kind, "*").split("*")
+        found += [(kind, name.removeprefix(before).removesuffix(after)) for name in _used(kind)]
+    return found
 
 
 def _pairs(hosts: Iterable[str], kinds: Sequence[str], single: Sequence[str]) -> list[tuple[str, str]]:

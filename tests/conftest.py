@@ -73,6 +73,7 @@ class Dirs:
         ):
             path.mkdir(parents=True)
             patch.setenv(name, str(path))
+        patch.setenv("SWARM_INSTANCES", str(base / "instances" / "openclaw-instances.json"))
         return dirs
 
 

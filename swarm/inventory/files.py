@@ -19,10 +19,11 @@ from swarm.paths import hosts_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from swarm.inventory.document import Document
 
-__all__ = ["load", "load_all", "load_several", "names"]
+__all__ = ["load", "load_all", "load_draft", "load_several", "names", "validate"]
 
 
 def names() -> list[str]:
@@ -39,13 +40,13 @@ def load(name: str) -> Host:
         document = read(path)
     except FileNotFoundError:
         raise _unknown(name) from None
-    host = _validate(name, document)
+    host = validate(name, document)
     if isinstance(host, Host):
         return host
     raise failure([(document, problem) for problem in host])
 
 
-def _validate(name: str, document: Document) -> Host | list[Problem]:
+def validate(name: str, document: Document) -> Host | list[Problem]:
     """Return the host, or its problems."""
     values = document.values
     if "name" in values:
@@ -107,15 +108,33 @@ def load_several(chosen: Sequence[str]) -> list[Host]:
     chosen are ignored.
     """
     hosts = [load(name) for name in dict.fromkeys(chosen)]
-    others = []
-    for name in names():
-        if name not in chosen:
-            try:
-                others.append(load(name))
-            except InventoryError:
-                continue  # its error is reported when it is chosen
-    cross_check([*others, *hosts], chosen)
+    cross_check([*_others(chosen), *hosts], chosen)
     return hosts
+
+
+def load_draft(name: str, path: Path) -> Host:
+    """Return the host that the file at `path` describes once it is hosts/NAME.yaml, checked like load_several.
+
+    Raise InventoryError, which names `path`, if it is invalid or conflicts with another host.
+    """
+    document = read(path)
+    host = validate(name, document)
+    if not isinstance(host, Host):
+        raise failure([(document, problem) for problem in host])
+    cross_check([*_others([name]), host], [name])
+    return host
+
+
+def _others(besides: Sequence[str]) -> list[Host]:
+    """Return the valid hosts that are not in `besides`. The error of another file is reported when it is chosen."""
+    found = []
+    for name in names():
+        if name not in besides:
+            try:
+                found.append(load(name))
+            except InventoryError:
+                continue
+    return found
 
 
 def load_all() -> list[Host]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from swarm.console import Talk
     from swarm.inventory import NetworkFacts
 
-__all__ = ["Throwaway", "derive", "derived_name", "discard", "dispose", "folder", "prepare"]
+__all__ = ["Throwaway", "derive", "derived_name", "discard", "dispose", "folder", "mac_for", "prepare"]
 
 _SUFFIX = "-drill"
 _LONGEST = 32  # characters of a host's name
@@ -85,7 +85,7 @@ def derive(
     values = {
         "domain": name,
         "hostname": name.replace("_", "-"),
-        "mac": _mac(name, {each.lower() for each in taken}),
+        "mac": mac_for(name, {each.lower() for each in taken}),
         "ip": free,
         "disk_path": host.vm.disk_path.with_name(f"swarm-{name}.qcow2"),
         "virtiofs": None,
@@ -116,7 +116,7 @@ def _with_vm(host: Host) -> Host:
     return host.model_copy(update={"hypervisor": place, "machine": None, "own_vm": vm})
 
 
-def _mac(name: str, taken: Collection[str]) -> str:
+def mac_for(name: str, taken: Collection[str]) -> str:
     """Return a MAC address in libvirt's range that follows from the name and is not taken."""
     digest = hashlib.sha256(name.encode()).digest()
     while (mac := f"52:54:00:{digest[0]:02x}:{digest[1]:02x}:{digest[2]:02x}") in taken:
