@@ -19,23 +19,83 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
 
-@task(help=JSON)
-def hosts(_: Context, json: bool = False) -> int:
-    """List the host files."""
+@task(
+    help={
+        **JSON,
+        "check": "compare them with each other, other files, timers and hypervisors; exit code 1: they disagree",
+        "fix": "with --check: first add every host to the instances file, or correct its entry",
+    }
+)
+def hosts(_: Context, check: bool = False, fix: bool = False, json: bool = False) -> int:
+    """List the host files, or check them."""
+    if check or fix:
+        from swarm.commands import fleet
+
+        return fleet.check(fix=fix, as_json=json)
     from swarm.commands import hosts as commands
 
     return commands.hosts(as_json=json)
 
 
-@task(help={**HOST, **JSON})
-def plan(_: Context, host: str, json: bool = False) -> int:
-    """Show what would change. Exit code 0: nothing, 2: something."""
-    from swarm.commands import vm as commands
+@task(
+    help={
+        "host": "the new host's name",
+        "like": "the host whose file is copied; default: the first one on the same hypervisor",
+        "ip": "its address; default: a free one",
+        "mac": "its MAC address; default: one that follows from its name",
+        "hypervisor": "the libvirt URI; default: that of the copied file",
+        "timer": "install the backup timer without asking",
+        "from": "convert this old Ansible folder instead: one host file for each VM",
+        **PLAN,
+    }
+)
+def new(
+    _: Context,
+    host: str = "",
+    like: str = "",
+    ip: str = "",
+    mac: str = "",
+    hypervisor: str = "",
+    timer: bool = False,
+    from_: str = "",
+    plan: bool = False,
+    json: bool = False,
+) -> int:
+    """Make a host file with a free address, and register the host."""
+    from swarm.commands import fleet as commands
+    from swarm.fleet.new import Wish
 
-    return commands.plan(host, as_json=json)
+    wish = Wish(host, like, ip, mac, hypervisor)
+    return commands.new(wish, from_, timer=timer, plan_only=plan, as_json=json)
 
 
-@task(help={**HOST, **PLAN, **TIMEOUT, "restart": "restart a running VM if changes are waiting for it"})
+@task(help={"host": "a host's name", **PLAN, **YES})
+def remove(_: Context, host: str, plan: bool = False, json: bool = False, yes: bool = False) -> int:
+    """Remove a host file that has no VM anymore, with its timers and its entry in the instances file."""
+    from swarm.commands import fleet as commands
+
+    return commands.remove(host, plan_only=plan, as_json=json, yes=yes)
+
+
+@task(
+    help={**HOST, **JSON, "only": "parts, separated by commas: vm, guest, agentmon, timers, backup, litellm"}
+)
+def plan(_: Context, host: str, only: str = "", json: bool = False) -> int:
+    """Show everything that differs from the host files. Exit code 0: nothing, 2: something, 1: not all was examined."""
+    from swarm.commands import drift as commands
+
+    return commands.plan(host, only=only, as_json=json)
+
+
+@task(
+    help={
+        **HOST,
+        **PLAN,
+        **TIMEOUT,
+        "restart": "restart a running VM if changes are waiting for it",
+        "print-user-data": "write cloud-init's user data for a machine of hypervisor.uri: none, and do nothing else",
+    }
+)
 def provision(
     _: Context,
     host: str,
@@ -43,10 +103,13 @@ def provision(
     json: bool = False,
     restart: bool = False,
     timeout: float = 900,
+    print_user_data: bool = False,
 ) -> int:
     """Create the VM of a host file, or bring it to the state that the file describes."""
     from swarm.commands import vm as commands
 
+    if print_user_data:
+        return commands.user_data(host)
     return commands.provision(host, plan_only=plan, as_json=json, restart=restart, limit=timeout)
 
 
@@ -82,12 +145,30 @@ def up(_: Context, host: str, timeout: float = 900) -> int:
     return commands.up(host, timeout)
 
 
-@task(help={"host": HOST["host"] + "; default: all", **JSON})
-def status(_: Context, host: str = "all", json: bool = False) -> int:
-    """Show the state of each host: VM, SSH, drift."""
-    from swarm.commands import vm as commands
+@task(
+    help={
+        "host": HOST["host"] + "; default: all",
+        **JSON,
+        "watch": "look again every few seconds, until Ctrl-C",
+        "every": "the seconds from one look to the next, for --watch",
+        "html": "also write a page for a browser to this file",
+        "prometheus": "also write metrics for the node exporter's textfile collector to this file",
+    }
+)
+def status(
+    _: Context,
+    host: str = "all",
+    json: bool = False,
+    watch: bool = False,
+    every: float = 5,
+    html: str = "",
+    prometheus: str = "",
+) -> int:
+    """Show every host at a glance. Exit code 0: all is well, 1: a person must act."""
+    from swarm.commands import status as commands
 
-    return commands.status(host, as_json=json)
+    targets = commands.Targets.of(html, prometheus)
+    return commands.status(host, as_json=json, watch=watch, every=every, targets=targets)
 
 
 @task(help={"host": "a host's name", "user": "log in as this user (root or openclaw)"})
@@ -192,6 +273,8 @@ def bench(_: Context, name: str = "provision") -> int:
 namespace = Collection(
     *(
         hosts,
+        new,
+        remove,
         plan,
         provision,
         install,

@@ -31,16 +31,18 @@ class Peers:
         (folder / "play.yml").write_text(json.dumps(_playbook()))
         (folder / "deploy.py").write_text("\n".join(_deploy(folder)) + "\n")
 
-    def ansible(self, config: Path, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    def ansible(self, config: Path, names: Sequence[str], forks: int = 8) -> tuple[list[str], dict[str, str]]:
         """Return ansible's command and environment for these hosts of an SSH configuration."""
         inventory = self._folder / "hosts.ini"
         inventory.write_text("\n".join(names) + "\n")
         options = f"-F {config} -o ControlMaster=auto -o ControlPersist=60s"
         variables = {"HOME": str(self._folder), "ANSIBLE_SSH_ARGS": options}
         program = str(self._programs / "ansible-playbook")
-        return [program, "-i", str(inventory), "-f", "8", str(self._folder / "play.yml")], variables
+        return [program, "-i", str(inventory), "-f", str(forks), str(self._folder / "play.yml")], variables
 
-    def pyinfra(self, config: Path, pins: Path, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    def pyinfra(
+        self, config: Path, pins: Path, names: Sequence[str], parallel: int = 0
+    ) -> tuple[list[str], dict[str, str]]:
         """Return pyinfra's command and environment for these hosts. It has to be given the file of host keys, too."""
         inventory = self._folder / "inventory.py"
         data = {
@@ -50,6 +52,7 @@ class Peers:
         }
         inventory.write_text(f"hosts = {[(name, data) for name in names]!r}\n")
         command = [str(self._programs / "pyinfra"), "-y", str(inventory), str(self._folder / "deploy.py")]
+        command += ["--parallel", str(parallel)] if parallel else []
         return command, {"HOME": str(self._folder)}
 
 

@@ -9,6 +9,7 @@ from swarm.embedded import Embedded
 from swarm.errors import Unreachable
 from swarm.hypervisor import uri
 from swarm.inventory import EMBEDDED, load
+from swarm.ssh.config import PORT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,13 +24,14 @@ def target(host: Host, user: str = "root") -> ssh.Target:
     """Return how to reach the guest of `host` as `user`."""
     return ssh.Target(
         name=host.name,
-        address=str(host.vm.ip),
+        address=host.address,
         known_hosts=host.known_hosts,
         user=user,
         identity=None if host.openclaw.ssh_keys else ssh.own_key(),
         embedded=Embedded() if host.hypervisor.uri == EMBEDDED else None,
         jump=uri.jump(host.hypervisor.uri),
-        near=not host.hypervisor.remote,
+        port=host.machine.port if host.machine else PORT,
+        near=not (host.hypervisor.remote or host.foreign),
     )
 
 
@@ -45,9 +47,7 @@ def reach(host: Host) -> Path:
     if not host.known_hosts.exists():
         raise Unreachable(
             f"{host.name} has no pinned host key, so it cannot be told from another machine",
-            f"./inv provision --host {host.name} creates the VM, or pins the key of an existing one. For a machine "
-            f"that swarm did not create, write {host.name} and its ssh_host_ed25519_key.pub, as one line, to "
-            f"{host.known_hosts}",
+            f"./inv provision --host {host.name} creates the VM, or pins the key of an existing one",
         )
     ssh.write_config(target(host))
     return ssh.part_path(host.name)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
     from rich.progress import Progress
+    from rich.table import Table
 
 __all__ = ["Meter", "Screen", "Talk", "escape", "screen"]
 
@@ -173,12 +174,28 @@ class Screen:
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Write a table to stdout; headers and cells are plain text. Cells that begin with ✗ are red."""
-        from rich.table import Table
+        self.out.print(_table(columns, rows), crop=False)
 
-        table = Table(*map(_cell, columns), box=None, pad_edge=False, header_style="bold", show_edge=False)
-        for row in rows:
-            table.add_row(*map(_cell, row))
-        self.out.print(table, crop=False)
+    @contextmanager
+    def lively(
+        self, columns: Sequence[str], *, quiet: bool = False
+    ) -> Iterator[Callable[[Callable[[], Iterable[Sequence[str]]]], None]]:
+        """Give a function that shows the rows that its argument returns, in place, until the block ends.
+
+        It may be called by any thread. Off a terminal, and with `quiet`, nothing is shown.
+        """
+        if quiet or not (self.err.is_terminal and self.out.is_terminal):
+            yield lambda _: None
+            return
+        from rich.live import Live
+
+        with Live(console=self.err, transient=True, refresh_per_second=8) as live:
+            yield lambda rows: live.update(_table(columns, rows()))
+
+    def clear(self) -> None:
+        """Clear the terminal that stdout is. Elsewhere, do nothing."""
+        if self.out.is_terminal:
+            self.out.clear()
 
     def data(self, line: str) -> None:
         """Write one line of data to stdout; square brackets are markup."""
@@ -196,6 +213,15 @@ class Screen:
         for row in json.dumps(data, indent=indent, ensure_ascii=not unicode).split("\n"):
             sys.stdout.write((row if row.isprintable() else _json_escaped(row)) + "\n")
         sys.stdout.flush()
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    from rich.table import Table
+
+    table = Table(*map(_cell, columns), box=None, pad_edge=False, header_style="bold", show_edge=False)
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    return table
 
 
 def _cell(text: str) -> str:
@@ -220,13 +246,26 @@ def _json_escape(character: str) -> str:
     return f"\\u{ord(character):04x}"
 
 
+def _nowhere(_: str) -> None:
+    """Log nothing."""
+
+
 class Talk:
     """What one host reports. In a run over several hosts, each line begins with the host's name."""
 
-    def __init__(self, screen: Screen, host: str = "", *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        screen: Screen,
+        host: str = "",
+        *,
+        quiet: bool = False,
+        log: Callable[[str], None] | None = None,
+    ) -> None:
+        """`log` is given what is said as plain text, also if this talk is `quiet`."""
         self.screen = screen
         self.host = host
         self._quiet = quiet
+        self.record = log or _nowhere
 
     @property
     def prefix(self) -> str:
@@ -235,15 +274,18 @@ class Talk:
 
     def say(self, text: str) -> None:
         """Write one plain line."""
+        self.record(text)
         if not self._quiet:
             self.screen.line(_prefixed(self.prefix, escape(text)))
 
     def warn(self, text: str) -> None:
         """Write one line that must not be missed. It is shown even when talk is off."""
+        self.record(f"note: {text}")
         self.screen.line(_prefixed(self.prefix, f"[yellow]note:[/] {escape(text)}"))
 
     def done(self, text: str, took: float | None = None) -> None:
         """Write one line for something finished, with the seconds that it took."""
+        self.record(f"✓ {text}" + (f" {seconds(took)}" if took is not None else ""))
         if not self._quiet:
             timing = f" [dim]{seconds(took)}[/]" if took is not None else ""
             self.screen.line(_prefixed(self.prefix, f"[green]✓[/] {escape(text)}{timing}"))
@@ -272,10 +314,14 @@ class Talk:
 
     def ask(self, question: str) -> bool:
         """Ask a yes-or-no question. The default is no, which is also the answer where stdin is not a terminal."""
-        if not sys.stdin.isatty():
-            return False
-        self.screen.err.print(f"{self.prefix}{escape(question)} \\[y/N] ", end="")
-        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+        return self.answer(f"{question} [y/N]", end="").lower() in {"y", "yes"}
+
+    def answer(self, question: str, *, end: str = ":") -> str:
+        """Ask for a line of text. Return it without white space around it; empty where stdin is not a terminal."""
+        if sys.stdin is None or not sys.stdin.isatty():
+            return ""
+        self.screen.err.print(f"{self.prefix}{escape(question)}{end} ", end="")
+        return sys.stdin.readline().strip()
 
 
 _SCREENS: list[Screen] = []

@@ -1,7 +1,7 @@
 """The directories on the control machine.
 
-SWARM_HOSTS, SWARM_MIRRORS, SWARM_BACKUPS, SWARM_LITELLM, SWARM_STATE and SWARM_CACHE override them. Tests use
-that to stay out of the user's own directories.
+SWARM_HOSTS, SWARM_MIRRORS, SWARM_BACKUPS, SWARM_LITELLM, SWARM_STATE and SWARM_CACHE override them, and SWARM_INSTANCES
+the one file outside them. Tests use that to stay out of the user's own directories.
 """
 
 from __future__ import annotations
@@ -15,7 +15,16 @@ from swarm.errors import Unfit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ROOT", "backups_dir", "cache_dir", "hosts_dir", "litellm_dir", "mirrors_dir", "state_dir"]
+__all__ = [
+    "ROOT",
+    "backups_dir",
+    "cache_dir",
+    "hosts_dir",
+    "instances_file",
+    "litellm_dir",
+    "mirrors_dir",
+    "state_dir",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -62,6 +71,18 @@ def cache_dir() -> Path:
     import platformdirs
 
     return _absolute(platformdirs.user_cache_path, "SWARM_CACHE")
+
+
+def instances_file() -> Path:
+    """Return the list of OpenClaw instances that swarm shares with other programs.
+
+    It is SWARM_INSTANCES, or else ~/.claude/state/openclaw-instances.json. Raise Unfit if there is no home.
+    """
+    if given := os.environ.get("SWARM_INSTANCES"):
+        return Path(given).absolute()
+    return _absolute(
+        lambda _: Path.home() / ".claude" / "state" / "openclaw-instances.json", "SWARM_INSTANCES"
+    )
 
 
 def _absolute(find: Callable[[str], Path], variable: str) -> Path:

@@ -41,6 +41,7 @@ def _sh(value: object) -> str:
 def render(template: str, **values: Any) -> str:
     """Return templates/`template` with `values` filled in. Raise jinja2.UndefinedError for a name without a value.
 
-    The values are escaped if the template is XML. Elsewhere that would turn a quote into an entity.
+    The values are escaped if the template is XML or HTML. Elsewhere that would turn a quote into an entity.
     """
-    return environment(escape=".xml" in template).get_template(template).render(values)
+    escape = ".xml" in template or ".html" in template
+    return environment(escape=escape).get_template(template).render(values)

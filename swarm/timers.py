@@ -1,7 +1,8 @@
-"""Timers of the control machine: user units of systemd that back up each host, drill it, and check LiteLLM.
+"""Timers of the control machine: user units of systemd that back hosts up, drill them, check LiteLLM, and find drift.
 
 The units of hosts are templates, so that one pair of files serves all: `openclaw-backup@zap.timer` starts
-`openclaw-backup@zap.service`, which runs `inv backup --host zap`. LiteLLM has one `litellm-health-check.timer`.
+`openclaw-backup@zap.service`, which runs `inv backup --host zap`. LiteLLM has one `litellm-health-check.timer`, and
+`openclaw-plan.timer` runs `inv plan --host all`.
 """
 
 from __future__ import annotations
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
+    "DRIFT",
     "HEALTH",
     "LITELLM",
     "Timer",
+    "drift",
+    "enabled",
     "install",
     "next_and_last",
     "remove",
@@ -36,7 +40,10 @@ __all__ = [
 ]
 
 KINDS = ("backup", "drill")  # of hosts
-HEALTH, LITELLM = "health", "LiteLLM"  # the one timer that is no host's, and what stands in the host's place
+HEALTH, DRIFT = "health", "plan"  # the timers that are no host's
+LITELLM, ALL = "LiteLLM", "all"  # what stands in the host's place for them
+_STEMS = {HEALTH: "litellm-health-check", DRIFT: "openclaw-plan"}  # of their units' names
+_SINGLE = {HEALTH: LITELLM, DRIFT: ALL}
 _NEVER = (0, 2**64 - 1)  # microseconds that stand for no time
 # What the units pass on. Credentials stay in their files.
 _VARIABLES = re.compile(
@@ -81,7 +88,7 @@ def _unit(kind: str, host: str, suffix: str = "timer") -> str:
 
 def _file(kind: str, suffix: str) -> str:
     """Return the name of the file that all units of this kind share."""
-    return f"litellm-health-check.{suffix}" if kind == HEALTH else f"openclaw-{kind}@.{suffix}"
+    return f"{_STEMS[kind]}.{suffix}" if kind in _STEMS else f"openclaw-{kind}@.{suffix}"
 
 
 # ── rendering ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -129,13 +136,13 @@ def _time(microseconds: int | None) -> datetime | None:
 
 
 def install(
-    hosts: Iterable[str], *, drill: bool = False, litellm: bool = False, plan_only: bool = False
+    hosts: Iterable[str], *, drill: bool = False, single: Sequence[str] = (), plan_only: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Install and start the timers of `hosts`, and of LiteLLM. Return what was (or would be) changed, and notes.
+    """Install and start the timers of `hosts`, and the `single` ones: HEALTH, DRIFT. Return changes and notes.
 
     Raise Unfit without systemd or without a user's manager, CommandFailed if systemd refuses.
     """
-    pairs = _pairs(hosts, KINDS if drill else KINDS[:1], litellm=litellm)
+    pairs = _pairs(hosts, KINDS if drill else KINDS[:1], single)
     done, notes = linger(plan_only=plan_only)
     folder = unit_dir()
     files = render(list(dict.fromkeys(kind for kind, _ in pairs)), variables(os.environ))
@@ -160,13 +167,37 @@ def install(
     return done, notes
 
 
-def remove(hosts: Iterable[str], *, litellm: bool = False, plan_only: bool = False) -> list[str]:
-    """Stop and disable the timers of `hosts`, and LiteLLM's. Delete the unit files that are no longer used.
+def drift(host: str) -> list[tuple[str, str]]:
+    """Return what is wrong with the installed timers of `host`: unit and reason. A host may have none."""
+    kinds = [kind for kind in KINDS if _enabled(_unit(kind, host))]
+    if not kinds:
+        return []
+    folder, files = unit_dir(), render(kinds, variables(os.environ))
+    found = [
+        (name, "differs from what timers.install writes")
+        for name, text in files.items()
+        if _apart_from_variables(text_of(folder / name) or "") != _apart_from_variables(text)
+    ]
+    for timer in status([host]):
+        if timer.installed and not timer.active:
+            found.append((timer.unit, "not active"))
+        if timer.installed and timer.failed:
+            found.append((timer.unit, f"its last run failed: {timer.result}"))
+    return found
+
+
+def _apart_from_variables(text: str) -> list[str]:
+    """The lines of a unit that do not depend on the environment of whoever asks, such as its PATH."""
+    return [line for line in text.splitlines() if not line.startswith("Environment=")]
+
+
+def remove(hosts: Iterable[str], *, single: Sequence[str] = (), plan_only: bool = False) -> list[str]:
+    """Stop and disable the timers of `hosts`, and the `single` ones. Delete the unit files that are no longer used.
 
     Return what was changed.
     """
     folder = unit_dir()
-    pairs = _pairs(hosts, KINDS, litellm=litellm)
+    pairs = _pairs(hosts, KINDS, single)
     timers = [_unit(*pair) for pair in pairs if _enabled(_unit(*pair))]
     unused = [
         path
@@ -188,14 +219,23 @@ def remove(hosts: Iterable[str], *, litellm: bool = False, plan_only: bool = Fal
     return done
 
 
-def status(hosts: Iterable[str], *, litellm: bool = False) -> list[Timer]:
-    """Return the timers of `hosts`, and of LiteLLM. Raise Unfit without a user's manager."""
+def status(hosts: Iterable[str], *, single: Sequence[str] = ()) -> list[Timer]:
+    """Return the timers of `hosts`, and the `single` ones. Raise Unfit without a user's manager."""
     require_manager()
-    return _states(_pairs(hosts, KINDS, litellm=litellm))
+    return _states(_pairs(hosts, KINDS, single))
 
 
-def _pairs(hosts: Iterable[str], kinds: Sequence[str], *, litellm: bool) -> list[tuple[str, str]]:
-    return [(kind, host) for host in hosts for kind in kinds] + ([(HEALTH, LITELLM)] if litellm else [])
+def enabled() -> list[tuple[str, str]]:
+    """Return (kind, host) of each enabled timer of a host, whether or not the host has a file."""
+    found = []
+    for kind in KINDS:
+        before, after = _unit(kind, "*").split("*")
+        found += [(kind, name.removeprefix(before).removesuffix(after)) for name in _used(kind)]
+    return found
+
+
+def _pairs(hosts: Iterable[str], kinds: Sequence[str], single: Sequence[str]) -> list[tuple[str, str]]:
+    return [(kind, host) for host in hosts for kind in kinds] + [(kind, _SINGLE[kind]) for kind in single]
 
 
 def _states(pairs: Sequence[tuple[str, str]]) -> list[Timer]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 ROOT = Path(__file__).parent.parent
+SHARING = ("vm", "nspawn", "docker", "litellm")  # folders whose tests share what is expensive to start
 GUEST = ROOT / "tests" / "guest"  # what `inv verify` runs: these tests are for the person's own hosts
 
 
@@ -33,6 +34,14 @@ def pytest_sessionstart() -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep in one process what shares a VM, machines, an engine or a proxy, and otherwise the tests of one file."""
+    for item in items if config.pluginmanager.hasplugin("xdist") else ():
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        item.add_marker(pytest.mark.xdist_group(folder if folder in SHARING else item.path.stem))
 
 
 # A busy machine is no defect: no test is about how long an example takes.
@@ -64,6 +73,7 @@ class Dirs:
         ):
             path.mkdir(parents=True)
             patch.setenv(name, str(path))
+        patch.setenv("SWARM_INSTANCES", str(base / "instances" / "openclaw-instances.json"))
         return dirs
 
 

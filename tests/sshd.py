@@ -84,11 +84,18 @@ def login_key(path: Path) -> str:
 class Sshd:
     """One server, with its own folder and the public keys that may log in as USER.
 
-    `within` is the PID of a process in whose network namespace the server listens.
+    `within` is the PID of a process in whose network namespace the server listens. `fixed` is the address that it then
+    listens at, on the port of SSH; by default it is loopback on a free port.
     """
 
     def __init__(
-        self, folder: Path, authorized: Sequence[str], host_key: str | None = None, within: int | None = None
+        self,
+        folder: Path,
+        authorized: Sequence[str],
+        host_key: str | None = None,
+        within: int | None = None,
+        *,
+        fixed: str = "",
     ) -> None:
         self.folder = folder
         self.private, self.public = ssh.keypair("host") if host_key is None else (host_key, "")
@@ -98,6 +105,7 @@ class Sshd:
         self._write("authorized_keys", "".join(f"{key}\n" for key in authorized), 0o600)
         self.within = within
         self.port = 0
+        self._fixed = fixed
         self._process: subprocess.Popen[bytes] | None = None
 
     def log(self) -> str:
@@ -122,7 +130,7 @@ class Sshd:
     def __enter__(self) -> Self:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+            self.port = 22 if self._fixed else free.getsockname()[1]
         unpacked = _unpacked()
         self._write("config", self._config(unpacked), 0o600)
         program = [
@@ -168,7 +176,7 @@ class Sshd:
         newer = unpacked is not None and (unpacked / "usr/lib/openssh/sshd-session").exists()
         lines = [
             f"Port {self.port}",
-            "ListenAddress 127.0.0.1",
+            f"ListenAddress {self._fixed or '127.0.0.1'}",
             f'HostKey "{self.folder}/host_key"',
             f'AuthorizedKeysFile "{self.folder}/authorized_keys"',
             "StrictModes no",  # the folders above belong to whoever runs the tests
@@ -179,7 +187,7 @@ class Sshd:
             "UseDNS no",
             "PidFile none",
             "MaxStartups 200",
-            "LogLevel DEBUG1",
+            "LogLevel INFO" if self._fixed else "LogLevel DEBUG1",
             *(
                 ["PerSourcePenalties no"] if newer else []
             ),  # OpenSSH 9.8: refused logins would shut the tests out

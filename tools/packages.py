@@ -34,6 +34,8 @@ def _compose() -> bool:
 _WANTED: dict[str, Callable[[], bool]] = {
     "docker.io": lambda: bool(shutil.which("dockerd")),
     "docker-compose": _compose,
+    "chromium": lambda: Path("/usr/bin/chromium").exists(),
+    "chromium-driver": lambda: Path("/usr/bin/chromedriver").exists(),
     "postgresql": lambda: any(Path("/usr/lib/postgresql").glob("*/bin/initdb")),
 }
 

@@ -19,13 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["bench", "lint", "test"]
 
 QUICK = ("unit", "integration")
-EVERYTHING = (
-    *QUICK,
-    "litellm",
-    "docker",
-    "nspawn",
-    "vm",
-)  # not "guest", whose tests `inv verify` runs on a host
+# The longest first, so that the two processes end at about the same time. Not "guest", whose tests `inv verify` runs.
+EVERYTHING = ("vm", "nspawn", "docker", "litellm", *QUICK)
 
 
 def test(  # the command `test`, not a test
@@ -49,14 +44,21 @@ def test(  # the command `test`, not a test
         packages.install(Talk(screen()))
     argv = [sys.executable, "-P", "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
     argv += ["-m", "not slow"] if quick else []
-    if quick and not (k or words):  # with words or names there may be a --pdb, which needs a single process
-        # Each file stays in one process, because its tests share fixtures.
-        argv += ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
+    if not (k or words):  # with words or names there may be a --pdb, which needs a single process
+        argv += _side_by_side(quick=quick)
     argv += ["-k", k] if k else []
     argv += words
     argv += [] if chosen else map(str, folders)
     # Not a child process, so that Ctrl-C and SIGTERM reach pytest itself, which then stops what the tests have started.
     os.execv(sys.executable, argv)  # noqa: S606 - a list of arguments, no shell
+
+
+def _side_by_side(*, quick: bool) -> list[str]:
+    """Pytest's options for several processes. Tests that share fixtures stay in one: see tests/conftest.py."""
+    if quick:
+        return ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
+    # The VM's emulation keeps up to two cores busy, and what runs beside it mostly waits.
+    return ["--numprocesses=2", "--dist=loadgroup", "--no-loadscope-reorder"]
 
 
 def bench(name: str, words: Sequence[str] = ()) -> NoReturn:

@@ -3,27 +3,28 @@
     files, .env, openclaw.json ─► restart, events led to a receiver here ─► both halves seen ─► restart, own endpoint
 
 The receiver is reached through a port that the kept SSH connection forwards, so no firewall is in the way. What it saw
-is sent on to the hook's own endpoint afterwards: the proof takes no event away.
+goes back into the guest's spool (captured.py), and the hook sends it to its endpoint: the proof takes no event away.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from swarm.agentmon.captured import MOST, Captured
+from swarm.agentmon.endpoint import rejection
 from swarm.agentmon.hook import SUBJECT, gateway, hook_files, restored, steps, variables
 from swarm.agentmon.receiver import Receiver
 from swarm.agentmon.view import HEADER, line
 from swarm.console import Talk, escape
-from swarm.errors import Refused, SwarmError, VerificationFailed
+from swarm.errors import CommandFailed, Refused, SwarmError, VerificationFailed
 from swarm.guest.engine.converge import converge
-from swarm.guest.engine.script import as_user, prelude
+from swarm.reconcile import show
 from swarm.ssh.forward import reverse
-from swarm.text import quote
+from swarm.text import quote, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -38,7 +39,7 @@ __all__ = ["Report", "deploy", "prove", "section"]
 
 # What each half sends when the gateway has started (hooks/agentmon/lib/mapping.ts).
 _HALVES = {"hook": "gateway.startup", "plugin": "gateway.start"}
-_SILENCE = 60.0  # seconds without a further event
+_SILENCE = 60.0  # seconds after the last event of the spool; the new ones come within seconds
 _MOST = 600.0  # seconds for all events that wait in the spool before the new ones
 _KEPT = 2_000  # events; beyond that the receiver takes no more, and they stay in the guest's spool
 
@@ -48,16 +49,27 @@ class Seen:
     """The events that arrived, and which halves of the restarted gateway they come from."""
 
     since: float
+    captured: Captured
     events: list[Event] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    rejected: VerificationFailed | None = None  # the guest's own endpoint does not take events
     halves: set[str] = field(default_factory=set)
 
-    def add(self, event: Event) -> None:
-        """Take an event. Older ones come from the spool, and prove nothing about the restarted gateway."""
-        self.events.append(event)
-        if event.time.timestamp() >= self.since:
-            name = event.payload.get("name")
-            self.halves |= {half for half, own in _HALVES.items() if own == name}
+    def keep(self, events: list[Event]) -> bool:
+        """Take events, and keep them on disk. Return whether they come from the spool, so that newer ones may follow.
+
+        Those prove nothing about the restarted gateway.
+        """
+        self.captured.keep(events)
+        self.events += events
+        new = [event.payload.get("name") for event in events if event.time.timestamp() >= self.since]
+        self.halves |= {half for half, own in _HALVES.items() if own in new}
+        return len(new) < len(events)
+
+    @property
+    def full(self) -> bool:
+        """Whether no more is taken: further events stay in the guest's spool."""
+        return len(self.events) >= _KEPT or self.captured.size >= MOST
 
     @property
     def complete(self) -> bool:
@@ -75,15 +87,16 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """1 unless both halves were seen."""
-        return int(not self.seen.complete)
+        """1 unless both halves were seen, and the endpoint takes events."""
+        return int(not self.seen.complete or self.seen.rejected is not None)
 
     @property
     def summary(self) -> str:
         """The result in a few words."""
         missing = sorted(set(_HALVES) - self.seen.halves)
         words = f"{len(self.seen.events)} events arrived"
-        return words if not missing else f"{words}, none of the {' and the '.join(missing)}"
+        words += f", none of the {' and the '.join(missing)}" if missing else ""
+        return words if self.seen.rejected is None else f"{words}; {self.seen.rejected.message}"
 
     def lines(self) -> list[str]:
         """Return a table of the events, as markup."""
@@ -95,24 +108,32 @@ class Report:
             "halves": {half: half in self.seen.halves for half in _HALVES},
             "events": [dict(event.data) for event in self.seen.events],
             "refused": self.seen.refused,
-            "ok": self.seen.complete,
+            "endpoint": self.seen.rejected.message if self.seen.rejected else None,
+            "ok": not self.exit_code,
         }
 
 
-def deploy(guest: Guest, host: Host, talk: Talk, *, plan_only: bool = False) -> Plan:
+def deploy(guest: Guest, host: Host, talk: Talk, *, plan_only: bool = False, tell: bool = True) -> Plan:
     """Bring the hook in a guest to the wanted state. Return the changes that were made, or would be.
 
-    If anything changed, the gateway is restarted, and an event of each half must arrive. Raise Refused before anything
-    is changed, VerificationFailed if no event arrives; the next run then proves it again.
+    If anything changed, the gateway is restarted, and an event of each half must arrive. Without `tell`, nothing is
+    said if there is nothing to do. Raise Refused before anything is changed, VerificationFailed if no event arrives, or
+    if the endpoint refuses them; the next run then proves it again.
     """
     files, wanted = hook_files(), variables(section(host), host.name)
-    if plan_only:
-        return converge(guest, steps(host.openclaw, wanted, files, 0), talk, plan_only=True)
-    with _tap(guest) as (receiver, port, since):
+    silent = Talk(talk.screen, talk.host, quiet=True)
+    pending = converge(guest, steps(host.openclaw, wanted, files, 0), silent, plan_only=True)
+    if plan_only or not (pending or Captured(host.name).size):
+        if pending or tell:
+            show(pending, talk)
+        return pending
+    with _tap(guest, host) as (receiver, port, seen):
         todo = steps(host.openclaw, wanted, files, port)
-        plan, seen = _proof(guest, host.openclaw, files, todo, receiver, since, talk)
-    if seen and not seen.complete:
+        plan, tapped = _proof(guest, host.openclaw, files, todo, receiver, seen, talk)
+    if tapped and not seen.complete:
         raise _failure(host.name, seen)
+    if seen.rejected:
+        raise seen.rejected
     return plan
 
 
@@ -123,10 +144,10 @@ def prove(guest: Guest, host: Host, talk: Talk) -> Report:
     folder = f"{host.openclaw.config_dir}/hooks/agentmon"
     if not guest.run(f"test -e {quote(f'{folder}/HOOK.md')}", hide=True, warn=True).ok:
         raise Refused(f"{host.name}: the hook is not deployed", f"./inv hook.deploy --host {host.name}")
-    with _tap(guest) as (receiver, port, since):
+    with _tap(guest, host) as (receiver, port, seen):
         todo = [gateway(host.openclaw, files, port, force=True)]
-        _, seen = _proof(guest, host.openclaw, files, todo, receiver, since, talk)
-    return Report(seen or Seen(since), time.monotonic() - start)
+        _proof(guest, host.openclaw, files, todo, receiver, seen, talk)
+    return Report(seen, time.monotonic() - start)
 
 
 def section(host: Host) -> AgentmonSettings:
@@ -140,11 +161,22 @@ def section(host: Host) -> AgentmonSettings:
 
 
 @contextlib.contextmanager
-def _tap(guest: Guest) -> Iterator[tuple[Receiver, int, float]]:
-    """Give a receiver, the guest's port that leads to it, and the guest's time now."""
-    since = float(guest.check("date +%s.%N", "reading the guest's clock").strip()[:32])
+def _tap(guest: Guest, host: Host) -> Iterator[tuple[Receiver, int, Seen]]:
+    """Give a receiver, the guest's port that leads to it, and what collects its events from the guest's time on."""
+    since = _clock(guest)
+    captured = Captured(host.name)
+    if captured.size:
+        captured.put_back(guest, host.openclaw)  # an earlier proof was cut off
     with Receiver() as receiver, reverse(guest.link, receiver.port) as port:
-        yield receiver, port, since
+        yield receiver, port, Seen(since, captured)
+
+
+def _clock(guest: Guest) -> float:
+    text = guest.check("date +%s.%N", "reading the guest's clock").strip()[:32]
+    try:
+        return float(text)
+    except ValueError:
+        raise CommandFailed(f"{guest.alias}: the guest's clock says {visible(text)!r}") from None
 
 
 def _proof(
@@ -153,38 +185,53 @@ def _proof(
     files: Mapping[str, str],
     todo: list[Step],
     receiver: Receiver,
-    since: float,
+    seen: Seen,
     talk: Talk,
-) -> tuple[Plan, Seen | None]:
-    """Apply steps of which the last leads events here. Return the changes, and what arrived if anything changed."""
-    seen, silent = Seen(since), Talk(talk.screen, talk.host, quiet=True)
-    with _reading(receiver, seen) as wait:
-        try:
+) -> tuple[Plan, bool]:
+    """Apply steps of which the last leads events here. Return the changes, and whether events were led here."""
+    silent, proved = Talk(talk.screen, talk.host, quiet=True), False
+    try:
+        with _reading(receiver, seen) as wait:
             plan = converge(guest, todo, talk)
             tapped = any(change.subject == SUBJECT for change in plan)
             if tapped:
                 with talk.step("wait for an event of the hook and of the plugin", silent=True):
                     wait()
-        finally:
-            # Also after a failure or Ctrl-C: the gateway must not be left without its endpoint.
-            converge(guest, [restored(openclaw, files, proved=seen.complete)], silent)
-    if seen.events:
-        _send_on(guest, openclaw, seen.events, talk)
-    return plan, seen if tapped else None
+        if seen.events:
+            seen.rejected = rejection(guest, openclaw, seen.events, talk)
+        proved = seen.complete and not seen.rejected
+    finally:
+        # Also after a failure or Ctrl-C: the gateway must not be left without its endpoint.
+        _back(guest, openclaw, seen, talk)
+        converge(guest, [restored(openclaw, files, proved=proved)], silent)
+    return plan, tapped
+
+
+def _back(guest: Guest, openclaw: InstallSettings, seen: Seen, talk: Talk) -> None:
+    """Put what arrived back into the spool, before the restart at which the hook takes it over."""
+    try:
+        if seen.captured.size:
+            seen.captured.put_back(guest, openclaw)
+    except SwarmError as error:
+        talk.warn(
+            f"{len(seen.events)} events wait on this computer for the next hook.deploy: {error.message}"
+        )
 
 
 @contextlib.contextmanager
 def _reading(receiver: Receiver, seen: Seen) -> Iterator[Callable[[], None]]:
-    """Collect events during the block. Give a function that waits for both halves, or until nothing more comes."""
+    """Collect events during the block. Give a function that waits for both halves, or until neither can be expected.
+
+    New events alone do not prolong the wait: the hook sends one about itself each minute.
+    """
     over, last = threading.Event(), [time.monotonic()]
 
     def read() -> None:
-        while not over.is_set() and not seen.complete and len(seen.events) < _KEPT:
+        while not over.is_set() and not seen.complete and not seen.full:
             with receiver.take(0.2) as delivery:
                 if delivery:
-                    last[0] = time.monotonic()
-                    for event in delivery.events:
-                        seen.add(event)
+                    if seen.keep(delivery.events):
+                        last[0] = time.monotonic()
                     seen.refused += [delivery.problem] if delivery.problem else []
         receiver.refuse()  # what comes now stays in the guest's spool
 
@@ -200,30 +247,6 @@ def _reading(receiver: Receiver, seen: Seen) -> Iterator[Callable[[], None]]:
     finally:
         over.set()
         reader.join()
-
-
-def _send_on(guest: Guest, openclaw: InstallSettings, events: list[Event], talk: Talk) -> None:
-    """Send the events of the proof to the hook's own endpoint, from the guest, with the hook's own settings."""
-    folder = f"{openclaw.config_dir}/hooks/agentmon"
-    program = f"""
-process.loadEnvFile({json.dumps(f"{openclaw.config_dir}/.env")});
-const {{ configure }} = await import({json.dumps(f"{folder}/lib/config.ts")});
-const config = configure(process.env);
-const events = {json.dumps([event.data for event in events])};
-for (const event of events) {{
-  const body = JSON.stringify(config.batch === "array" ? [event] : event);
-  const headers = {{ ...config.headers, "content-type": "application/json" }};
-  const signal = AbortSignal.timeout(10000);
-  const answer = await fetch(config.url, {{ method: "POST", body, headers, signal, redirect: "manual" }});
-  if (!answer.ok) throw new Error(`answer ${{answer.status}}`);
-}}
-"""
-    run = f"printf '%s' {quote(program)} | node --input-type=module -"
-    script = f'swarm_prelude={quote(prelude())}\neval "$swarm_prelude"\n{as_user(openclaw.user, run)}'
-    try:
-        guest.check(script, "sending the events of the proof to the endpoint", timeout=120)
-    except SwarmError:
-        talk.warn(f"{len(events)} events of the proof did not reach the endpoint, which did not accept them")
 
 
 def _failure(host: str, seen: Seen) -> VerificationFailed:

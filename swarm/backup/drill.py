@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from swarm import access
+from swarm import access, history
 from swarm.backup import monitor, record, rehearsal
 from swarm.backup.busy import hold_host
 from swarm.backup.recover import from_archive
@@ -233,9 +233,10 @@ class _Drill:
 
     def _record(self, trouble: str) -> None:
         """Record the result, in the backup's record and in the metrics."""
+        now = time.time()
         values = {
             "result": "failure" if trouble else "success",
-            "ended": time.time(),
+            "ended": now,
             "archive": self.archive,
             "message": trouble,
             "checks": [asdict(each) for each in self.checks],
@@ -244,5 +245,9 @@ class _Drill:
             found = record.load(self.host.name)
             found.drill = values
             record.save(self.host.name, found)
+        took = round(time.monotonic() - self.start, 3)
+        history.append(
+            self.host.name, "drill", at=now, result="failure" if trouble else "success", seconds=took
+        )
         if problem := monitor.write_metrics(self.host.backup.metrics, self.host.name, found):
             self.talk.warn(problem)

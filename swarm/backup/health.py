@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from swarm.backup.record import Record
 
-__all__ = ["ago", "health"]
+__all__ = ["ago", "health", "of_backup", "of_drill"]
 
 _TOO_OLD = 2 * 86400  # seconds: a nightly backup that has been missed once, and then some
 
@@ -17,17 +17,29 @@ def health(record: Record, now: float) -> str:
 
     `now` is in seconds since 1970.
     """
+    backup, drill = of_backup(record, now), of_drill(record, now)
+    if backup.startswith("✗") or not drill or not backup:
+        return backup
+    return f"✗ the drill {drill.removeprefix('✗ ')}" if drill.startswith("✗") else f"{backup}, drill {drill}"
+
+
+def of_backup(record: Record, now: float) -> str:
+    """Return the state of a host's backups alone: 'ok, 5 h ago', '✗ failed 3 h ago', or nothing without any."""
     if record.result is None and not record.archives:
         return "✗ interrupted" if record.started else ""
-    drill = record.drill.get("result")
     if record.result == "failure":
         return f"✗ failed {ago(now - record.ended)} ago"
     if record.succeeded < now - _TOO_OLD:
         return f"✗ last one {ago(now - record.succeeded)} ago" if record.succeeded else "✗ none succeeded"
-    if drill == "failure":
-        return f"✗ the drill failed {ago(now - float(record.drill.get('ended', 0)))} ago"
-    words = f"{'warning' if record.result == 'warning' else 'ok'}, {ago(now - record.succeeded)} ago"
-    return f"{words}, drill {ago(now - float(record.drill.get('ended', 0)))} ago" if drill else words
+    return f"{'warning' if record.result == 'warning' else 'ok'}, {ago(now - record.succeeded)} ago"
+
+
+def of_drill(record: Record, now: float) -> str:
+    """Return the state of the last drill: '4 d ago', '✗ failed 4 d ago', or nothing without any."""
+    if not (result := record.drill.get("result")):
+        return ""
+    passed = f"{ago(now - float(record.drill.get('ended', 0)))} ago"
+    return f"✗ failed {passed}" if result == "failure" else passed
 
 
 def ago(passed: float) -> str:

@@ -318,7 +318,7 @@ class _Run:
         self.record.ended, self.record.result, self.record.message = now, result, words
         if result != "failure":
             self.record.succeeded = now
-        self._save()
+        record.finish(self.host, self.record)
         if problem := monitor.write_metrics(self.settings.metrics, self.host, self.record):
             self._say(problem)
         self.log.append(words)

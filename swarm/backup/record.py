@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from swarm import history
 from swarm.errors import VerificationFailed
 from swarm.files import private_dir, write_atomically
 from swarm.paths import state_dir
@@ -17,7 +18,7 @@ from swarm.paths import state_dir
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Record", "Result", "Verified", "folder", "load", "save"]
+__all__ = ["Record", "Result", "Verified", "finish", "folder", "load", "save"]
 
 Result = Literal["success", "warning", "failure"]
 Verified = Literal["ciphertext", "content"]
@@ -106,3 +107,10 @@ def save(host: str, record: Record) -> None:
     """Write the host's record."""
     text = json.dumps({"format": _FORMAT, **asdict(record)}, indent=1) + "\n"
     write_atomically(folder(host) / "record.json", text, mode=0o600)
+
+
+def finish(host: str, record: Record) -> None:
+    """Write the host's record at the end of a run, and add the run to the host's history."""
+    save(host, record)
+    took = round(max(record.ended - record.started, 0.0), 3)
+    history.append(host, "backup", at=record.ended, result=record.result, seconds=took, stored=record.stored)

@@ -45,7 +45,7 @@ class Check:
 
 def targets(original: Host) -> list[tuple[str, int]]:
     """Return what an agent that woke up twice could reach: outside addresses, and the original guest."""
-    return [*_OUTSIDE, (str(original.vm.ip), _SSH)]
+    return [*_OUTSIDE, (original.address, original.machine.port if original.machine else _SSH)]
 
 
 def prepare(guest: Guest, host: Host, talk: Talk, *, files_only: bool) -> None:
@@ -98,7 +98,7 @@ def isolation(host: Host, before: dict[str, Any], after: dict[str, Any]) -> Chec
 def restored(guest: Guest, original: Host, host: Host, origin: Origin, talk: Talk) -> list[Check]:
     """Restore the tree, then compare every file and every database in the guest with the manifest."""
     settings = host.openclaw
-    guest.check(_named(original.vm.hostname), "setting the host name")
+    guest.check(_named(original.hostname), "setting the host name")
     Gateway(guest, host.name, settings.user).stop()
     target = Target(guest, host.name, settings.user, settings.config_dir, settings.port, service=False)
     done = restore(target, origin.tree, origin.manifest, original.backup, talk)

@@ -52,7 +52,7 @@ def source(host: Host, guest: Guest) -> Source:
     from swarm.backup.mirror import Source
 
     settings = host.openclaw
-    return Source(guest, host.name, host.vm.hostname, settings.user, settings.config_dir)
+    return Source(guest, host.name, host.hostname, settings.user, settings.config_dir)
 
 
 def catalog(host: Host, identity: str = "") -> Catalog:

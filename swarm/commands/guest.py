@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swarm import history
 from swarm.commands.render import render
 from swarm.commands.run import Outcome, Selection, chosen, in_turn, run
 from swarm.commands.vm import positive, provisioned
@@ -23,7 +26,17 @@ if TYPE_CHECKING:
     from swarm.plan import Plan
     from swarm.ssh.guest import Guest
 
-__all__ = ["customize", "install", "making", "ssh", "up", "verify", "verifying"]
+__all__ = [
+    "customize",
+    "customizing",
+    "install",
+    "installing",
+    "making",
+    "ssh",
+    "up",
+    "verify",
+    "verifying",
+]
 
 
 def install(words: str, *, plan_only: bool, as_json: bool, upgrade: bool) -> int:
@@ -49,7 +62,14 @@ def verify(words: str, *, junit: str, as_json: bool) -> int:
 def up(words: str, limit: float) -> int:
     """Provision, install, customize and verify. A host that fails in one step is left out of the later ones."""
     positive("--timeout", limit)
-    return in_turn(chosen(words), (*making(limit), verifying()))
+    start = time.monotonic()
+
+    def remember(selection: Selection) -> list[Outcome[Any]]:
+        for host in selection.hosts:
+            history.append(host.name, "up", seconds=round(time.monotonic() - start, 3))
+        return []
+
+    return in_turn(chosen(words), (*making(limit), verifying(), (remember, lambda _: 0)))
 
 
 def making(limit: float) -> tuple[Step, ...]:
@@ -82,27 +102,51 @@ def _show(outcomes: list[Outcome[Any]]) -> int:
     return render(outcomes, as_json=False)
 
 
+def installing(host: Host, guest: Guest, talk: Talk, **options: Any) -> Plan:
+    """Install OpenClaw in one guest, with the options of swarm.guest.install. Return the changes."""
+    from swarm import access
+    from swarm.guest.install.steps import install as verb
+
+    settings = host.openclaw.model_copy(update={"ssh_keys": tuple(access.authorized_keys(host))})
+    return verb(guest, settings, talk, **options)
+
+
+def customizing(host: Host, guest: Guest, talk: Talk, **options: Any) -> Plan:
+    """Apply settings and the user's own list in one guest. Return the changes."""
+    from swarm.guest.customize import customize as verb
+    from swarm.inventory.inside import Share
+
+    own = host.share
+    share = Share(tag=own.tag, target=str(own.target)) if own else None
+    return verb(guest, host.guest, talk, share=share, user=host.openclaw.user, **options)
+
+
 def _installed(selection: Selection, *, quiet: bool = False, **options: Any) -> list[Outcome[Plan]]:
     def one(host: Host, guest: Guest, talk: Talk) -> Plan:
-        from swarm import access
-        from swarm.guest.install.steps import install as verb
+        if host.agentmon:
+            from swarm.agentmon.hook import variables
 
-        settings = host.openclaw.model_copy(update={"ssh_keys": tuple(access.authorized_keys(host))})
-        return verb(guest, settings, talk, **options)
+            variables(host.agentmon, host.name)  # refuses now what would be refused after the installation
+        plan = installing(host, guest, talk, **options)
+        return _with_hook(plan, host, guest, talk, plan_only=bool(options.get("plan_only")))
 
     return _over_ssh(selection, one, quiet=quiet)
+
+
+def _with_hook(plan: Plan, host: Host, guest: Guest, talk: Talk, *, plan_only: bool) -> Plan:
+    """Deploy agentmon's hook if the host file has its section. Return the changes of both."""
+    if not host.agentmon:
+        return plan
+    from swarm.agentmon.deploy import deploy
+
+    hook = deploy(guest, host, talk, plan_only=plan_only, tell=False)
+    return replace(plan, changes=(*plan.changes, *hook.changes))
 
 
 def _customized(selection: Selection, *, quiet: bool = False, **options: Any) -> list[Outcome[Plan]]:
-    def one(host: Host, guest: Guest, talk: Talk) -> Plan:
-        from swarm.guest.customize import customize as verb
-        from swarm.inventory.inside import Share
-
-        own = host.vm.virtiofs
-        share = Share(tag=own.tag, target=str(own.target)) if own else None
-        return verb(guest, host.guest, talk, share=share, user=host.openclaw.user, **options)
-
-    return _over_ssh(selection, one, quiet=quiet)
+    return _over_ssh(
+        selection, lambda host, guest, talk: customizing(host, guest, talk, **options), quiet=quiet
+    )
 
 
 def _over_ssh(
@@ -152,12 +196,12 @@ def _expected(host: Host) -> Expected:
     from swarm.guest.install.trust import certificates
     from swarm.guest.verify import Expected
 
-    own, settings = host.vm.virtiofs, host.openclaw
+    own, settings = host.share, host.openclaw
     return Expected(
         user=settings.user,
         port=settings.port,
-        secure_boot=True,
-        tpm=True,
+        secure_boot=not host.foreign,
+        tpm=not host.foreign,
         share=(own.tag, str(own.target)) if own else None,
         swappiness=host.guest.swappiness,
         timezone=host.guest.timezone,
@@ -166,4 +210,5 @@ def _expected(host: Host) -> Expected:
         buildx=settings.docker_source == "docker.com",
         tailscale=settings.tailscale_enabled,
         authorities=tuple(certificates(settings).values()),
+        agentmon=host.agentmon is not None,
     )

@@ -40,6 +40,8 @@ def hosts(*, as_json: bool) -> int:
 
 
 def _row(host: Host) -> tuple[str, ...]:
+    if host.machine:
+        return (host.name, "", host.address, "", "", "", "", host.hypervisor.uri)
     vm = host.vm
     memory, disk = f"{vm.memory_mib} MiB", size(vm.disk_size)
     return (host.name, vm.domain, str(vm.ip), memory, str(vm.vcpus), disk, vm.image, host.hypervisor.uri)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from swarm.litellm.environment import Environment
     from swarm.plan import Plan
 
-__all__ = ["add", "dedup", "init", "listing", "remove"]
+__all__ = ["add", "dedup", "init", "listing", "planned", "remove"]
 
 
 def init(*, plan_only: bool, prune: bool, yes: bool, as_json: bool) -> int:
@@ -31,6 +31,14 @@ def init(*, plan_only: bool, prune: bool, yes: bool, as_json: bool) -> int:
             client, wish, talk, prune=prune, plan_only=plan_only, confirm=_confirm(talk, yes=yes)
         )
     return _ended(plan, as_json=as_json)
+
+
+def planned(talk: Talk) -> Plan:
+    """Return what `init` would change. Raise a SwarmError if LiteLLM can't be asked."""
+    from swarm.litellm import apply, wanted
+
+    with _session() as (environment, client):
+        return apply.bring(client, wanted.resolve(wanted.load(), environment), talk, plan_only=True)
 
 
 def listing(*, as_json: bool) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from swarm.console import Talk, screen
+from swarm.console import Talk, escape, screen
+from swarm.logs import path_of
 from swarm.text import seconds
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def _summary(outcomes: Sequence[Outcome[Any]]) -> None:
     if len(outcomes) > 1:
         rows = [(each.name, _words(each), seconds(each.took)) for each in outcomes]
         screen().table(("host", "result", "time"), rows)
+        if any(each.error for each in outcomes):
+            screen().line(f"what each host said: {escape(str(path_of('NAME')))}")
 
 
 def _words(outcome: Outcome[Any]) -> str:

@@ -11,7 +11,7 @@ from swarm.commands.render import render
 from swarm.commands.run import Selection, chosen, run
 from swarm.commands.vm import positive
 from swarm.console import screen
-from swarm.errors import Refused, UsageError
+from swarm.errors import Refused, Unreachable, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -69,6 +69,11 @@ def _one(
     from swarm.backup.restore import restore as whole
     from swarm.backup.restore import restore_paths
 
+    if not host.known_hosts.exists():
+        raise Unreachable(
+            f"{host.name} has no pinned host key, so there is no guest to restore to",
+            f"./inv restore --host {host.name} --rebuild creates the VM and installs everything first",
+        )
     with hold_host(host.name), _origin(host, archive, identity, talk) as origin, _target(host) as target:
         talk.say(f"restore {origin.what}")
         confirm = None if yes or plan_only else _confirmation(host, talk)
@@ -116,25 +121,32 @@ def _target(host: Host) -> Iterator[Target]:
 def redeploy(
     name: str, ip: str, *, archive: str, path: str, identity: str, plan_only: bool, limit: float
 ) -> int:
-    """Create the VM of a host at the address `ip`, restore its state there, and verify everything."""
+    """Create the VM of a host, restore its state there, and verify everything.
+
+    An `ip` is written to the host file first. Without one, the VM gets the file's address, perhaps on the hypervisor
+    that the file names now.
+    """
     from swarm.commands.guest import making, verifying
     from swarm.commands.run import in_turn
     from swarm.inventory.edit import set_ip
 
-    if "," in name or name == "all":
-        raise UsageError("--ip is for one host", "give one name to --host")
+    option = "--ip" if ip else "--rebuild"
+    selection = chosen(name)
+    if selection.several:
+        raise UsageError(f"{option} is for one host", "give one name to --host")
     if plan_only or path:
         raise UsageError(
-            f"--ip restores a whole host, so it can't be used with {'--plan' if plan_only else '--path'}",
-            "./inv plan shows what would be provisioned, and --plan without --ip what would be restored",
+            f"{option} restores a whole host, so it can't be used with {'--plan' if plan_only else '--path'}",
+            f"./inv plan shows what would be provisioned, and --plan without {option} what would be restored",
         )
     positive("--timeout", limit)
-    host = chosen(name).hosts[0]
+    host = selection.hosts[0]
     if not archive:  # fail before anything is created
         from swarm.backup.recover import require_mirror
 
         require_mirror(host)
-    set_ip(name, ip)
+    if ip:
+        set_ip(host.name, ip)
     back: Any = (
         lambda hosts: restored(hosts, archive=archive, path="", identity=identity, plan_only=False, yes=True),
         lambda outcomes: render(outcomes, as_json=False),

@@ -6,14 +6,16 @@ import os
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from swarm.commands.selection import Selection, chosen, every
 from swarm.console import Talk, escape, screen
-from swarm.errors import InternalError, InventoryError, SwarmError, UsageError, explained
-from swarm.inventory import Host, cross_check, load, load_several, names
+from swarm.errors import InternalError, SwarmError, explained
+from swarm.inventory import Host
+from swarm.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,20 +27,6 @@ __all__ = ["Outcome", "Selection", "chosen", "every", "in_turn", "run"]
 Result = TypeVar("Result")
 
 _SIDE_BY_SIDE = 16  # hosts at once; each costs a thread, a libvirt connection and an SSH connection
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The hosts that a command is for, and the errors of the host files that can't be used."""
-
-    hosts: list[Host]
-    broken: dict[str, SwarmError] = field(default_factory=dict)
-    of_several: bool = False  # it is what remains of a larger selection
-
-    @property
-    def several(self) -> bool:
-        """Whether each line must name its host."""
-        return self.of_several or len(self.hosts) + len(self.broken) > 1
 
 
 @dataclass(frozen=True)
@@ -58,58 +46,21 @@ class Outcome(Generic[Result]):
         return {**to_json(), "host": self.name, "seconds": round(self.took, 3), "error": error}
 
 
-def chosen(words: str | None) -> Selection:
-    """Return the hosts that `--host` names: one, several separated by commas, or "all".
-
-    Raise InventoryError for a host file that is named and can't be used; "all" tolerates it. Raise UsageError if no
-    host is named.
-    """
-    if not words:
-        known = ", ".join(names()) or "none yet"
-        raise UsageError(
-            "which host? --host takes a name, several separated by commas, or all", f"known hosts: {known}"
-        )
-    if words == "all":
-        if not names():
-            raise UsageError("there are no host files", "hosts/demo.yaml is a host file that runs anywhere")
-        return every()
-    wanted = [word.strip() for word in words.split(",") if word.strip()]
-    if not wanted:
-        raise UsageError("--host names no host", f"known hosts: {', '.join(names()) or 'none yet'}")
-    return Selection(load_several(list(dict.fromkeys(wanted))))
-
-
-def every() -> Selection:
-    """Return all hosts. A broken host file, or a clash between two, excludes only the hosts concerned."""
-    loaded, broken = dict[str, Host](), dict[str, SwarmError]()
-    for name in names():
-        try:
-            loaded[name] = load(name)
-        except Exception as error:  # noqa: BLE001 - a broken file must not hide the others
-            broken[name] = explained(error)
-    everyone = list(loaded.values())
-    for name in list(loaded):
-        try:
-            cross_check(everyone, [name])
-        except InventoryError as error:
-            broken[name] = error
-            del loaded[name]
-    return Selection(list(loaded.values()), broken)
-
-
 def run(
     selection: Selection,
     verb: Callable[[Host, Talk], Result],
     *,
     first: Callable[[Host], object] | None = None,
     quiet: bool = False,
+    at_once: int = _SIDE_BY_SIDE,
 ) -> list[Outcome[Result]]:
     """Run `verb` on each host and return the outcomes, sorted as selected. Errors are shown when they happen.
 
     Every exception becomes that host's error. Only KeyboardInterrupt and SystemExit end the whole run.
 
     `first` is called for one host after another before any verb. Use it for what should begin at once and continues on
-    its own, like a connection: threads that all prepare their work at the same time delay each other.
+    its own, like a connection: threads that all prepare their work at the same time delay each other. `at_once` is for
+    a verb that mostly waits.
     """
     failed: dict[str, Exception] = {}
     for host in selection.hosts if first else ():
@@ -119,7 +70,7 @@ def run(
             failed[host.name] = error
 
     def one(host: Host) -> Outcome[Result]:
-        talk = Talk(screen(), host.name if selection.several else "", quiet=quiet)
+        talk = Talk(screen(), host.name if selection.several else "", quiet=quiet, log=Log(host.name).line)
         start = time.monotonic()
         try:
             if host.name in failed:
@@ -130,7 +81,7 @@ def run(
 
     outcomes = [_unusable(name, error, selection, quiet=quiet) for name, error in selection.broken.items()]
     if len(selection.hosts) > 1:
-        outcomes += _side_by_side(one, selection.hosts)
+        outcomes += _side_by_side(one, selection.hosts, at_once)
     else:
         outcomes += [one(host) for host in selection.hosts]
     return sorted(outcomes, key=lambda each: each.name) if selection.broken else outcomes
@@ -164,10 +115,13 @@ def _shown(error: Exception, talk: Talk) -> SwarmError:
     if isinstance(sentence, InternalError) and os.environ.get("SWARM_DEBUG"):
         talk.screen.line(escape("".join(traceback.format_exception(error))))
     talk.screen.error(sentence, talk.prefix)
+    talk.record(f"error: {sentence.message}" + (f"\nhint: {sentence.hint}" if sentence.hint else ""))
     return sentence
 
 
-def _side_by_side(one: Callable[[Host], Outcome[Result]], hosts: list[Host]) -> list[Outcome[Result]]:
+def _side_by_side(
+    one: Callable[[Host], Outcome[Result]], hosts: list[Host], at_once: int
+) -> list[Outcome[Result]]:
     """Call `one` on each host in threads. Raise what it raises.
 
     The threads are daemons, because Ctrl-C must not wait for hosts that wait for their guests; the next run repairs
@@ -187,7 +141,7 @@ def _side_by_side(one: Callable[[Host], Outcome[Result]], hosts: list[Host]) -> 
                 except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that waits
                     done.put((number, None, error))
 
-    for _ in range(min(_SIDE_BY_SIDE, len(hosts))):
+    for _ in range(min(at_once, len(hosts))):
         Thread(target=work, daemon=True).start()
     ended: dict[int, Outcome[Result]] = {}
     for _ in hosts:

@@ -16,21 +16,24 @@ if TYPE_CHECKING:
 __all__ = ["install", "remove", "status"]
 
 
-def install(words: str, *, drill: bool, litellm: bool, plan_only: bool, as_json: bool) -> int:
-    """Install the timers of hosts, and that of LiteLLM if this machine runs it."""
+def install(words: str, *, drill: bool, litellm: bool, drift: bool, plan_only: bool, as_json: bool) -> int:
+    """Install the timers of hosts, that of LiteLLM if this machine runs it, and with `drift` that of the plan."""
     from swarm import timers
 
-    names = _names(words, needed=not litellm)
-    done, notes = timers.install(names, drill=drill, litellm=litellm or _runs_litellm(), plan_only=plan_only)
+    names = _names(words, needed=not (litellm or drift))
+    single = _single(litellm=litellm or _runs_litellm(), drift=drift)
+    done, notes = timers.install(names, drill=drill, single=single, plan_only=plan_only)
     return _show(done, notes, as_json=as_json)
 
 
-def remove(words: str, *, litellm: bool, plan_only: bool, as_json: bool) -> int:
-    """Remove the timers of hosts. That of LiteLLM goes with `litellm`, or with those of all hosts."""
+def remove(words: str, *, litellm: bool, drift: bool, plan_only: bool, as_json: bool) -> int:
+    """Remove the timers of hosts. Those of LiteLLM and of the plan go with their option, or with those of all hosts."""
     from swarm import timers
 
-    names = _names(words, needed=not litellm)
-    done = timers.remove(names, litellm=litellm or words == "all", plan_only=plan_only)
+    names = _names(words, needed=not (litellm or drift))
+    everything = words == "all"
+    single = _single(litellm=litellm or everything, drift=drift or everything)
+    done = timers.remove(names, single=single, plan_only=plan_only)
     return _show(done, (), as_json=as_json)
 
 
@@ -38,12 +41,20 @@ def status(words: str, *, as_json: bool) -> int:
     """Show the timers of hosts. Return 1 if the last run of one failed."""
     from swarm import timers
 
-    found = timers.status(_names(words), litellm=words == "all" and _runs_litellm())
+    everything = words == "all"
+    single = _single(litellm=everything and _runs_litellm(), drift=everything)
+    found = timers.status(_names(words), single=single)
     if as_json:
         screen().json([each.to_json() for each in found])
     else:
         screen().table(("host", "timer", "next", "last", "result"), [_row(each) for each in found])
     return int(any(each.failed for each in found))
+
+
+def _single(*, litellm: bool, drift: bool) -> list[str]:
+    from swarm import timers
+
+    return [kind for kind, wanted in ((timers.HEALTH, litellm), (timers.DRIFT, drift)) if wanted]
 
 
 def _names(words: str, *, needed: bool = True) -> list[str]:

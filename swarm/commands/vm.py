@@ -1,49 +1,33 @@
-"""The commands about VMs: plan, provision, start, stop, destroy, status, console, pin."""
+"""The commands about VMs: plan, provision, start, stop, destroy, console, pin."""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swarm.commands.render import Done, render
 from swarm.commands.run import Outcome, chosen, run
 from swarm.console import Talk, screen
-from swarm.errors import SwarmError, UsageError
+from swarm.errors import UsageError
 from swarm.inventory import Host, load
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from swarm.commands.run import Selection
     from swarm.plan import Plan
-    from swarm.vm.verbs import Status
 
 __all__ = [
     "console",
     "destroy",
     "pin",
-    "plan",
     "positive",
     "provision",
     "provisioned",
     "start",
-    "status",
     "stop",
+    "user_data",
 ]
-
-CHANGES = 2  # the exit code of a plan that has changes, as with terraform's -detailed-exitcode
-
-_COLUMNS = ("host", "VM", "acceleration", "ip", "SSH", "drift", "backup")
-
-
-def plan(words: str, *, as_json: bool) -> int:
-    """Show what would change."""
-    outcomes = provisioned(chosen(words), plan_only=True, quiet=as_json)
-    code = render(outcomes, as_json=as_json)
-    return code or (CHANGES if any(each.result for each in outcomes) else 0)
 
 
 def provision(words: str, *, plan_only: bool, as_json: bool, restart: bool, limit: float) -> int:
@@ -55,9 +39,15 @@ def provision(words: str, *, plan_only: bool, as_json: bool, restart: bool, limi
 
 def provisioned(selection: Selection, *, quiet: bool = False, **options: Any) -> list[Outcome[Plan]]:
     """Run the verb `provision` with these options on the selected hosts."""
+    from swarm.vm import foreign
     from swarm.vm.provision import provision as verb
 
-    return run(selection, lambda host, talk: verb(host, talk, **options), quiet=quiet)
+    def one(host: Host, talk: Talk) -> Plan:
+        if host.foreign:
+            return foreign.provision(host, talk, plan_only=bool(options.get("plan_only")))
+        return verb(host, talk, **options)
+
+    return run(selection, one, quiet=quiet)
 
 
 def start(words: str, limit: float, *, as_json: bool) -> int:
@@ -99,32 +89,6 @@ def destroy(words: str, *, plan_only: bool, as_json: bool, yes: bool) -> int:
     return render(run(selection, one, quiet=as_json), as_json=as_json)
 
 
-def status(words: str, *, as_json: bool) -> int:
-    """Show the state of each host."""
-    from swarm.vm import verbs
-
-    selection = chosen(words)
-    with screen().spinner("checking", quiet=as_json):
-        outcomes = run(selection, lambda host, _: _status(host), quiet=as_json)
-
-    def table(outcomes: Sequence[Outcome[Status]]) -> None:
-        found = [each.result or verbs.Status(each.name, "unknown") for each in outcomes]
-        screen().table(_COLUMNS, [astuple(each) for each in found])
-
-    return render(outcomes, as_json=as_json, data=lambda all_: [each.to_json() for each in all_], table=table)
-
-
-def _status(host: Host) -> Status:
-    from swarm.backup import health, record
-    from swarm.vm import verbs
-
-    try:
-        backup = health.health(record.load(host.name), time.time())
-    except SwarmError as error:
-        backup = f"✗ {error.message}"
-    return replace(verbs.status(host), backup=backup)
-
-
 def console(name: str, *, follow: bool, picture: str) -> None:
     """Show the serial log, or save the screen as a PNG file."""
     from swarm.vm import verbs
@@ -150,9 +114,22 @@ def console(name: str, *, follow: bool, picture: str) -> None:
 
 def pin(name: str, *, yes: bool) -> None:
     """Pin a guest's current host key."""
+    from swarm.vm import foreign
     from swarm.vm.pin import pin as verb
 
-    verb(load(name), Talk(screen()), yes=yes)
+    host = load(name)
+    if host.foreign:  # --yes would accept a key that nobody has seen
+        foreign.pin(host, Talk(screen()))
+    else:
+        verb(host, Talk(screen()), yes=yes)
+
+
+def user_data(name: str) -> int:
+    """Write cloud-init's user data for a machine that swarm does not make."""
+    from swarm.vm import foreign
+
+    screen().text(foreign.user_data(load(name)).splitlines())
+    return 0
 
 
 def positive(option: str, value: float) -> None:

@@ -8,7 +8,7 @@ from swarm.errors import Refused
 from swarm.guest.engine.converge import converge
 from swarm.guest.engine.step import Step
 from swarm.guest.kinds.commands import command
-from swarm.guest.kinds.files import file
+from swarm.guest.kinds.files import file, guarded
 from swarm.guest.kinds.mounts import mount
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.settings import sysctl
@@ -87,8 +87,16 @@ def _own(items: Sequence[Item], after: tuple[str, ...]) -> list[Step]:
     return [*software, *settings, *commands]
 
 
+_READ_BY_ALL = 0o004
+
+
 def _file(item: FileItem, after: tuple[str, ...]) -> Step:
-    return file(item.file, _content(item), mode=item.mode, owner=item.owner, group=item.group, after=after)
+    def shows(present: str) -> bool:
+        return not item.secret and all(int(mode, 8) & _READ_BY_ALL for mode in (item.mode, present))
+
+    content = _content(item)
+    step = file(item.file, content, mode=item.mode, owner=item.owner, group=item.group, after=after)
+    return guarded(step, content, shows)
 
 
 def _command(item: CommandItem, after: tuple[str, ...]) -> Step:

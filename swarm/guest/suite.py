@@ -33,6 +33,7 @@ GROUPS = {
     "test_firewall": "firewall",
     "test_docker": "Docker",
     "test_openclaw": "OpenClaw",
+    "test_agentmon": "agentmon",
     "test_system": "system",
 }
 # Bytes of memory that the suite may allocate. It needs 50 MiB itself. A guest's longest answer, the list of certificate

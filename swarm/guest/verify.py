@@ -45,6 +45,7 @@ class Expected:
     buildx: bool = False
     tailscale: bool = False
     authorities: tuple[str, ...] = ()  # certificates in PEM form
+    agentmon: bool = False  # whether events are sent
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 
 from swarm.embedded import Embedded
-from swarm.errors import HypervisorError, Unfit
-from swarm.hypervisor.uri import EMBEDDED, remote
+from swarm.errors import HypervisorError, Refused, Unfit
+from swarm.hypervisor.uri import EMBEDDED, NONE, remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -156,6 +156,11 @@ class Libvirt:
 
     def __init__(self, uri: str, embedded: Embedded | None = None) -> None:
         _Events.ensure()
+        if uri == NONE:
+            raise Refused(
+                "hypervisor.uri is none: swarm did not make this machine, so it has no VM to work on",
+                "use the tools of the engine that made it",
+            )
         self.embedded = (embedded or Embedded()) if uri == EMBEDDED else None
         self._use = contextlib.ExitStack()
         if self.embedded:

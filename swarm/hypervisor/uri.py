@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-__all__ = ["EMBEDDED", "jump", "remote"]
+__all__ = ["EMBEDDED", "NONE", "jump", "remote"]
 
 EMBEDDED = "embedded"  # swarm's own private libvirt; not a URI of libvirt's
+NONE = "none"  # a machine that somebody else's engine made; not a URI either
 
 _SSH = ("ssh", "libssh", "libssh2")  # https://libvirt.org/uri.html, "Transport configuration"
 

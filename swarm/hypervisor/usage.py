@@ -14,9 +14,9 @@ from swarm.hypervisor.connection import Libvirt, found, translated
 from swarm.hypervisor.storage import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["Usage", "usage"]
+__all__ = ["Holding", "Usage", "holdings", "usage"]
 
 
 @dataclass(frozen=True)
@@ -36,24 +36,53 @@ class Usage:
         return {path: user for path, user in users.items() if user}
 
 
-def usage(connection: Libvirt, *, besides: str = "") -> Usage:
+@dataclass(frozen=True)
+class Holding:
+    """What one domain uses: its UUID, its name, its MACs, and its files in their canonical form."""
+
+    uuid: str
+    name: str
+    macs: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+def usage(connection: Libvirt, *, besides: str = "", known: Sequence[Holding] | None = None) -> Usage:
     """Return what all domains use, except the one with the UUID `besides`.
+
+    `known` is what holdings() has found; it is looked up by default. Raise HypervisorError if libvirt fails.
+    """
+    disks: dict[str, str] = {}
+    macs: dict[str, str] = {}
+    for each in holdings(connection) if known is None else known:
+        if each.uuid != besides:
+            macs |= dict.fromkeys(each.macs, each.name)
+            disks = dict.fromkeys(each.files, each.name) | disks
+    return Usage(disks, macs, _resolver(connection))
+
+
+def holdings(connection: Libvirt) -> list[Holding]:
+    """Return what each domain uses.
 
     Both the stored and the running definition of each count. Backing files are followed as far as libvirt's active
     pools have the volumes. Raise HypervisorError if libvirt fails.
     """
     resolve = _resolver(connection)
-    disks: dict[str, str] = {}
-    macs: dict[str, str] = {}
+    backing: dict[str, str | None] = {}
     with translated("reading the domains"):
-        for raw in connection.raw.listAllDomains():
-            if raw.UUIDString() != besides:
-                for tree in _definitions(raw):
-                    for mac in tree.findall("./devices/interface/mac"):
-                        macs[mac.get("address", "").lower()] = raw.name()
-                    for path in _sources(connection, tree):
-                        _follow(connection, resolve, path, raw.name(), disks)
-    return Usage(disks, macs, resolve)
+        return [_holding(connection, resolve, raw, backing) for raw in connection.raw.listAllDomains()]
+
+
+def _holding(
+    connection: Libvirt, resolve: Callable[[str], str], raw: libvirt.virDomain, backing: dict[str, str | None]
+) -> Holding:
+    macs, files = dict[str, None](), dict[str, None]()
+    for tree in _definitions(raw):
+        macs |= dict.fromkeys(
+            mac.get("address", "").lower() for mac in tree.findall("./devices/interface/mac")
+        )
+        for path in _sources(connection, tree):
+            _follow(connection, resolve, path, files, backing)
+    return Holding(raw.UUIDString(), raw.name(), tuple(macs), tuple(files))
 
 
 def _resolver(connection: Libvirt) -> Callable[[str], str]:
@@ -86,13 +115,21 @@ def _volume_path(connection: Libvirt, pool: str, volume: str) -> Iterator[str]:
 
 
 def _follow(
-    connection: Libvirt, resolve: Callable[[str], str], path: str | None, user: str, disks: dict[str, str]
+    connection: Libvirt,
+    resolve: Callable[[str], str],
+    path: str | None,
+    files: dict[str, None],
+    backing: dict[str, str | None],
 ) -> None:
-    """Note `path` and the chain of files behind it as used by `user`."""
-    while path and (real := resolve(path)) not in disks:
-        disks[real] = user
-        raw = found(
-            connection.raw.storageVolLookupByPath, posixpath.normpath(path), libvirt.VIR_ERR_NO_STORAGE_VOL
-        )
-        volume = Volume.read(raw) if raw else None
-        path = volume.backing if volume else None
+    """Add `path` and the chain of files behind it to `files`. `backing` remembers what is behind each."""
+    while path and (real := resolve(path)) not in files:
+        files[real] = None
+        if path not in backing:
+            raw = found(
+                connection.raw.storageVolLookupByPath,
+                posixpath.normpath(path),
+                libvirt.VIR_ERR_NO_STORAGE_VOL,
+            )
+            volume = Volume.read(raw) if raw else None
+            backing[path] = volume.backing if volume else None
+        path = backing[path]

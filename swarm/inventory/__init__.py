@@ -12,21 +12,24 @@ from swarm.inventory.agentmon import AgentmonSettings
 from swarm.inventory.backup import BackupSettings
 from swarm.inventory.checks import NetworkFacts, check_disk, check_network, cross_check, locate
 from swarm.inventory.fields import GIB, size
-from swarm.inventory.files import load, load_all, load_several, names
+from swarm.inventory.files import load, load_all, load_draft, load_several, names, validate
 from swarm.inventory.inside import Customize, InstallSettings
-from swarm.inventory.model import Host, Hypervisor, Virtiofs, Vm
+from swarm.inventory.model import Drill, Host, Hypervisor, Machine, Virtiofs, Vm
 from swarm.inventory.schema import json_schema, schema_text
-from swarm.inventory.uri import EMBEDDED
+from swarm.inventory.uri import EMBEDDED, NONE
 
 __all__ = [
     "EMBEDDED",
     "GIB",
+    "NONE",
     "AgentmonSettings",
     "BackupSettings",
     "Customize",
+    "Drill",
     "Host",
     "Hypervisor",
     "InstallSettings",
+    "Machine",
     "NetworkFacts",
     "Virtiofs",
     "Vm",
@@ -36,9 +39,11 @@ __all__ = [
     "json_schema",
     "load",
     "load_all",
+    "load_draft",
     "load_several",
     "locate",
     "names",
     "schema_text",
     "size",
+    "validate",
 ]

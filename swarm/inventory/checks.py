@@ -53,23 +53,22 @@ def cross_check(hosts: Iterable[Host], concerning: Collection[str] | None = None
     first: dict[tuple[str, str, str], Host] = {}
     found = []
     for host in hosts:
-        for key in _UNIQUE:
-            value = str(getattr(host.vm, key))
-            other = first.setdefault((uri.place(host.hypervisor.uri), key, value), host)
+        for where, value in _identity(host).items():
+            other = first.setdefault((uri.place(host.hypervisor.uri), where[-1], value), host)
             if other is not host and (concerning is None or {host.name, other.name} & set(concerning)):
-                there = locate(other.name, "vm", key).rstrip(":")
-                found.append(
-                    (
-                        _document(host.name),
-                        Problem(
-                            ("vm", key),
-                            f"{value} is already used by {there}",
-                            f"choose another value for {host.name}",
-                        ),
-                    )
-                )
+                there = locate(other.name, *where).rstrip(":")
+                problem = f"{value} is already used by {there}"
+                hint = f"choose another value for {host.name}"
+                found.append((_document(host.name), Problem(where, problem, hint)))
     if found:
         raise failure(found)
+
+
+def _identity(host: Host) -> dict[tuple[str, ...], str]:
+    """Return what no other host on the same hypervisor may have, by the field."""
+    if host.machine:
+        return {("machine", "address"): f"{host.machine.address} with port {host.machine.port}"}
+    return {("vm", key): str(getattr(host.vm, key)) for key in _UNIQUE}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def set_ip(name: str, ip: str) -> Host:
 
     def check() -> None:
         after = load(name)
-        if after.model_copy(update={"vm": before.vm}) != before:
+        if after.model_copy(update={"own_vm": before.vm}) != before:
             raise InventoryError(
                 f"{short(path)}: the address can't be changed without changing more",
                 f"write vm.ip: {ip} by hand",

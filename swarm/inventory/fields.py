@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import ipaddress
 import re
 from pathlib import Path, PurePosixPath
@@ -19,10 +20,13 @@ __all__ = [
     "DiskPath",
     "DiskSize",
     "Domain",
+    "Fingerprint",
     "Folder",
+    "Group",
     "Hostname",
     "Label",
     "Mac",
+    "MachineAddress",
     "Memory",
     "MountPoint",
     "Name",
@@ -40,6 +44,10 @@ GIB = 1 << 30
 NAME = re.compile(r"(?!all$)[a-z0-9][a-z0-9_-]{0,31}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one label of RFC 1123
+_DNS = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
+_SHA256 = re.compile(
+    r"SHA256:[A-Za-z0-9+/]{43}"
+)  # as ssh-keygen -l shows it: base64 of 32 bytes, without padding
 # QEMU's prefix for locally administered addresses. libvirt and virt-install generate MACs with it.
 _MAC = re.compile(r"52:54:00(:[0-9a-f]{2}){3}")
 _SIZE = re.compile(r"([1-9][0-9]{0,6}) ?([GgTt])(iB)?")
@@ -104,6 +112,15 @@ def _name(value: str) -> str:
     return value
 
 
+def _group(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise wrong(
+            "expected at most 32 lowercase letters, digits, hyphens and _, and not the word 'all'",
+            "write it without the @ that --host needs" if value.startswith("@") else None,
+        )
+    return value
+
+
 def _domain(value: str) -> str:
     """Check the name: libvirt refuses slashes and line breaks, and swtpm_setup splits its arguments at commas."""
     if not value or value != value.strip() or value in {".", ".."}:
@@ -159,6 +176,27 @@ def _address(value: object) -> object:
     if ip.is_multicast or ip.is_loopback or ip.is_unspecified or ip.is_reserved or ip.is_link_local:
         raise wrong(f"{ip} cannot be assigned to a machine; expected an address such as 192.168.122.182")
     return value  # pydantic converts it
+
+
+def _machine(value: str) -> str:
+    """Check an address or a name, which becomes an argument of ssh and a value in its configuration."""
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(value)
+        return value
+    if not _DNS.fullmatch(value) or re.fullmatch(r"[0-9.]+", value):
+        raise wrong(
+            "expected an IP address or a DNS name in lowercase, such as 203.0.113.7 or claw.example.org"
+        )
+    return value
+
+
+def _fingerprint(value: str) -> str:
+    if not _SHA256.fullmatch(value):
+        raise wrong(
+            "expected the SHA-256 fingerprint of an ed25519 host key: SHA256: and 43 characters",
+            "on the machine: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
+        )
+    return value
 
 
 def _memory(value: int) -> int:
@@ -281,6 +319,9 @@ def as_text(pattern: str, **more: Any) -> WithJsonSchema:
 
 
 Name = Annotated[str, AfterValidator(_name)]
+Group = Annotated[str, AfterValidator(_group), as_text(NAME.pattern)]
+MachineAddress = Annotated[str, AfterValidator(_machine)]
+Fingerprint = Annotated[str, AfterValidator(_fingerprint), as_text(_SHA256.pattern)]
 NetworkName = Annotated[str, AfterValidator(_network), as_text(r"[^\s/]([^/]*[^\s/])?")]
 Label = Annotated[str, AfterValidator(_label), as_text(_LABEL.pattern)]
 Domain = Annotated[str, AfterValidator(_domain), as_text(r"[^\s/,]([^/,]*[^\s/,])?", maxLength=200)]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from swarm.errors import InventoryError
+from swarm.inventory import uri
 from swarm.inventory.checks import cross_check, file_of
 from swarm.inventory.document import read, short
 from swarm.inventory.fields import NAME
@@ -18,10 +19,11 @@ from swarm.paths import hosts_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from swarm.inventory.document import Document
 
-__all__ = ["load", "load_all", "load_several", "names"]
+__all__ = ["load", "load_all", "load_draft", "load_several", "names", "validate"]
 
 
 def names() -> list[str]:
@@ -38,13 +40,13 @@ def load(name: str) -> Host:
         document = read(path)
     except FileNotFoundError:
         raise _unknown(name) from None
-    host = _validate(name, document)
+    host = validate(name, document)
     if isinstance(host, Host):
         return host
     raise failure([(document, problem) for problem in host])
 
 
-def _validate(name: str, document: Document) -> Host | list[Problem]:
+def validate(name: str, document: Document) -> Host | list[Problem]:
     """Return the host, or its problems."""
     values = document.values
     if "name" in values:
@@ -56,17 +58,47 @@ def _validate(name: str, document: Document) -> Host | list[Problem]:
         host = Host.model_validate_json(json.dumps({**values, "name": name}), strict=True)
     except ValidationError as error:
         return problems(document, error.errors(include_url=False))
-    source = (values["vm"].get("virtiofs") or {}).get("source", "/")
-    if host.hypervisor.remote and not source.startswith("/"):
-        message = "expected an absolute path, because the hypervisor is another machine"
-        return [
-            Problem(
-                ("vm", "virtiofs", "source"),
-                message,
-                "write the path on the hypervisor; ~ and relative paths would refer to this machine",
+    problem = _sections(host, values) or _source(host, values)
+    return [problem] if problem else host
+
+
+def _sections(host: Host, values: dict[str, Any]) -> Problem | None:
+    """Return what is wrong with vm and machine, of which exactly one is there, as hypervisor.uri demands."""
+    for key in ("vm", "machine"):
+        if key in values and values[key] is None:
+            message = "expected a section with keys, found nothing"
+            return Problem((key,), message, "indent its keys below it, or remove the line")
+    wanted, other = ("machine", "vm") if host.foreign else ("vm", "machine")
+    there = {"vm": host.own_vm is not None, "machine": host.machine is not None}
+    if there[other]:
+        if host.foreign:
+            return Problem(
+                (other,), "there is no VM if hypervisor.uri is none", "write a section machine instead"
             )
-        ]
-    return host
+        return Problem(
+            (other,), "this section is for hypervisor.uri: none", "remove it, or set hypervisor.uri"
+        )
+    if not there[wanted]:
+        hint = (
+            "see docs/scale.md for an example" if host.foreign else "see hosts/demo.yaml for a short example"
+        )
+        return Problem((wanted,), "this section is missing", hint)
+    if host.drill.hypervisor == uri.NONE:
+        return Problem(
+            ("drill", "hypervisor"), "a drill needs a hypervisor", "use embedded, or a libvirt URI"
+        )
+    return None
+
+
+def _source(host: Host, values: dict[str, Any]) -> Problem | None:
+    source = ((values.get("vm") or {}).get("virtiofs") or {}).get("source", "/")
+    if not host.hypervisor.remote or source.startswith("/"):
+        return None
+    return Problem(
+        ("vm", "virtiofs", "source"),
+        "expected an absolute path, because the hypervisor is another machine",
+        "write the path on the hypervisor; ~ and relative paths would refer to this machine",
+    )
 
 
 def load_several(chosen: Sequence[str]) -> list[Host]:
@@ -76,15 +108,33 @@ def load_several(chosen: Sequence[str]) -> list[Host]:
     chosen are ignored.
     """
     hosts = [load(name) for name in dict.fromkeys(chosen)]
-    others = []
-    for name in names():
-        if name not in chosen:
-            try:
-                others.append(load(name))
-            except InventoryError:
-                continue  # its error is reported when it is chosen
-    cross_check([*others, *hosts], chosen)
+    cross_check([*_others(chosen), *hosts], chosen)
     return hosts
+
+
+def load_draft(name: str, path: Path) -> Host:
+    """Return the host that the file at `path` describes once it is hosts/NAME.yaml, checked like load_several.
+
+    Raise InventoryError, which names `path`, if it is invalid or conflicts with another host.
+    """
+    document = read(path)
+    host = validate(name, document)
+    if not isinstance(host, Host):
+        raise failure([(document, problem) for problem in host])
+    cross_check([*_others([name]), host], [name])
+    return host
+
+
+def _others(besides: Sequence[str]) -> list[Host]:
+    """Return the valid hosts that are not in `besides`. The error of another file is reported when it is chosen."""
+    found = []
+    for name in names():
+        if name not in besides:
+            try:
+                found.append(load(name))
+            except InventoryError:
+                continue
+    return found
 
 
 def load_all() -> list[Host]:

@@ -74,7 +74,11 @@ class Section(BaseModel):
     """A section of a host file. It is immutable, refuses unknown keys, and keeps its values out of error messages."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", field_title_generator=lambda name, _: name, hide_input_in_errors=True
+        frozen=True,
+        extra="forbid",
+        serialize_by_alias=True,
+        field_title_generator=lambda name, _: name,
+        hide_input_in_errors=True,
     )
 
 
@@ -168,6 +172,7 @@ class FileItem(Section):
     mode: Annotated[str, AfterValidator(_mode)] = "644"
     owner: Account = "root"
     group: Account = "root"
+    secret: bool = False
 
     @model_validator(mode="after")
     def _one_content(self) -> FileItem:

@@ -6,18 +6,23 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from swarm.errors import Refused
 from swarm.inventory import uri as addresses
 from swarm.inventory.agentmon import AgentmonSettings
 from swarm.inventory.backup import BackupSettings
 from swarm.inventory.fields import (
+    GIB,
     Address,
     DiskPath,
     DiskSize,
     Domain,
+    Fingerprint,
     Folder,
+    Group,
     Hostname,
     Label,
     Mac,
+    MachineAddress,
     Memory,
     MountPoint,
     Name,
@@ -32,7 +37,7 @@ from swarm.paths import hosts_dir
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Host", "Hypervisor", "Virtiofs", "Vm"]
+__all__ = ["Drill", "Host", "Hypervisor", "Machine", "Virtiofs", "Vm"]
 
 
 def _uri(value: str) -> str:
@@ -44,7 +49,7 @@ def _uri(value: str) -> str:
 Uri = Annotated[
     str,
     AfterValidator(_uri),
-    as_text(r"(embedded|(qemu(\+(unix|ssh|libssh|libssh2|tls))?|test)://.*/.+)"),
+    as_text(r"(embedded|none|(qemu(\+(unix|ssh|libssh|libssh2|tls))?|test)://.*/.+)"),
 ]
 
 
@@ -53,8 +58,9 @@ class Hypervisor(Section):
 
     uri: Uri = Field(
         default="qemu:///system",
-        description="The libvirt URI, such as qemu+ssh://user@box/system, or 'embedded' for a private libvirt.",
-        examples=["qemu:///system", "qemu+ssh://root@box/system", addresses.EMBEDDED],
+        description="The libvirt URI, such as qemu+ssh://user@box/system, 'embedded' for a private libvirt, or 'none' "
+        "for a machine that swarm does not make.",
+        examples=["qemu:///system", "qemu+ssh://root@box/system", addresses.EMBEDDED, addresses.NONE],
     )
     network: NetworkName = Field(
         default="default",
@@ -115,12 +121,52 @@ class Vm(Section):
     autostart: bool = Field(default=True, description="Start the VM when its hypervisor starts.")
 
 
+class Machine(Section):
+    """A machine that somebody else's engine made: a VPS, a VM of Proxmox or KubeVirt, bare metal."""
+
+    address: MachineAddress = Field(
+        description="The machine's IP address or DNS name.", examples=["203.0.113.7", "claw.example.org"]
+    )
+    hostname: Hostname = Field(description="The machine's host name.", examples=["claw"])
+    port: int = Field(default=22, ge=1, le=65535, description="The port of its SSH server.")
+    fingerprint: Fingerprint | None = Field(
+        default=None,
+        description="The fingerprint of its ed25519 host key. Without one, `inv provision` shows the key and asks.",
+        examples=["SHA256:uNiVztksCsDhcc0u9e8BrgtUqbSp2ZlVm7cVDkDEQqE"],
+    )
+
+
+class Drill(Section):
+    """The throwaway VM of `inv drill`, where it can't be made like the host's own."""
+
+    hypervisor: Uri = Field(
+        default=addresses.EMBEDDED,
+        description="The hypervisor that runs the drill of a machine that swarm did not make.",
+        examples=[addresses.EMBEDDED, "qemu:///system"],
+    )
+    image: Label = Field(
+        default="ubuntu-24.04", description="A name from the image catalog.", examples=["built"]
+    )
+    memory_mib: Memory = Field(default=2048, description="Memory in MiB.")
+    disk_size: DiskSize = Field(
+        default=20 * GIB,
+        description="The size of the root disk with its unit.",
+        json_schema_extra={"default": "20G"},
+    )
+
+
 class Host(Section):
-    """One VM, as described by its host file."""
+    """One agent's machine, as described by its host file: a VM, or a machine that swarm did not make."""
 
     name: Name = Field(description="The file's name without .yaml.")
     hypervisor: Hypervisor = Field(default=Hypervisor(), description="The hypervisor that runs the VM.")
-    vm: Vm
+    groups: tuple[Group, ...] = Field(
+        default=(), description="Names for --host @NAME, each shared by several hosts.", examples=[["home"]]
+    )
+    own_vm: Vm | None = Field(default=None, alias="vm", description="The virtual machine.")
+    machine: Machine | None = Field(
+        default=None, description="The machine, if hypervisor.uri is none; it stands in place of vm."
+    )
     guest: Customize = Field(default=Customize(), description="Settings inside the guest: `inv customize`.")
     openclaw: InstallSettings = Field(
         default=InstallSettings(), description="OpenClaw and its dependencies in the guest: `inv install`."
@@ -131,6 +177,39 @@ class Host(Section):
     agentmon: AgentmonSettings | None = Field(
         default=None, description="Where the agent's events are sent, if anywhere: `inv hook.deploy`."
     )
+    drill: Drill = Field(
+        default=Drill(), description="The VM of `inv drill` for a host without a VM of its own."
+    )
+
+    @property
+    def foreign(self) -> bool:
+        """Whether somebody else's engine made the machine, so that there is no VM for swarm to change."""
+        return self.hypervisor.uri == addresses.NONE
+
+    @property
+    def vm(self) -> Vm:
+        """The virtual machine. Raise Refused for a machine that swarm did not make."""
+        if self.own_vm is None:
+            raise Refused(
+                f"{self.name}: swarm did not make this machine (hypervisor.uri: none), so it has no VM to work on",
+                "use the tools of the engine that made it",
+            )
+        return self.own_vm
+
+    @property
+    def address(self) -> str:
+        """Where SSH reaches the guest."""
+        return self.machine.address if self.machine else str(self.vm.ip)
+
+    @property
+    def hostname(self) -> str:
+        """The guest's host name."""
+        return self.machine.hostname if self.machine else self.vm.hostname
+
+    @property
+    def share(self) -> Virtiofs | None:
+        """The shared directory, if there is one."""
+        return self.own_vm.virtiofs if self.own_vm else None
 
     @property
     def known_hosts(self) -> Path:

@@ -20,6 +20,7 @@ from swarm.inventory.model import Host
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
     from swarm.inventory.document import Document, Where
@@ -117,7 +118,7 @@ def problems(
 def _missing(where: Where, root: type[BaseModel]) -> Problem:
     if _keys(where, root):
         return Problem(where, "this section is missing", "see hosts/demo.yaml for a short example")
-    examples = _model(where[:-1], root).model_fields[str(where[-1])].examples or ()
+    examples = _fields(_model(where[:-1], root))[str(where[-1])].examples or ()
     return Problem(
         where,
         "this key is missing",
@@ -241,7 +242,12 @@ def leaves(where: tuple[str, ...] = (), root: type[BaseModel] = Host) -> list[tu
 def _keys(where: Where, root: type[BaseModel]) -> list[str]:
     """Return the keys of a section. Return an empty list if `where` is not a section."""
     model = _model(where, root)
-    return [key for key in (model.model_fields if model else ()) if (model, key) != (Host, "name")]
+    return [key for key in (_fields(model) if model else ()) if (model, key) != (Host, "name")]
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return the fields of a section by their keys in the file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _model(where: Where, root: type[BaseModel]) -> Any:  # noqa: ANN401 - a class of the model, or None
@@ -250,7 +256,7 @@ def _model(where: Where, root: type[BaseModel]) -> Any:  # noqa: ANN401 - a clas
     for part in where:
         if isinstance(part, int):
             continue  # the items of a list have the class that was found for the list
-        field = model.model_fields.get(part)
+        field = _fields(model).get(part)
         kinds = (field.annotation, *getattr(field.annotation, "__args__", ())) if field else ()
         model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
         if model is None:

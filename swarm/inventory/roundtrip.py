@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["edited"]
+    from ruamel.yaml import YAML
+
+__all__ = ["changed", "edited"]
 
 
 @contextmanager
@@ -21,13 +23,8 @@ def edited(path: Path, check: Callable[[], None]) -> Iterator[Any]:
 
     Whatever `check` raises is raised, and the file is then as it was before.
     """
-    from ruamel.yaml import YAML
-
     old, mode = path.read_text(encoding="utf-8"), path.stat().st_mode & 0o777
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 1 << 16  # long lines stay as they are
-    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml = _yaml()
     document, new = yaml.load(old), io.StringIO()
     yield document
     yaml.dump(document, new)
@@ -37,3 +34,22 @@ def edited(path: Path, check: Callable[[], None]) -> Iterator[Any]:
     except BaseException:
         write_atomically(path, old, mode=mode)
         raise
+
+
+def changed(text: str, change: Callable[[Any], None]) -> str:
+    """Return the text of a YAML file after `change` has changed its content in place."""
+    yaml, new = _yaml(), io.StringIO()
+    document = yaml.load(text)
+    change(document)
+    yaml.dump(document, new)
+    return new.getvalue()
+
+
+def _yaml() -> YAML:
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 1 << 16  # long lines stay as they are
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml

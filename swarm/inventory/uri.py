@@ -6,13 +6,13 @@ import re
 from difflib import get_close_matches
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from swarm.hypervisor.uri import EMBEDDED, remote
+from swarm.hypervisor.uri import EMBEDDED, NONE, remote
 
-__all__ = ["EMBEDDED", "check", "place", "remote"]
+__all__ = ["EMBEDDED", "NONE", "check", "place", "remote"]
 
 Wrong = tuple[str, str | None]  # a message and a hint
 
-_EXAMPLES = "use for example qemu:///system, qemu+ssh://root@box/system, or embedded"
+_EXAMPLES = "use for example qemu:///system, qemu+ssh://root@box/system, embedded or none"
 _LOCAL = ("", "unix")
 _REMOTE = ("ssh", "libssh", "libssh2", "tls", "tcp")
 _USER = re.compile(r"[A-Za-z0-9_.@+-]+")
@@ -40,11 +40,11 @@ _TRUST = ("known_hosts_verify", "no_verify")
 def check(uri: str) -> Wrong | None:
     """Return the problem of a host file's `hypervisor.uri` as a message and a hint, or None if it is valid.
 
-    Accepts 'embedded', libvirt's test driver, and qemu with no transport, unix, ssh, libssh, libssh2 or tls. Refuses
-    URIs that libvirt cannot open, unencrypted connections (tcp), passwords, and parameters that could run a program or
-    disable verification of the hypervisor's identity.
+    Accepts 'embedded', 'none', libvirt's test driver, and qemu with no transport, unix, ssh, libssh, libssh2 or tls.
+    Refuses URIs that libvirt cannot open, unencrypted connections (tcp), passwords, and parameters that could run a
+    program or disable verification of the hypervisor's identity.
     """
-    if uri == EMBEDDED:
+    if uri in {EMBEDDED, NONE}:
         return None
     if not uri.isprintable() or " " in uri:
         return "expected a libvirt URI without spaces", _EXAMPLES
@@ -55,9 +55,9 @@ def check(uri: str) -> Wrong | None:
         return "expected a libvirt URI with a valid host and port", _EXAMPLES
     driver, _, transport = parts.scheme.partition("+")
     if "://" not in uri or driver not in {"qemu", "test"}:
-        near = get_close_matches(uri, [EMBEDDED, "qemu:///system", "qemu:///session"], n=1, cutoff=0.7)
+        near = get_close_matches(uri, [EMBEDDED, NONE, "qemu:///system", "qemu:///session"], n=1, cutoff=0.7)
         hint = f"did you mean {near[0]}?" if near else _EXAMPLES
-        return "expected 'embedded' or the libvirt URI of a QEMU hypervisor", hint
+        return "expected 'embedded', 'none' or the libvirt URI of a QEMU hypervisor", hint
     return _check_place(driver, transport, parts) or _check_trust(transport, parts)
 
 

@@ -127,6 +127,7 @@ def key(_: Context, file: str = "") -> int:
         "archive": "restore this archive, or 'latest'; default: the mirror",
         "path": "only these files or directories, separated by commas",
         "ip": "create the VM at this address first",
+        "rebuild": "create the VM first, at the host file's address and on its hypervisor",
         "identity": "a file with the age secret key",
         "emergency": "print the commands that restore this archive without swarm",
     }
@@ -137,6 +138,7 @@ def restore(
     archive: str = "",
     path: str = "",
     ip: str = "",
+    rebuild: bool = False,
     identity: str = "",
     emergency: str = "",
     plan: bool = False,
@@ -149,7 +151,7 @@ def restore(
 
     if emergency:
         return commands.emergency(emergency)
-    if ip:
+    if ip or rebuild:
         return commands.redeploy(
             host, ip, archive=archive, path=path, identity=identity, plan_only=plan, limit=timeout
         )

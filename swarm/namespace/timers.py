@@ -22,6 +22,7 @@ __all__ = ["collection"]
         **PLAN,
         "drill": "also install the weekly drill",
         "litellm": "install the health check of LiteLLM; the default where litellm/.env exists",
+        "drift": "also run `inv plan --host all` every morning",
     },
 )
 def install(
@@ -29,13 +30,14 @@ def install(
     host: str = "",
     drill: bool = False,
     litellm: bool = False,
+    drift: bool = False,
     plan: bool = False,
     json: bool = False,
 ) -> int:
     """Back hosts up every night and check LiteLLM every six hours, by systemd timers of this user."""
     from swarm.commands import timers as commands
 
-    return commands.install(host, drill=drill, litellm=litellm, plan_only=plan, as_json=json)
+    return commands.install(host, drill=drill, litellm=litellm, drift=drift, plan_only=plan, as_json=json)
 
 
 @task(name="status", default=True, help={"host": HOST["host"] + "; default: all", **JSON})
@@ -48,13 +50,25 @@ def status(_: Context, host: str = "all", json: bool = False) -> int:
 
 @task(
     name="remove",
-    help={**HOST, **PLAN, "litellm": "remove the health check of LiteLLM; --host all does so, too"},
+    help={
+        **HOST,
+        **PLAN,
+        "litellm": "remove the health check of LiteLLM; --host all does so, too",
+        "drift": "remove the timer of `inv plan`; --host all does so, too",
+    },
 )
-def remove(_: Context, host: str = "", litellm: bool = False, plan: bool = False, json: bool = False) -> int:
-    """Remove the timers of hosts, or that of LiteLLM."""
+def remove(
+    _: Context,
+    host: str = "",
+    litellm: bool = False,
+    drift: bool = False,
+    plan: bool = False,
+    json: bool = False,
+) -> int:
+    """Remove the timers of hosts, that of LiteLLM, or that of `inv plan`."""
     from swarm.commands import timers as commands
 
-    return commands.remove(host, litellm=litellm, plan_only=plan, as_json=json)
+    return commands.remove(host, litellm=litellm, drift=drift, plan_only=plan, as_json=json)
 
 
 # `./inv timers` is `./inv timers.status`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["ARCHIVE", "HOST", "IDENTITY", "JSON", "PLAN", "TIMEOUT", "YES"]
 
-HOST = {"host": "a host's name, several separated by commas, or all"}
+HOST = {"host": "names, patterns ('web*'), groups (@home) or all, separated by commas"}
 JSON = {"json": "write data for scripts to stdout"}
 PLAN = {"plan": "only show what would change", **JSON}
 TIMEOUT = {"timeout": "seconds that all waiting together may take"}

@@ -70,6 +70,7 @@ class Finding:
 def examine(hosts: list[Host]) -> list[Finding]:
     """Check this machine, as far as `hosts` need it, and each host's hypervisor. Changes nothing."""
     checks: list[Callable[[], Iterator[Finding]]] = []
+    hosts = [host for host in hosts if not host.foreign]  # their hypervisor is not our business
     if any(not host.hypervisor.remote for host in hosts):
         checks += [_kvm, _programs, _virtiofsd, _firmware]
     checks.append(_space)

@@ -87,7 +87,7 @@ def isolate(host: AnyHost, connection: Libvirt, talk: Talk, deadline: Deadline) 
     check(domain, network)
     moved = host.model_copy(
         update={
-            "vm": host.vm.model_copy(update={"ip": subnet[2]}),
+            "own_vm": host.vm.model_copy(update={"ip": subnet[2]}),
             "hypervisor": host.hypervisor.model_copy(update={"network": network.name}),
         }
     )

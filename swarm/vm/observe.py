@@ -12,16 +12,17 @@ from swarm import images, ssh
 from swarm.errors import HypervisorError, Unfit
 from swarm.hypervisor.domain import Domain, Trial
 from swarm.hypervisor.network import Network, Reservation
-from swarm.hypervisor.storage import Volume, find_pool
 from swarm.hypervisor.usage import usage
 from swarm.inventory import Host, NetworkFacts
 from swarm.vm import desired, fitness
 from swarm.vm.desired import Note
+from swarm.vm.shared import Shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from swarm.hypervisor.connection import Libvirt
+    from swarm.hypervisor.storage import Volume
 
 __all__ = [
     "DomainFacts",
@@ -127,13 +128,17 @@ class Observed:
         return self.domain is None or (self.disk_missing and self.domain.seed is not None)
 
 
-def observe(host: Host, connection: Libvirt) -> Observed:
-    """Return the present state of `host`. Raise HypervisorError if libvirt fails, ImageError for an unknown image."""
+def observe(host: Host, connection: Libvirt, shared: Shared | None = None) -> Observed:
+    """Return the present state of `host`. Raise HypervisorError if libvirt fails, ImageError for an unknown image.
+
+    Hosts of one hypervisor that are observed at the same moment may share what is the same for all of them.
+    """
+    shared = shared or Shared(connection)
     network = Network(connection, host.hypervisor.network)
     facts = network_facts(network.name, network.xml(), network.leases()) if network.exists else None
     domain = domain_facts(host, connection)
     kind = _kind(host, domain) if domain else acceleration(host, connection)
-    others = usage(connection, besides=desired.domain_uuid(host))
+    others = usage(connection, besides=desired.domain_uuid(host), known=shared.holdings)
     seen = Observed(
         domain=domain,
         namesake=_namesake(host, connection),
@@ -149,18 +154,14 @@ def observe(host: Host, connection: Libvirt) -> Observed:
         share_problem=share_problem(host, connection),
         missing=() if domain else tuple(fitness.missing(connection, kind)),
     )
-    return _with_volumes(host, connection, seen)
+    return _with_volumes(host, shared, seen)
 
 
-def _with_volumes(host: Host, connection: Libvirt, seen: Observed) -> Observed:
-    pool = find_pool(connection, host.vm.disk_path.parent)
-    # A stopped pool lists no volumes. Starting it changes nothing that the host file describes.
-    if pool:
-        pool.activate()
-    found = {volume.name: volume for volume in pool.volumes()} if pool else {}
+def _with_volumes(host: Host, shared: Shared, seen: Observed) -> Observed:
+    pool, found = shared.volumes(str(host.vm.disk_path.parent))
     seen = replace(
         seen,
-        pool=pool.name if pool else None,
+        pool=pool,
         disk=found.get(host.vm.disk_path.name),
         seed=found.get(desired.seed_volume(host)),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from swarm import access, ssh
+from swarm import access, history, ssh
 from swarm.deadline import Deadline
 from swarm.hypervisor.connection import Libvirt
 from swarm.inventory import names
@@ -53,11 +53,12 @@ def provision(
         )
     if plan and not plan_only:
         ssh.write_config(access.target(host))
-        took = seconds(time.monotonic() - start)
-        login = (
-            f": ./inv ssh --host {host.name}" if host.name in names() else ""
-        )  # a throwaway VM has no file
-        talk.done(f"{host.name} is ready at {host.vm.ip} ({took}){login}")
+        took = time.monotonic() - start
+        login = ""
+        if host.name in names():  # a throwaway VM has no file
+            login = f": ./inv ssh --host {host.name}"
+            history.append(host.name, "provision", seconds=round(took, 3), changes=len(tuple(plan)))
+        talk.done(f"{host.name} is ready at {host.vm.ip} ({seconds(took)}){login}")
     return plan
 
 

@@ -80,6 +80,7 @@ def survey(hosts: list[Host], talk: Talk) -> Survey:
 
     An embedded hypervisor is started if it ever ran before. A hypervisor that cannot be reached is skipped.
     """
+    hosts = [host for host in hosts if not host.foreign]
     items = [
         Item(CACHE, image.path.name, image.size, _wanted(image, hosts), partial(images.remove, image))
         for image in images.cached()

@@ -12,7 +12,7 @@ from swarm.errors import InventoryError, Refused, Unfit
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.network import Network
 from swarm.hypervisor.usage import usage
-from swarm.inventory import EMBEDDED, Host, load, names
+from swarm.inventory import EMBEDDED, Host, Hypervisor, Vm, load, names, size
 from swarm.paths import state_dir
 from swarm.vm import desired
 from swarm.vm.busy import busy
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from swarm.console import Talk
     from swarm.inventory import NetworkFacts
 
-__all__ = ["Throwaway", "derive", "derived_name", "discard", "dispose", "folder", "prepare"]
+__all__ = ["Throwaway", "derive", "derived_name", "discard", "dispose", "folder", "mac_for", "prepare"]
 
 _SUFFIX = "-drill"
 _LONGEST = 32  # characters of a host's name
@@ -66,9 +66,10 @@ def derive(
 
     The host name is not the original's, because a libvirt network refuses two reservations with one name.
     """
-    known = [host, *others]
+    host = _with_vm(host)
+    known = [host, *(other for other in others if not other.foreign)]
     name = derived_name(host.name)
-    if any(other.name == name for other in known):
+    if any(other.name == name for other in others):
         raise Refused(
             f"{host.name}: the drill's VM would be called {name}, and a host file has this name",
             f"rename hosts/{name}.yaml",
@@ -84,16 +85,38 @@ def derive(
     values = {
         "domain": name,
         "hostname": name.replace("_", "-"),
-        "mac": _mac(name, {each.lower() for each in taken}),
+        "mac": mac_for(name, {each.lower() for each in taken}),
         "ip": free,
         "disk_path": host.vm.disk_path.with_name(f"swarm-{name}.qcow2"),
         "virtiofs": None,
         "autostart": False,
     }
-    return Throwaway.model_validate(dict(host) | {"name": name, "vm": host.vm.model_copy(update=values)})
+    kept = {key: value for key, value in host if key not in {"name", "own_vm", "machine"}}
+    return Throwaway.model_validate({**kept, "name": name, "vm": host.vm.model_copy(update=values)})
 
 
-def _mac(name: str, taken: Collection[str]) -> str:
+def _with_vm(host: Host) -> Host:
+    """Return a host that has a VM. For a machine that swarm did not make, it follows from the section drill."""
+    if not host.foreign:
+        return host
+    vm = Vm.model_validate(
+        {
+            "domain": host.name,
+            "hostname": host.hostname,
+            "image": host.drill.image,
+            "memory_mib": host.drill.memory_mib,
+            "vcpus": 2,
+            "disk_path": f"/var/lib/libvirt/images/{host.name}.qcow2",
+            "disk_size": size(host.drill.disk_size),
+            "mac": "52:54:00:00:00:01",  # as the address: derive() chooses both
+            "ip": "192.168.122.2",
+        }
+    )
+    place = Hypervisor(uri=host.drill.hypervisor)
+    return host.model_copy(update={"hypervisor": place, "machine": None, "own_vm": vm})
+
+
+def mac_for(name: str, taken: Collection[str]) -> str:
     """Return a MAC address in libvirt's range that follows from the name and is not taken."""
     digest = hashlib.sha256(name.encode()).digest()
     while (mac := f"52:54:00:{digest[0]:02x}:{digest[1]:02x}:{digest[2]:02x}") in taken:
@@ -106,7 +129,7 @@ def prepare(host: Host, talk: Talk) -> Throwaway:
 
     Raise as derive() and dispose() do.
     """
-    others = _others(host)
+    host, others = _with_vm(host), _others(host)
     with Libvirt(host.hypervisor.uri) as connection:
         if dispose(derive(host, others, _facts(host, connection)), talk):
             talk.say("removed what an earlier drill had left")
@@ -116,7 +139,7 @@ def prepare(host: Host, talk: Talk) -> Throwaway:
 
 def discard(host: Host, talk: Talk) -> bool:
     """Remove the throwaway VM that an earlier run has left. Return True if there was one. Raise as dispose()."""
-    others = _others(host)
+    host, others = _with_vm(host), _others(host)
     if host.hypervisor.uri == EMBEDDED and not Embedded().exists:
         return False
     with Libvirt(host.hypervisor.uri) as connection:

@@ -1,26 +1,20 @@
-"""What can be done with an existing VM: start and stop it, read its console and screen, report its status."""
+"""What can be done with an existing VM: start and stop it, read its console and screen."""
 
 from __future__ import annotations
 
 import io
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from swarm import access
 from swarm.deadline import Deadline
 from swarm.embedded import Embedded
-from swarm.errors import CommandFailed, HypervisorError, Refused, SwarmError, Unreachable
+from swarm.errors import HypervisorError, Refused
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.domain import Domain
 from swarm.hypervisor.network import Network
 from swarm.inventory import EMBEDDED, Host
-from swarm.ssh.reasons import KeyRefused, LoginRefused
 from swarm.vm import desired
-from swarm.vm.actions import Action
 from swarm.vm.busy import busy
 from swarm.vm.destroy import destroy, rest
-from swarm.vm.difference import changes, pending, refuse
-from swarm.vm.observe import Observed, observe
 from swarm.vm.ready import SHUTDOWN, TIMEOUT, wait
 from swarm.vm.serial import console_log
 
@@ -31,35 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SHUTDOWN",
-    "Status",
     "asleep",
     "console",
     "destroy",
     "need",
     "screenshot",
     "start",
-    "status",
     "stop",
 ]
-
-_ANSWER = 15.0  # seconds that a guest has to accept our login
-
-
-@dataclass(frozen=True)
-class Status:
-    """A host's status, each field in a few words. A field is empty where nothing is known."""
-
-    host: str
-    vm: str
-    acceleration: str = ""
-    ip: str = ""
-    ssh: str = ""
-    drift: str = ""
-    backup: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the status as plain data."""
-        return asdict(self)
 
 
 def asleep(host: Host) -> bool:
@@ -138,52 +111,6 @@ def screenshot(host: Host, path: Path) -> tuple[int, int]:
         with Image.open(io.BytesIO(domain.screenshot())) as picture:
             picture.save(path, "PNG")
             return picture.size
-
-
-def status(host: Host) -> Status:
-    """Return a host's status. Nothing is started: a VM whose embedded hypervisor is not running is stopped."""
-    if asleep(host):
-        return Status(host.name, "stopped" if Embedded().exists else "none")
-    with Libvirt(host.hypervisor.uri) as connection:
-        observed = observe(host, connection)
-        if observed.domain is None:
-            return Status(host.name, "none", ip=str(host.vm.ip))
-        state = observed.domain.state
-        return Status(
-            host=host.name,
-            vm=state,
-            acceleration="KVM" if observed.kind == "kvm" else "emulation",
-            ip=str(host.vm.ip),
-            ssh=_ssh_word(host) if state == "running" else "",
-            drift=_drift(host, observed),
-        )
-
-
-def _drift(host: Host, observed: Observed) -> str:
-    try:
-        refuse(host, observed)
-    except SwarmError as error:
-        return error.message
-    upkeep = [each for each in changes(host, observed) if each.key not in {Action.START, Action.BOOT}]
-    found = [f"{len(upkeep)} to change"] if upkeep else []
-    found += ["waits for a restart"] if observed.domain and pending(observed.domain) else []
-    return ", ".join(found) or "none"
-
-
-def _ssh_word(host: Host) -> str:
-    from swarm.ssh.guest import Guest
-
-    try:
-        guest = Guest(access.reach(host), host.name)
-        guest.renew()  # a kept connection would hide another host key, or a login that is now refused
-        guest.run("true", timeout=_ANSWER)
-    except KeyRefused:
-        return "other host key"
-    except LoginRefused:
-        return "login refused"
-    except (CommandFailed, Unreachable):
-        return "no answer"
-    return "ok"
 
 
 def need(host: Host, connection: Libvirt) -> Domain:

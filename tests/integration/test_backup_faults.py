@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from swarm import history
+from swarm.backup import record
 from swarm.backup.busy import hold_host
+from swarm.backup.mirror import Source
+from swarm.backup.now import back_up
+from swarm.console import Talk, screen
 from swarm.errors import CommandFailed, Refused, Unfit, Unreachable
 from swarm.paths import ROOT
 from tests.integration.guest_state import make_place, own_server
@@ -43,6 +48,24 @@ def wait_until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < limit
         time.sleep(0.01)
+
+
+def test_runs_and_failures_are_remembered(place: Place) -> None:
+    """Each run, also a failed one, is in the host's history with its duration and the size of the archive."""
+
+    def run() -> None:
+        source = Source(place.guest(), place.host, None, place.user, str(place.state))
+        back_up(source, place.settings, Talk(screen(), quiet=True))
+
+    run()
+    (place.state / "agents").rename(place.home / "agents")
+    with pytest.raises(Refused):
+        run()
+    (place.home / "agents").rename(place.state / "agents")
+    first, second = history.entries(place.host, "backup")
+    assert (first["result"], second["result"]) == ("success", "failure")
+    assert first["stored"] == record.load(place.host).stored > 0
+    assert first["seconds"] > 0
 
 
 def test_a_path_that_is_too_long_fails_by_name(place: Place) -> None:

@@ -10,6 +10,7 @@ import pytest
 from swarm.console import Screen, Talk
 from swarm.locks import hold
 from tests.nspawn.at_the_prompt import Operator
+from tests.nspawn.installed import Installed
 from tools.lab import Keeper, Machine, World, missing
 
 if TYPE_CHECKING:
@@ -44,6 +45,12 @@ def world() -> Iterator[World]:
 def keeper(world: World) -> Keeper:
     """The pool that provides the machine of most tests."""
     return Keeper(world.machine)
+
+
+@pytest.fixture(scope="session")
+def installed(world: World) -> Installed:
+    """The pool that provides the machine of test_install*.py: first bare, then with everything installed."""
+    return Installed(Keeper(lambda: world.machine(internet=True)))
 
 
 @pytest.fixture

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from swarm import ssh
 from swarm.paths import ROOT
+from swarm.vm.pin import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +51,26 @@ def test_customize_changes_once(operator: Operator, machine: Machine) -> None:
     assert planned < next(index for index, line in enumerate(lines) if line.startswith("✓ time zone"))
     second = operator.inv("customize", "--host", "demo")
     assert (second.code, second.err) == (0, "nothing to do\n")
+
+
+def test_a_machine_that_swarm_did_not_make(operator: Operator, machine: Machine, dirs: Dirs) -> None:
+    """With hypervisor.uri: none, `provision` pins the key, `plan` examines the guest, and `customize` works."""
+    (dirs.hosts / "claw.yaml").write_text(
+        f"hypervisor: {{uri: none}}\nmachine: {{address: {machine.ip}, hostname: claw, "
+        f"fingerprint: '{fingerprint(machine.public_key)}'}}\nguest: {{swappiness: 42}}\n"
+        "openclaw: {nodejs_source: npm, docker_source: distribution}\n",
+        encoding="utf-8",
+    )
+    first = operator.inv("provision", "--host", "claw")
+    assert (first.code, f"claw answers at {machine.ip}" in first.err) == (0, True), first.err
+    planned = operator.inv("plan", "--host", "claw", "--json")
+    assert planned.code == 2, planned.err
+    [found] = json.loads(planned.out)
+    assert {change["part"] for change in found["changes"]} == {"guest"}
+    assert any("swappiness" in change["subject"] for change in found["changes"])
+    assert operator.inv("customize", "--host", "claw").code == 0
+    assert operator.inv("customize", "--host", "claw").err == "nothing to do\n"
+    ssh.Guest(ssh.part_path("claw"), "claw").close()
 
 
 def test_the_task_of_the_readme_runs(operator: Operator, dirs: Dirs) -> None:

@@ -20,8 +20,8 @@ from swarm.guest.verify import Expected, verify
 from swarm.inventory.inside import Customize, InstallSettings
 from swarm.ssh.guest import Guest
 from tests.nspawn.at_the_prompt import Operator
-from tests.nspawn.installed import KEY, OWN, SETTINGS, Installed
-from tools.lab import Keeper, base_tree
+from tests.nspawn.installed import KEY, OWN, SETTINGS
+from tools.lab import base_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from swarm.console import Talk
     from swarm.plan import Plan
     from tests.conftest import Dirs
+    from tests.nspawn.installed import Installed
     from tools.lab import Machine, World
 
 pytestmark = pytest.mark.slow
@@ -40,12 +41,6 @@ pytestmark = pytest.mark.slow
 def subjects(plan: Plan) -> list[str]:
     """The subjects of a plan's changes."""
     return [change.subject for change in plan]
-
-
-@pytest.fixture(scope="module")
-def installed(world: World) -> Installed:
-    """The pool that provides this file's machine, first bare and then installed."""
-    return Installed(Keeper(lambda: world.machine(internet=True)))
 
 
 @pytest.fixture

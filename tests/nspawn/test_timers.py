@@ -104,21 +104,34 @@ def test_timers_are_installed_run_and_removed(machine: Machine, guest: Guest, us
 @pytest.mark.usefixtures("project")
 def test_the_health_check_of_litellm(guest: Guest) -> None:
     """The timer of the health check is installed once, runs `inv litellm.health`, and is removed on its own."""
-    done, notes = call(guest, "root", "install", hosts=[], litellm=True)
+    done, notes = call(guest, "root", "install", hosts=[], single=["health"])
     assert [each for each in done if each.startswith("enable")] == ["enable litellm-health-check.timer"]
     assert notes == []
-    assert call(guest, "root", "install", hosts=[], litellm=True) == [[], []]
-    (timer,) = call(guest, "root", "status", hosts=[], litellm=True)
+    assert call(guest, "root", "install", hosts=[], single=["health"]) == [[], []]
+    (timer,) = call(guest, "root", "status", hosts=[], single=["health"])
     assert (timer["host"], timer["kind"], timer["active"]) == ("LiteLLM", "health", True)
     manager = "XDG_RUNTIME_DIR=/run/user/0 systemctl --user"
     guest.run(f"rm -f /run/user/0/calls; {manager} start litellm-health-check.service")
     assert guest.run("cat /run/user/0/calls").stdout.splitlines() == ["litellm.health", "root"]
-    removed = call(guest, "root", "remove", hosts=[], litellm=True)
+    removed = call(guest, "root", "remove", hosts=[], single=["health"])
     assert [Path(each.split()[-1]).name for each in removed] == [
         "litellm-health-check.timer",
         "litellm-health-check.service",
         "litellm-health-check.timer",
     ]
+
+
+@pytest.mark.usefixtures("project")
+def test_the_timer_of_the_plan(guest: Guest) -> None:
+    """The timer of the plan runs `inv plan --host all`, and is installed and removed on its own."""
+    done, _ = call(guest, "root", "install", hosts=[], single=["plan"])
+    assert [each for each in done if each.startswith("enable")] == ["enable openclaw-plan.timer"]
+    assert call(guest, "root", "install", hosts=[], single=["plan"]) == [[], []]
+    manager = "XDG_RUNTIME_DIR=/run/user/0 systemctl --user"
+    guest.run(f"rm -f /run/user/0/calls; {manager} start openclaw-plan.service")
+    assert guest.run("cat /run/user/0/calls").stdout.splitlines() == ["plan --host all", "root"]
+    removed = call(guest, "root", "remove", hosts=[], single=["plan"])
+    assert removed[0] == "disable openclaw-plan.timer"
 
 
 @pytest.mark.usefixtures("project")

@@ -66,7 +66,7 @@ def test_throwaway_passes_the_checks_of_a_host_file() -> None:
 def test_pin_is_private() -> None:
     """The pinned key is beneath the state directory, and stays there when the VM gets another address."""
     vm = drilled()
-    moved = vm.model_copy(update={"vm": vm.vm.model_copy(update={"ip": IPv4Address("198.18.0.2")})})
+    moved = vm.model_copy(update={"own_vm": vm.vm.model_copy(update={"ip": IPv4Address("198.18.0.2")})})
     assert vm.known_hosts == moved.known_hosts == folder("zap-drill") / "known_hosts"
     assert vm.known_hosts.parent != ZAP.known_hosts.parent
 

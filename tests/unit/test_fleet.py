@@ -238,11 +238,25 @@ def test_a_script_gets_each_result_and_each_error(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize(
     ("words", "names"),
-    [("ant", ["ant"]), ("cat,ant", ["cat", "ant"]), ("ant, ant", ["ant"]), ("all", ["ant", "bee", "cat"])],
+    [
+        ("ant", ["ant"]),
+        ("cat,ant", ["cat", "ant"]),
+        ("ant, ant", ["ant"]),
+        ("all", ["ant", "bee", "cat"]),
+        ("?a*", ["cat"]),
+        ("*", ["ant", "bee", "cat"]),
+        ("[b-c]*,ant,bee", ["bee", "cat", "ant"]),
+        ("@home", ["ant", "cat"]),
+        ("@wings,@home", ["bee", "ant", "cat"]),
+        ("bee,all", ["bee", "ant", "cat"]),
+    ],
 )
-@pytest.mark.usefixtures("hosts")
-def test_hosts_are_chosen_by_name(words: str, names: list[str]) -> None:
-    """--host takes one name, several separated by commas (each counts once), or all."""
+def test_hosts_are_chosen(hosts: list[Host], dirs: Dirs, words: str, names: list[str]) -> None:
+    """--host takes names, patterns, @groups and all, separated by commas; each host counts once."""
+    assert hosts
+    for name, groups in (("ant", "[home]"), ("bee", "[wings]"), ("cat", "[home, test]")):
+        with (dirs.hosts / f"{name}.yaml").open("a", encoding="utf-8") as file:
+            file.write(f"groups: {groups}\n")
     assert [host.name for host in chosen(words).hosts] == names
 
 
@@ -252,7 +266,37 @@ def test_no_name_is_no_choice(words: str) -> None:
     """An empty --host is rejected with the names that exist."""
     with pytest.raises(UsageError) as caught:
         chosen(words)
-    assert caught.value.hint == "known hosts: ant, bee, cat"
+    assert (caught.value.hint or "").startswith("known hosts: ant, bee, cat; give names, patterns")
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        ("@nobody", "no host is in the group @nobody", "a host file names its groups: groups: [home]"),
+        ("z*", "no host has a name like 'z*'", "known hosts: ant, bee, cat"),
+        ("all,zed", "there is no host 'zed'", "known hosts"),
+    ],
+)
+@pytest.mark.usefixtures("hosts")
+def test_a_choice_of_nothing_is_an_error(words: str, message: str, hint: str) -> None:
+    """A group without hosts, a pattern that fits none, and an unknown name stop the command before it begins."""
+    with pytest.raises((UsageError, InventoryError)) as caught:
+        chosen(words)
+    assert message in caught.value.message
+    assert hint in (caught.value.hint or "")
+
+
+def test_a_broken_host_file_may_be_in_the_group(hosts: list[Host], dirs: Dirs) -> None:
+    """A file that can't be read may belong to a group, so it fails there; a pattern reaches it by its name only."""
+    (dirs.hosts / "ant.yaml").write_text((dirs.hosts / "ant.yaml").read_text() + "groups: [home]\n")
+    (dirs.hosts / "broken.yaml").write_text("vm: [", encoding="utf-8")
+    assert hosts
+    assert (set(chosen("@home").broken), [host.name for host in chosen("@home").hosts]) == (
+        {"broken"},
+        ["ant"],
+    )
+    assert not chosen("a*").broken
+    assert set(chosen("b*").broken) == {"broken"}
 
 
 def test_a_broken_host_file_excludes_only_its_host(

@@ -10,9 +10,10 @@ from swarm.errors import Refused
 from swarm.guest.customize import steps
 from swarm.guest.engine.graph import check_names
 from swarm.guest.kinds.commands import command
-from swarm.guest.kinds.files import file
+from swarm.guest.kinds.files import file, guarded
 from swarm.guest.kinds.mounts import mount
 from swarm.guest.kinds.packages import packages
+from swarm.guest.kinds.parts import sha256
 from swarm.guest.kinds.settings import sysctl
 from swarm.guest.kinds.units import linger
 from swarm.inventory.inside import Customize, Share
@@ -30,6 +31,11 @@ SWAPPINESS = "sysctl vm.swappiness"
 def settings(*items: dict[str, Any], **values: Any) -> Customize:
     """The settings of a host file with these items in its list."""
     return Customize.model_validate({**values, "customize": items})
+
+
+def public(path: str, content: str) -> Step:
+    """A file that is shown in a plan, unless the present one is private."""
+    return guarded(file(path, content), content, lambda present: bool(int(present, 8) & 0o004))
 
 
 def own(*items: dict[str, Any]) -> list[Step]:
@@ -96,7 +102,8 @@ def test_own_list() -> None:
     )
     software = packages("of the host file", ("tree", "htop"))
     after = (software.subject,)
-    content = file("/etc/x", "x\n", mode="600", owner="zed", group="adm", after=after)
+    private = file("/etc/x", "x\n", mode="600", owner="zed", group="adm", after=after)
+    content = guarded(private, "x\n", lambda _: False)
     setting = sysctl("net.core.somaxconn", "2048")
     before = (SWAPPINESS, software.subject, content.subject, setting.subject)
     unless = "test -e '/it'\"'\"'s'"
@@ -109,7 +116,7 @@ def test_own_list() -> None:
 def test_list_without_packages() -> None:
     """Files need not wait for packages if there are none, and commands only for the swappiness."""
     found = own({"file": "/etc/x", "content": ""})
-    same(found, [file("/etc/x", "")])
+    same(found, [public("/etc/x", "")])
     assert place(own({"command": "true", "unless": ""})[0]) == ("command true", (SWAPPINESS,), ())
     assert own() == []
 
@@ -148,7 +155,28 @@ def test_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A source is read from the home folder, from an absolute path, or from the project's folder."""
     (tmp_path / "source").write_text("own\n")
     monkeypatch.setenv("HOME", str(tmp_path))
-    same(own({"file": "/etc/x", "source": "~/source"}), [file("/etc/x", "own\n")])
-    same(own({"file": "/etc/x", "source": f"{tmp_path}/source"}), [file("/etc/x", "own\n")])
+    same(own({"file": "/etc/x", "source": "~/source"}), [public("/etc/x", "own\n")])
+    same(own({"file": "/etc/x", "source": f"{tmp_path}/source"}), [public("/etc/x", "own\n")])
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    same(own({"file": "/etc/x", "source": "pyproject.toml"}), [file("/etc/x", text)])
+    same(own({"file": "/etc/x", "source": "pyproject.toml"}), [public("/etc/x", text)])
+
+
+@pytest.mark.parametrize(
+    ("more", "fact", "shown"),
+    [
+        ({}, "file 644 root root 00\nold\n", True),
+        ({}, "absent", True),
+        ({"mode": "0600"}, "absent", False),
+        ({"mode": "0640"}, "file 644 root root 00\nold\n", False),
+        ({}, "file 600 root root 00\nold\n", False),
+        ({"secret": True}, "file 644 root root 00\nold\n", False),
+    ],
+)
+def test_a_private_file_is_not_shown(more: dict[str, Any], fact: str, *, shown: bool) -> None:
+    """The plan shows the content of a file that everybody may read; of others it shows checksum and size."""
+    content = "kestrel 4711\n"
+    [step] = own({"file": "/etc/x", "content": content, **more})
+    text = step.diff(fact) or ""
+    assert ("kestrel" in text) is shown
+    assert ("old" in text) is (shown and fact != "absent")
+    assert (f"{sha256(content)[:12]}…, 13 bytes" in text) is not shown

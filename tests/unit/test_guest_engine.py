@@ -221,6 +221,8 @@ def test_a_steps_own_error_passes() -> None:
             "key •••• and ••••",
         ),  # longer ones first, so no rest stays
         ("plain", (), "plain"),
+        ('say "x\\"y" or x"y', ('x"y',), 'say "••••" or ••••'),  # as JSON writes it
+        ("--\nfirst line\n  second line\n}", ("first line\nsecond line\n}",), "--\n••••\n  ••••\n}"),
         ("caf\udcc3\udca9 \udcff", (), "café �"),  # bytes that were cut out of UTF-8 are whole again
         ("a\ud800b\udd00\udcff", (), "a\ufffdb\ufffd\ufffd"),
     ],

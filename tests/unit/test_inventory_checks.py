@@ -31,7 +31,7 @@ def zap() -> Iterator[Host]:
 
 def moved(host: Host, ip: str | int) -> Host:
     """Return the host with another address."""
-    return host.model_copy(update={"vm": host.vm.model_copy(update={"ip": IPv4Address(ip)})})
+    return host.model_copy(update={"own_vm": host.vm.model_copy(update={"ip": IPv4Address(ip)})})
 
 
 def facts(

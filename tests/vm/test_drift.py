@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 def test_restored_copy_is_what_it_was(spare: Lab) -> None:
     """A saved and restored VM has nothing to do either: nothing that a start changes counts as drift."""
-    assert spare.inv("plan", "--host", "zap", "--json").data[0]["changes"] == []
+    assert spare.inv("plan", "--only", "vm", "--host", "zap", "--json").data[0]["changes"] == []
 
 
 def test_memory_change_is_an_update_for_the_next_start(spare: Lab) -> None:
     """A changed memory_mib is shown as an update that waits, is stored, and leaves the running VM alone."""
     spare.edit("zap", memory_mib=2560)
-    plan = spare.inv("plan", "--host", "zap")
+    plan = spare.inv("plan", "--only", "vm", "--host", "zap")
     assert plan.code == 2
     assert "~ memory: 3072 MiB → 2560 MiB (takes effect at the next start; --restart does it now)" in plan.err
     assert spare.inv("provision", "--host", "zap").code == 0
@@ -35,12 +35,12 @@ def test_edit_from_outside_is_drift_and_put_back(spare: Lab) -> None:
     with spare.hypervisor() as connection:
         domain = spare.domain(connection)
         domain.raw.setVcpusFlags(1, 2)  # `virsh setvcpus 1 --config`
-        plan = spare.inv("plan", "--host", "zap")
+        plan = spare.inv("plan", "--only", "vm", "--host", "zap")
         assert plan.code == 2
         assert re.search(r"~ vCPUs: .*current 1.*\(changed outside swarm; put back\)", plan.err)
         assert spare.inv("provision", "--host", "zap").code == 0
         assert "current=" not in domain.xml()
-    assert spare.inv("plan", "--host", "zap").code == 0
+    assert spare.inv("plan", "--only", "vm", "--host", "zap").code == 0
 
 
 def test_disk_grows_while_the_guest_runs_and_never_shrinks(spare: Lab) -> None:
@@ -60,7 +60,7 @@ def test_lost_pin_is_pinned_again(spare: Lab) -> None:
     path = spare.base / "hosts/zap.known_hosts"
     pinned = path.read_text()
     path.unlink()
-    assert "host key" in spare.inv("plan", "--host", "zap").err
+    assert "host key" in spare.inv("plan", "--only", "vm", "--host", "zap").err
     assert spare.inv("provision", "--host", "zap").code == 0
     assert path.read_text() == pinned
 

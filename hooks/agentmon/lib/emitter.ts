@@ -13,6 +13,7 @@ import { Sender } from "./sender.ts";
 import { real } from "./runtime.ts";
 import type { Runtime } from "./runtime.ts";
 import { Spool } from "./spool.ts";
+import { Status } from "./status.ts";
 import { Tracer } from "./trace.ts";
 import type { Half } from "./trace.ts";
 
@@ -29,6 +30,7 @@ export class Emitter {
   readonly #sealer: Sealer;
   readonly #spool: Spool;
   readonly #sender: Sender;
+  readonly #status: Status;
   readonly #spill: () => void;
   #failures = 0;
   #stopped = false;
@@ -42,7 +44,8 @@ export class Emitter {
     this.#tracer = new Tracer(runtime, new Cleaner(salt(config.folder), secrets), config);
     this.#sealer = new Sealer(config, runtime);
     this.#spool = new Spool(config.folder, config.spoolBytes, runtime, () => this.#sender?.wake());
-    this.#sender = new Sender(config, this.#spool, runtime);
+    this.#status = new Status(config.folder, runtime, () => this.stats());
+    this.#sender = new Sender(config, this.#spool, runtime, this.#status);
     this.#spill = () => this.#spool.spill();
     process.on("exit", this.#spill);
     this.#sender.start();
@@ -53,6 +56,7 @@ export class Emitter {
   accept(half: Half, name: string, input: Input): void {
     if (this.#stopped) return;
     try {
+      this.#status.called(half);
       this.#push(this.#tracer.handle(half, name, input));
       if (this.#tracer.open > 0) this.#everySecond();
     } catch {
@@ -67,6 +71,7 @@ export class Emitter {
       this.#push([this.#measure()]);
       await this.#spool.flush();
       await this.#sender.drain(ms);
+      this.#status.write();
     } catch {
       this.#failures += 1;
     }
@@ -80,6 +85,7 @@ export class Emitter {
     this.#snapshot?.();
     await this.#sender.stop().catch(() => undefined);
     await this.#spool.close().catch(() => undefined);
+    this.#status.stop();
   }
 
   /** How the delivery stands. */
@@ -101,7 +107,10 @@ export class Emitter {
   }
 
   #push(entries: Entry[]): void {
-    for (const entry of entries) this.#spool.append(this.#sealer.seal(entry));
+    for (const entry of entries) {
+      this.#spool.append(this.#sealer.seal(entry));
+      this.#status.happened(entry);
+    }
   }
 
   #measure(): Entry {
@@ -158,7 +167,7 @@ interface Shared {
   emitter: Emitter | undefined;
 }
 
-const VERSION = 1; // raise it when the emitter changes: a reload then replaces the old one
+const VERSION = 2; // raise it when the emitter changes: a reload then replaces the old one
 const KEY = Symbol.for("swarm.agentmon");
 
 /** Return the process's emitter, which is made at first use. Undefined without AGENTMON_INGEST_URL. Never throws. */

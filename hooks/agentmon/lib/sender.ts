@@ -19,6 +19,12 @@ export interface Source {
   ack(count: number): Promise<void>;
 }
 
+/** Who is told how the delivery goes. */
+export interface Observer {
+  delivered(events: string[]): void;
+  trouble(reason: string): void;
+}
+
 const BATCH = 10; // events per request, as agentmon's other hooks send them
 const READ = 200; // events per read of the spool in the form `single`
 const BODY = 64 * 1024; // bytes of an answer that are read; its text is not used
@@ -43,6 +49,7 @@ export class Sender {
   readonly #config: Config;
   readonly #source: Source;
   readonly #runtime: Runtime;
+  readonly #observer: Observer | undefined;
   #limit = BATCH;
   #attempt = 0;
   #stopped = false;
@@ -56,10 +63,11 @@ export class Sender {
   readonly #said = new Set<string>();
   #loop: Promise<void> | undefined;
 
-  constructor(config: Config, source: Source, runtime: Runtime) {
+  constructor(config: Config, source: Source, runtime: Runtime, observer?: Observer) {
     this.#config = config;
     this.#source = source;
     this.#runtime = runtime;
+    this.#observer = observer;
   }
 
   /** Start to deliver. Does nothing without a URL. */
@@ -148,6 +156,8 @@ export class Sender {
     this.#said.delete("misconfigured");
     if (part.length >= this.#limit && this.#limit < BATCH) this.#limit += 1;
     await this.#source.ack(part.length);
+    this.#observer?.trouble("");
+    this.#observer?.delivered(part);
   }
 
   async #refuse(status: number): Promise<void> {
@@ -157,11 +167,13 @@ export class Sender {
       `the endpoint refused an event (HTTP ${status}); refused events are counted and not repeated`,
     );
     await this.#source.ack(1);
+    this.#observer?.trouble(`HTTP ${status}`);
   }
 
   async #again({ verdict, asked, status, cause }: Answer): Promise<void> {
     this.counts.retries += 1;
     this.#attempt += 1;
+    this.#observer?.trouble(status ? `HTTP ${status}` : "no answer");
     if (verdict === "misconfigured") {
       this.#say(
         "misconfigured",

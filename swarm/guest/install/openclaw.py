@@ -7,6 +7,7 @@ import os
 import subprocess
 from dataclasses import replace
 from functools import cache, partial
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from swarm.errors import Refused
@@ -29,6 +30,7 @@ _FOLDER = "/var/lib/swarm"
 RECORD = f"{_FOLDER}/openclaw-release"
 # Characters. Shorter texts in a configuration are words like "loopback". No API key is that short.
 _SHORTEST_KEY = 12
+_ONE_QUESTION = Lock()
 _PATIENCE = 20  # seconds for npm on this computer; without an answer the guest asks later
 
 
@@ -107,7 +109,10 @@ def _recorded(settings: InstallSettings, known: dict[str, str]) -> bool:
 
 def _unknown(asked: str, known: dict[str, str]) -> bool:
     """Whether npm's registry has no such release. A guest without npm says nothing; then this computer asks."""
-    return "unknown" in known or (not known and unknown_here(asked))
+    if known:
+        return "unknown" in known
+    with _ONE_QUESTION:  # many hosts side by side need one answer, not an npm each
+        return unknown_here(asked)
 
 
 def _versions(known: dict[str, str]) -> str | None:

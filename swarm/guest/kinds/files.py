@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from swarm.guest.engine.shown import unified
 from swarm.guest.engine.step import Step
 from swarm.guest.kinds.parts import ABSENT, body, by_user, content_put, head, octal, sha256
 from swarm.text import quote
 
-__all__ = ["directory", "file", "seed", "user_file"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["directory", "file", "guarded", "seed", "user_file"]
+
+_DIGITS = 12  # hexadecimal, of a checksum: enough to tell two contents apart
 
 
 def file(
@@ -49,6 +57,24 @@ def file(
         secrets=hidden,
         known={"files": (path,)},
     )
+
+
+def guarded(step: Step, content: str, shows: Callable[[str], bool]) -> Step:
+    """Return the step of a file whose plan shows checksums in place of the content, unless it may be shown.
+
+    `shows` is given the present mode (octal; of a new file 644), and says whether it may.
+    """
+    total, size = sha256(content), len(content.encode("utf-8", "surrogateescape"))
+
+    def diff(fact: str) -> str | None:
+        words = head(fact).split()  # "file MODE OWNER GROUP CHECKSUM", if it is a file
+        there = words[0] == "file"
+        if shows(words[1] if there else "644") or (there and words[-1] == total):
+            return step.diff(fact)
+        now = f"{words[-1][:_DIGITS]}…" if there else ABSENT
+        return f"content (private): {now} → {total[:_DIGITS]}…, {size} bytes"
+
+    return replace(step, diff=diff)
 
 
 def _shown_file(fact: str) -> str | None:

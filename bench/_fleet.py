@@ -1,0 +1,212 @@
+"""The hosts of bench/fleet.py: many names on a few machines, and one measured run of one tool on some of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench._peers import Peers
+from bench.ours import COMMANDS, FILES, LINES, OWNER, SYSCTLS
+from swarm import ssh
+from swarm.files import private_dir, write_atomically
+from swarm.paths import ROOT
+from swarm.ssh.guest import Guest
+from tools.lab import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tools.lab import World
+
+__all__ = ["Fleet", "Used"]
+
+_AT_ONCE = 16  # hosts, as in swarm/commands/run.py
+_LIMIT = 3600.0  # seconds for one run; ansible-core on 256 hosts takes many minutes
+_EVERY = 0.1  # seconds between two looks at the memory
+_NET = "10.78"  # the first half of the hosts' addresses
+_KEX = "-sntrup761*"  # as in bench/_runs.py
+
+
+class Used(NamedTuple):
+    """What one run used: seconds by the clock, seconds of CPU on this side, and MiB of memory at its peak."""
+
+    seconds: float
+    cpu: float
+    memory: float
+
+
+class Fleet:
+    """Hosts by the number of `sizes`, on `count` machines. All files are in `folder`."""
+
+    tools = ("swarm status", "swarm plan", "swarm customize", "pyinfra", "ansible-core")
+
+    def __init__(self, world: World, count: int, folder: Path, sizes: list[int]) -> None:
+        self.world, self.folder = world, folder
+        self.machines = [world.machine() for _ in range(count)]
+        self.names = [f"host{number:03d}" for number in range(max(sizes))]
+        self._peers = Peers(folder)
+        self._pins = folder / "known_hosts"
+        self._config = folder / "ssh_config"
+        self._give_addresses()
+        self._write_config()
+        for size in sizes:
+            self._write_hosts(self._hosts(size), size)
+        keys = private_dir(private_dir(folder / "state") / "ssh")
+        write_atomically(keys / "id_ed25519", world.key.read_text(), mode=0o600)
+        write_atomically(keys / "id_ed25519.pub", world.key.with_suffix(".pub").read_text())
+        for machine in self.machines:
+            machine.ssh("id openclaw >/dev/null 2>&1 || useradd -m openclaw")
+
+    def _hosts(self, size: int) -> Path:
+        return self.folder / f"hosts{size}"
+
+    def _give_addresses(self) -> None:
+        """Give each name an address of its own: two hosts may not have the same one."""
+        run("ip", "-n", self.world.name, "addr", "add", f"{_NET}.0.1/16", "dev", "br0")
+        for number, machine in enumerate(self.machines):
+            own = [_address(each) for each in range(number, len(self.names), len(self.machines))]
+            add = "".join(f"ip addr add {address}/16 dev $dev\n" for address in own)
+            machine.ssh(f"dev=$(ip -o route get 10.77.0.1 | sed -n 's/.* dev \\([^ ]*\\).*/\\1/p')\n{add}")
+
+    def _write_config(self) -> None:
+        pins, entries = [], []
+        for number, name in enumerate(self.names):
+            machine = self.machines[number % len(self.machines)]
+            pins += [f"{alias} {machine.public_key}\n" for alias in (name, _address(number))]
+            entries.append(
+                f"Host {name}\n  HostName {_address(number)}\n  User root\n  HostKeyAlias {name}\n"
+                f"  IdentityFile {self.world.key}\n  IdentitiesOnly yes\n  StrictHostKeyChecking yes\n"
+                f"  UserKnownHostsFile {self._pins}\n  KexAlgorithms {_KEX}\n"
+            )
+        self._pins.write_text("".join(dict.fromkeys(pins)))
+        self._config.write_text("".join(entries))
+
+    def _write_hosts(self, folder: Path, size: int) -> None:
+        """Write a host file and a pinned key for each name. The steps are the peers', as `customize` states them."""
+        folder.mkdir()
+        steps: list[dict[str, object]] = [
+            {"file": path, "content": text.replace("{{ owner }}", OWNER), "mode": "0644"}
+            for path, text in FILES.items()
+        ]
+        steps += [{"file": path, "content": f"{line}\n", "mode": "0644"} for path, (line, _) in LINES.items()]
+        steps += [{"sysctl": key, "value": value} for key, value in SYSCTLS.items()]
+        steps += [{"command": script, "creates": path} for path, script in COMMANDS.items()]
+        for number, name in enumerate(self.names[:size]):
+            machine = self.machines[number % len(self.machines)]
+            tree = {
+                "hypervisor": {"uri": "none"},
+                "machine": {"address": _address(number), "hostname": name},
+                "guest": {"customize": steps},
+                "openclaw": {"nodejs_source": "npm", "docker_source": "distribution"},
+            }
+            text = json.dumps(tree, indent=1)  # which is YAML, too
+            (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+            ssh.pin(folder / f"{name}.known_hosts", [name], machine.public_key)
+
+    def settle(self, tool: str) -> None:
+        """Bring every machine to the tool's own end state, so that nothing is left to change. Not measured."""
+        if tool in {"pyinfra", "ansible-core", "swarm customize"}:
+            self._execute(*self._command(tool, len(self.machines)))
+
+    def run(self, tool: str, size: int) -> Used:
+        """Run a tool on the first `size` hosts, over new connections. Time and memory come from separate runs."""
+        command, variables = self._command(tool, size)
+        self.forget()
+        seconds, cpu = self._execute(command, variables)
+        self.forget()
+        with self._watching() as peak:
+            self._execute(command, variables)
+        return Used(seconds, cpu, peak[0])
+
+    def _command(self, tool: str, size: int) -> tuple[list[str], dict[str, str]]:
+        names = self.names[:size]
+        if tool == "ansible-core":
+            return self._peers.ansible(self._config, names, forks=_AT_ONCE)
+        if tool == "pyinfra":
+            return self._peers.pyinfra(self._config, self._pins, names, parallel=_AT_ONCE)
+        folder = self._hosts(size)
+        if not folder.exists():  # while settling, with fewer machines than any size
+            self._write_hosts(folder, size)
+        state = {"SWARM_HOSTS": str(folder), "SWARM_STATE": str(self.folder / "state")}
+        words = [sys.executable, "-P", str(ROOT / "swarm" / "__main__.py"), tool.removeprefix("swarm ")]
+        return [*words, "--host", "all"], {**state, "SWARM_CACHE": str(self.folder / "cache")}
+
+    def _execute(self, command: list[str], variables: dict[str, str]) -> tuple[float, float]:
+        """Run a command to its end. Return its seconds, and those of CPU. Exit with its last words if it fails."""
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        done = subprocess.run(
+            self.world.inside(*command),
+            check=False,
+            capture_output=True,
+            text=True,
+            env={**environment, **variables},
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            timeout=_LIMIT,
+        )
+        took, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+        if done.returncode not in {0, 2}:  # 2 is a plan with changes
+            sys.exit(f"{command} failed:\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}")
+        return took, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+    @contextlib.contextmanager
+    def _watching(self) -> Iterator[list[float]]:
+        """Give the peak, in MiB, of the memory of all that is started during the block, kept connections included."""
+        known, peak, over = set(_processes()), [0.0], threading.Event()
+
+        def watch() -> None:
+            while not over.is_set():
+                own = sum(_memory(pid) for pid in _processes() if pid not in known)
+                peak[0] = max(peak[0], own / 1024)
+                over.wait(_EVERY)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            yield peak
+        finally:
+            over.set()
+            watcher.join()
+
+    def forget(self) -> None:
+        """End the connections that a tool keeps, so that its next run makes new ones."""
+        for path in sorted((self.folder / "state" / "ssh" / "hosts").glob("*.conf")):
+            Guest(path, path.stem).close()
+        for path in (self.folder / ".ansible" / "cp").glob("*"):
+            end = self.world.inside("ssh", "-o", f"ControlPath={path}", "-O", "exit", "any")
+            subprocess.run(end, check=False, capture_output=True, timeout=60)
+
+
+def _address(number: int) -> str:
+    """The address of a host by its number."""
+    return f"{_NET}.{number // 250}.{number % 250 + 2}"
+
+
+def _processes() -> list[int]:
+    """The processes of this computer, apart from those inside machines."""
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _outside(path)]
+
+
+def _outside(process: Path) -> bool:
+    try:
+        return (process / "ns" / "pid").readlink() == Path("/proc/self/ns/pid").readlink()
+    except OSError:  # it has ended
+        return False
+
+
+def _memory(pid: int) -> int:
+    """The KiB that a process takes, with its part of what it shares with others."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)

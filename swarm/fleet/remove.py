@@ -1,0 +1,154 @@
+"""`inv remove`: undo `inv new`. What a backup has saved stays."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from swarm import ssh, timers
+from swarm.embedded import Embedded
+from swarm.errors import InventoryError, Refused, SwarmError
+from swarm.fleet import instances, place
+from swarm.fleet.ask import ask
+from swarm.fleet.new import named
+from swarm.hypervisor.domain import Domain
+from swarm.inventory import EMBEDDED, load
+from swarm.inventory.checks import file_of
+from swarm.inventory.document import short
+from swarm.paths import hosts_dir, instances_file, mirrors_dir, state_dir
+from swarm.plan import Change, Plan
+from swarm.reconcile import Applied, reconcile
+from swarm.vm import desired
+from swarm.vm.busy import busy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from swarm.console import Talk
+    from swarm.inventory import Host
+
+__all__ = ["Found", "remove"]
+
+_PATIENCE = 60.0  # seconds: an embedded hypervisor that sleeps is started for the question
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is of a host outside its VM. `timers` are changes in words, as swarm.timers returns them."""
+
+    file: bool = False
+    pin: bool = False
+    listed: bool = False
+    timers: tuple[str, ...] = ()
+
+
+def remove(name: str, talk: Talk, *, plan_only: bool, yes: bool) -> Plan:
+    """Remove the host's timers, its entry in the instances file, its pinned key and its host file.
+
+    Ask first, unless `yes`. Return what was (or would be) removed. Raise Refused while the VM exists, or if the answer
+    is no. Archives, mirrors and records stay.
+    """
+    host = _host(named(name), talk)
+    with busy(host, talk) if host else nullcontext(), place.alone(talk):
+        if host:
+            _refuse_vm(host, talk)
+
+        def confirm(_: Plan) -> None:
+            if not yes and not talk.ask(f"Remove all this? hosts/{name}.yaml cannot be restored."):
+                raise Refused(f"{name} was not removed", "answer y, or give --yes")
+
+        def apply(plan: Plan, _: Found) -> Applied[Found]:
+            _remove(name)
+            return Applied(plan)
+
+        plan = reconcile(
+            lambda: _look(name),
+            lambda found: _difference(name, found),
+            apply,
+            talk,
+            plan_only=plan_only,
+            confirm=confirm,
+        )
+    if not plan and host is None:
+        talk.say(f"there is no host {name!r}")
+    for kept in _kept(name, host) if plan else ():
+        talk.say(f"kept: {kept}")
+    return plan
+
+
+def _host(name: str, talk: Talk) -> Host | None:
+    """Return the host, or None without a file. One that can't be read can still be removed."""
+    if place.present(name) is None:
+        return None
+    try:
+        return load(name)
+    except InventoryError as error:
+        talk.warn(f"whether {name} still has a VM is not known: {error.message}")
+        return None
+
+
+def _refuse_vm(host: Host, talk: Talk) -> None:
+    """Raise Refused if the host's VM exists. Nobody could find it afterwards."""
+    if host.foreign or (host.hypervisor.uri == EMBEDDED and not Embedded().exists):
+        return
+    try:
+        domain = ask(
+            host.hypervisor.uri,
+            lambda connection: Domain.find_by_uuid(connection, desired.domain_uuid(host)),
+            _PATIENCE,
+        )
+    except SwarmError as error:
+        talk.warn(f"whether {host.name} still has a VM is not known: {error.message}")
+        return
+    if domain:
+        raise Refused(
+            f"{host.name} still has a VM, {domain.name!r}; nothing was removed",
+            f"./inv destroy --host {host.name} removes it with its disk",
+        )
+
+
+def _look(name: str) -> Found:
+    return Found(
+        file=place.present(name) is not None,
+        pin=_pin(name).exists(),
+        listed=name in instances.read().entries,
+        timers=tuple(timers.remove([name], plan_only=True)) if _timed(name) else (),
+    )
+
+
+def _timed(name: str) -> bool:
+    """Whether the host has a timer. The unit files that all hosts share are no reason to change anything."""
+    return any(host == name for _, host in timers.enabled())
+
+
+def _pin(name: str) -> Path:
+    return hosts_dir() / f"{name}.known_hosts"
+
+
+def _difference(name: str, found: Found) -> Plan:
+    changes = [Change("run", line) for line in found.timers]
+    if found.listed:
+        changes.append(Change("delete", f"entry {name} in {instances_file()}"))
+    if found.pin:
+        changes.append(Change("delete", "pinned host key", str(_pin(name))))
+    if found.file:
+        changes.append(Change("delete", "host file", short(file_of(name))))
+    return Plan(name, tuple(changes))
+
+
+def _remove(name: str) -> None:
+    """Remove everything. The host file goes last, so that a run that is stopped can be repeated."""
+    if _timed(name):
+        timers.remove([name])
+    instances.drop(name)
+    _pin(name).unlink(missing_ok=True)
+    ssh.forget(name)
+    file_of(name).unlink(missing_ok=True)
+
+
+def _kept(name: str, host: Host | None) -> list[str]:
+    """Return what stays, and where."""
+    folders = {"the mirror": mirrors_dir() / name, "the record of the backups": state_dir() / "backup" / name}
+    found = [f"{what}, {path}" for what, path in folders.items() if path.exists()]
+    return found + [f"the archives in {place}" for place in (host.backup.destinations if host else ())]

@@ -1,0 +1,111 @@
+"""What becomes of the events that a proof has captured, and what the endpoint's answer means."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from swarm.agentmon.captured import Captured
+from swarm.agentmon.endpoint import judge
+from swarm.agentmon.envelope import parse
+from swarm.console import Screen, Talk
+from swarm.errors import CommandFailed
+from tests.agentmon_events import event
+from tests.unit.steps import settings
+
+if TYPE_CHECKING:
+    from tests.conftest import Dirs
+
+
+class Ear:
+    """Stands at the end of a guest's connection and keeps the scripts that it is sent."""
+
+    alias = "zap"
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.scripts: list[str] = []
+        self.fails = fails
+
+    def check(self, script: str, what: str, **_: Any) -> str:
+        """Take a script."""
+        if self.fails:
+            raise CommandFailed(f"zap: {what} failed")
+        self.scripts.append(script)
+        return ""
+
+
+def kept(*payloads: str) -> Captured:
+    """Return a file with one event for each payload's name."""
+    captured = Captured("zap")
+    for name in payloads:
+        captured.keep(parse(json.dumps(event(payload={"name": name})).encode()))
+    return captured
+
+
+def test_events_are_kept_in_a_private_file(dirs: Dirs) -> None:
+    """Events are appended to a file that only its owner can read, and are read back in order."""
+    captured = kept("a", "it's ü")
+    path = dirs.state / "agentmon" / "zap.ndjson"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert captured.size == path.stat().st_size > 0
+    assert [each.payload["name"] for each in captured.events()] == ["a", "it's ü"]
+
+
+def test_a_torn_line_is_left_out(dirs: Dirs) -> None:
+    """A line that a crash has torn is ignored: its sender got no answer, and still has the event."""
+    captured = kept("a", "b")
+    path = dirs.state / "agentmon" / "zap.ndjson"
+    path.write_bytes(path.read_bytes()[:-20])
+    assert [each.payload["name"] for each in captured.events()] == ["a"]
+
+
+@pytest.mark.usefixtures("dirs")
+def test_events_go_back_as_a_segment_of_the_spool() -> None:
+    """The segment has the hook's own format: a checksum, a space and the event on each line. Then the file is gone."""
+    captured, guest = kept("it's mine"), Ear()
+    [before] = captured.events()
+    captured.put_back(guest, settings())  # type: ignore[arg-type] # only check() is called
+    assert captured.size == 0
+    [script] = guest.scripts
+    text = json.dumps(before.data, separators=(",", ":"))
+    assert f"{zlib.crc32(text.encode()):08x} " in script
+    assert "/home/openclaw/.openclaw/agentmon/001789899072345-000000.0.0.log" in script
+    assert " 600 openclaw openclaw" in script
+
+
+@pytest.mark.usefixtures("dirs")
+def test_a_failed_return_keeps_the_events() -> None:
+    """If the guest can't take them, the events stay here for the next run."""
+    captured = kept("a")
+    with pytest.raises(CommandFailed):
+        captured.put_back(Ear(fails=True), settings())  # type: ignore[arg-type] # as above
+    assert len(captured.events()) == 1
+
+
+@pytest.mark.parametrize(
+    ("verdict", "answer", "wanted", "hint"),
+    [
+        ("misconfigured", "HTTP 401", "does not take the hook's events (HTTP 401)", "agentmon.token_env"),
+        ("refused", "HTTP 400", "does not take the hook's events (HTTP 400)", "agentmon.batch"),
+        ("too large", "HTTP 413", "does not take the hook's events (HTTP 413)", "agentmon.batch"),
+    ],
+)
+def test_a_refusing_endpoint_is_an_error(verdict: str, answer: str, wanted: str, hint: str) -> None:
+    """An endpoint that will never take the events is an error that says what to check."""
+    found = judge("zap", verdict, answer, Talk(Screen()))
+    assert found
+    assert wanted in found.message
+    assert hint in (found.hint or "")
+
+
+def test_an_endpoint_that_is_down_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    """An endpoint that does not answer now is only a warning: events wait. One that accepts is no news."""
+    talk = Talk(Screen())
+    assert judge("zap", "delivered", "HTTP 202", talk) is None
+    assert capsys.readouterr().err == ""
+    assert judge("zap", "retry", "ECONNREFUSED", talk) is None
+    assert "ECONNREFUSED" in capsys.readouterr().err

@@ -1,0 +1,47 @@
+"""`inv restore` before it reaches a guest: which host, and is there a guest at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from swarm.commands import restore
+from swarm.errors import Refused, UsageError
+from swarm.paths import ROOT
+
+if TYPE_CHECKING:
+    from tests.conftest import Dirs
+
+
+@pytest.fixture(autouse=True)
+def hosts(dirs: Dirs) -> None:
+    """Two hosts."""
+    text = (ROOT / "hosts/demo.yaml").read_text(encoding="utf-8")
+    for number, name in enumerate(("ant", "bee")):
+        own = text.replace("demo", name).replace("de:30", f"de:4{number}").replace("122.30", f"122.4{number}")
+        (dirs.hosts / f"{name}.yaml").write_text(own, encoding="utf-8")
+
+
+def test_a_guest_that_is_gone_is_rebuilt_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a pinned key there is no guest to restore to, and the hint names the option that makes one."""
+    assert restore.restore("ant", yes=True) == 1
+    shown = capsys.readouterr().err
+    assert "ant has no pinned host key, so there is no guest to restore to" in shown
+    assert "./inv restore --host ant --rebuild" in shown
+
+
+@pytest.mark.parametrize(("ip", "option"), [("192.168.122.99", "--ip"), ("", "--rebuild")])
+def test_one_host_is_rebuilt_at_a_time(ip: str, option: str) -> None:
+    """Rebuilding is for one host, as a whole, and not before there is something to restore."""
+
+    def rebuild(words: str, *, plan_only: bool = False) -> int:
+        return restore.redeploy(words, ip, archive="", path="", identity="", plan_only=plan_only, limit=900)
+
+    for words in ("ant,bee", "all", "?*"):
+        with pytest.raises(UsageError, match=f"{option} is for one host"):
+            rebuild(words)
+    with pytest.raises(UsageError, match=f"{option} restores a whole host"):
+        rebuild("ant", plan_only=True)
+    with pytest.raises(Refused, match="there is no mirror"):
+        rebuild("ant")

@@ -1,0 +1,54 @@
+"""What status says of a machine without asking a hypervisor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from swarm import inventory, ssh
+from swarm.embedded import Embedded
+from swarm.fleet.gather import Gatherer
+from swarm.fleet.status import Status
+from swarm.paths import ROOT
+
+if TYPE_CHECKING:
+    from tests.conftest import Dirs
+
+
+def look(name: str) -> Status:
+    """Look at a host."""
+    with Gatherer() as gatherer:
+        return gatherer.look(inventory.load(name), 0.0)
+
+
+def test_what_was_destroyed_is_not_called_stopped(dirs: Dirs) -> None:
+    """With the embedded hypervisor at rest, a VM whose key is pinned is stopped, and one that is gone is none."""
+    (dirs.hosts / "demo.yaml").write_text((ROOT / "hosts/demo.yaml").read_text("utf-8"), encoding="utf-8")
+    assert look("demo").vm == "none"
+    (Embedded().state / "lib").mkdir(parents=True)
+    assert look("demo").vm == "none"
+    ssh.pin(dirs.hosts / "demo.known_hosts", ["demo"], ssh.keypair("x")[1])
+    assert look("demo").vm == "stopped"
+
+
+def test_a_machine_that_swarm_did_not_make_is_asked_over_ssh(dirs: Dirs) -> None:
+    """Such a machine has no state of a VM; without a pinned key it is not asked at all."""
+    text = "hypervisor: {uri: none}\nmachine: {address: 203.0.113.7, hostname: claw}\n"
+    (dirs.hosts / "claw.yaml").write_text(text, encoding="utf-8")
+    found = look("claw")
+    assert (found.vm, found.ip, found.ssh, found.up) == ("foreign", "203.0.113.7", "no pinned key", False)
+
+
+@pytest.mark.parametrize(
+    ("vm", "word", "up"),
+    [
+        ("running", "no answer", True),
+        ("foreign", "ok", True),
+        ("foreign", "no answer", False),
+        ("stopped", "", False),
+    ],
+)
+def test_a_host_is_up(vm: str, word: str, *, up: bool) -> None:
+    """A VM is up if it runs, a machine that swarm did not make if it answers."""
+    assert Status("zap", vm=vm, ssh=word).up is up
