@@ -265,6 +265,7 @@ def test_content_if_asked_for(gateway: Gateway, endpoint: Endpoint) -> None:
 
 def test_a_half_that_does_not_load(endpoint: Endpoint) -> None:
     """Without a handler that loads, as in the last test, what only the hook reports is absent, and the rest arrives."""
-    names = {name for _, name in endpoint.names()}
+    boot = endpoint.events[-1].payload["boot"]  # earlier events are those that waited for the endpoint
+    names = {each.payload["name"] for each in endpoint.events if each.payload["boot"] == boot}
     assert {"gateway.start", "gateway.stop", "chat", "execute_tool", "run"} <= names
     assert not {"gateway.startup", "gateway.shutdown", "session.patch", "agent.bootstrap"} & names

@@ -75,6 +75,11 @@ def _turn(messages: list[dict[str, Any]]) -> tuple[str, bool]:
 
 
 def _text(message: dict[str, Any]) -> str:
+    """Return a message without the earlier ones that OpenClaw quotes after it."""
+    return _content(message).partition("<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>")[0]
+
+
+def _content(message: dict[str, Any]) -> str:
     content = message.get("content")
     if isinstance(content, list):
         return " ".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
