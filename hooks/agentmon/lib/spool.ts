@@ -45,6 +45,7 @@ export class Spool {
   #number: number;
   #timer: (() => void) | undefined;
   #failing = false;
+  #buffer: Buffer | undefined;
   /** What the last `peek` returned and `ack` has not settled. */
   #taken: { segment: Segment; ends: number[]; base: number } | undefined;
   /** Events that the last `peek` returned and whose segment was dropped since: they may yet be delivered. */
@@ -300,13 +301,15 @@ export class Spool {
     }
   }
 
-  /** Return bytes from the front of a segment, or undefined if the file is gone. */
+  /** Return bytes from the front of a segment, until the next call, or undefined if the file is gone. */
   async #piece(segment: Segment): Promise<Buffer | undefined> {
     const file = await open(segment.path, constants.O_RDONLY | constants.O_NOFOLLOW).catch(() => undefined);
     if (!file) return undefined;
     try {
-      const buffer = Buffer.allocUnsafe(Math.min(LINE_LIMIT, segment.size - segment.offset));
-      const { bytesRead } = await file.read(buffer, 0, buffer.length, segment.offset);
+      const length = Math.min(LINE_LIMIT, segment.size - segment.offset);
+      // One buffer for all reads: a new one for each would leave gigabytes of garbage while a full spool is sent.
+      const buffer = (this.#buffer ??= Buffer.allocUnsafeSlow(LINE_LIMIT));
+      const { bytesRead } = await file.read(buffer, 0, length, segment.offset);
       return bytesRead > 0 ? buffer.subarray(0, bytesRead) : undefined;
     } finally {
       await file.close();
