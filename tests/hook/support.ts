@@ -39,9 +39,7 @@ export class Clock implements Runtime {
     return () => void (this.#timers = this.#timers.filter((other) => other !== timer));
   }
 
-  fetch(url: string, options: RequestInit): Promise<Response> {
-    return fetch(url, options);
-  }
+  post = real.post;
 
   warn(message: string): void {
     this.warnings.push(message);
