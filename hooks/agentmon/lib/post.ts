@@ -15,18 +15,19 @@ const BODY = 64 * 1024; // bytes of an answer that are read; its text is not use
 const KEEP = { keepAlive: true, maxSockets: 1 };
 const agents = { http: new Agent(KEEP), https: new SecureAgent(KEEP) };
 
-/** Send a request, read the answer to its end, and follow no redirection. Rejects without an answer, or if aborted. */
-export function post(
-  url: string,
-  headers: Record<string, string>,
-  body: string,
-  signal: AbortSignal,
-): Promise<Reply> {
-  return new Promise((resolve, reject) => {
+export interface Exchange {
+  /** Rejects without an answer, or if the exchange was ended. */
+  reply: Promise<Reply>;
+  end(): void;
+}
+
+/** Send a request, read the answer to its end, and follow no redirection. */
+export function post(url: string, headers: Record<string, string>, body: string): Exchange {
+  let sent: ClientRequest | undefined;
+  const reply = new Promise<Reply>((resolve, reject) => {
     const options: RequestOptions = {
       method: "POST",
       headers: { ...headers, "content-length": Buffer.byteLength(body) },
-      signal,
     };
     const answered = (answer: IncomingMessage): void => {
       const reply = { status: answer.statusCode ?? 0, retryAfter: answer.headers["retry-after"] };
@@ -41,10 +42,11 @@ export function post(
       answer.on("error", reject);
       answer.on("close", () => reject(new Error("the connection was closed"))); // ignored after an end
     };
-    const sent: ClientRequest = url.startsWith("https:")
+    sent = url.startsWith("https:")
       ? secureRequest(url, { ...options, agent: agents.https }, answered)
       : request(url, { ...options, agent: agents.http }, answered);
     sent.on("error", reject);
     sent.end(body);
   });
+  return { reply, end: () => void sent?.destroy(new Error("the exchange was ended")) };
 }

@@ -3,6 +3,7 @@
 import { delay, judge, retryAfter } from "./answers.ts";
 import type { Verdict } from "./answers.ts";
 import type { BatchForm, Config } from "./config.ts";
+import type { Exchange } from "./post.ts";
 import type { Runtime } from "./runtime.ts";
 
 export interface SenderCounts {
@@ -58,7 +59,8 @@ export class Sender {
   #backingOff = false;
   /** Called when the spool is empty, or when an attempt has failed. */
   #watchers: ((drained: boolean) => void)[] = [];
-  #abort: AbortController | undefined;
+  /** The request that is under way. */
+  #exchange: Exchange | undefined;
   readonly #said = new Set<string>();
   #loop: Promise<void> | undefined;
 
@@ -102,7 +104,7 @@ export class Sender {
   /** Stop at once. A request that is under way is abandoned; its events stay in the spool. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    this.#abort?.abort();
+    this.#exchange?.end();
     this.#rouse?.();
     await this.#loop;
   }
@@ -190,20 +192,21 @@ export class Sender {
   }
 
   async #post(part: string[]): Promise<Answer> {
-    const abort = (this.#abort = new AbortController());
-    const cancel = this.#runtime.after(this.#config.timeout, () => abort.abort());
+    let cancel: (() => void) | undefined;
     try {
-      const { status, retryAfter: header } = await this.#runtime.post(
+      const exchange = (this.#exchange = this.#runtime.post(
         this.#config.url!,
         { ...this.#config.headers, "content-type": CONTENT[this.#config.batch] },
         body(part, this.#config.batch),
-        abort.signal,
-      );
+      ));
+      cancel = this.#runtime.after(this.#config.timeout, () => exchange.end());
+      const { status, retryAfter: header } = await exchange.reply;
       return { verdict: judge(status), status, asked: retryAfter(header, this.#runtime.now()) };
     } catch (error) {
       return { verdict: "retry", status: 0, asked: undefined, cause: cause(error) };
     } finally {
-      cancel();
+      cancel?.();
+      this.#exchange = undefined;
     }
   }
 
