@@ -171,7 +171,7 @@ export class Sender {
     this.#observer?.trouble(`HTTP ${status}`);
   }
 
-  async #again({ verdict, asked, status, cause }: Answer): Promise<void> {
+  async #again({ verdict, asked, status, cause = "" }: Answer): Promise<void> {
     this.counts.retries += 1;
     this.#attempt += 1;
     this.#observer?.trouble(status ? `HTTP ${status}` : "no answer");
@@ -183,7 +183,7 @@ export class Sender {
     } else
       this.#say(
         "down",
-        `the endpoint does not accept events (${status ? `HTTP ${status}` : `no answer${cause ?? ""}`}); events are kept`,
+        `the endpoint does not accept events (${status ? `HTTP ${status}` : `no answer${cause}`}); events are kept`,
       );
     this.#tell(false);
     this.#backingOff = true;
