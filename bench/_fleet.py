@@ -99,12 +99,14 @@ class Fleet:
         steps += [{"file": path, "content": f"{line}\n", "mode": "0644"} for path, (line, _) in LINES.items()]
         steps += [{"sysctl": key, "value": value} for key, value in SYSCTLS.items()]
         steps += [{"command": script, "creates": path} for path, script in COMMANDS.items()]
+        # The machines share this computer's kernel, so its setting stays as it is.
+        swappiness = int(Path("/proc/sys/vm/swappiness").read_text())
         for number, name in enumerate(self.names[:size]):
             machine = self.machines[number % len(self.machines)]
             tree = {
                 "hypervisor": {"uri": "none"},
                 "machine": {"address": _address(number), "hostname": name},
-                "guest": {"customize": steps},
+                "guest": {"customize": steps, "swappiness": swappiness},
                 "openclaw": {"nodejs_source": "npm", "docker_source": "distribution"},
             }
             text = json.dumps(tree, indent=1)  # which is YAML, too
