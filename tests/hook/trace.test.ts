@@ -186,6 +186,65 @@ test("a compaction outside of a run gets a run, with its model call, and both ha
   ]);
 });
 
+test("a subagent that ends after the run that started it says how", () => {
+  const story = new Story().received().call();
+  const ctx = { requesterSessionKey: "s" };
+  story.say("plugin", "subagent_spawned", { childSessionKey: "child", runId: "r2", mode: "run" }, ctx);
+  story.say("plugin", "agent_end", { runId: "r1", success: true }).pass(1_000);
+  for (let repeat = 0; repeat < 2; repeat++)
+    story.say("plugin", "subagent_ended", { targetSessionKey: "child", outcome: "timeout", runId: "r2" }, ctx);
+  const span = story.of("span.start").find(({ name }) => name === "invoke_agent");
+  assert.equal(story.of("span.end").at(-1)?.status, "unknown");
+  assert.deepEqual(
+    story.of("metric.snapshot").map(({ name, status, trace, parent }) => [name, status, trace, parent]),
+    [["invoke_agent", "error", span?.trace, span?.span]],
+  );
+});
+
+/** `/compact` in a chat: OpenClaw reports no agent_end, and no end of a compaction that fails. */
+function compact(fails: boolean): Story {
+  const story = new Story().received().say("hook", "session:compact:before", {});
+  story.say("plugin", "before_compaction", {}, { runId: "r1" }).call();
+  if (!fails) {
+    story.say("plugin", "after_compaction", { compactedCount: 2 }, { runId: "r1" });
+    story.say("hook", "session:compact:after", { compactedCount: 2 });
+  }
+  return story.say("plugin", "message_sent", { success: true, messageId: "m2" });
+}
+
+test("a compaction that was asked for in a chat ends with its reply, also if it fails", () => {
+  for (const fails of [false, true]) {
+    const story = compact(fails).pass(1_000);
+    assert.equal(story.of("run.end").length, 1);
+    const ends = story.of("span.end").map(({ name, status }) => `${name} ${status}`);
+    assert.deepEqual(ends.sort(), ["chat ok", `compaction ${fails ? "unknown" : "ok"}`]);
+  }
+});
+
+test("a failed compaction of no message ends as unknown after a while", () => {
+  const story = new Story().say("hook", "session:compact:before", {}).call().pass(119_000);
+  assert.equal(story.of("run.end").length, 0);
+  story.pass(1_000);
+  assert.deepEqual(
+    story.of("run.end").map(({ status }) => status),
+    ["unknown"],
+  );
+});
+
+test("a turn that begins with a compaction is one run, however long its model call takes", () => {
+  for (const message of [true, false]) {
+    const story = message ? new Story().received() : new Story();
+    story.say("hook", "session:compact:before", {}).call();
+    story.say("hook", "session:compact:after", {});
+    const event = { runId: "r1", callId: "r1:2" };
+    story.say("plugin", "model_call_started", event).pass(60_000);
+    story.say("plugin", "model_call_ended", { ...event, outcome: "completed" });
+    story.say("plugin", "agent_end", { runId: "r1", success: true }).pass(1_000);
+    assert.deepEqual([story.of("run.start").length, story.of("run.end").length], [1, 1]);
+    assert.deepEqual([...new Set(story.of("span.end").map(({ status }) => status))], ["ok"]);
+  }
+});
+
 test("a subagent's run has its parent's trace, and its span as the parent", () => {
   const story = new Story().received().call();
   story.say(

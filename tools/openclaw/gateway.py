@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -21,12 +22,14 @@ from tools.openclaw.telegram import USER, Telegram
 from tools.seaweed import free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-__all__ = ["SECRETS", "VERSION", "Gateway", "package"]
+__all__ = ["IDLE", "SECRETS", "VERSION", "Gateway", "package"]
 
 VERSION = "2026.9.6"
+IDLE = 60  # seconds after which OpenClaw resets a session by itself; it takes whole minutes
+_WITHIN = 90.0  # seconds that a loaded machine may take for a reply
 _READY = 240.0  # seconds until the gateway is ready; 10 to 40 are usual
 _CALL = 120.0  # seconds for one call of the command line
 _STOP = 90.0  # seconds; with work in flight a stop takes a minute
@@ -44,9 +47,17 @@ def package() -> Path:
 
 
 class Gateway:
-    """A gateway with agentmon's hook and plugin in `home`, which talks to a fake provider and a fake Telegram."""
+    """A gateway in `home` that talks to a fake provider and a fake Telegram.
 
-    def __init__(self, home: Path, variables: Mapping[str, str]) -> None:
+    `hook` is the folder of a hook, and of its plugin half if it has one. None stands for a gateway without a hook.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        variables: Mapping[str, str],
+        hook: Path | None = ROOT / "hooks/agentmon",
+    ) -> None:
         self.home, self.state, self.log = home, home / ".openclaw", home / "gateway.log"
         self.provider, self.telegram = Provider(), Telegram()
         self.port = free_ports(1)[0]
@@ -61,15 +72,25 @@ class Gateway:
             "LANG": "C.UTF-8",
         }
         self.state.mkdir(mode=0o700)
-        shutil.copytree(ROOT / "hooks/agentmon", self.state / "hooks/agentmon")
-        lines = "".join(f"{name}={value}\n" for name, value in variables.items())
-        _private(self.state / ".env", lines)
-        self._configure(self._config())
-        self.call("plugins", "install", "--link", str(self.plugin), "--force", "--accept-capabilities")
+        if hook:
+            shutil.copytree(hook, self.state / "hooks/agentmon")
+        self.set_variables(variables)
+        self._write(self._config())
+        if self.plugin.is_dir():
+            self.call("plugins", "install", "--link", str(self.plugin), "--force", "--accept-capabilities")
+            entry = {"enabled": True, "hooks": {"allowConversationAccess": True}}
+            self.configure(plugins={"allow": ["telegram", "agentmon"], "entries": {"agentmon": entry}})
+
+    def set_variables(self, variables: Mapping[str, str]) -> None:
+        """Replace ~/.openclaw/.env, which is read at the next start."""
+        _private(self.state / ".env", "".join(f"{name}={value}\n" for name, value in variables.items()))
+
+    def configure(self, **sections: dict[str, Any]) -> None:
+        """Change keys in sections of the configuration of a gateway that does not run."""
         config = json.loads((self.state / "openclaw.json").read_text(encoding="utf-8"))
-        entry = {"enabled": True, "hooks": {"allowConversationAccess": True}}
-        config["plugins"] |= {"allow": ["telegram", "agentmon"], "entries": {"agentmon": entry}}
-        self._configure(config)
+        for name, section in sections.items():
+            config[name] = config.get(name, {}) | section
+        self._write(config)
 
     @property
     def plugin(self) -> Path:
@@ -128,9 +149,25 @@ class Gateway:
             raise LabError(f"openclaw {words[0]} failed: {tail(done.stderr or done.stdout)}")
         return done.stdout
 
-    def rpc(self, method: str, **params: str) -> None:
-        """Call one of the gateway's methods."""
-        self.call("gateway", "call", method, "--params", json.dumps(params), "--json")
+    def rpc(self, method: str, **params: object) -> dict[str, Any]:
+        """Call one of the gateway's methods, and return its result."""
+        return dict(
+            json.loads(self.call("gateway", "call", method, "--params", json.dumps(params), "--json"))
+        )
+
+    def ask(self, text: str) -> float:
+        """Send a message on Telegram, and return the seconds until the reply. Raise LabError."""
+        before, start = len(self.telegram.sent), time.monotonic()
+        self.telegram.say(text)
+        self.until(f"a reply to {text}", lambda: len(self.telegram.sent) > before, pause=0.02)
+        return self.telegram.times[before] - start
+
+    def until(self, what: str, found: Callable[[], object], pause: float = 0.2) -> None:
+        """Wait until `found` returns something true. Raise LabError with the end of the log if it takes too long."""
+        deadline = Deadline(_WITHIN)
+        while not found():
+            if not deadline.pause(pause):
+                raise LabError(f"{what} did not happen: {self.said()}")
 
     def said(self) -> str:
         """Return the end of the gateway's log."""
@@ -142,7 +179,7 @@ class Gateway:
         self.provider.close()
         self.telegram.close()
 
-    def _configure(self, config: dict[str, Any]) -> None:
+    def _write(self, config: dict[str, Any]) -> None:
         _private(self.state / "openclaw.json", json.dumps(config))
 
     def _config(self) -> dict[str, Any]:
@@ -168,8 +205,11 @@ class Gateway:
                     "workspace": "~/.openclaw/workspace",
                     "model": {"primary": "fake/fake-1"},
                     "heartbeat": {"every": "0m"},
+                    "compaction": {"keepRecentTokens": 1},  # so that a short session can be compacted
                 }
             },
+            "tools": {"toolSearch": False},  # the fake provider names tools without a search for them
+            "session": {"reset": {"mode": "idle", "idleMinutes": IDLE // 60}},
             "models": {"mode": "replace", "providers": {"fake": fake}},
             "channels": {"telegram": telegram},
             "hooks": {"internal": {"enabled": True, "entries": {"agentmon": {"enabled": True}}}},

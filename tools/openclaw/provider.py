@@ -1,4 +1,4 @@
-"""A fake model provider that speaks OpenAI's API: it answers, or asks for one tool call, or fails."""
+"""A fake model provider that speaks OpenAI's API: it answers, or asks for one tool call or a subagent, or fails."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 
 from tools.fake import Fake, JsonHandler
 
-__all__ = ["FAILS", "TOOL", "Provider"]
+__all__ = ["FAILS", "SPAWN", "TOOL", "Provider"]
 
-TOOL, FAILS = (
-    "RUNTOOL",
-    "FAIL400",
-)  # words of a message that ask for a tool call, and for an error without a retry
+# Words of a message that ask for a tool call, for a subagent, and for an error without a retry.
+TOOL, SPAWN, FAILS = "RUNTOOL", "RUNAGENT", "FAIL400"
+_CALLS = {
+    TOOL: ("exec", {"command": "echo tool-ran"}),
+    SPAWN: ("sessions_spawn", {"task": "report back", "mode": "run"}),
+}
 _USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
 
@@ -32,7 +34,8 @@ class Provider(Fake):
                 if FAILS in said:
                     self.send_json({"error": {"message": "boom", "type": "invalid_request_error"}}, 400)
                     return
-                calls = _tool_call() if TOOL in said and not tooled else None
+                # A summary for a compaction is asked for without tools, and quotes what was said.
+                calls = _tool_calls(said) if request.get("tools") and not tooled else None
                 base = {"id": "cmpl-1", "created": 1, "model": str(request.get("model"))}
                 if request.get("stream"):
                     self.stream(base, calls)
@@ -72,15 +75,23 @@ def _turn(messages: list[dict[str, Any]]) -> tuple[str, bool]:
 
 
 def _text(message: dict[str, Any]) -> str:
+    """Return a message without the earlier ones that OpenClaw quotes after it."""
+    return _content(message).partition("<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>")[0]
+
+
+def _content(message: dict[str, Any]) -> str:
     content = message.get("content")
     if isinstance(content, list):
         return " ".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return str(content or "")
 
 
-def _tool_call() -> list[dict[str, Any]]:
-    function = {"name": "exec", "arguments": json.dumps({"command": "echo tool-ran"})}
-    return [{"index": 0, "id": "call_1", "type": "function", "function": function}]
+def _tool_calls(said: str) -> list[dict[str, Any]] | None:
+    for word, (name, arguments) in _CALLS.items():
+        if word in said:
+            function = {"name": name, "arguments": json.dumps(arguments)}
+            return [{"index": 0, "id": f"call_{name}", "type": "function", "function": function}]
+    return None
 
 
 def _message(calls: list[dict[str, Any]] | None) -> dict[str, Any]:

@@ -15,19 +15,22 @@ __all__ = ["USER", "Telegram"]
 
 USER = 42
 _LONGEST = 5.0  # seconds that a poll for new messages may take
+_PROGRESS = "<b>Working</b>"  # what OpenClaw sends while a tool runs; it is no reply
 _BOT = {"id": 123456, "is_bot": True, "first_name": "Claw", "username": "claw_bot"}
 _PERSON = {"id": USER, "is_bot": False, "first_name": "Tester", "username": "tester"}
 _CHAT = {"id": USER, "type": "private", "first_name": "Tester"}
 
 
 class Telegram(Fake):
-    """`sent` are the texts of the bot's messages."""
+    """`sent` are the texts of the bot's replies, `times` when they came, by the monotonic clock."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []
+        self.times: list[float] = []
         self._updates: list[dict[str, Any]] = []
         self._changed = threading.Condition()
         self._number = int(time.time())
+        self._messages = 0
         telegram = self
 
         class Handler(JsonHandler):
@@ -60,9 +63,16 @@ class Telegram(Fake):
         if method == "getUpdates":
             return self._poll(int(given.get("offset") or 0), float(given.get("timeout") or 0))
         if method in {"sendMessage", "editMessageText"}:
-            self.sent.append(str(given.get("text")))
-            number = len(self.sent)
-            return {"message_id": number, "date": int(time.time()), "text": given.get("text"), "chat": _CHAT}
+            if given.get("text") != _PROGRESS:
+                self.times.append(time.monotonic())
+                self.sent.append(str(given.get("text")))
+            self._messages += 1
+            return {
+                "message_id": self._messages,
+                "date": int(time.time()),
+                "text": given.get("text"),
+                "chat": _CHAT,
+            }
         known: dict[str, object] = {
             "getMe": _BOT,
             "getChat": _CHAT,

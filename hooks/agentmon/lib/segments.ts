@@ -18,7 +18,8 @@ export interface Segment {
 // <milliseconds since 1970>-<number>.<pid>.<start of that process in jiffies>.log: sorts by age, and names its owner.
 const NAME = /^(\d{15})-(\d{6})\.(\d+)\.(\d+)\.log$/;
 
-const OWN = started(process.pid) ?? "0";
+/** When this process started. */
+export const OWN = started(process.pid) ?? "0";
 
 /** Create the folder if it is missing, and make it private. Throws if it is not a directory of this user. */
 export async function secure(folder: string): Promise<void> {
@@ -75,18 +76,19 @@ async function truncate(path: string, size: number): Promise<void> {
 }
 
 /** Whether the process that made a segment still runs. This process only asks before it has made one. */
-function alive(pid: number, start: string): boolean {
+export function alive(pid: number, start: string): boolean {
   if (pid === process.pid) return false;
   const now = started(pid);
   return now !== undefined && now === start;
 }
 
-/** Return when a process started, in jiffies since the boot, or undefined if there is none. */
+/** Return when a process started, in jiffies since the boot, or undefined if there is none or only its remains. */
 function started(pid: number): string | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, "latin1");
     // The second field, the program's name, may contain spaces and parentheses. The start is field 22.
-    return text.slice(text.lastIndexOf(")") + 2).split(" ")[19];
+    const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+    return fields[0] === "Z" || fields[0] === "X" ? undefined : fields[19];
   } catch {
     return undefined;
   }

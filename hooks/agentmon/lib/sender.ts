@@ -35,6 +35,15 @@ const CONTENT: Record<BatchForm, string> = {
   ndjson: "application/x-ndjson",
 };
 
+interface Answer {
+  verdict: Verdict;
+  status: number;
+  /** Milliseconds that the endpoint asks to wait. */
+  asked: number | undefined;
+  /** Why there was no answer, for the log. */
+  cause?: string;
+}
+
 export class Sender {
   readonly counts: SenderCounts = { sent: 0, refused: 0, retries: 0 };
   readonly #config: Config;
@@ -124,10 +133,11 @@ export class Sender {
     for (let at = 0; at < events.length; at += size) parts.push(events.slice(at, at + size));
     while (parts.length > 0 && !this.#stopped) {
       const part = parts[0]!;
-      const { verdict, asked, status } = await this.#post(part);
+      const answer = await this.#post(part);
+      const { verdict, status } = answer;
       if (this.#stopped && verdict !== "delivered") return;
       if (verdict === "delivered") await this.#delivered(parts.shift()!);
-      else if (verdict === "retry" || verdict === "misconfigured") await this.#again(verdict, asked, status);
+      else if (verdict === "retry" || verdict === "misconfigured") await this.#again(answer);
       else if (part.length === 1) {
         parts.shift();
         await this.#refuse(status);
@@ -160,7 +170,7 @@ export class Sender {
     this.#observer?.trouble(`HTTP ${status}`);
   }
 
-  async #again(verdict: Verdict, asked: number | undefined, status: number): Promise<void> {
+  async #again({ verdict, asked, status, cause }: Answer): Promise<void> {
     this.counts.retries += 1;
     this.#attempt += 1;
     this.#observer?.trouble(status ? `HTTP ${status}` : "no answer");
@@ -172,7 +182,7 @@ export class Sender {
     } else
       this.#say(
         "down",
-        `the endpoint does not accept events (${status ? `HTTP ${status}` : "no answer"}); events are kept`,
+        `the endpoint does not accept events (${status ? `HTTP ${status}` : `no answer${cause ?? ""}`}); events are kept`,
       );
     this.#tell(false);
     this.#backingOff = true;
@@ -180,7 +190,7 @@ export class Sender {
     this.#backingOff = false;
   }
 
-  async #post(part: string[]): Promise<{ verdict: Verdict; status: number; asked: number | undefined }> {
+  async #post(part: string[]): Promise<Answer> {
     const abort = (this.#abort = new AbortController());
     const cancel = this.#runtime.after(this.#config.timeout, () => abort.abort());
     try {
@@ -194,8 +204,8 @@ export class Sender {
       await discard(answer);
       const asked = retryAfter(answer.headers.get("retry-after"), this.#runtime.now());
       return { verdict: judge(answer.status), status: answer.status, asked };
-    } catch {
-      return { verdict: "retry", status: 0, asked: undefined };
+    } catch (error) {
+      return { verdict: "retry", status: 0, asked: undefined, cause: cause(error) };
     } finally {
       cancel();
     }
@@ -224,6 +234,12 @@ export class Sender {
     this.#said.add(topic);
     this.#runtime.warn(message);
   }
+}
+
+/** Return the code of a failed connection, such as ": ECONNREFUSED" or ": SELF_SIGNED_CERT_IN_CHAIN". */
+function cause(error: unknown): string {
+  const code = (error as { cause?: { code?: unknown } } | undefined)?.cause?.code;
+  return typeof code === "string" && /^[A-Z0-9_]{1,64}$/.test(code) ? `: ${code}` : "";
 }
 
 function body(part: string[], form: BatchForm): string {

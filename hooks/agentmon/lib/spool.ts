@@ -7,13 +7,15 @@ import { constants } from "node:fs";
 import { open, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
+import { setAside } from "./aside.ts";
+import { inherit, keep } from "./dropped.ts";
 import { encode, LINE_LIMIT, split } from "./records.ts";
 import type { Runtime } from "./runtime.ts";
 import { adopt, CREATE, name, secure } from "./segments.ts";
 import type { Segment } from "./segments.ts";
 
 export interface SpoolCounts {
-  /** Events that were given up: the spool was full, or the event too long, or its file vanished. */
+  /** Events that were given up since the folder was made: spool full, event too long, or its file vanished. */
   dropped: number;
   /** Lines that were set aside because their checksum did not match. */
   corrupt: number;
@@ -27,7 +29,6 @@ const DELAY = 200; // ms from an event to its write
 const RETRY = 1_000; // ms after a failed write
 const WRITE = 1024 * 1024; // bytes per write, and per segment unless the spool is small
 const MEMORY = 16 * 1024 * 1024; // bytes of events that wait for a write
-const ASIDE = 1024 * 1024; // bytes of corrupt lines that are kept for a person to look at
 
 export class Spool {
   readonly counts: SpoolCounts = { dropped: 0, corrupt: 0, torn: 0, errors: 0 };
@@ -42,11 +43,15 @@ export class Spool {
   #pendingBytes = 0;
   #writing: string[] = [];
   #number: number;
-  #asideBytes = 0;
   #timer: (() => void) | undefined;
   #failing = false;
+  #buffer: Buffer | undefined;
   /** What the last `peek` returned and `ack` has not settled. */
   #taken: { segment: Segment; ends: number[]; base: number } | undefined;
+  /** Events that the last `peek` returned and whose segment was dropped since: they may yet be delivered. */
+  #orphans = 0;
+  /** `counts.dropped` as it is on disk. */
+  #kept = 0;
   /** What the last `peek` returned from memory. */
   #lent: string[] = [];
   #chain: Promise<unknown>;
@@ -124,6 +129,7 @@ export class Spool {
     this.#timer?.();
     await this.flush();
     await this.#locked(() => this.#rotate());
+    await this.#chain;
   }
 
   /** Run one operation at a time. An operation that fails is counted, and yields `otherwise`. */
@@ -132,8 +138,17 @@ export class Spool {
       this.counts.errors += 1;
       return otherwise as T;
     });
-    this.#chain = result;
+    this.#chain = result.then(() => this.#keep());
     return result;
+  }
+
+  async #keep(): Promise<void> {
+    const { dropped } = this.counts;
+    if (dropped === this.#kept) return;
+    await keep(this.#folder, dropped).then(
+      () => (this.#kept = dropped),
+      () => undefined, // tried again after the next operation
+    );
   }
 
   async #open(): Promise<void> {
@@ -141,6 +156,10 @@ export class Spool {
       await secure(this.#folder);
       const adopted = await adopt(this.#folder, () => void (this.counts.torn += 1));
       this.#segments = [...adopted, ...this.#segments];
+      await inherit(this.#folder, (count) => {
+        this.counts.dropped += count;
+        return this.#keep();
+      });
       await this.#trim();
     } catch (error) {
       this.counts.errors += 1;
@@ -237,9 +256,11 @@ export class Spool {
   async #trim(): Promise<void> {
     while (this.bytes > this.#cap && this.#segments.length > 0) {
       const oldest = this.#segments[0]!;
-      const taken = this.#taken?.segment === oldest ? this.#taken.ends.length : 0; // on their way to the endpoint
-      this.counts.dropped += Math.max(0, oldest.events - taken);
-      if (taken > 0) this.#taken = undefined;
+      this.counts.dropped += oldest.events;
+      if (this.#taken?.segment === oldest) {
+        this.#orphans = this.#taken.ends.length;
+        this.#taken = undefined;
+      }
       await this.#remove(oldest);
     }
   }
@@ -256,6 +277,7 @@ export class Spool {
 
   async #read(limit: number): Promise<string[]> {
     this.#taken = undefined;
+    this.#orphans = 0;
     this.#lent = [];
     if (limit < 1) return [];
     for (;;) {
@@ -279,13 +301,15 @@ export class Spool {
     }
   }
 
-  /** Return bytes from the front of a segment, or undefined if the file is gone. */
+  /** Return bytes from the front of a segment, until the next call, or undefined if the file is gone. */
   async #piece(segment: Segment): Promise<Buffer | undefined> {
     const file = await open(segment.path, constants.O_RDONLY | constants.O_NOFOLLOW).catch(() => undefined);
     if (!file) return undefined;
     try {
-      const buffer = Buffer.allocUnsafe(Math.min(LINE_LIMIT, segment.size - segment.offset));
-      const { bytesRead } = await file.read(buffer, 0, buffer.length, segment.offset);
+      const length = Math.min(LINE_LIMIT, segment.size - segment.offset);
+      // One buffer for all reads: a new one for each would leave gigabytes of garbage while a full spool is sent.
+      const buffer = (this.#buffer ??= Buffer.allocUnsafeSlow(LINE_LIMIT));
+      const { bytesRead } = await file.read(buffer, 0, length, segment.offset);
       return bytesRead > 0 ? buffer.subarray(0, bytesRead) : undefined;
     } finally {
       await file.close();
@@ -303,17 +327,7 @@ export class Spool {
     this.counts.corrupt += 1;
     segment.offset += line.length;
     segment.events = Math.max(0, segment.events - 1);
-    if (this.#asideBytes + line.length > ASIDE) return;
-    this.#asideBytes += line.length;
-    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW;
-    const file = await open(join(this.#folder, "corrupt.bad"), flags, 0o600).catch(() => undefined);
-    try {
-      if (file && (await file.stat()).size + line.length <= ASIDE) await file.writeFile(line);
-    } catch {
-      // It is counted, which is what matters.
-    } finally {
-      await file?.close();
-    }
+    await setAside(this.#folder, line);
   }
 
   async #settle(count: number): Promise<void> {
@@ -324,6 +338,9 @@ export class Spool {
       this.#pending.shift();
       this.#pendingBytes -= line.length;
     }
+    const found = Math.min(this.#orphans, Math.max(0, count));
+    this.#orphans -= found;
+    this.counts.dropped -= found;
     if (!taken || count <= 0) return;
     const ends = taken.ends.splice(0, count);
     taken.segment.offset = taken.base + (ends.at(-1) ?? 0);

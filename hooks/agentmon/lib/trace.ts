@@ -9,46 +9,19 @@ import { Cleaner, pick } from "./fields.ts";
 import type { Input } from "./fields.ts";
 import { HOOK_EVENTS, IDS, PLUGIN_EVENTS } from "./mapping.ts";
 import { Recent } from "./recent.ts";
+import { begun, idle, note, SPANS } from "./run.ts";
+import type { Run, Span } from "./run.ts";
 import type { Runtime } from "./runtime.ts";
 import { Step, usage } from "./step.ts";
 import type { Half } from "./step.ts";
 
 export type { Half } from "./step.ts";
 
-interface Span {
-  id: string;
-  name: string;
-  start: number;
-}
-
-interface Run {
-  id: string;
-  trace: string;
-  parent: string | undefined;
-  session: string;
-  start: number;
-  touched: number;
-  /** The run id of OpenClaw, once it is known. */
-  alias: string | undefined;
-  /** Messages that this half has reported; the other half reports the same ones. */
-  from: Set<Half>;
-  spans: Map<string, Span>;
-  done: Recent<true>;
-  usage: Record<string, number> | undefined;
-  outcome: string | undefined;
-  attributes: Record<string, unknown>;
-  /** When to end the run, if nothing else happens. */
-  due: number | undefined;
-  /** Started by a compaction, which is over with its last span. */
-  implicit: boolean;
-}
-
 const GRACE = 1_000; // ms; llm_output follows agent_end within a few
 const SAME = 2_000; // ms within which both halves report the same message or session
 const QUIET = 120_000; // ms without an event and without an open span, after which a run is over
 const SILENT = 1_800_000; // ms without an event, after which a run is over in any case
 const RUNS = 500;
-const SPANS = 1_000; // open at a time in one run
 
 export class Tracer {
   readonly #runtime: Runtime;
@@ -105,8 +78,9 @@ export class Tracer {
     const out: Entry[] = [];
     for (const run of [...this.#runs.values()]) {
       const quiet = now - run.touched;
-      if (run.due !== undefined && now >= run.due) this.#finish(out, run, run.outcome ?? "ok");
-      else if (quiet >= SILENT || (quiet >= QUIET && run.spans.size === 0)) this.#finish(out, run, "unknown");
+      if (run.due !== undefined && now >= run.due && (!run.compaction || idle(run)))
+        this.#finish(out, run, run.outcome ?? "ok");
+      else if (quiet >= SILENT || (quiet >= QUIET && idle(run))) this.#finish(out, run, "unknown");
     }
     return out;
   }
@@ -170,6 +144,7 @@ export class Tracer {
     Object.assign(run.attributes, step.attributes);
     if (step.failed) run.outcome = "error";
     if (!run.alias) this.#finish(step.out, run, run.outcome ?? "ok");
+    else if (run.compaction) run.due = this.#runtime.now() + GRACE;
   }
 
   #used(step: Step): void {
@@ -208,6 +183,7 @@ export class Tracer {
   }
 
   #span(step: Step, run: Run, key: string, start: number): Span {
+    note(run, step.row.name);
     const span: Span = { id: this.#id(8), name: step.row.name, start };
     run.spans.set(key, span);
     const child =
@@ -224,6 +200,7 @@ export class Tracer {
   #end(step: Step): void {
     const key = step.key();
     const known = this.#find(step) ?? this.#holder(step.session, key);
+    if (!known && step.row.name === "invoke_agent") return this.#late(step);
     if (!known && (step.alias === undefined || this.#over.get(step.alias))) return;
     const run = known ?? this.#bind(step);
     let span = run.spans.get(key);
@@ -240,7 +217,19 @@ export class Tracer {
     this.#add(step.out, "span.end", run, span.name, facts);
     if (status === "error")
       this.#add(step.out, "error", run, span.name, { span: span.id, attributes: step.attributes });
-    if (run.implicit && run.spans.size === 0) run.due = now + GRACE;
+    // A message may go on after its compaction; its reply ends it.
+    if (run.compaction && run.from.size === 0 && run.spans.size === 0) run.due = now + GRACE;
+  }
+
+  /** A subagent ended after the run that started it, which closed its span. How it ended is not lost with that. */
+  #late(step: Step): void {
+    const child = this.#session(pick(step.input, step.row.key?.[0] ?? ""));
+    const origin = child && this.#origins.get(child);
+    if (!origin || this.#repeated(`late:${child}`)) return;
+    const { session, attributes } = step;
+    const ids = { [IDS.trace]: origin.trace, [IDS.parent]: origin.span };
+    const status = step.failed ? "error" : step.status();
+    this.#add(step.out, "metric.snapshot", undefined, "invoke_agent", { session, ...ids, status, attributes });
   }
 
   #of(session: string | undefined): Run[] {
@@ -265,7 +254,6 @@ export class Tracer {
   #bind(step: Step): Run {
     const waiting = this.#of(step.session).find((run) => run.alias === undefined);
     const run = waiting ?? this.#start(step, {});
-    if (!waiting) run.implicit = step.row.name === "compaction";
     run.alias = step.alias;
     return run;
   }
@@ -275,23 +263,8 @@ export class Tracer {
     const now = this.#runtime.now();
     const session = step.session ?? "";
     const origin = this.#origins.get(session);
-    const run: Run = {
-      id: uuid7(this.#runtime),
-      trace: origin?.trace ?? this.#id(16),
-      parent: origin?.span,
-      session,
-      start: now,
-      touched: now,
-      alias: undefined,
-      from: new Set(),
-      spans: new Map(),
-      done: new Recent(SPANS),
-      usage: undefined,
-      outcome: undefined,
-      attributes: {},
-      due: undefined,
-      implicit: false,
-    };
+    const trace = origin?.trace ?? this.#id(16);
+    const run = begun(uuid7(this.#runtime), trace, session, now, origin?.span);
     this.#runs.set(run.id, run);
     this.#add(step.out, "run.start", run, "run", { attributes });
     return run;
