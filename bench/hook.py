@@ -10,14 +10,16 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import _handler, _reply
 from swarm.paths import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 HOOKS = {"swarm": _handler.OURS, "naive": ROOT / "bench/naive.ts"}
 GROWTH = 20.0  # MB, the goal for a start with a full spool

@@ -26,7 +26,7 @@ export function delay(verdict: Verdict, attempt: number, random: number, asked: 
 }
 
 /** Return the milliseconds that a Retry-After header (seconds, or an HTTP date) asks for, if it asks for any. */
-export function retryAfter(header: string | null, now: number): number | undefined {
+export function retryAfter(header: string | undefined, now: number): number | undefined {
   if (!header) return undefined;
   if (/^\d+$/.test(header.trim())) return Number(header) * 1000;
   const date = Date.parse(header);

@@ -1,6 +1,8 @@
 // What the rest needs of the outside world: a clock, timers, randomness and HTTP. Tests replace them.
 
 import { randomFillSync } from "node:crypto";
+import { post } from "./post.ts";
+import type { Posting, Reply } from "./post.ts";
 
 export interface Runtime {
   /** Milliseconds since 1970. */
@@ -11,7 +13,7 @@ export interface Runtime {
   bytes(count: number): Uint8Array;
   /** Call `action` once after `ms` milliseconds. Returns a function that cancels the call. */
   after(ms: number, action: () => void): () => void;
-  fetch(url: string, options: RequestInit): Promise<Response>;
+  post(url: string, posting: Posting): Promise<Reply>;
   /** Write one line to the gateway's log. */
   warn(message: string): void;
 }
@@ -26,7 +28,7 @@ export const real: Runtime = {
     timer.unref();
     return () => clearTimeout(timer);
   },
-  fetch: (url, options) => fetch(url, options),
+  post,
   warn: (message) => console.warn(`[agentmon] ${message}`),
 };
 

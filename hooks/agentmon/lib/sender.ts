@@ -27,7 +27,6 @@ export interface Observer {
 
 const BATCH = 10; // events per request, as agentmon's other hooks send them
 const READ = 200; // events per read of the spool in the form `single`
-const BODY = 64 * 1024; // bytes of an answer that are read; its text is not used
 
 const CONTENT: Record<BatchForm, string> = {
   single: "application/json",
@@ -182,7 +181,8 @@ export class Sender {
     } else
       this.#say(
         "down",
-        `the endpoint does not accept events (${status ? `HTTP ${status}` : `no answer${cause ?? ""}`}); events are kept`,
+        "the endpoint does not accept events " +
+          `(${status ? `HTTP ${status}` : `no answer${cause ?? ""}`}); events are kept`,
       );
     this.#tell(false);
     this.#backingOff = true;
@@ -194,15 +194,12 @@ export class Sender {
     const abort = (this.#abort = new AbortController());
     const cancel = this.#runtime.after(this.#config.timeout, () => abort.abort());
     try {
-      const answer = await this.#runtime.fetch(this.#config.url!, {
-        method: "POST",
+      const answer = await this.#runtime.post(this.#config.url!, {
         headers: { ...this.#config.headers, "content-type": CONTENT[this.#config.batch] },
         body: body(part, this.#config.batch),
-        redirect: "manual",
         signal: abort.signal,
       });
-      await discard(answer);
-      const asked = retryAfter(answer.headers.get("retry-after"), this.#runtime.now());
+      const asked = retryAfter(answer.retryAfter, this.#runtime.now());
       return { verdict: judge(answer.status), status: answer.status, asked };
     } catch (error) {
       return { verdict: "retry", status: 0, asked: undefined, cause: cause(error) };
@@ -238,23 +235,11 @@ export class Sender {
 
 /** Return the code of a failed connection, such as ": ECONNREFUSED" or ": SELF_SIGNED_CERT_IN_CHAIN". */
 function cause(error: unknown): string {
-  const code = (error as { cause?: { code?: unknown } } | undefined)?.cause?.code;
+  const code = (error as { code?: unknown } | undefined)?.code;
   return typeof code === "string" && /^[A-Z0-9_]{1,64}$/.test(code) ? `: ${code}` : "";
 }
 
 function body(part: string[], form: BatchForm): string {
   if (form === "single") return part[0]!;
   return form === "array" ? `[${part.join(",")}]` : `${part.join("\n")}\n`;
-}
-
-/** Read an answer to its end, so that the connection can be used again, but not more than a little. */
-async function discard(answer: Response): Promise<void> {
-  let left = BODY;
-  const reader = answer.body?.getReader();
-  while (reader && left > 0) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    left -= value.length;
-  }
-  await reader?.cancel();
 }
