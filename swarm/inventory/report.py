@@ -117,11 +117,11 @@ def problems(
 
 def _in_file(where: Where) -> Where:
     """Return a location without the name of an item's form, which pydantic puts after the number of the item."""
-    return tuple(
-        part
-        for number, part in enumerate(where)
-        if not (number >= 2 and where[number - 2] == "customize" and isinstance(where[number - 1], int))  # noqa: PLR2004 - list and item
-    )
+    found: list[str | int] = []
+    for part, before, item in zip(where, (None, None, *where), (None, *where), strict=False):
+        if not (before == "customize" and isinstance(item, int)):
+            found.append(part)
+    return tuple(found)
 
 
 def _missing(where: Where, root: type[BaseModel]) -> Problem:

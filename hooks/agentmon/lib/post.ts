@@ -1,4 +1,4 @@
-// One POST by node:http(s). Node's fetch takes 30 KB of garbage for each request, which is 150 MB while a spool is sent.
+// One POST by node:http(s). Node's fetch leaves 30 KB of garbage for each request: 150 MB while a spool is sent.
 
 import { Agent as Plain, request as plain } from "node:http";
 import { Agent as Secure, request as secure } from "node:https";
