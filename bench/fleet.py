@@ -91,6 +91,8 @@ def report(times: Times, sizes: list[int]) -> None:
     for title, column, unit in (("time", 0, "s"), ("CPU on this side", 1, "s"), ("peak memory", 2, "MiB")):
         print(f"\n{title:24}" + "".join(f"{f'{size} hosts':>14}" for size in sizes))
         for tool in tools:
+            if not any(median[tool, size][column] for size in sizes):
+                continue
             cells = "".join(f"{median[tool, size][column]:>10.2f} {unit:3}" for size in sizes)
             print(f"{tool:24}{cells}")
     print()
