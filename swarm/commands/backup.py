@@ -39,7 +39,9 @@ def now(words: str, *, plan_only: bool, force: bool, bwlimit: int, as_json: bool
         from swarm.backup.now import back_up
 
         settings = host.backup.model_copy(update={"bwlimit": bwlimit}) if bwlimit else host.backup
-        report = back_up(parts.source(host, guests[host.name]), settings, talk, plan_only=plan_only, force=force)
+        report = back_up(
+            parts.source(host, guests[host.name]), settings, talk, plan_only=plan_only, force=force
+        )
         if not plan_only:
             talk.say(report.summary)
         return report
