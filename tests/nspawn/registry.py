@@ -40,7 +40,8 @@ def releases(name: str) -> list[str]:
 
 
 def _fetch(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=_PATIENCE) as answer:  # noqa: S310 - npm's own setting, or an address from its registry
+    # The URL is from npm's own settings, or from its registry.
+    with urllib.request.urlopen(url, timeout=_PATIENCE) as answer:  # noqa: S310 - as above
         return bytes(answer.read())
 
 
