@@ -213,6 +213,5 @@ class _Upgrade:
             self._install(plan_only=False)
             worse = self._broken(self.host, note.broken)
         except Exception as error:  # noqa: BLE001 - whatever it is, the way back must begin
-            told = explained(error)
-            return f"{told.message} ({told.hint.splitlines()[0]})" if told.hint else told.message
+            return verdict.cause(self.host.name, explained(error))
         return verdict.reason(worse) if worse else ""

@@ -19,6 +19,7 @@ __all__ = [
     "Report",
     "Route",
     "broken",
+    "cause",
     "interrupted",
     "newly_broken",
     "outcome",
@@ -33,6 +34,7 @@ __all__ = [
 
 _VERSION = r"[0-9][0-9A-Za-z.+-]{0,63}"
 _RELEASE = "OpenClaw release"
+_LONGEST = 400  # characters of another error in a sentence
 _SHOWN = 3  # broken promises that a sentence names
 
 
@@ -123,6 +125,12 @@ def reason(texts: Collection[str]) -> str:
     return f"a promise broke: {shown}{more}" if len(texts) == 1 else f"promises broke: {shown}{more}"
 
 
+def cause(host: str, error: SwarmError) -> str:
+    """Return an error's message as a part of another sentence: one line, and without the host's name."""
+    text = " ".join(error.message.removeprefix(f"{host}: ").split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
 def question(route: Route) -> str:
     """Return the question that is asked before anything changes."""
     return f"Back up, upgrade {route}, and put the old version and state back if a promise breaks?"
@@ -156,7 +164,7 @@ def stuck(host: str, route: Route, why: str, phase: str, error: SwarmError) -> V
     hint = f"./inv upgrade --host {host} --back goes on from there"
     return VerificationFailed(
         f"{host}: the upgrade to {route.new} failed ({why}), and so did the way back to {route.old}, "
-        f"which stopped at: {phase}: {error.message}",
+        f"which stopped at: {phase}: {cause(host, error)}",
         f"{error.hint}; then {hint}" if error.hint and not isinstance(error, Refused) else hint,
     )
 

@@ -129,8 +129,16 @@ def test_a_way_back_that_fails_names_its_phase_and_the_command() -> None:
         "ant", ROUTE, "no gateway", "restore the state", CommandFailed("ant: full disk", "free space")
     )
     assert "(no gateway)" in error.message
-    assert "the way back to 2026.9.5, which stopped at: restore the state: ant: full disk" in error.message
+    assert "the way back to 2026.9.5, which stopped at: restore the state: full disk" in error.message
     assert error.hint == "free space; then ./inv upgrade --host ant --back goes on from there"
+
+
+def test_another_error_becomes_a_part_of_the_sentence() -> None:
+    """It is one line of bounded length, without the host's name, which the sentence has already."""
+    assert verdict.cause("ant", CommandFailed("ant: step failed:\n    line 1\n    line 2")) == (
+        "step failed: line 1 line 2"
+    )
+    assert len(verdict.cause("ant", CommandFailed("x" * 5000))) == 400
 
 
 def test_ctrl_c_names_both_ways_on() -> None:
