@@ -117,7 +117,7 @@ def _changed(original: bytes, version: str, path: str, change: Callable[[str], s
             if member.name == f"package/{path}":
                 body = change(body.decode()).encode()
             elif member.name == "package/package.json":
-                body = json.dumps({**json.loads(body), "version": version}).encode()
+                body = json.dumps({**json.loads(body), "version": version}, indent=2).encode()
             member.size = len(body)
             new.addfile(member, io.BytesIO(body) if content else None)
     return made.getvalue()

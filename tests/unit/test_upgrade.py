@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,12 +13,15 @@ from swarm.fleet import unfinished, verdict, wayback
 from swarm.fleet.unfinished import Unfinished
 from swarm.fleet.verdict import Route
 from swarm.guest.install import openclaw
+from swarm.guest.kinds.npm import pnpm_global
 from swarm.guest.suite import Check, Result
 from swarm.inventory import InstallSettings, load
 from swarm.paths import ROOT
 from swarm.plan import Change, Plan
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Dirs
 
 RECORD = "version 2026.9.5\nchannel latest\n"
@@ -186,6 +190,22 @@ def test_going_back_needs_no_registry_to_know_the_version(hosts: Dirs) -> None:
     assert (step.after, step.reacts_to) == ((), ())
     assert "openclaw@2026.9.5" in (step.apply("2026.9.6\n2026.9.5") or "")
     assert step.apply("2026.9.5\n2026.9.5") is None
+
+
+@pytest.mark.parametrize("content", ['{"version":"2026.9.6"}', "", None])
+def test_a_damaged_package_is_replaced(tmp_path: Path, content: str | None) -> None:
+    """A program whose package.json is missing, or has no version in the usual place, is installed again."""
+    home, package, record = tmp_path / "home", tmp_path / "package", tmp_path / "record"
+    shim = home / ".local/share/pnpm/bin/openclaw"
+    shim.parent.mkdir(parents=True)
+    package.mkdir()
+    shim.write_text(f"# cmd-shim-target={package}/openclaw.mjs\n")
+    record.write_text(RECORD)
+    if content is not None:
+        (package / "package.json").write_text(content)
+    step = pnpm_global("zed", "openclaw", str(home), str(record))
+    done = subprocess.run(["sh", "-eu"], input=step.probe, capture_output=True, text=True, check=True)
+    assert "openclaw@2026.9.5" in (step.apply(done.stdout.rstrip("\n")) or "")
 
 
 def test_a_checkout_is_refused(hosts: Dirs, capsys: pytest.CaptureFixture[str]) -> None:
