@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 MORE = "openclaw: {nodejs_source: npm, docker_source: distribution}\n"
 RECORD = "/var/lib/swarm/openclaw-release"
 STATE = "/home/openclaw/.openclaw"
-PLANTED = f"{STATE}/workspace/planted"
+PLANTED = f"{STATE}/credentials/planted"  # workspace/ is not in a backup
 PORT = 4873
 # The broken version's gateway destroys something before it ends, so that only a restore can bring it back.
 EXITS = f"""import {{ rmSync as removeFirst }} from "node:fs";
