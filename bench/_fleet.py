@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Fleet", "Used"]
 
 _AT_ONCE = 16  # hosts, as in swarm/commands/run.py
+_STATUS_AT_ONCE = 64  # as in swarm/commands/status.py, since a status mostly waits
 _LIMIT = 3600.0  # seconds for one run; ansible-core on 256 hosts takes many minutes
 _EVERY = 0.1  # seconds between two looks at the memory
 _NET = "10.78"  # the first half of the hosts' addresses
@@ -50,7 +51,7 @@ class Used(NamedTuple):
 class Fleet:
     """Hosts by the number of `sizes`, on `count` machines. All files are in `folder`."""
 
-    tools = ("swarm status", "swarm plan", "swarm customize", "pyinfra", "ansible-core")
+    tools = ("ssh true", "swarm status", "swarm plan", "swarm customize", "pyinfra", "ansible-core")
 
     def __init__(self, world: World, count: int, folder: Path, sizes: list[int]) -> None:
         self.world, self.folder = world, folder
@@ -68,6 +69,11 @@ class Fleet:
         write_atomically(keys / "id_ed25519.pub", world.key.with_suffix(".pub").read_text())
         for machine in self.machines:
             machine.ssh("id openclaw >/dev/null 2>&1 || useradd -m openclaw")
+
+    def _names(self, size: int) -> Path:
+        path = self.folder / f"names{size}"
+        path.write_text("\n".join(self.names[:size]) + "\n", encoding="utf-8")
+        return path
 
     def _hosts(self, size: int) -> Path:
         return self.folder / f"hosts{size}"
@@ -151,6 +157,19 @@ class Fleet:
 
     def _command(self, tool: str, size: int) -> tuple[list[str], dict[str, str]]:
         names = self.names[:size]
+        if tool == "ssh true":  # the floor: connect to each host and do nothing
+            each = f"ssh -F {self._config} {{}} true"
+            return [
+                "xargs",
+                "-a",
+                str(self._names(size)),
+                "-P",
+                str(_STATUS_AT_ONCE),
+                "-I{}",
+                "sh",
+                "-c",
+                each,
+            ], {}
         if tool == "ansible-core":
             return self._peers.ansible(self._config, names, forks=_AT_ONCE)
         if tool == "pyinfra":

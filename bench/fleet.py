@@ -113,6 +113,11 @@ def goals(median: dict[tuple[str, int], Used], sizes: list[int]) -> None:
     if {(status, 1), (status, 64)} <= median.keys():
         ratio = median[status, 64].seconds / median[status, 1].seconds
         print(f"status over 64 hosts: {ratio:.2f} × one host ({_verdict(ratio, _STATUS)})")
+        if ("ssh true", 64) in median:
+            floor = median["ssh true", 64].seconds / median["ssh true", 1].seconds
+            print(
+                f"ssh true over 64 hosts: {floor:.2f} × one host; the hosts share this computer's processors"
+            )
 
 
 def _verdict(value: float, limit: float) -> str:
