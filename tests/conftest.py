@@ -30,7 +30,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
     Enable Ctrl-C, also for the programs that the tests start, when the run is a script's background job.
     """
-
     one_of_several = hasattr(session.config, "workerinput")  # started by xdist, and gets both signals
 
     def stop(_number: int, _frame: FrameType | None) -> None:
