@@ -137,6 +137,30 @@ def verify(_: Context, host: str, junit: str = "", json: bool = False) -> int:
     return commands.verify(host, junit=junit, as_json=json)
 
 
+@task(
+    help={
+        **HOST,
+        **PLAN,
+        **YES,
+        "back": "put the old version and state back after an upgrade that was interrupted",
+        "timeout": "seconds that the installation may take",
+    }
+)
+def upgrade(
+    _: Context,
+    host: str,
+    plan: bool = False,
+    json: bool = False,
+    yes: bool = False,
+    back: bool = False,
+    timeout: float = 7200,
+) -> int:
+    """Back up, install the newest versions, verify, and put the old version and state back if a promise breaks."""
+    from swarm.commands import upgrade as commands
+
+    return commands.upgrade(host, plan_only=plan, yes=yes, back=back, limit=timeout, as_json=json)
+
+
 @task(help={**HOST, **TIMEOUT})
 def up(_: Context, host: str, timeout: float = 900) -> int:
     """Run provision, install, customize and verify, in this order."""
@@ -281,6 +305,7 @@ namespace = Collection(
         customize,
         verify,
         up,
+        upgrade,
         status,
         ssh,
         console,

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bench._peers import Peers
 from bench.ours import COMMANDS, FILES, LINES, OWNER, SYSCTLS
-from swarm import ssh
+from swarm import inventory, ssh
 from swarm.files import private_dir, write_atomically
 from swarm.paths import ROOT
 from swarm.ssh.guest import Guest
+from swarm.vm import desired
 from tools.lab import run
 
 if TYPE_CHECKING:
@@ -29,9 +30,13 @@ if TYPE_CHECKING:
 __all__ = ["Fleet", "Used"]
 
 _AT_ONCE = 16  # hosts, as in swarm/commands/run.py
+_STATUS_AT_ONCE = 64  # as in swarm/commands/status.py, since a status mostly waits
 _LIMIT = 3600.0  # seconds for one run; ansible-core on 256 hosts takes many minutes
 _EVERY = 0.1  # seconds between two looks at the memory
 _NET = "10.78"  # the first half of the hosts' addresses
+_DOMAIN = """<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>524288</memory><vcpu>1</vcpu>
+<os><type>hvm</type></os><devices><disk type='file'><source file='/srv/{name}.qcow2'/><target dev='vda'/></disk>
+<interface type='network'><mac address='{mac}'/><source network='default'/></interface></devices></domain>"""
 _KEX = "-sntrup761*"  # as in bench/_runs.py
 
 
@@ -46,7 +51,7 @@ class Used(NamedTuple):
 class Fleet:
     """Hosts by the number of `sizes`, on `count` machines. All files are in `folder`."""
 
-    tools = ("swarm status", "swarm plan", "swarm customize", "pyinfra", "ansible-core")
+    tools = ("ssh true", "swarm status", "swarm plan", "swarm customize", "pyinfra", "ansible-core")
 
     def __init__(self, world: World, count: int, folder: Path, sizes: list[int]) -> None:
         self.world, self.folder = world, folder
@@ -64,6 +69,11 @@ class Fleet:
         write_atomically(keys / "id_ed25519.pub", world.key.with_suffix(".pub").read_text())
         for machine in self.machines:
             machine.ssh("id openclaw >/dev/null 2>&1 || useradd -m openclaw")
+
+    def _names(self, size: int) -> Path:
+        path = self.folder / f"names{size}"
+        path.write_text("\n".join(self.names[:size]) + "\n", encoding="utf-8")
+        return path
 
     def _hosts(self, size: int) -> Path:
         return self.folder / f"hosts{size}"
@@ -90,26 +100,40 @@ class Fleet:
         self._config.write_text("".join(entries))
 
     def _write_hosts(self, folder: Path, size: int) -> None:
-        """Write a host file and a pinned key for each name. The steps are the peers', as `customize` states them."""
+        """Write a host file and a pinned key for each name. The steps are the peers', as `customize` states them.
+
+        Their hypervisor is libvirt's test driver on this computer, in which each has a running domain. So swarm uses
+        the same key exchange as in bench/configure.py, which is the peers' here, too.
+        """
         folder.mkdir()
-        steps: list[dict[str, object]] = [
-            {"file": path, "content": text.replace("{{ owner }}", OWNER), "mode": "0644"}
-            for path, text in FILES.items()
-        ]
-        steps += [{"file": path, "content": f"{line}\n", "mode": "0644"} for path, (line, _) in LINES.items()]
-        steps += [{"sysctl": key, "value": value} for key, value in SYSCTLS.items()]
-        steps += [{"command": script, "creates": path} for path, script in COMMANDS.items()]
+        node, domains = folder / "node.xml", []
+        # The machines share this computer's kernel, so its setting stays as it is.
+        guest = {"customize": _steps(), "swappiness": int(Path("/proc/sys/vm/swappiness").read_text())}
+        os.environ["SWARM_HOSTS"] = str(folder)
         for number, name in enumerate(self.names[:size]):
-            machine = self.machines[number % len(self.machines)]
+            vm = {
+                "domain": name,
+                "hostname": name,
+                "ip": _address(number),
+                "memory_mib": 512,
+                "vcpus": 1,
+                "disk_path": f"/srv/{name}.qcow2",
+                "disk_size": "1G",
+                "mac": _mac(number),
+            }
             tree = {
-                "hypervisor": {"uri": "none"},
-                "machine": {"address": _address(number), "hostname": name},
-                "guest": {"customize": steps},
+                "hypervisor": {"uri": f"test://{node}"},
+                "vm": vm,
+                "guest": guest,
                 "openclaw": {"nodejs_source": "npm", "docker_source": "distribution"},
             }
             text = json.dumps(tree, indent=1)  # which is YAML, too
             (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+            machine = self.machines[number % len(self.machines)]
             ssh.pin(folder / f"{name}.known_hosts", [name], machine.public_key)
+            uuid = desired.domain_uuid(inventory.load(name))
+            domains.append(_DOMAIN.format(name=name, uuid=uuid, mac=_mac(number)))
+        node.write_text(f"<node>{''.join(domains)}</node>", encoding="utf-8")
 
     def settle(self, tool: str) -> None:
         """Bring every machine to the tool's own end state, so that nothing is left to change. Not measured."""
@@ -117,10 +141,15 @@ class Fleet:
             self._execute(*self._command(tool, len(self.machines)))
 
     def run(self, tool: str, size: int) -> Used:
-        """Run a tool on the first `size` hosts, over new connections. Time and memory come from separate runs."""
+        """Run a tool on the first `size` hosts, over new connections.
+
+        Time and memory come from separate runs. The peers' memory is not measured: ansible-core takes many minutes.
+        """
         command, variables = self._command(tool, size)
         self.forget()
         seconds, cpu = self._execute(command, variables)
+        if not tool.startswith("swarm"):
+            return Used(seconds, cpu, 0.0)
         self.forget()
         with self._watching() as peak:
             self._execute(command, variables)
@@ -128,6 +157,19 @@ class Fleet:
 
     def _command(self, tool: str, size: int) -> tuple[list[str], dict[str, str]]:
         names = self.names[:size]
+        if tool == "ssh true":  # the floor: connect to each host and do nothing
+            each = f"ssh -F {self._config} {{}} true"
+            return [
+                "xargs",
+                "-a",
+                str(self._names(size)),
+                "-P",
+                str(_STATUS_AT_ONCE),
+                "-I{}",
+                "sh",
+                "-c",
+                each,
+            ], {}
         if tool == "ansible-core":
             return self._peers.ansible(self._config, names, forks=_AT_ONCE)
         if tool == "pyinfra":
@@ -137,6 +179,8 @@ class Fleet:
             self._write_hosts(folder, size)
         state = {"SWARM_HOSTS": str(folder), "SWARM_STATE": str(self.folder / "state")}
         words = [sys.executable, "-P", str(ROOT / "swarm" / "__main__.py"), tool.removeprefix("swarm ")]
+        # The test driver can't answer all that a plan of the VM asks.
+        words += ["--only", "guest"] if tool == "swarm plan" else []
         return [*words, "--host", "all"], {**state, "SWARM_CACHE": str(self.folder / "cache")}
 
     def _execute(self, command: list[str], variables: dict[str, str]) -> tuple[float, float]:
@@ -154,18 +198,19 @@ class Fleet:
             timeout=_LIMIT,
         )
         took, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-        if done.returncode not in {0, 2}:  # 2 is a plan with changes
+        # 2 is a plan with changes, and 1 a status that a person should see to.
+        if done.returncode not in {0, 2} and "status" not in command:
             sys.exit(f"{command} failed:\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}")
         return took, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
     @contextlib.contextmanager
     def _watching(self) -> Iterator[list[float]]:
         """Give the peak, in MiB, of the memory of all that is started during the block, kept connections included."""
-        known, peak, over = set(_processes()), [0.0], threading.Event()
+        peak, over = [0.0], threading.Event()
 
         def watch() -> None:
             while not over.is_set():
-                own = sum(_memory(pid) for pid in _processes() if pid not in known)
+                own = sum(_memory(pid) for pid in _processes(str(self.folder)))
                 peak[0] = max(peak[0], own / 1024)
                 over.wait(_EVERY)
 
@@ -186,19 +231,35 @@ class Fleet:
             subprocess.run(end, check=False, capture_output=True, timeout=60)
 
 
+def _steps() -> list[dict[str, object]]:
+    """The twelve steps of bench/ours.py that `customize` has words for, as items of a host file."""
+    texts = {path: text.replace("{{ owner }}", OWNER) for path, text in FILES.items()}
+    texts |= {path: f"{line}\n" for path, (line, _) in LINES.items()}
+    steps: list[dict[str, object]] = []
+    steps += [{"file": path, "content": text, "mode": "0644"} for path, text in texts.items()]
+    steps += [{"sysctl": key, "value": value} for key, value in SYSCTLS.items()]
+    steps += [{"command": script, "creates": path} for path, script in COMMANDS.items()]
+    return steps
+
+
+def _mac(number: int) -> str:
+    """The MAC address of a host by its number."""
+    return f"52:54:00:00:{number // 256:02x}:{number % 256:02x}"
+
+
 def _address(number: int) -> str:
     """The address of a host by its number."""
     return f"{_NET}.{number // 250}.{number % 250 + 2}"
 
 
-def _processes() -> list[int]:
-    """The processes of this computer, apart from those inside machines."""
-    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _outside(path)]
+def _processes(folder: str) -> list[int]:
+    """The processes whose environment names the folder, as that of every measured command does."""
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _of(path, folder.encode())]
 
 
-def _outside(process: Path) -> bool:
+def _of(process: Path, folder: bytes) -> bool:
     try:
-        return (process / "ns" / "pid").readlink() == Path("/proc/self/ns/pid").readlink()
+        return folder in (process / "environ").read_bytes()
     except OSError:  # it has ended
         return False
 

@@ -91,6 +91,8 @@ def report(times: Times, sizes: list[int]) -> None:
     for title, column, unit in (("time", 0, "s"), ("CPU on this side", 1, "s"), ("peak memory", 2, "MiB")):
         print(f"\n{title:24}" + "".join(f"{f'{size} hosts':>14}" for size in sizes))
         for tool in tools:
+            if not any(median[tool, size][column] for size in sizes):
+                continue
             cells = "".join(f"{median[tool, size][column]:>10.2f} {unit:3}" for size in sizes)
             print(f"{tool:24}{cells}")
     print()
@@ -111,6 +113,11 @@ def goals(median: dict[tuple[str, int], Used], sizes: list[int]) -> None:
     if {(status, 1), (status, 64)} <= median.keys():
         ratio = median[status, 64].seconds / median[status, 1].seconds
         print(f"status over 64 hosts: {ratio:.2f} × one host ({_verdict(ratio, _STATUS)})")
+        if ("ssh true", 64) in median:
+            floor = median["ssh true", 64].seconds / median["ssh true", 1].seconds
+            print(
+                f"ssh true over 64 hosts: {floor:.2f} × one host; the hosts share this computer's processors"
+            )
 
 
 def _verdict(value: float, limit: float) -> str:

@@ -12,12 +12,13 @@ from swarm.inventory import EMBEDDED, load
 from swarm.ssh.config import PORT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from swarm.inventory import Host
     from swarm.ssh.guest import Guest
 
-__all__ = ["authorized_keys", "guest", "reach", "target"]
+__all__ = ["authorized_keys", "guest", "prepare", "reach", "target"]
 
 
 def target(host: Host, user: str = "root") -> ssh.Target:
@@ -40,6 +41,11 @@ def authorized_keys(host: Host) -> list[str]:
     return list(host.openclaw.ssh_keys) or [
         ssh.own_key().with_suffix(".pub").read_text(encoding="utf-8").strip()
     ]
+
+
+def prepare(hosts: Iterable[Host]) -> None:
+    """Write the ssh_config of many hosts at once, which reach() would do for one after another."""
+    ssh.write_configs(target(host) for host in hosts if host.known_hosts.exists())
 
 
 def reach(host: Host) -> Path:

@@ -10,9 +10,14 @@ __all__ = ["private_dir", "write_atomically"]
 
 
 def private_dir(path: Path) -> Path:
-    """Create a folder, and its parents, that only its owner can enter. Return it."""
-    path.mkdir(parents=True, exist_ok=True)
-    path.chmod(0o700)
+    """Create a folder, and its parents, that only its owner can enter. Return it. One that is there keeps its mode."""
+    try:
+        path.mkdir(parents=True, mode=0o700)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+        return path
+    path.chmod(0o700)  # whatever the umask has left
     return path
 
 

@@ -38,7 +38,7 @@ def path(host: str) -> Path:
 
 
 def append(host: str, kind: str, *, at: float | None = None, **values: Any) -> None:
-    """Add an entry of this `kind` (backup, drill, provision, up, health) that happened `at`, by default now.
+    """Add an entry of this `kind` (backup, drill, provision, up, upgrade, health) that happened `at`, by default now.
 
     Nothing is raised if the file can't be written.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import signal
 import sys
@@ -19,21 +21,45 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 SHARING = ("vm", "nspawn", "docker", "litellm")  # folders whose tests share what is expensive to start
+TO_END = 120  # seconds; a VM, machines and a LiteLLM take up to 60 to stop
 GUEST = ROOT / "tests" / "guest"  # what `inv verify` runs: these tests are for the person's own hosts
 
 
-def pytest_sessionstart() -> None:
+def pytest_sessionstart(session: pytest.Session) -> None:
     """Let SIGTERM end a run as Ctrl-C does, so that the fixtures stop what they have started.
 
     Enable Ctrl-C, also for the programs that the tests start, when the run is a script's background job.
     """
+    one_of_several = hasattr(session.config, "workerinput")  # started by xdist, and gets both signals
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if one_of_several:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, stop if one_of_several else signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the processes of a run side by side end in good order: xdist kills them after 10 s otherwise."""
+    if config.getoption("numprocesses", None):
+        from xdist.workermanage import NodeManager  # type: ignore[import-untyped, unused-ignore]
+
+        NodeManager.EXIT_TIMEOUT = TO_END
+        config.pluginmanager.register(PassOn())
+
+
+class PassOn:
+    """Passes Ctrl-C and SIGTERM on to the processes of a run side by side, so that their fixtures stop everything."""
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """Send SIGTERM to each of them. One that a terminal's Ctrl-C has reached already ignores it."""
+        for path in Path("/proc/self/task").glob("*/children"):
+            for pid in path.read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGTERM)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,15 +11,15 @@ from swarm.commands.render import Done, render
 from swarm.commands.run import chosen, run
 from swarm.console import Talk, screen
 from swarm.errors import Refused, UsageError
+from swarm.fleet import parts
 
 if TYPE_CHECKING:
     from swarm.backup.catalog import Catalog
-    from swarm.backup.mirror import Source
     from swarm.backup.now import Report
     from swarm.inventory import Host
     from swarm.ssh.guest import Guest
 
-__all__ = ["catalog", "identity_file", "key", "now", "prune", "source"]
+__all__ = ["catalog", "identity_file", "key", "now", "prune"]
 
 
 def now(words: str, *, plan_only: bool, force: bool, bwlimit: int, as_json: bool) -> int:
@@ -39,7 +39,9 @@ def now(words: str, *, plan_only: bool, force: bool, bwlimit: int, as_json: bool
         from swarm.backup.now import back_up
 
         settings = host.backup.model_copy(update={"bwlimit": bwlimit}) if bwlimit else host.backup
-        report = back_up(source(host, guests[host.name]), settings, talk, plan_only=plan_only, force=force)
+        report = back_up(
+            parts.source(host, guests[host.name]), settings, talk, plan_only=plan_only, force=force
+        )
         if not plan_only:
             talk.say(report.summary)
         return report
@@ -47,19 +49,9 @@ def now(words: str, *, plan_only: bool, force: bool, bwlimit: int, as_json: bool
     return render(run(chosen(words), one, first=reach, quiet=as_json), as_json=as_json)
 
 
-def source(host: Host, guest: Guest) -> Source:
-    """Return what a backup of a host reads from."""
-    from swarm.backup.mirror import Source
-
-    settings = host.openclaw
-    return Source(guest, host.name, host.hostname, settings.user, settings.config_dir)
-
-
 def catalog(host: Host, identity: str = "") -> Catalog:
     """Return the archives of a host. `identity` names a file with an age secret key."""
-    from swarm.backup.catalog import Catalog
-
-    return Catalog(host.name, host.backup, identity_file(identity))
+    return parts.catalog(host, identity_file(identity))
 
 
 def identity_file(words: str) -> Path | None:

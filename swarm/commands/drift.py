@@ -176,7 +176,8 @@ def _vm(host: Host, talk: Talk) -> Plan:
 
 
 def _guest(host: Host, talk: Talk) -> Plan:
-    from swarm.commands.guest import customizing, installing
+    from swarm.commands.guest import customizing
+    from swarm.fleet.parts import installing
 
     guest = _connection(host)
     first = installing(host, guest, talk, plan_only=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from swarm.commands.render import render
 from swarm.commands.run import Outcome, Selection, chosen, in_turn, run
 from swarm.commands.vm import positive, provisioned
 from swarm.errors import UsageError
+from swarm.fleet.parts import connect, expected, installing_all
 from swarm.inventory import load
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from swarm.commands.run import Step
     from swarm.console import Talk
-    from swarm.guest.verify import Expected, Verification
+    from swarm.guest.verify import Verification
     from swarm.inventory import Host
     from swarm.plan import Plan
     from swarm.ssh.guest import Guest
@@ -30,7 +30,6 @@ __all__ = [
     "customize",
     "customizing",
     "install",
-    "installing",
     "making",
     "ssh",
     "up",
@@ -102,15 +101,6 @@ def _show(outcomes: list[Outcome[Any]]) -> int:
     return render(outcomes, as_json=False)
 
 
-def installing(host: Host, guest: Guest, talk: Talk, **options: Any) -> Plan:
-    """Install OpenClaw in one guest, with the options of swarm.guest.install. Return the changes."""
-    from swarm import access
-    from swarm.guest.install.steps import install as verb
-
-    settings = host.openclaw.model_copy(update={"ssh_keys": tuple(access.authorized_keys(host))})
-    return verb(guest, settings, talk, **options)
-
-
 def customizing(host: Host, guest: Guest, talk: Talk, **options: Any) -> Plan:
     """Apply settings and the user's own list in one guest. Return the changes."""
     from swarm.guest.customize import customize as verb
@@ -122,25 +112,9 @@ def customizing(host: Host, guest: Guest, talk: Talk, **options: Any) -> Plan:
 
 
 def _installed(selection: Selection, *, quiet: bool = False, **options: Any) -> list[Outcome[Plan]]:
-    def one(host: Host, guest: Guest, talk: Talk) -> Plan:
-        if host.agentmon:
-            from swarm.agentmon.hook import variables
-
-            variables(host.agentmon, host.name)  # refuses now what would be refused after the installation
-        plan = installing(host, guest, talk, **options)
-        return _with_hook(plan, host, guest, talk, plan_only=bool(options.get("plan_only")))
-
-    return _over_ssh(selection, one, quiet=quiet)
-
-
-def _with_hook(plan: Plan, host: Host, guest: Guest, talk: Talk, *, plan_only: bool) -> Plan:
-    """Deploy agentmon's hook if the host file has its section. Return the changes of both."""
-    if not host.agentmon:
-        return plan
-    from swarm.agentmon.deploy import deploy
-
-    hook = deploy(guest, host, talk, plan_only=plan_only, tell=False)
-    return replace(plan, changes=(*plan.changes, *hook.changes))
+    return _over_ssh(
+        selection, lambda host, guest, talk: installing_all(host, guest, talk, **options), quiet=quiet
+    )
 
 
 def _customized(selection: Selection, *, quiet: bool = False, **options: Any) -> list[Outcome[Plan]]:
@@ -156,18 +130,10 @@ def _over_ssh(
     guests: dict[str, Guest] = {}
 
     def reach(host: Host) -> None:
-        guests[host.name] = _connect(host)
+        guests[host.name] = connect(host)
         guests[host.name].connect()
 
     return run(selection, lambda host, talk: verb(host, guests[host.name], talk), first=reach, quiet=quiet)
-
-
-def _connect(host: Host) -> Guest:
-    """Return the guest. Its connection may have begun before the command was parsed."""
-    from swarm import access
-    from swarm.ssh import early
-
-    return early.guest(access.reach(host), host.name)
 
 
 def _verified(
@@ -176,7 +142,7 @@ def _verified(
     def one(host: Host, talk: Talk) -> Verification:
         from swarm.guest.verify import verify as verb
 
-        return verb(_connect(host), _expected(host), talk, junit=junit)
+        return verb(connect(host), expected(host), talk, junit=junit)
 
     return run(selection, one, quiet=quiet)
 
@@ -188,27 +154,3 @@ def _show_verified(outcomes: Sequence[Outcome[Verification]], *, as_json: bool =
         return [check for each in outcomes if each.result for check in each.result.to_json()["checks"]]
 
     return render(outcomes, as_json=as_json, data=data)
-
-
-def _expected(host: Host) -> Expected:
-    """Return what a host file promises about its guest."""
-    from swarm import access
-    from swarm.guest.install.trust import certificates
-    from swarm.guest.verify import Expected
-
-    own, settings = host.share, host.openclaw
-    return Expected(
-        user=settings.user,
-        port=settings.port,
-        secure_boot=not host.foreign,
-        tpm=not host.foreign,
-        share=(own.tag, str(own.target)) if own else None,
-        swappiness=host.guest.swappiness,
-        timezone=host.guest.timezone,
-        ssh_keys=tuple(access.authorized_keys(host)),
-        openclaw_version=settings.version,
-        buildx=settings.docker_source == "docker.com",
-        tailscale=settings.tailscale_enabled,
-        authorities=tuple(certificates(settings).values()),
-        agentmon=host.agentmon is not None,
-    )

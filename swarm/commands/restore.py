@@ -12,6 +12,7 @@ from swarm.commands.run import Selection, chosen, run
 from swarm.commands.vm import positive
 from swarm.console import screen
 from swarm.errors import Refused, Unreachable, UsageError
+from swarm.fleet import parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -109,13 +110,8 @@ def _origin(host: Host, archive: str, identity: str, talk: Talk) -> AbstractCont
 
 @contextlib.contextmanager
 def _target(host: Host) -> Iterator[Target]:
-    from swarm import access
-    from swarm.backup.restore import Target
-    from swarm.ssh import early
-
-    settings = host.openclaw
-    with early.guest(access.reach(host), host.name) as guest:
-        yield Target(guest, host.name, settings.user, settings.config_dir, settings.port)
+    with parts.connect(host) as guest:
+        yield parts.target(host, guest)
 
 
 def redeploy(

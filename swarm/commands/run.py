@@ -8,7 +8,7 @@ import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from swarm.commands.selection import Selection, chosen, every
@@ -58,18 +58,30 @@ def run(
 
     Every exception becomes that host's error. Only KeyboardInterrupt and SystemExit end the whole run.
 
-    `first` is called for one host after another before any verb. Use it for what should begin at once and continues on
-    its own, like a connection: threads that all prepare their work at the same time delay each other. `at_once` is for
-    a verb that mostly waits.
+    `first` is called for one host after another before its verb, and `at_once` hosts ahead. Use it for what should
+    begin early and continues on its own, like a connection: threads that all prepare their work at the same time delay
+    each other. `at_once` is larger for a verb that mostly waits.
     """
-    failed: dict[str, Exception] = {}
-    for host in selection.hosts if first else ():
-        try:
-            first(host)  # type: ignore[misc] # it is not None here
-        except Exception as error:  # noqa: BLE001 - it becomes this host's outcome below
-            failed[host.name] = error
+    ahead, failed, turn = iter(selection.hosts if first else ()), dict[str, Exception](), Lock()
+    if len(selection.hosts) > 1:
+        _write_configs(selection.hosts)
+
+    def begin() -> None:
+        """Call `first` for the next host whose turn it is."""
+        with turn:
+            host = next(ahead, None)
+            if host is None or first is None:
+                return
+            try:
+                first(host)
+            except Exception as error:  # noqa: BLE001 - it becomes this host's outcome below
+                failed[host.name] = error
+
+    for _ in selection.hosts[:at_once]:
+        begin()
 
     def one(host: Host) -> Outcome[Result]:
+        begin()
         talk = Talk(screen(), host.name if selection.several else "", quiet=quiet, log=Log(host.name).line)
         start = time.monotonic()
         try:
@@ -85,6 +97,14 @@ def run(
     else:
         outcomes += [one(host) for host in selection.hosts]
     return sorted(outcomes, key=lambda each: each.name) if selection.broken else outcomes
+
+
+def _write_configs(hosts: Iterable[Host]) -> None:
+    """Write the SSH configuration of all hosts at once. Each host's own attempt reports what is wrong with it."""
+    from swarm import access
+
+    with suppress(SwarmError, OSError):
+        access.prepare(hosts)
 
 
 def in_turn(selection: Selection, steps: Iterable[Step]) -> int:

@@ -8,7 +8,9 @@ ansible    convert an old Ansible folder              variables  its variables a
 folder     read that folder                           gather     the status of hosts, and what is shared in it
 status     one host's status, as a row                guest      what a guest is asked
 actions    what a person must do                      page       the page for a browser
-metrics    the file for Prometheus
+metrics    the file for Prometheus                    parts      what the verbs take from a host file
+upgrade    newest versions, or back                   wayback    put the old version and state back
+verdict    what broke, and the sentences about it     unfinished the note of an upgrade that is under way
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from swarm.errors import Refused
@@ -18,7 +19,7 @@ from swarm.paths import ROOT
 from swarm.text import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from swarm.console import Talk
     from swarm.deadline import Deadline
@@ -79,10 +80,10 @@ def _own(items: Sequence[Item], after: tuple[str, ...]) -> list[Step]:
         elif isinstance(item, SysctlItem):
             settings.append(sysctl(item.sysctl, str(item.value)))
     before = (*after, *installed, *(step.subject for step in settings))
-    commands = []
+    commands: list[Step] = []
     for item in items:
         if isinstance(item, CommandItem):
-            commands.append(_command(item, before))
+            commands.append(_command(item, before, {step.subject for step in commands}))
             before = (commands[-1].subject,)
     return [*software, *settings, *commands]
 
@@ -99,9 +100,16 @@ def _file(item: FileItem, after: tuple[str, ...]) -> Step:
     return guarded(step, content, shows)
 
 
-def _command(item: CommandItem, after: tuple[str, ...]) -> Step:
+def _command(item: CommandItem, after: tuple[str, ...], taken: Collection[str]) -> Step:
+    """The step of a command, which is named by its first line; another one with that line gets a number."""
     guard = f"test -e {quote(item.creates or '')}" if item.unless is None else item.unless
-    return command(_first_line(item.command), item.command, unless=guard, after=after, as_name=item.user)
+    line = _first_line(item.command)
+    for number in itertools.count(1):
+        name = line if number == 1 else f"{line} ({number})"
+        step = command(name, item.command, unless=guard, after=after, as_name=item.user)
+        if step.subject not in taken:
+            return step
+    raise AssertionError  # the numbers do not end
 
 
 def _account(user: str) -> Step:
@@ -121,12 +129,19 @@ def _timezone(name: str) -> Step:
     zone = f"{_ZONES}{name}"
     return Step(
         subject="time zone",
-        probe=f"[ -e {quote(zone)} ] && echo known || echo unknown\nreadlink -f /etc/localtime",
+        # Some names are links to others, as UTC is to Etc/UTC, so both are followed to the file.
+        probe=f"[ -e {quote(zone)} ] && echo known || echo unknown\nreadlink -f /etc/localtime {quote(zone)}",
         wanted=name,
-        apply=lambda fact: None if fact == f"known\n{zone}" else f"timedatectl set-timezone {quote(name)}",
+        apply=lambda fact: None if _same_zone(fact, zone) else f"timedatectl set-timezone {quote(name)}",
         refuse=lambda fact: None if fact.startswith("known") else f"the guest has no time zone {name}",
-        shown=lambda fact: fact.partition("\n")[2].removeprefix(_ZONES) or None,
+        shown=lambda fact: "".join(fact.split("\n")[1:2]).removeprefix(_ZONES) or None,
     )
+
+
+def _same_zone(fact: str, zone: str) -> bool:
+    """Whether the present time zone is the wanted one, by that name or another."""
+    known, *files = fact.split("\n")
+    return known == "known" and (files[:1] == [zone] or (len(files) > 1 and files[0] == files[1]))
 
 
 def _content(item: FileItem) -> str:

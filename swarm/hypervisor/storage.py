@@ -192,7 +192,11 @@ def make_pool(connection: Libvirt, folder: PurePosixPath) -> Pool:
         raw = connection.raw.storagePoolDefineXML(
             f"<pool type='dir'><name>{escape(name)}</name>{target}</pool>"
         )
-        raw.build()
+        try:
+            raw.create()
+        except libvirt.libvirtError:
+            # The folder is not there yet. One that is there keeps its mode, which building would change.
+            raw.build()
     pool = Pool(raw)
     pool.activate()
     return pool

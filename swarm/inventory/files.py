@@ -15,6 +15,7 @@ from swarm.inventory.document import read, short
 from swarm.inventory.fields import NAME
 from swarm.inventory.model import Host
 from swarm.inventory.report import Problem, failure, problems
+from swarm.inventory.shares import unfit_share
 from swarm.paths import hosts_dir
 
 if TYPE_CHECKING:
@@ -91,14 +92,19 @@ def _sections(host: Host, values: dict[str, Any]) -> Problem | None:
 
 
 def _source(host: Host, values: dict[str, Any]) -> Problem | None:
-    source = ((values.get("vm") or {}).get("virtiofs") or {}).get("source", "/")
-    if not host.hypervisor.remote or source.startswith("/"):
+    where, share = ("vm", "virtiofs", "source"), host.share
+    if share is None:
         return None
-    return Problem(
-        ("vm", "virtiofs", "source"),
-        "expected an absolute path, because the hypervisor is another machine",
-        "write the path on the hypervisor; ~ and relative paths would refer to this machine",
-    )
+    if host.hypervisor.remote and not values["vm"]["virtiofs"]["source"].startswith("/"):
+        return Problem(
+            where,
+            "expected an absolute path, because the hypervisor is another machine",
+            "write the path on the hypervisor; ~ and relative paths would refer to this machine",
+        )
+    if reason := unfit_share(share.source, here=not host.hypervisor.remote):
+        hint = "share a folder that holds nothing else, such as ~/lab/share"
+        return Problem(where, f"{reason}, and the guest could write there with any owner", hint)
+    return None
 
 
 def load_several(chosen: Sequence[str]) -> list[Host]:

@@ -66,6 +66,14 @@ def _absolute(value: str) -> str:
 
 
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
+
+
+def _not_root(value: str) -> str:
+    if value == "root":
+        raise ValueError("expected an account other than root: the agent's programs run as this user")
+    return value
+
+
 Account = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$")]
 
@@ -106,7 +114,9 @@ class InstallSettings(Section):
         default="latest",
         description="The npm dist-tag. It is resolved once and recorded in the guest; `--upgrade` renews it.",
     )
-    user: Account = Field(default="openclaw", description="The account that runs OpenClaw.")
+    user: Annotated[Account, AfterValidator(_not_root)] = Field(
+        default="openclaw", description="The account that runs OpenClaw."
+    )
     port: Annotated[int, Field(ge=1024, le=65535)] = Field(
         default=18789, description="The gateway's port on the loopback interface."
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 from pydantic import BaseModel
 
@@ -100,7 +100,7 @@ def problems(
     meant: dict[Where, Where | None] = {}
     found = []
     for error in errors:
-        where = error["loc"]
+        error["loc"] = where = _in_file(error["loc"])
         if error["type"] == "extra_forbidden":
             meant[where] = _meant(where, root)
             found.append(_unknown(where, meant[where], root))
@@ -113,6 +113,15 @@ def problems(
         if error["type"] == "missing" and error["loc"] not in guesses
     ]
     return found
+
+
+def _in_file(where: Where) -> Where:
+    """Return a location without the name of an item's form, which pydantic puts after the number of the item."""
+    found: list[str | int] = []
+    for part, before, item in zip(where, (None, None, *where), (None, *where), strict=False):
+        if not (before == "customize" and isinstance(item, int)):
+            found.append(part)
+    return tuple(found)
 
 
 def _missing(where: Where, root: type[BaseModel]) -> Problem:
@@ -142,8 +151,9 @@ def _wrong(document: Document, error: ErrorDetails) -> Problem:
         bound = f"at least {ctx['ge']}" if "ge" in ctx else f"at most {ctx['le']}"
         return Problem(where, f"expected {bound}, found {_found(value)}")
     expected = _EXPECTED.get(kind.split("_")[0])
-    if not expected:  # an error type that the model does not use today: show pydantic's message
-        return Problem(where, error["msg"][0].lower() + error["msg"][1:])
+    if not expected:  # our own words in a ValueError, or an error type that the model does not use today
+        text = error["msg"].removeprefix("Value error, ")
+        return Problem(where, text[0].lower() + text[1:])
     # Do not show the value: it could be a private key.
     shown = "" if "ssh_keys" in where else f", found {_found(value)}"
     return Problem(where, f"expected {expected}{shown}", _remedy(expected, value, document.plain.get(where)))
@@ -253,12 +263,15 @@ def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
 def _model(where: Where, root: type[BaseModel]) -> Any:  # noqa: ANN401 - a class of the model, or None
     """Return the model class of the section `where`, or None if it is not a section."""
     model: Any = root
+    named = False  # whether the next part is a key that the user chose, as in a mapping of names to sections
     for part in where:
-        if isinstance(part, int):
-            continue  # the items of a list have the class that was found for the list
+        if isinstance(part, int) or named:
+            named = False
+            continue  # the items of a list or a mapping have the class that was found for it
         field = _fields(model).get(part)
         kinds = (field.annotation, *getattr(field.annotation, "__args__", ())) if field else ()
         model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        named = field is not None and get_origin(field.annotation) is dict
         if model is None:
             break
     return model

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from swarm.ssh.config import Target, argv, config_path, forget, part_path, write_config
+from swarm.ssh.config import Target, argv, config_path, forget, part_path, write_config, write_configs
 from swarm.ssh.keys import keypair, own_key, pin, pinned
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = [
     "pin",
     "pinned",
     "write_config",
+    "write_configs",
 ]
 
 

@@ -12,12 +12,22 @@ from swarm.paths import ROOT, state_dir
 from swarm.text import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from swarm.embedded import Embedded
 
-__all__ = ["PORT", "Target", "argv", "config_path", "forget", "jump_command", "part_path", "write_config"]
+__all__ = [
+    "PORT",
+    "Target",
+    "argv",
+    "config_path",
+    "forget",
+    "jump_command",
+    "part_path",
+    "write_config",
+    "write_configs",
+]
 
 PORT = 22
 
@@ -68,11 +78,21 @@ def write_config(target: Target) -> Path:
 
     ssh_config cannot quote a path that looks like an environment variable, such as ${HOME}.
     """
+    return write_configs([target])
+
+
+def write_configs(targets: Iterable[Target]) -> Path:
+    """Write the ssh_config of each host and the combined file once, and return the combined file's path."""
     folder = private_dir(private_dir(state_dir()) / "ssh")
     private_dir(folder / "hosts")
-    part = "\n".join([*_settings(target), *_way(target)]) + "\n"
-    if not (_holds(part_path(target.name), part) and _holds(config_path(), part)):
-        _combine(target.name, part)
+    combined = config_path().read_text(encoding="utf-8") if config_path().exists() else ""
+    stale: dict[str, str | None] = {}
+    for target in targets:
+        part = "\n".join([*_settings(target), *_way(target)]) + "\n"
+        if part not in combined or not _holds(part_path(target.name), part):
+            stale[target.name] = part
+    if stale:
+        _combine(stale)
     return config_path()
 
 
@@ -116,17 +136,19 @@ def _way(target: Target) -> list[str]:
 def forget(name: str) -> None:
     """Remove a host from the generated ssh_config."""
     if part_path(name).exists():
-        _combine(name, None)
+        _combine({name: None})
 
 
-def _combine(name: str, part: str | None) -> None:
-    """Write or remove one host's part and combine all parts. Include would expand brackets in a path."""
+def _combine(parts: Mapping[str, str | None]) -> None:
+    """Write or remove hosts' parts and combine all parts. Include would expand brackets in a path."""
+    folder = config_path().parent / "hosts"
     with hold(config_path().parent / "config.lock"):
-        if part is None:
-            part_path(name).unlink(missing_ok=True)
-        else:
-            write_atomically(part_path(name), part, mode=0o600)
-        texts = [path.read_text(encoding="utf-8") for path in sorted(part_path(name).parent.glob("*.conf"))]
+        for name, part in parts.items():
+            if part is None:
+                part_path(name).unlink(missing_ok=True)
+            else:
+                write_atomically(part_path(name), part, mode=0o600)
+        texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.conf"))]
         head = "# Written by swarm: ssh -F THIS-FILE NAME reaches the guest called NAME."
         write_atomically(config_path(), "\n".join([head, *texts]), mode=0o600)
 

@@ -9,6 +9,8 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { configure } from "../../hooks/agentmon/lib/config.ts";
 import type { Config } from "../../hooks/agentmon/lib/config.ts";
+import { post } from "../../hooks/agentmon/lib/post.ts";
+import type { Posting, Reply } from "../../hooks/agentmon/lib/post.ts";
 import { real } from "../../hooks/agentmon/lib/runtime.ts";
 import type { Runtime } from "../../hooks/agentmon/lib/runtime.ts";
 
@@ -39,7 +41,9 @@ export class Clock implements Runtime {
     return () => void (this.#timers = this.#timers.filter((other) => other !== timer));
   }
 
-  post = real.post;
+  post(url: string, posting: Posting): Promise<Reply> {
+    return post(url, posting);
+  }
 
   warn(message: string): void {
     this.warnings.push(message);

@@ -107,6 +107,7 @@ def test_every_family_arrives(gateway: Gateway, endpoint: Endpoint, idle: dict[s
         gateway.rpc("sessions.patch", key=MAIN, label="lab")
         gateway.rpc("chat.send", sessionKey=MAIN, message=f"hi {WORD}", idempotencyKey="k1")
         gateway.rpc("chat.send", sessionKey=MAIN, message=FAILS, idempotencyKey="k2")
+        gateway.until("the failed call", lambda: ("error", "chat") in endpoint.names())  # the last message's
         gateway.until("the end of all runs", lambda: _ended(endpoint) >= _RUNS and not _open(endpoint))
         gateway.stop()
     assert endpoint.problems == []

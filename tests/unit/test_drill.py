@@ -63,6 +63,22 @@ def test_throwaway_passes_the_checks_of_a_host_file() -> None:
     inventory.check_network(vm, NETWORK)
 
 
+def test_a_machine_without_a_vm_is_drilled_in_one(dirs: Dirs) -> None:
+    """For a machine that swarm did not make, the VM is made as the section drill says, on its hypervisor."""
+    (dirs.hosts / "claw.yaml").write_text(
+        "hypervisor: {uri: none}\nmachine: {address: claw.example.org, hostname: claw, port: 2222}\n"
+        "drill: {image: built, memory_mib: 1024, disk_size: 30G}\n",
+        encoding="utf-8",
+    )
+    claw = inventory.load("claw")
+    vm = derive(claw, [ZAP], NETWORK)
+    assert (vm.hypervisor.uri, vm.foreign, vm.machine) == ("embedded", False, None)
+    assert (vm.vm.image, vm.vm.memory_mib, vm.vm.disk_size) == ("built", 1024, 30 << 30)
+    assert (vm.name, vm.vm.domain, vm.vm.mac != ZAP.vm.mac) == ("claw-drill", "claw-drill", True)
+    assert vm.address in map(str, NETWORK.subnet.hosts())
+    assert ("claw.example.org", 2222) in targets(claw)  # what the drill's guest must not reach
+
+
 def test_pin_is_private() -> None:
     """The pinned key is beneath the state directory, and stays there when the VM gets another address."""
     vm = drilled()

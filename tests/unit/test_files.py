@@ -50,3 +50,15 @@ def test_a_private_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
     """The folder is created with its parents, and only its owner can enter it."""
     path = private_dir(tmp_path / "a" / "b")
     assert path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    """A new private folder is for its owner alone; one that was there, such as /tmp, keeps its mode."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    assert private_dir(shared).stat().st_mode & 0o7777 == 0o1777
+    assert private_dir(tmp_path / "a" / "b").stat().st_mode & 0o7777 == 0o700
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        private_dir(tmp_path / "file")

@@ -73,6 +73,9 @@ def test_missing_account() -> None:
         ("known\n/usr/share/zoneinfo/Europe/Berlin", False, False, "Europe/Berlin"),
         ("known\n/usr/share/zoneinfo/Etc/UTC", True, False, "Etc/UTC"),
         ("known\n/usr/share/zoneinfo/posix/Europe/Berlin", True, False, "posix/Europe/Berlin"),
+        # Two names of one zone: both links lead to one file.
+        ("known\n/usr/share/zoneinfo/Arctic/X\n/usr/share/zoneinfo/Arctic/X", False, False, "Arctic/X"),
+        ("known\n/usr/share/zoneinfo/Arctic/X\n/usr/share/zoneinfo/Europe/Berlin", True, False, "Arctic/X"),
         ("known\n", True, False, None),
         ("unknown\n/usr/share/zoneinfo/Etc/UTC", True, True, "Etc/UTC"),
         ("", True, True, None),
@@ -86,7 +89,7 @@ def test_time_zone(*, fact: str, due: bool, refused: bool, shown: str | None) ->
     assert step.shown(fact) == shown
     assert step.wanted == "Europe/Berlin"
     zone = "/usr/share/zoneinfo/Europe/Berlin"
-    assert step.probe == f"[ -e {zone} ] && echo known || echo unknown\nreadlink -f /etc/localtime"
+    assert step.probe == f"[ -e {zone} ] && echo known || echo unknown\nreadlink -f /etc/localtime {zone}"
 
 
 def test_own_list() -> None:
@@ -125,6 +128,22 @@ def test_empty_command() -> None:
     """A command of blanks is refused."""
     with pytest.raises(Refused, match="a command has no text"):
         own({"command": " \n", "unless": "true"})
+
+
+def test_commands_with_the_same_first_line() -> None:
+    """A command is known by its whole text: two with the same first line are two steps, in their order."""
+    found = own(
+        {"command": "cd /srv\nmake a", "creates": "/a"},
+        {"command": "cd /srv\nmake b", "creates": "/b"},
+        {"command": "cd /srv", "unless": "true"},
+    )
+    assert [step.subject for step in found] == [
+        "command cd /srv …",
+        "command cd /srv … (2)",
+        "command cd /srv",
+    ]
+    assert [step.after for step in found[1:]] == [("command cd /srv …",), ("command cd /srv … (2)",)]
+    assert "make b" in (found[1].apply("due") or "")
 
 
 def test_same_file_twice() -> None:

@@ -120,7 +120,8 @@ def test_gateway(mode: str) -> None:
         unit_file=path,
         port=2000,
     )
-    write = as_user("zed", "openclaw gateway install --force --runtime node --port 2000")
+    stop = "systemctl --user stop openclaw-gateway.service 2>/dev/null || :"
+    write = as_user("zed", f"{stop}\nopenclaw gateway install --force --runtime node --port 2000")
     assert [install.apply(fact) for fact in ("absent", "old", "current")] == [write, write, None]
     assert install.shown("absent") is None
     assert install.shown("old") == "of another version, Node or port"

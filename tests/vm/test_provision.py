@@ -150,7 +150,7 @@ def test_guest_gets_packages_from_where_this_machine_does(guest: Guest) -> None:
 def test_status_says_so_in_a_table_and_as_data(zap: Lab) -> None:
     """`./inv status` finds the VM running, SSH in order and nothing drifted, for people and for scripts."""
     table = zap.inv("status")
-    assert table.code == 0
+    assert table.code == int(" → ./inv " in table.out)  # 1 if a person must do something, such as a backup
     assert re.search(r"^zap +running +\w+ +192\.168\.122\.182 +ok +none", table.out, re.MULTILINE)
     assert zap.inv("status", "--json").data[0]["ssh"] == "ok"
 

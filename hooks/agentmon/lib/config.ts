@@ -66,7 +66,7 @@ function endpoint(
   }
   const headers: Record<string, string> = {};
   if (parsed.username) {
-    // Sent as a header, so that no URL that is logged holds it.
+    // A URL with a password does not belong in messages.
     const pair = `${decodeURIComponent(parsed.username)}:${decodeURIComponent(parsed.password)}`;
     headers.authorization = `Basic ${Buffer.from(pair).toString("base64")}`;
     parsed.username = parsed.password = "";

@@ -2,7 +2,7 @@
 
 import { randomFillSync } from "node:crypto";
 import { post } from "./post.ts";
-import type { Exchange } from "./post.ts";
+import type { Posting, Reply } from "./post.ts";
 
 export interface Runtime {
   /** Milliseconds since 1970. */
@@ -13,7 +13,7 @@ export interface Runtime {
   bytes(count: number): Uint8Array;
   /** Call `action` once after `ms` milliseconds. Returns a function that cancels the call. */
   after(ms: number, action: () => void): () => void;
-  post(url: string, headers: Record<string, string>, body: string): Exchange;
+  post(url: string, posting: Posting): Promise<Reply>;
   /** Write one line to the gateway's log. */
   warn(message: string): void;
 }

@@ -183,7 +183,8 @@ export class Sender {
     } else
       this.#say(
         "down",
-        `the endpoint does not accept events (${status ? `HTTP ${status}` : `no answer${cause}`}); events are kept`,
+        "the endpoint does not accept events " +
+          `(${status ? `HTTP ${status}` : `no answer${cause ?? ""}`}); events are kept`,
       );
     this.#tell(false);
     this.#backingOff = true;
@@ -194,14 +195,13 @@ export class Sender {
   async #post(part: string[]): Promise<Answer> {
     let cancel: (() => void) | undefined;
     try {
-      const exchange = (this.#exchange = this.#runtime.post(
-        this.#config.url!,
-        { ...this.#config.headers, "content-type": CONTENT[this.#config.batch] },
-        body(part, this.#config.batch),
-      ));
-      cancel = this.#runtime.after(this.#config.timeout, () => exchange.end());
-      const { status, retryAfter: header } = await exchange.reply;
-      return { verdict: judge(status), status, asked: retryAfter(header, this.#runtime.now()) };
+      const answer = await this.#runtime.post(this.#config.url!, {
+        headers: { ...this.#config.headers, "content-type": CONTENT[this.#config.batch] },
+        body: body(part, this.#config.batch),
+        signal: abort.signal,
+      });
+      const asked = retryAfter(answer.retryAfter, this.#runtime.now());
+      return { verdict: judge(answer.status), status: answer.status, asked };
     } catch (error) {
       return { verdict: "retry", status: 0, asked: undefined, cause: cause(error) };
     } finally {

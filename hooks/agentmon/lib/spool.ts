@@ -305,10 +305,10 @@ export class Spool {
     const file = await open(segment.path, constants.O_RDONLY | constants.O_NOFOLLOW).catch(() => undefined);
     if (!file) return undefined;
     try {
-      const length = Math.min(LINE_LIMIT, segment.size - segment.offset);
+      const size = Math.min(LINE_LIMIT, segment.size - segment.offset);
       // One buffer for all reads: a new one for each would leave gigabytes of garbage while a full spool is sent.
       const buffer = (this.#buffer ??= Buffer.allocUnsafeSlow(LINE_LIMIT));
-      const { bytesRead } = await file.read(buffer, 0, length, segment.offset);
+      const { bytesRead } = await file.read(buffer, 0, size, segment.offset);
       return bytesRead > 0 ? buffer.subarray(0, bytesRead) : undefined;
     } finally {
       await file.close();
@@ -317,9 +317,8 @@ export class Spool {
 
   /** While the disk refuses writes, events are read from memory, so that a reachable endpoint still gets them. */
   #fromMemory(limit: number): string[] {
-    if (!this.#failing) return [];
-    this.#lent = this.#pending.slice(0, limit);
-    return this.#lent.map((line) => line.slice(9, -1));
+    if (this.#failing) this.#lent = this.#pending.slice(0, limit);
+    return this.#failing ? this.#lent.map((line) => line.slice(9, -1)) : [];
   }
 
   async #setAside(segment: Segment, line: Buffer): Promise<void> {

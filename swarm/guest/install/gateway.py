@@ -60,7 +60,9 @@ def _unit_file(
         unit_file=path,
         port=settings.port,
     )
-    write = f"openclaw gateway install --force --runtime node --port {settings.port}"
+    # OpenClaw migrates the state's databases here, and refuses that while a gateway of another version runs.
+    stop = f"systemctl --user stop {_UNIT} 2>/dev/null || :"
+    write = f"{stop}\nopenclaw gateway install --force --runtime node --port {settings.port}"
     return Step(
         subject="gateway unit",
         probe=probe,

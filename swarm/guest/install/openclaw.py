@@ -88,7 +88,7 @@ def release(settings: InstallSettings, after: tuple[str, ...], *, upgrade: bool)
         wanted=f"{settings.version}, pinned" if settings.version else line,
         apply=lambda fact: None if _recorded(settings, _fields(fact)) else script,
         after=after,
-        refuse=lambda fact: f"npm's registry has no {asked}" if _unknown(asked, _fields(fact)) else None,
+        refuse=lambda fact: _refusal(asked, _fields(fact), upgrade=upgrade),
         shown=lambda fact: _versions(_fields(fact)),
     )
 
@@ -105,6 +105,13 @@ def _recorded(settings: InstallSettings, known: dict[str, str]) -> bool:
         return recorded == settings.version == known.get("offered", recorded)
     same = known.get("channel") == settings.channel
     return bool(recorded) and same and known.get("offered", recorded) == recorded
+
+
+def _refusal(asked: str, known: dict[str, str], *, upgrade: bool) -> str | None:
+    """The reason not to begin. An upgrade without an answer would pass for one that has nothing to do."""
+    if upgrade and "unanswered" in known:
+        return f"npm's registry does not say what {asked} is: {known['unanswered'][:200]}"
+    return f"npm's registry has no {asked}" if _unknown(asked, known) else None
 
 
 def _unknown(asked: str, known: dict[str, str]) -> bool:

@@ -66,7 +66,7 @@ def pnpm_global(user: str, name: str, home: str, record: str, *, after: tuple[st
     probe = f"""
 target=$(sed -n 's/^# cmd-shim-target=//p' {shim})
 if [ -n "$target" ]; then
-  sed -n {quote(_VERSION_LINE)} "$(dirname "$target")/package.json" | head -n1
+  sed -n {quote(_VERSION_LINE)} "$(dirname "$target")/package.json" 2>/dev/null | head -n1 | grep . || echo none
 else
   echo none
 fi

@@ -1,0 +1,99 @@
+"""What the verbs of several layers take from a host file: the calls into a guest, its promises, and its backups."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from swarm.backup.catalog import Catalog
+    from swarm.backup.mirror import Source
+    from swarm.backup.restore import Target
+    from swarm.console import Talk
+    from swarm.guest.verify import Expected
+    from swarm.inventory import Host
+    from swarm.plan import Plan
+    from swarm.ssh.guest import Guest
+
+__all__ = ["catalog", "connect", "expected", "installing", "installing_all", "source", "target"]
+
+
+def connect(host: Host) -> Guest:
+    """Return the guest. Its connection may have begun before the command was parsed."""
+    from swarm import access
+    from swarm.ssh import early
+
+    return early.guest(access.reach(host), host.name)
+
+
+def installing(host: Host, guest: Guest, talk: Talk, **options: Any) -> Plan:
+    """Install OpenClaw in one guest, with the options of swarm.guest.install. Return the changes."""
+    from swarm import access
+    from swarm.guest.install.steps import install as verb
+
+    settings = host.openclaw.model_copy(update={"ssh_keys": tuple(access.authorized_keys(host))})
+    return verb(guest, settings, talk, **options)
+
+
+def installing_all(host: Host, guest: Guest, talk: Talk, **options: Any) -> Plan:
+    """Install OpenClaw, and agentmon's hook if the host file has its section. Return the changes of both."""
+    if host.agentmon:
+        from swarm.agentmon.hook import variables
+
+        variables(host.agentmon, host.name)  # refuses now what would be refused after the installation
+    plan = installing(host, guest, talk, **options)
+    if not host.agentmon:
+        return plan
+    from swarm.agentmon.deploy import deploy
+
+    hook = deploy(guest, host, talk, plan_only=bool(options.get("plan_only")), tell=False)
+    return replace(plan, changes=(*plan.changes, *hook.changes))
+
+
+def expected(host: Host) -> Expected:
+    """Return what a host file promises about its guest."""
+    from swarm import access
+    from swarm.guest.install.trust import certificates
+    from swarm.guest.verify import Expected
+
+    own, settings = host.share, host.openclaw
+    return Expected(
+        user=settings.user,
+        port=settings.port,
+        secure_boot=not host.foreign,
+        tpm=not host.foreign,
+        share=(own.tag, str(own.target)) if own else None,
+        swappiness=host.guest.swappiness,
+        timezone=host.guest.timezone,
+        ssh_keys=tuple(access.authorized_keys(host)),
+        openclaw_version=settings.version,
+        buildx=settings.docker_source == "docker.com",
+        tailscale=settings.tailscale_enabled,
+        authorities=tuple(certificates(settings).values()),
+        agentmon=host.agentmon is not None,
+    )
+
+
+def source(host: Host, guest: Guest) -> Source:
+    """Return what a backup of a host reads from."""
+    from swarm.backup.mirror import Source
+
+    settings = host.openclaw
+    return Source(guest, host.name, host.hostname, settings.user, settings.config_dir)
+
+
+def target(host: Host, guest: Guest) -> Target:
+    """Return where a restore of a host writes to."""
+    from swarm.backup.restore import Target
+
+    settings = host.openclaw
+    return Target(guest, host.name, settings.user, settings.config_dir, settings.port)
+
+
+def catalog(host: Host, identity: Path | None = None) -> Catalog:
+    """Return the archives of a host. `identity` is a file with an age secret key."""
+    from swarm.backup.catalog import Catalog
+
+    return Catalog(host.name, host.backup, identity)

@@ -1,0 +1,217 @@
+"""`inv upgrade`: back up, install the newest versions, test every promise, and go back if one breaks.
+
+From the backup to the last check, a note on this machine tells what to go back to. A run that finds such a note
+completes that upgrade, so Ctrl-C and power cuts leave nothing that needs more than the same command.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from typing import TYPE_CHECKING, Any
+
+from swarm import history
+from swarm.deadline import Deadline
+from swarm.errors import Refused, SwarmError, VerificationFailed, explained
+from swarm.fleet import parts, unfinished, verdict, wayback
+from swarm.fleet.unfinished import Unfinished
+from swarm.fleet.verdict import Report, Route
+
+if TYPE_CHECKING:
+    from swarm.console import Talk
+    from swarm.inventory import Host
+    from swarm.plan import Plan
+
+__all__ = ["back", "upgrade"]
+
+_LOOKING = 60.0  # seconds for a small answer from a guest under emulation
+_RECORD = 4096  # bytes; a record has 50
+
+
+def upgrade(host: Host, talk: Talk, *, plan_only: bool, yes: bool, limit: float) -> Report:
+    """Upgrade one host, or show what that would do. `limit` is the time for the installation, in seconds.
+
+    Raise Refused before anything is changed, and VerificationFailed if the upgrade failed, whether or not the old
+    version and state are back.
+    """
+    _refuse_development(host)
+    with unfinished.alone(host.name):
+        return _Upgrade(host, talk, limit).run(plan_only=plan_only, yes=yes)
+
+
+def back(host: Host, talk: Talk, *, yes: bool) -> Report:
+    """Put back what an upgrade that was interrupted, or whose way back failed, had found. Raise as upgrade() does."""
+    _refuse_development(host)
+    with unfinished.alone(host.name):
+        note = unfinished.load(host.name)
+        if note is None:
+            raise Refused(
+                f"{host.name}: no upgrade is unfinished, so there is nothing to go back to",
+                f"./inv restore --host {host.name} --archive NAME brings an older state back",
+            )
+        if not yes and not talk.ask(f"Put OpenClaw {note.old} and its state from before the upgrade back?"):
+            raise Refused(f"{host.name}: nothing was changed", "--yes goes back without a question")
+        route = Route(note.old, note.new)
+        try:
+            _return(host, note, "going back was asked for", talk)
+        except KeyboardInterrupt:
+            talk.warn(f"interrupted; ./inv upgrade --host {host.name} --back goes on from there")
+            raise
+        report = Report(host.name, changed=True, route=route, went_back=True)
+        talk.say(report.summary)
+        return report
+
+
+def _refuse_development(host: Host) -> None:
+    if host.openclaw.install_mode == "development":
+        raise Refused(
+            f"{host.name}: install_mode is development, and a git checkout has no version to go back to",
+            f"./inv install --host {host.name} --upgrade, after ./inv backup --host {host.name}",
+        )
+
+
+def _return(host: Host, note: Unfinished, why: str, talk: Talk) -> None:
+    """Go back. Raise VerificationFailed if that fails; the note stays then."""
+    route, start = Route(note.old, note.new), time.monotonic()
+    try:
+        wayback.go_back(host, note, talk)
+    except wayback.Stopped as stopped:
+        _remember(host, route, "stuck", start)
+        raise verdict.stuck(host.name, route, why, stopped.phase, stopped.error) from stopped.error
+    unfinished.clear(host.name)
+    _remember(host, route, "went back", start)
+
+
+def _remember(host: Host, route: Route, result: str, start: float) -> None:
+    took = round(time.monotonic() - start, 3)
+    values: dict[str, Any] = {"from": route.old, "to": route.new, "result": result, "took": took}
+    history.append(host.name, "upgrade", **values)
+
+
+class _Upgrade:
+    """One upgrade of one host."""
+
+    def __init__(self, host: Host, talk: Talk, limit: float) -> None:
+        self.host, self.talk, self.limit = host, talk, limit
+
+    def run(self, *, plan_only: bool, yes: bool) -> Report:
+        earlier = unfinished.load(self.host.name)
+        installed, record = self._versions()
+        if not installed and not earlier:
+            raise Refused(
+                f"{self.host.name}: OpenClaw is not installed, or does not say its version",
+                f"./inv install --host {self.host.name}",
+            )
+        plan = self._install(plan_only=True)
+        route = Route(earlier.old, earlier.new) if earlier else verdict.route(installed, record, plan)
+        if not plan and not earlier:
+            return Report(self.host.name, changed=False, route=route)
+        if earlier:
+            self.talk.warn(
+                f"an upgrade {route} was interrupted; this completes it, with the backup from then"
+            )
+        before = earlier.broken if earlier else self._broken_before(route)
+        changes = tuple(change.line() for change in plan)
+        self.talk.say(f"OpenClaw: {route}" if route.old != route.new else f"OpenClaw stays at {route.old}")
+        self.talk.say(verdict.promise(route))
+        if plan_only:
+            return Report(self.host.name, True, route, changes, before, planned=True)  # noqa: FBT003
+        if not yes and not self.talk.ask(verdict.question(route)):
+            raise Refused(f"{self.host.name}: nothing was changed", "--yes upgrades without a question")
+        start = time.monotonic()
+        note = earlier or self._noted(route, record, before)
+        self._carry_out(note)
+        unfinished.clear(self.host.name)
+        _remember(self.host, route, "upgraded", start)
+        report = Report(self.host.name, True, route, changes, before)  # noqa: FBT003
+        self.talk.done(report.summary, time.monotonic() - start)
+        return report
+
+    def _versions(self) -> tuple[str, str]:
+        """Return the installed version of OpenClaw, and the text of the guest's record. Show them and Node's."""
+        from swarm import access
+        from swarm.fleet.guest import look
+        from swarm.guest.install.openclaw import RECORD
+
+        host, name = self.host, self.host.name
+        with self.talk.step("look up the versions", silent=True), parts.connect(host) as guest:
+            script = f"node --version 2>/dev/null || echo none\nhead -c {_RECORD} {RECORD} 2>/dev/null | base64 -w 0"
+            node, _, coded = guest.check(script, "looking up the versions", timeout=_LOOKING).partition("\n")
+            installed = look(access.reach(host), name, host.openclaw, spool=False).openclaw
+        try:
+            record = base64.b64decode(coded, validate=True).decode("utf-8")
+        except (binascii.Error, UnicodeDecodeError):
+            raise VerificationFailed(
+                f"{name}: {RECORD} in the guest can't be read", f"./inv install --host {name}"
+            ) from None
+        self.talk.say(f"installed: OpenClaw {installed or 'none'}, Node {node.strip()[:64]}")
+        return installed, record
+
+    def _install(self, *, plan_only: bool) -> Plan:
+        deadline = None if plan_only else Deadline(self.limit)
+        with parts.connect(self.host) as guest:
+            return parts.installing_all(
+                self.host, guest, self.talk, plan_only=plan_only, upgrade=True, deadline=deadline
+            )
+
+    def _broken_before(self, route: Route) -> tuple[str, ...]:
+        """Return the promises that are broken already. They do not count against the upgrade."""
+        found = self._broken(wayback.pinned(self.host, route.old), ())
+        for text in found:
+            self.talk.warn(f"broken already, so it does not count: {text}")
+        return found
+
+    def _broken(self, host: Host, before: tuple[str, ...]) -> tuple[str, ...]:
+        from swarm.guest.verify import verify
+
+        with self.talk.step("test every promise"):
+            checks = verify(parts.connect(host), parts.expected(host), self.talk).checks
+        return verdict.newly_broken(before, checks)
+
+    def _noted(self, route: Route, record: str, before: tuple[str, ...]) -> Unfinished:
+        """Back up, and note what to go back to. Raise Refused if the backup fails."""
+        from swarm.backup.now import back_up
+        from swarm.backup.record import load
+
+        name = self.host.name
+        try:
+            guest = parts.connect(self.host)
+            report = back_up(parts.source(self.host, guest), self.host.backup, self.talk)
+        except SwarmError as error:
+            raise Refused(
+                f"{name}: the backup failed, so nothing was upgraded: {error.message}", error.hint
+            ) from error
+        if report.errors:
+            raise Refused(
+                f"{name}: the backup failed, so nothing was upgraded: {report.errors[0]}",
+                f"./inv backup --host {name} shows more",
+            )
+        self.talk.done(f"backup: {report.summary}")
+        archive = report.archive or report.current or ""
+        note = Unfinished(route.old, route.new, record, archive, load(name).started, before)
+        unfinished.save(name, note)
+        return note
+
+    def _carry_out(self, note: Unfinished) -> None:
+        """Install and test. Go back, and raise VerificationFailed, if either fails."""
+        route = Route(note.old, note.new)
+        try:
+            why = self._attempt(note)
+            if not why:
+                return
+            self.talk.warn(f"the upgrade failed, so the old version and state are put back: {why}")
+            _return(self.host, note, why, self.talk)
+        except KeyboardInterrupt:
+            self.talk.warn(verdict.interrupted(self.host.name, route))
+            raise
+        raise verdict.outcome(self.host.name, route, why, self.host.openclaw.version)
+
+    def _attempt(self, note: Unfinished) -> str:
+        """Install and test. Return why that failed, or nothing."""
+        try:
+            self._install(plan_only=False)
+            worse = self._broken(self.host, note.broken)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the way back must begin
+            return verdict.cause(self.host.name, explained(error))
+        return verdict.reason(worse) if worse else ""

@@ -1,0 +1,69 @@
+"""Which folders may not be shared with a guest, which writes into its share with any owner and mode."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from swarm.errors import Unfit
+from swarm.paths import ROOT, hosts_dir, mirrors_dir, state_dir
+
+__all__ = ["unfit_share"]
+
+# Whoever writes here is root on the machine, or soon will be.
+_SYSTEM = frozenset(
+    ("/", "/home", "/lib64", "/opt", "/root", "/srv", "/tmp", "/var", "/var/lib")  # noqa: S108 - a forbidden share
+)
+_BELOW = (
+    "/bin/",
+    "/boot/",
+    "/dev/",
+    "/etc/",
+    "/lib/",
+    "/proc/",
+    "/run/",
+    "/sbin/",
+    "/sys/",
+    "/usr/",
+)  # and these
+_PRIVATE = (".ssh", ".gnupg", ".aws", ".config", ".local", ".cache", ".kube", ".docker")  # in a home
+
+
+def unfit_share(source: Path, *, here: bool) -> str:
+    """Say why a folder may not be shared; empty if it may. `here`: it is a folder of this machine."""
+    folder = os.path.normpath(source)
+    if _of_system(folder):
+        return f"{folder} is a folder of the system"
+    if not here:
+        return ""
+    real = Path(folder).resolve()
+    if _of_system(str(real)):
+        return f"{folder} leads to {real}, a folder of the system"
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - without a home it stays ~, and Path.home() raises
+    if home.is_relative_to(real):
+        return f"{folder} holds your home directory"
+    if real.is_relative_to(home) and real.relative_to(home).parts[0] in _PRIVATE:
+        return f"{folder} holds keys or settings of programs"
+    return next((f"{folder} {words}" for own, words in _own() if _overlap(real, own, words)), "")
+
+
+def _of_system(folder: str) -> bool:
+    return folder in _SYSTEM or f"{folder}/".startswith(_BELOW)
+
+
+def _own() -> list[tuple[Path, str]]:
+    """Return the folders of swarm's own, and how a message names them."""
+    found = [
+        (ROOT, "holds swarm itself"),
+        (hosts_dir(), "holds the host files"),
+        (mirrors_dir(), "holds mirrors"),
+    ]
+    with contextlib.suppress(Unfit):  # there is no home, so nothing is there either
+        found.append((state_dir(), "holds swarm's state"))
+    return [(path.resolve(), words) for path, words in found]
+
+
+def _overlap(folder: Path, own: Path, words: str) -> bool:
+    """Whether a folder holds swarm's own one, or is in it. The project may have a folder for shares in it."""
+    return own.is_relative_to(folder) or (folder.is_relative_to(own) and "itself" not in words)
