@@ -3,7 +3,6 @@
 import { delay, judge, retryAfter } from "./answers.ts";
 import type { Verdict } from "./answers.ts";
 import type { BatchForm, Config } from "./config.ts";
-import type { Exchange } from "./post.ts";
 import type { Runtime } from "./runtime.ts";
 
 export interface SenderCounts {
@@ -59,8 +58,7 @@ export class Sender {
   #backingOff = false;
   /** Called when the spool is empty, or when an attempt has failed. */
   #watchers: ((drained: boolean) => void)[] = [];
-  /** The request that is under way. */
-  #exchange: Exchange | undefined;
+  #abort: AbortController | undefined;
   readonly #said = new Set<string>();
   #loop: Promise<void> | undefined;
 
@@ -104,7 +102,7 @@ export class Sender {
   /** Stop at once. A request that is under way is abandoned; its events stay in the spool. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    this.#exchange?.end();
+    this.#abort?.abort();
     this.#rouse?.();
     await this.#loop;
   }
@@ -171,7 +169,7 @@ export class Sender {
     this.#observer?.trouble(`HTTP ${status}`);
   }
 
-  async #again({ verdict, asked, status, cause = "" }: Answer): Promise<void> {
+  async #again({ verdict, asked, status, cause }: Answer): Promise<void> {
     this.counts.retries += 1;
     this.#attempt += 1;
     this.#observer?.trouble(status ? `HTTP ${status}` : "no answer");
@@ -193,7 +191,8 @@ export class Sender {
   }
 
   async #post(part: string[]): Promise<Answer> {
-    let cancel: (() => void) | undefined;
+    const abort = (this.#abort = new AbortController());
+    const cancel = this.#runtime.after(this.#config.timeout, () => abort.abort());
     try {
       const answer = await this.#runtime.post(this.#config.url!, {
         headers: { ...this.#config.headers, "content-type": CONTENT[this.#config.batch] },
@@ -205,8 +204,7 @@ export class Sender {
     } catch (error) {
       return { verdict: "retry", status: 0, asked: undefined, cause: cause(error) };
     } finally {
-      cancel?.();
-      this.#exchange = undefined;
+      cancel();
     }
   }
 

@@ -2,7 +2,8 @@
 //
 // It survives a killed process (nothing that was written is lost), not a power failure: it does not call fsync.
 
-import { closeSync, constants, openSync, writeSync } from "node:fs";
+import { closeSync, openSync, writeSync } from "node:fs";
+import { constants } from "node:fs";
 import { open, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
