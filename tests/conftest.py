@@ -10,7 +10,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -62,12 +62,17 @@ class PassOn:
                     os.kill(int(pid), signal.SIGTERM)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:  # noqa: ANN401 - xdist's own type
     """Keep in one process what shares a VM, machines, an engine or a proxy, and otherwise the tests of one file."""
-    for item in items if config.pluginmanager.hasplugin("xdist") else ():
-        folder = item.path.relative_to(ROOT / "tests").parts[0]
-        item.add_marker(pytest.mark.xdist_group(folder if folder in SHARING else item.path.stem))
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped, unused-ignore]
+
+    class ByFolder(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
+        def _split_scope(self, nodeid: str) -> str:
+            path = Path(nodeid.partition("::")[0])
+            return path.parts[1] if path.parts[1] in SHARING else str(path)
+
+    return ByFolder(config, log)
 
 
 # A busy machine is no defect: no test is about how long an example takes.

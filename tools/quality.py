@@ -58,7 +58,7 @@ def _side_by_side(*, quick: bool) -> list[str]:
     if quick:
         return ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
     # The VM's emulation keeps up to two cores busy, and what runs beside it mostly waits.
-    return ["--numprocesses=2", "--dist=loadgroup", "--no-loadscope-reorder"]
+    return ["--numprocesses=2", "--dist=loadscope", "--no-loadscope-reorder"]
 
 
 def bench(name: str, words: Sequence[str] = ()) -> NoReturn:
