@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench._peers import Peers
+from bench._timed import timed
 from bench.ours import COMMANDS, FILES, LINES, OWNER, SYSCTLS
 from swarm import inventory, ssh
 from swarm.files import private_dir, write_atomically
@@ -185,23 +184,11 @@ class Fleet:
 
     def _execute(self, command: list[str], variables: dict[str, str]) -> tuple[float, float]:
         """Run a command to its end. Return its seconds, and those of CPU. Exit with its last words if it fails."""
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        done = subprocess.run(
-            self.world.inside(*command),
-            check=False,
-            capture_output=True,
-            text=True,
-            env={**environment, **variables},
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            timeout=_LIMIT,
-        )
-        took, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = timed(self.world.inside(*command), variables, self.folder, _LIMIT)
         # 2 is a plan with changes, and 1 a status that a person should see to.
-        if done.returncode not in {0, 2} and "status" not in command:
-            sys.exit(f"{command} failed:\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}")
-        return took, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+        if done.code not in {0, 2} and "status" not in command:
+            sys.exit(f"{command} failed:\n{done.words}")
+        return done.seconds, done.cpu
 
     @contextlib.contextmanager
     def _watching(self) -> Iterator[list[float]]:

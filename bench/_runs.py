@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench._connection import Connection
 from bench._peers import Peers
+from bench._timed import timed
 from swarm import ssh
 
 if TYPE_CHECKING:
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["RESET", "STATE", "TOOLS", "Bench", "Took"]
 
 TOOLS = ("ansible-core", "pyinfra", "swarm", "ssh true")
-# Every tool may keep compiled modules, as on a user's computer.
-_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 _RELAY = "10.77.0.1"  # where the relay listens
 _LIMIT = 600.0  # seconds for one run; the slowest, ansible on eight hosts, takes 30 on an idle computer
 # As in swarm's own configuration for a guest of the same computer. paramiko, and so pyinfra, offers no such exchange.
@@ -139,20 +136,10 @@ class Bench:
         if not again:
             self.forget(tool, names, far=far)
         command, variables = self.command(tool, names, far=far, again=again)
-        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        done = subprocess.run(
-            self.world.inside(*command),
-            check=False,
-            capture_output=True,
-            text=True,
-            env={**_ENVIRONMENT, **variables},
-            cwd=self.folder,
-            timeout=_LIMIT,
-        )
-        seconds, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-        if done.returncode:
-            sys.exit(f"{tool} failed:\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}")
-        return Took(seconds, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+        done = timed(self.world.inside(*command), variables, self.folder, _LIMIT)
+        if done.code:
+            sys.exit(f"{tool} failed:\n{done.words}")
+        return Took(done.seconds, done.cpu)
 
     def forget(self, tool: str, names: Sequence[str], *, far: bool) -> None:
         """End every connection that the tool keeps, so that its next run makes new ones."""

@@ -15,7 +15,7 @@ import msgspec
 from swarm.agentmon.envelope import Event, parse
 from swarm.errors import SwarmError
 from swarm.files import private_dir
-from swarm.guest.engine.script import as_user, prelude
+from swarm.guest.engine.script import alone_as
 from swarm.paths import state_dir
 from swarm.text import quote
 
@@ -82,7 +82,7 @@ def _script(openclaw: InstallSettings, events: list[Event]) -> str:
         f"umask 077\nmkdir -p -- {quote(folder)}\n"
         f"printf '%s' {quote(text)} | put {quote(path, '600', openclaw.user, openclaw.user)}"
     )
-    return f'swarm_prelude={quote(prelude())}\neval "$swarm_prelude"\n{as_user(openclaw.user, work)}'
+    return alone_as(openclaw.user, work)
 
 
 def _line(event: Event) -> str:

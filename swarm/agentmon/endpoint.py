@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from swarm.errors import CommandFailed, VerificationFailed
-from swarm.guest.engine.script import as_user, prelude
+from swarm.guest.engine.script import alone_as
 from swarm.text import quote, visible
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def rejection(
         "events": json.dumps([json.dumps(event.data) for event in events[:2]]),
     }
     run = f"{_SHELL}\nprintf '%s' {quote(_PROGRAM % values)} | node --input-type=module -"
-    script = f'swarm_prelude={quote(prelude())}\neval "$swarm_prelude"\n{as_user(openclaw.user, run)}'
+    script = alone_as(openclaw.user, run)
     with talk.step("ask the endpoint", silent=True):
         answer = guest.check(script, "asking agentmon's endpoint", timeout=_LIMIT)
     try:

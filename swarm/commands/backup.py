@@ -29,10 +29,9 @@ def now(words: str, *, plan_only: bool, force: bool, bwlimit: int, as_json: bool
     guests: dict[str, Guest] = {}
 
     def reach(host: Host) -> None:
-        from swarm import access
-        from swarm.ssh import early
+        from swarm.fleet.parts import connect
 
-        guests[host.name] = early.guest(access.reach(host), host.name)
+        guests[host.name] = connect(host)
         guests[host.name].connect()
 
     def one(host: Host, talk: Talk) -> Report:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from swarm.inventory import Host
-    from swarm.ssh.guest import Guest
 
 __all__ = ["PARTS", "Drift", "plan"]
 
@@ -167,19 +166,16 @@ def _show(drift: Drift, talk: Talk) -> None:
 
 
 def _vm(host: Host, talk: Talk) -> Plan:
-    from swarm.vm import foreign
     from swarm.vm.provision import provision
 
-    if host.foreign:
-        return foreign.provision(host, talk, plan_only=True)
     return provision(host, talk, plan_only=True)
 
 
 def _guest(host: Host, talk: Talk) -> Plan:
     from swarm.commands.guest import customizing
-    from swarm.fleet.parts import installing
+    from swarm.fleet.parts import connect, installing
 
-    guest = _connection(host)
+    guest = connect(host)
     first = installing(host, guest, talk, plan_only=True)
     return Plan(host.name, (*first.changes, *customizing(host, guest, talk, plan_only=True).changes))
 
@@ -188,15 +184,9 @@ def _agentmon(host: Host, talk: Talk) -> Plan:
     if host.agentmon is None:
         return Plan(host.name)
     from swarm.agentmon.deploy import deploy
+    from swarm.fleet.parts import connect
 
-    return deploy(_connection(host), host, talk, plan_only=True)
-
-
-def _connection(host: Host) -> Guest:
-    from swarm import access
-    from swarm.ssh import early
-
-    return early.guest(access.reach(host), host.name)
+    return deploy(connect(host), host, talk, plan_only=True)
 
 
 def _timers(host: Host) -> Plan:

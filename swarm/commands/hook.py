@@ -67,12 +67,11 @@ def test(words: str, *, as_json: bool) -> int:
 
 
 def _guest(host: Host) -> Guest:
-    from swarm import access
     from swarm.agentmon.deploy import section
-    from swarm.ssh import early
+    from swarm.fleet.parts import connect
 
     section(host)
-    return early.guest(access.reach(host), host.name)
+    return connect(host)
 
 
 def _token(variable: str) -> str:

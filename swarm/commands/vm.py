@@ -39,15 +39,9 @@ def provision(words: str, *, plan_only: bool, as_json: bool, restart: bool, limi
 
 def provisioned(selection: Selection, *, quiet: bool = False, **options: Any) -> list[Outcome[Plan]]:
     """Run the verb `provision` with these options on the selected hosts."""
-    from swarm.vm import foreign
     from swarm.vm.provision import provision as verb
 
-    def one(host: Host, talk: Talk) -> Plan:
-        if host.foreign:
-            return foreign.provision(host, talk, plan_only=bool(options.get("plan_only")))
-        return verb(host, talk, **options)
-
-    return run(selection, one, quiet=quiet)
+    return run(selection, lambda host, talk: verb(host, talk, **options), quiet=quiet)
 
 
 def start(words: str, limit: float, *, as_json: bool) -> int:

@@ -126,15 +126,11 @@ def _tiles(
 
 
 def _cell(text: str, number: int) -> _Cell:
-    mark = (
-        "bad"
-        if text.startswith("✗")
-        else "good"
-        if text in {"ok", "running", FOREIGN}
-        else ""
-        if text
-        else "none"
-    )
+    mark = "" if text else "none"
+    if text.startswith("✗"):
+        mark = "bad"
+    elif text in {"ok", "running", FOREIGN}:
+        mark = "good"
     # The first columns stay on one line where the table has its columns.
     return _Cell(_clean(text), f"{mark} short".strip() if number <= _SSH and len(text) <= _SHORT else mark)
 

@@ -12,7 +12,7 @@ from swarm.inventory.agentmon import AgentmonSettings
 from swarm.inventory.backup import BackupSettings
 from swarm.inventory.checks import NetworkFacts, check_disk, check_network, cross_check, locate
 from swarm.inventory.fields import GIB, size
-from swarm.inventory.files import load, load_all, load_draft, load_several, names, validate
+from swarm.inventory.files import load, load_all, load_draft, load_others, load_several, names, validate
 from swarm.inventory.inside import Customize, InstallSettings
 from swarm.inventory.model import Drill, Host, Hypervisor, Machine, Virtiofs, Vm
 from swarm.inventory.schema import json_schema, schema_text
@@ -40,6 +40,7 @@ __all__ = [
     "load",
     "load_all",
     "load_draft",
+    "load_others",
     "load_several",
     "locate",
     "names",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from swarm.inventory.document import Document
 
-__all__ = ["load", "load_all", "load_draft", "load_several", "names", "validate"]
+__all__ = ["load", "load_all", "load_draft", "load_others", "load_several", "names", "validate"]
 
 
 def names() -> list[str]:
@@ -114,7 +114,7 @@ def load_several(chosen: Sequence[str]) -> list[Host]:
     chosen are ignored.
     """
     hosts = [load(name) for name in dict.fromkeys(chosen)]
-    cross_check([*_others(chosen), *hosts], chosen)
+    cross_check([*load_others(chosen), *hosts], chosen)
     return hosts
 
 
@@ -127,11 +127,11 @@ def load_draft(name: str, path: Path) -> Host:
     host = validate(name, document)
     if not isinstance(host, Host):
         raise failure([(document, problem) for problem in host])
-    cross_check([*_others([name]), host], [name])
+    cross_check([*load_others([name]), host], [name])
     return host
 
 
-def _others(besides: Sequence[str]) -> list[Host]:
+def load_others(besides: Sequence[str]) -> list[Host]:
     """Return the valid hosts that are not in `besides`. The error of another file is reported when it is chosen."""
     found = []
     for name in names():

@@ -117,11 +117,9 @@ def problems(
 
 def _in_file(where: Where) -> Where:
     """Return a location without the name of an item's form, which pydantic puts after the number of the item."""
-    found: list[str | int] = []
-    for part, before, item in zip(where, (None, None, *where), (None, *where), strict=False):
-        if not (before == "customize" and isinstance(item, int)):
-            found.append(part)
-    return tuple(found)
+    if where[1:2] != ("customize",):
+        return where
+    return (*where[:3], *where[4:])
 
 
 def _missing(where: Where, root: type[BaseModel]) -> Problem:

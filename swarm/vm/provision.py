@@ -11,6 +11,7 @@ from swarm.hypervisor.connection import Libvirt
 from swarm.inventory import names
 from swarm.reconcile import Applied, reconcile
 from swarm.text import seconds
+from swarm.vm import foreign
 from swarm.vm.actions import Action, Work
 from swarm.vm.busy import busy
 from swarm.vm.difference import make_plan, pending
@@ -30,8 +31,11 @@ def provision(
 ) -> Plan:
     """Bring the VM of `host` to what its file says, and return what was (or, with `plan_only`, would be) changed.
 
-    `limit` is in seconds, for all waiting together. A second call changes nothing. Raise a SwarmError.
+    `limit` is in seconds, for all waiting together. A second call changes nothing. A machine that swarm did not make
+    has no VM: its host key is pinned. Raise a SwarmError.
     """
+    if host.foreign:
+        return foreign.provision(host, talk, plan_only=plan_only)
     start = time.monotonic()
     with busy(host, talk), Libvirt(host.hypervisor.uri) as connection:
 

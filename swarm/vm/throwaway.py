@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from swarm.embedded import Embedded
-from swarm.errors import InventoryError, Refused, Unfit
+from swarm.errors import Refused, Unfit
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.network import Network
 from swarm.hypervisor.usage import usage
-from swarm.inventory import EMBEDDED, Host, Hypervisor, Vm, load, names, size
+from swarm.inventory import EMBEDDED, Host, Hypervisor, Vm, load_others, size
 from swarm.paths import state_dir
 from swarm.vm import desired
 from swarm.vm.busy import busy
@@ -129,7 +129,7 @@ def prepare(host: Host, talk: Talk) -> Throwaway:
 
     Raise as derive() and dispose() do.
     """
-    host, others = _with_vm(host), _others(host)
+    host, others = _with_vm(host), load_others([host.name])
     with Libvirt(host.hypervisor.uri) as connection:
         if dispose(derive(host, others, _facts(host, connection)), talk):
             talk.say("removed what an earlier drill had left")
@@ -139,23 +139,11 @@ def prepare(host: Host, talk: Talk) -> Throwaway:
 
 def discard(host: Host, talk: Talk) -> bool:
     """Remove the throwaway VM that an earlier run has left. Return True if there was one. Raise as dispose()."""
-    host, others = _with_vm(host), _others(host)
+    host, others = _with_vm(host), load_others([host.name])
     if host.hypervisor.uri == EMBEDDED and not Embedded().exists:
         return False
     with Libvirt(host.hypervisor.uri) as connection:
         return dispose(derive(host, others, _facts(host, connection)), talk)
-
-
-def _others(host: Host) -> list[Host]:
-    """Return every other host whose file can be used."""
-    found = []
-    for name in names():
-        if name != host.name:
-            try:
-                found.append(load(name))
-            except InventoryError:
-                continue
-    return found
 
 
 def _facts(host: Host, connection: Libvirt) -> NetworkFacts:

@@ -167,7 +167,7 @@ interface Shared {
   emitter: Emitter | undefined;
 }
 
-const VERSION = 3; // raise it when the emitter changes: a reload then replaces the old one
+const VERSION = 2; // raise it when the emitter changes: a reload then replaces the old one
 const KEY = Symbol.for("swarm.agentmon");
 
 /** Return the process's emitter, which is made at first use. Undefined without AGENTMON_INGEST_URL. Never throws. */

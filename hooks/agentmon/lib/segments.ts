@@ -66,6 +66,19 @@ export async function adopt(folder: string, torn: () => void): Promise<Segment[]
   return found;
 }
 
+/** Read what is left of a segment into `buffer`, as far as it fits. Returns the part that was read, or undefined. */
+export async function front(segment: Segment, buffer: Buffer): Promise<Buffer | undefined> {
+  const file = await open(segment.path, constants.O_RDONLY | constants.O_NOFOLLOW).catch(() => undefined);
+  if (!file) return undefined;
+  try {
+    const size = Math.min(buffer.length, segment.size - segment.offset);
+    const { bytesRead } = await file.read(buffer, 0, size, segment.offset);
+    return bytesRead > 0 ? buffer.subarray(0, bytesRead) : undefined;
+  } finally {
+    await file.close();
+  }
+}
+
 async function truncate(path: string, size: number): Promise<void> {
   const file = await open(path, constants.O_RDWR | constants.O_NOFOLLOW);
   try {

@@ -3,7 +3,6 @@
 // It survives a killed process (nothing that was written is lost), not a power failure: it does not call fsync.
 
 import { closeSync, openSync, writeSync } from "node:fs";
-import { constants } from "node:fs";
 import { open, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
@@ -11,7 +10,7 @@ import { setAside } from "./aside.ts";
 import { inherit, keep } from "./dropped.ts";
 import { encode, LINE_LIMIT, split } from "./records.ts";
 import type { Runtime } from "./runtime.ts";
-import { adopt, CREATE, name, secure } from "./segments.ts";
+import { adopt, CREATE, front, name, secure } from "./segments.ts";
 import type { Segment } from "./segments.ts";
 
 export interface SpoolCounts {
@@ -302,24 +301,16 @@ export class Spool {
   }
 
   /** Return bytes from the front of a segment, until the next call, or undefined if the file is gone. */
-  async #piece(segment: Segment): Promise<Buffer | undefined> {
-    const file = await open(segment.path, constants.O_RDONLY | constants.O_NOFOLLOW).catch(() => undefined);
-    if (!file) return undefined;
-    try {
-      const size = Math.min(LINE_LIMIT, segment.size - segment.offset);
-      // One buffer for all reads: a new one for each would leave gigabytes of garbage while a full spool is sent.
-      const buffer = (this.#buffer ??= Buffer.allocUnsafeSlow(LINE_LIMIT));
-      const { bytesRead } = await file.read(buffer, 0, size, segment.offset);
-      return bytesRead > 0 ? buffer.subarray(0, bytesRead) : undefined;
-    } finally {
-      await file.close();
-    }
+  #piece(segment: Segment): Promise<Buffer | undefined> {
+    // One buffer for all reads: a new one for each would leave gigabytes of garbage while a full spool is sent.
+    return front(segment, (this.#buffer ??= Buffer.allocUnsafeSlow(LINE_LIMIT)));
   }
 
   /** While the disk refuses writes, events are read from memory, so that a reachable endpoint still gets them. */
   #fromMemory(limit: number): string[] {
-    if (this.#failing) this.#lent = this.#pending.slice(0, limit);
-    return this.#failing ? this.#lent.map((line) => line.slice(9, -1)) : [];
+    if (!this.#failing) return [];
+    this.#lent = this.#pending.slice(0, limit);
+    return this.#lent.map((line) => line.slice(9, -1));
   }
 
   async #setAside(segment: Segment, line: Buffer): Promise<void> {

@@ -33,6 +33,7 @@ __all__ = [
     "LOCK_FAILED",
     "LOCK_WAIT",
     "PRIVATE_AUTHORITIES",
+    "alone_as",
     "as_user",
     "changes",
     "mark_for",
@@ -110,6 +111,11 @@ def prelude() -> str:
     return "".join(f"{line}\n" for line in text.splitlines() if not line.lstrip().startswith("# "))
 
 
+def _functions() -> str:
+    """Shell that defines the functions, and keeps their text for the shells of other users."""
+    return f'swarm_prelude={quote(prelude())}\neval "$swarm_prelude"\n'
+
+
 def new_mark() -> str:
     """Return a new random mark. A fact cannot contain it by chance, and only root's shell on the guest is given it."""
     return f"\x1e{secrets.token_hex(12)}"
@@ -130,13 +136,18 @@ def opening(mark: str, *, changing: bool = False) -> str:
         lock = f"{_HEART}{_TAKE_LOCK}\ntrap 'swarm_quiet; : >{_LOCK}' EXIT\necho at work >&9"
     else:
         lock = f"if [ -s {_LOCK} ]; then\n{_HEART}{_TAKE_LOCK}\nswarm_quiet\n: >{_LOCK}\nfi"
-    start = f'{_ENVIRONMENT}swarm_prelude={quote(prelude())}\neval "$swarm_prelude"\n'
+    start = f"{_ENVIRONMENT}{_functions()}"
     return f"{start}{lock.replace('@MARK@', mark)}\n"
 
 
 def as_user(name: str, script: str) -> str:
     """Return shell that runs `script` as the user `name`. It goes through a pipe, so no process list shows it."""
     return f"printf '%s\\n' \"$swarm_prelude\" {quote(f'set -eu{chr(10)}{script}')} | as_user {quote(name)}"
+
+
+def alone_as(name: str, script: str) -> str:
+    """Return a whole script of its own, outside of the engine's conversation, that runs `script` as the user `name`."""
+    return f"{_functions()}{as_user(name, script)}"
 
 
 def changes(work: Sequence[str], mark: str) -> str:
