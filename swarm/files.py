@@ -12,7 +12,10 @@ __all__ = ["private_dir", "write_atomically"]
 def private_dir(path: Path) -> Path:
     """Create a folder, and its parents, that only its owner can enter. Return it. One that is there keeps its mode."""
     try:
-        path.mkdir(parents=True, mode=0o700)
+        path.mkdir(mode=0o700)
+    except FileNotFoundError:
+        private_dir(path.parent)
+        return private_dir(path)
     except FileExistsError:
         if not path.is_dir():
             raise

@@ -58,7 +58,8 @@ def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
     shared.mkdir()
     shared.chmod(0o1777)
     assert private_dir(shared).stat().st_mode & 0o7777 == 0o1777
-    assert private_dir(tmp_path / "a" / "b").stat().st_mode & 0o7777 == 0o700
+    made = private_dir(tmp_path / "a" / "b" / "c")
+    assert [path.stat().st_mode & 0o7777 for path in (made, made.parent, made.parent.parent)] == [0o700] * 3
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError):
         private_dir(tmp_path / "file")
