@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import libvirt
 
 from swarm.embedded import Embedded
 from swarm.errors import HypervisorError, Refused, Unfit
+from swarm.hypervisor.reasons import explain
 from swarm.hypervisor.uri import EMBEDDED, NONE, remote
 
 if TYPE_CHECKING:
@@ -19,85 +19,6 @@ if TYPE_CHECKING:
     from typing import Self
 
 __all__ = ["Libvirt", "found", "translated"]
-
-# A pattern of libvirt's message, what it means, and the remedy.
-_REMEDIES = (
-    (
-        r"Unable to find any firmware|Unable to find .*efi",
-        "the hypervisor has no UEFI firmware with Secure Boot",
-        "install the package ovmf on the hypervisor",
-    ),
-    (
-        r"Unable to find a satisfying virtiofsd|virtiofsd.*not found",
-        "the hypervisor has no virtiofsd",
-        "install the package virtiofsd (Debian 12: qemu-system-common) on the hypervisor",
-    ),
-    (
-        r"swtpm.*(No such file|not found|Unable to find)|Unable to find 'swtpm",
-        "the hypervisor has no software TPM",
-        "install the packages swtpm and swtpm-tools on the hypervisor",
-    ),
-    (
-        r"No space left on device",
-        "the hypervisor's disk is full",
-        "free some space there; ./inv images --prune removes base images that no VM uses",
-    ),
-    (
-        r"the virtiofs export directory '(?P<what>[^']+)' does not exist",
-        "the shared folder {what} does not exist on the hypervisor",
-        "make the folder, or correct vm.virtiofs.source in the host file",
-    ),
-    (
-        r"Cannot access (storage|backing) file '(?P<what>[^']+)'.*No such file",
-        "{what} does not exist",
-        "restore the file, or destroy the VM and provision it again",
-    ),
-    (
-        r"Cannot access storage file '(?P<what>[^']+)'",
-        "QEMU's user cannot access {what}",
-        "make every folder above it searchable (chmod o+x); ./inv doctor names the one that is not",
-    ),
-    (
-        r"Cannot access backing file '(?P<what>[^']+)'",
-        "QEMU's user cannot access {what}",
-        "make every folder above it searchable (chmod o+x); ./inv doctor names the one that is not",
-    ),
-    (
-        r"internal error: Network is already in use by interface (?P<what>\S+)",
-        "the interface {what} already uses the libvirt network's addresses",
-        "free those addresses, or change hypervisor.network in the host file",
-    ),
-    (
-        r"Cannot allocate memory|cannot set up guest memory",
-        "the hypervisor does not have enough memory",
-        "lower vm.memory_mib in the host file, or stop another VM",
-    ),
-    (
-        r"authentication (failed|unavailable)|polkit",
-        "libvirt denies you access",
-        "join the group libvirt (sudo adduser $USER libvirt, then log in again)",
-    ),
-    (
-        r"Permission denied.*libvirt-sock|libvirt-sock.*Permission denied",
-        "libvirt denies you access",
-        "join the group libvirt (sudo adduser $USER libvirt, then log in again)",
-    ),
-    (
-        r"libvirt-sock'?: No such file|libvirt-sock'?: Connection refused",
-        "no libvirt daemon is running on this machine",
-        "start it (sudo systemctl enable --now libvirtd), or set hypervisor.uri: embedded in the host file",
-    ),
-    (
-        r"Host key verification failed",
-        "the hypervisor's SSH host key is unknown or has changed",
-        "log in once with ssh, check the key, and run the command again",
-    ),
-    (
-        r"Could not resolve hostname (?P<what>\S+?):",
-        "the host name {what} cannot be resolved",
-        "check hypervisor.uri in the host file",
-    ),
-)
 
 
 def found(lookup: Callable[..., Any], what: Any, missing: int) -> Any:  # noqa: ANN401 - libvirt's objects have no types
@@ -116,16 +37,8 @@ def translated(doing: str) -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
-        text = str(error.get_error_message() or error)
-        for pattern, meaning, hint in _REMEDIES:
-            if match := re.search(pattern, text, re.IGNORECASE | re.DOTALL):
-                raise HypervisorError(
-                    f"{doing} failed: {meaning.format(**match.groupdict())}", hint
-                ) from error
-        raise HypervisorError(
-            f"{doing} failed: {' '.join(text.split())}",
-            "this is libvirt's own message; check the hypervisor: ./inv doctor",
-        ) from error
+        cause, hint = explain(str(error.get_error_message() or error))
+        raise HypervisorError(f"{doing} failed: {cause}", hint) from error
 
 
 class _Events(threading.Thread):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
-import threading
+import secrets
 import time
 from typing import Any
 
@@ -64,7 +65,8 @@ class Domain:
     @property
     def active(self) -> bool:
         """Whether it is running or paused."""
-        return bool(self.raw.isActive())
+        with translated(f"reading the state of the VM {self.name}"):
+            return bool(self.raw.isActive())
 
     @property
     def state(self) -> str:
@@ -79,12 +81,14 @@ class Domain:
             libvirt.VIR_DOMAIN_PMSUSPENDED: "suspended",
             libvirt.VIR_DOMAIN_BLOCKED: "running",
         }
-        return words.get(self.raw.state()[0], "stopped")
+        with translated(f"reading the state of the VM {self.name}"):
+            return words.get(self.raw.state()[0], "stopped")
 
     @property
     def autostart(self) -> bool:
         """Whether it starts with its hypervisor."""
-        return bool(self.raw.autostart())
+        with translated(f"reading the domain {self.name}"):
+            return bool(self.raw.autostart())
 
     @autostart.setter
     def autostart(self, wanted: bool) -> None:
@@ -99,12 +103,18 @@ class Domain:
     def note(self, *, live: bool = False) -> str | None:
         """Return swarm's note in the domain's metadata as XML, or None."""
         flag = libvirt.VIR_DOMAIN_AFFECT_LIVE if live else libvirt.VIR_DOMAIN_AFFECT_CONFIG
+        kind, missing = libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt.VIR_ERR_NO_DOMAIN_METADATA
+        with translated(f"reading the metadata of the domain {self.name}"):
+            text = found(lambda uri: self.raw.metadata(kind, uri, flag), NAMESPACE, missing)
+        return None if text is None else str(text)
+
+    def lacks(self, target: str) -> bool:
+        """Return True if the file of a disk is certainly gone, wherever it was. Other failures count as unknown."""
         try:
-            return str(self.raw.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, flag))
+            self.raw.blockInfo(target)
         except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
-                return None
-            raise
+            return bool(error.get_int1() == errno.ENOENT)
+        return False
 
     def write_note(self, xml: str, *, live: bool = False) -> None:
         """Write swarm's note into the stored definition, and with `live` into the running one too."""
@@ -233,19 +243,20 @@ class _NotRunning(Exception):
 class Trial:
     """A temporary domain that shows whether a type of domain really starts."""
 
-    _lock = threading.Lock()
-
     @classmethod
     def starts(cls, connection: Libvirt, kind: str) -> bool:
-        """Start and destroy a paused, diskless domain of type `kind`. Return True if it started."""
+        """Start and destroy a paused, diskless domain of type `kind`. Return True if it started.
+
+        Its name is new each time: two domains cannot share one, so that another run's trial would look like a failure.
+        """
+        name = f"swarm-trial-{secrets.token_hex(8)}"
         system = "<os><type arch='x86_64' machine='q35'>hvm</type></os>"
-        xml = f"<domain type='{kind}'><name>swarm-trial</name><memory unit='MiB'>16</memory>{system}</domain>"
-        with cls._lock:
-            try:
-                raw = connection.raw.createXML(
-                    xml, libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY
-                )
-                raw.destroy()
-            except libvirt.libvirtError:
-                return False
-            return True
+        xml = f"<domain type='{kind}'><name>{name}</name><memory unit='MiB'>16</memory>{system}</domain>"
+        try:
+            raw = connection.raw.createXML(
+                xml, libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY
+            )
+            raw.destroy()
+        except libvirt.libvirtError:
+            return False
+        return True

@@ -91,7 +91,8 @@ class Network:
     @property
     def active(self) -> bool:
         """Whether it runs."""
-        return self.raw is not None and bool(self.raw.isActive())
+        with translated(f"reading the network {self.name}"):
+            return self.raw is not None and bool(self.raw.isActive())
 
     def xml(self) -> str:
         """Return its configuration: the stored one, or the live one of a transient network."""
@@ -198,9 +199,11 @@ class Network:
     def _views(self) -> list[tuple[int, int]]:
         """Return the definitions that exist, as the flag that reads each and the flag that changes it."""
         raw = self._need()
+        with translated(f"reading the network {self.name}"):
+            persistent, active = raw.isPersistent(), raw.isActive()
         stored = (libvirt.VIR_NETWORK_XML_INACTIVE, libvirt.VIR_NETWORK_UPDATE_AFFECT_CONFIG)
         live = (0, libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE)
-        return [*([stored] if raw.isPersistent() else []), *([live] if raw.isActive() else [])]
+        return [*([stored] if persistent else []), *([live] if active else [])]
 
     def _entries(self, view: int) -> list[Reservation]:
         with translated(f"reading the network {self.name}"):

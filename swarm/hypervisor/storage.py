@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
+import shlex
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -12,7 +14,7 @@ from xml.sax.saxutils import escape
 
 import libvirt
 
-from swarm.errors import HypervisorError
+from swarm.errors import HypervisorError, Refused
 from swarm.hypervisor.connection import Libvirt, found, translated
 
 if TYPE_CHECKING:
@@ -60,14 +62,22 @@ class Pool:
         self.raw = raw
         self.name = str(raw.name())
 
-    def activate(self) -> None:
-        """Start the pool if it is stopped, have it started with the hypervisor, and refresh its list of volumes."""
+    def activate(self, *, build: bool = False) -> bool:
+        """Start the pool if it is stopped, have it started with the hypervisor, and refresh its list of volumes.
+
+        Return False if its folder does not exist. With `build`, make the folder instead.
+        """
         with translated(f"starting the pool {self.name}"):
-            if not self.raw.isActive():
+            if not _starts(self.raw):
+                # Building a pool of another type would write to a disk. Its own start says what is missing.
+                if build and ET.fromstring(self.raw.XMLDesc(0)).get("type") == "dir":
+                    self.raw.build()
+                elif not build:
+                    return False
                 self.raw.create()
             if not self.raw.autostart():
                 self.raw.setAutostart(1)
-            self.raw.refresh()
+            return True
 
     def refresh(self) -> None:
         """Refresh the list of volumes. A file that disappears meanwhile is no error."""
@@ -77,7 +87,8 @@ class Pool:
     @property
     def available(self) -> int:
         """Free bytes."""
-        return int(self.raw.info()[3])
+        with translated(f"reading the pool {self.name}"):
+            return int(self.raw.info()[3])
 
     def volumes(self) -> list[Volume]:
         """Return all volumes."""
@@ -177,7 +188,11 @@ def find_pool(connection: Libvirt, folder: PurePosixPath) -> Pool | None:
 
 
 def make_pool(connection: Libvirt, folder: PurePosixPath) -> Pool:
-    """Define, build and start a directory pool for `folder`, and name it after the folder."""
+    """Define and start a directory pool for `folder`, and name it after the folder.
+
+    The folder is made, with the mode 0711, or is an empty one that keeps its mode. Raise Refused, and leave no pool
+    behind, if it holds files: in a pool they would be volumes, which can be deleted.
+    """
     with translated(f"creating a storage pool for {folder}"):
         taken = {raw.name() for raw in connection.raw.listAllStoragePools()}
         name = next(
@@ -193,13 +208,50 @@ def make_pool(connection: Libvirt, folder: PurePosixPath) -> Pool:
             f"<pool type='dir'><name>{escape(name)}</name>{target}</pool>"
         )
         try:
-            raw.create()
-        except libvirt.libvirtError:
-            # The folder is not there yet. One that is there keeps its mode, which building would change.
-            raw.build()
+            if _starts(raw):
+                _need_empty(raw, folder)
+            else:
+                raw.build()  # this changes the mode of a folder that is there
+        except BaseException:
+            _undefine(raw)
+            raise
     pool = Pool(raw)
     pool.activate()
     return pool
+
+
+def _starts(raw: Any) -> bool:  # noqa: ANN401 - libvirt's objects have no types
+    """Start the pool if it is stopped, and refresh it. Return False if its folder does not exist."""
+    try:
+        if not raw.isActive():
+            raw.create()
+        raw.refresh()
+    except libvirt.libvirtError as error:
+        # libvirt passes errno on as the first detail of VIR_ERR_SYSTEM_ERROR, also from another machine.
+        if error.get_error_code() != libvirt.VIR_ERR_SYSTEM_ERROR or error.get_int1() != errno.ENOENT:
+            raise
+        return False
+    return True
+
+
+def _need_empty(raw: Any, folder: PurePosixPath) -> None:  # noqa: ANN401 - libvirt's objects have no types
+    """Raise Refused if the folder of a new pool holds anything but what a new file system has."""
+    held = sorted(set(raw.listVolumes()) - {"lost+found"})
+    if held:
+        pool = shlex.join(["virsh", "pool-define-as", folder.name, "dir", "--target", str(folder)])
+        raise Refused(
+            f"{folder} on the hypervisor is no storage pool, and it holds files such as {held[0]!r}",
+            f"choose an empty folder for vm.disk_path, or make this one a pool yourself: {pool}",
+        )
+
+
+def _undefine(raw: Any) -> None:  # noqa: ANN401 - libvirt's objects have no types
+    """Remove a new pool's definition. Its folder stays."""
+    with contextlib.suppress(libvirt.libvirtError):
+        if raw.isActive():
+            raw.destroy()
+    with contextlib.suppress(libvirt.libvirtError):
+        raw.undefine()
 
 
 def _volume_xml(name: str, capacity: int, kind: str, backing: str = "") -> str:
