@@ -11,8 +11,8 @@ from swarm.fleet import folder, instances, place
 from swarm.fleet.draft import SCHEMA
 from swarm.fleet.folder import Left, Origin, Value
 from swarm.fleet.variables import CARRIED, SECTIONS, Unreadable, reason, value
-from swarm.inventory import Host, cross_check, validate
-from swarm.inventory.checks import file_of
+from swarm.inventory import Host, cross_check, load_others, validate
+from swarm.inventory.checks import file_of, namesake
 from swarm.inventory.document import Document, short
 from swarm.inventory.fields import NAME
 from swarm.plan import Change, Plan
@@ -64,16 +64,19 @@ def bring(path: Path, talk: Talk, *, plan_only: bool) -> Imported:
     left, states, accepted = list(read.left), dict[str, State](), dict[str, tuple[Host, str]]()
     with place.alone(talk):
         listed = instances.read()
+        files = load_others([])
         for name in read.hosts:
             values, reasons = _values(name, read.hosts[name], read.named[name])
             left += reasons
             if values is None:
                 continue
-            text = _render(path.resolve().name, values)
-            states[name], problems = _state(
-                name, values, text, read.named[name], [h for h, _ in accepted.values()]
+            before = [host for host, _ in accepted.values()]
+            values, renamed = _own_name(
+                name, values, [*before, *(host for host in files if host.name != name)]
             )
-            left += problems
+            text = _render(path.resolve().name, values)
+            states[name], problems = _state(name, values, text, read.named[name], before)
+            left += [*renamed, *problems]
             if states[name] in {"new", "same"}:
                 accepted[name] = place.checked(name, text), text
         changes = [
@@ -126,9 +129,27 @@ def _values(
         values.setdefault(key, (found, given.where))
     if not any(key.startswith("vm.") and key != "vm.ip" for key in values):
         return None, [*left, Left(where, name, "no variable vm_… describes a VM")]
-    for key in ("vm.domain", "vm.hostname"):
-        values.setdefault(key, (name, where))
+    values.setdefault("vm.domain", (name, where))
+    values.setdefault("vm.hostname", (_as_hostname(name), where))
     return values, left
+
+
+def _as_hostname(name: str) -> str:
+    return name.replace("_", "-").strip("-")
+
+
+def _own_name(
+    name: str, values: dict[str, tuple[Any, Origin]], others: list[Host]
+) -> tuple[dict[str, tuple[Any, Origin]], list[Left]]:
+    """Give the host a name of its own if a variable gives it that of another one: a group's counts for all its hosts."""
+    host = validate(name, Document(file_of(name), _nested(values))) if NAME.fullmatch(name) else None
+    other = namesake(host, others) if isinstance(host, Host) and not host.foreign else None
+    if other is None:
+        return values, []
+    given, where = values["vm.hostname"]
+    own = _as_hostname(name)
+    why = f"{given} is the host name of {other.name} already, so {name} has {own}"
+    return {**values, "vm.hostname": (own, where)}, [Left(where, "vm.hostname", why)]
 
 
 def _rank(variable: str) -> tuple[int, str]:

@@ -75,6 +75,7 @@ def survey(
         ips={host.vm.ip: f"the host {host.name}" for host in here},
         macs={host.vm.mac: f"the host {host.name}" for host in others},
         elsewhere=frozenset(host.vm.ip for host in others),
+        hostnames=frozenset(host.vm.hostname for host in here if host.hypervisor.network == network),
         domains=frozenset(host.vm.domain for host in here),
         disks=frozenset(str(host.vm.disk_path) for host in here),
     )
@@ -117,7 +118,7 @@ def _asked(known: Taken, connection: Libvirt, name: str, own_mac: str) -> Taken:
         network=facts,
         ips={**held, **known.ips},
         macs={**macs, **known.macs},
-        hostnames=frozenset(entry.name for entry in entries if entry.name),
+        hostnames=known.hostnames | {entry.name for entry in entries if entry.name},
         domains=known.domains | domains,
         disks=known.disks | disks,
         used=used,

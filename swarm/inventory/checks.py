@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from swarm.inventory.model import Host
 
-__all__ = ["NetworkFacts", "check_disk", "check_network", "cross_check", "file_of", "locate"]
+__all__ = ["NetworkFacts", "check_disk", "check_network", "cross_check", "file_of", "locate", "namesake"]
 
-_UNIQUE = ("domain", "disk_path", "mac", "ip")  # two guests may have the same host name
+_UNIQUE = ("domain", "disk_path", "mac", "ip")
+_NAME = "hostname"
 
 
 def file_of(name: str) -> Path:
@@ -45,16 +46,18 @@ def locate(name: str, *fields: str) -> str:
 
 
 def cross_check(hosts: Iterable[Host], concerning: Collection[str] | None = None) -> None:
-    """Raise InventoryError if two hosts on one hypervisor use the same domain, disk, mac or ip.
+    """Raise InventoryError if two hosts on one hypervisor share a domain, disk, mac or ip, or in one network a host name.
+
+    libvirt refuses a second reservation with the host name of another one in the same network.
 
     With `concerning`, report only conflicts that involve one of these hosts. The error is reported for the host that
     comes later in `hosts`, and names the line of the other.
     """
-    first: dict[tuple[str, str, str], Host] = {}
+    first: dict[tuple[str, ...], Host] = {}
     found = []
     for host in hosts:
         for where, value in _identity(host).items():
-            other = first.setdefault((uri.place(host.hypervisor.uri), where[-1], value), host)
+            other = first.setdefault((*_scope(host, where[-1]), where[-1], value), host)
             if other is not host and (concerning is None or {host.name, other.name} & set(concerning)):
                 there = locate(other.name, *where).rstrip(":")
                 problem = f"{value} is already used by {there}"
@@ -65,10 +68,25 @@ def cross_check(hosts: Iterable[Host], concerning: Collection[str] | None = None
 
 
 def _identity(host: Host) -> dict[tuple[str, ...], str]:
-    """Return what no other host on the same hypervisor may have, by the field."""
+    """Return what no other host in the same scope may have, by the field."""
     if host.machine:
         return {("machine", "address"): f"{host.machine.address} with port {host.machine.port}"}
-    return {("vm", key): str(getattr(host.vm, key)) for key in _UNIQUE}
+    return {("vm", key): str(getattr(host.vm, key)) for key in (*_UNIQUE, _NAME)}
+
+
+def _scope(host: Host, field: str) -> tuple[str, ...]:
+    """Return where a value of the host must be unique: on its hypervisor, or for a host name in its network."""
+    place = uri.place(host.hypervisor.uri)
+    return (place, host.hypervisor.network) if field == _NAME else (place,)
+
+
+def namesake(host: Host, others: Iterable[Host]) -> Host | None:
+    """Return the first VM of `others` with the same host name in the same network, or None."""
+
+    def named(each: Host) -> tuple[str, ...]:
+        return (*_scope(each, _NAME), each.vm.hostname)
+
+    return next((each for each in others if not each.foreign and named(each) == named(host)), None)
 
 
 @dataclass(frozen=True)

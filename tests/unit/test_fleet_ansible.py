@@ -105,6 +105,23 @@ def test_a_host_is_carried_over(old: Path) -> None:
     assert (bool(again.plan), dict(again.states)) == (False, {"zap": "same"})
 
 
+def test_every_host_gets_a_host_name_of_its_own(old: Path) -> None:
+    """A group's variable gives the first host its name; the others are called after themselves, and that is reported."""
+    second = INVENTORY.replace("zap:\n", "zap:\n              vm_hostname: claw\n", 1)
+    second = second.replace("    local:", "            bee_1: {ansible_host: 192.168.122.201}\n    local:")
+    put(old / "inventory.yml", second)
+    put(old / "group_vars/big.yml", "vm_hostname: claw\n")
+    put(old / "host_vars/bee_1/main.yml", ZAP.replace("zap", "bee").replace("01:00:72", "01:00:73"))
+    done = run(old)
+    assert (done.exit_code, dict(done.states)) == (0, {"zap": "new", "bee_1": "new"})
+    assert [host.vm.hostname for host in inventory.load_all()] == ["bee-1", "claw"]
+    assert left(done) == [
+        "group_vars/big.yml:1: vm.hostname: claw is the host name of zap already, so bee_1 has bee-1"
+    ]
+    again = run(old)
+    assert (bool(again.plan), dict(again.states)) == (False, {"zap": "same", "bee_1": "same"})
+
+
 def test_the_plan_writes_nothing(old: Path, dirs: Dirs) -> None:
     """`--plan` shows the file and writes none."""
     done = run(old, plan_only=True)

@@ -84,6 +84,14 @@ def test_a_copy_has_its_own_names_and_addresses(demo: Path) -> None:
     assert any(note.startswith("check what still names demo: line ") for note in made.notes)
 
 
+def test_a_copy_never_has_another_hosts_host_name(demo: Path) -> None:
+    """A name that a file of the same network already uses gets a number, without a hypervisor to ask."""
+    demo.write_text(demo.read_text(encoding="utf-8").replace("hostname: demo", "hostname: bee"))
+    make("bee", like="demo")
+    assert inventory.load("bee").vm.hostname == "bee-2"
+    assert len(inventory.load_all()) == 2
+
+
 @pytest.mark.usefixtures("demo")
 def test_the_plan_writes_nothing(dirs: Dirs) -> None:
     """`--plan` shows the whole file and leaves no trace of it."""

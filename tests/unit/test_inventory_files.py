@@ -32,6 +32,7 @@ def write(dirs: Dirs, name: str, **fields: str) -> Path:
     number = sum(name.encode()) % 200
     own = {
         "domain": name,
+        "hostname": name,
         "disk_path": f"/pool/{name}.qcow2",
         "mac": f"52:54:00:00:00:{number:02x}",
         "ip": f"192.168.122.{number + 2}",
@@ -246,16 +247,17 @@ def test_an_unreadable_file_is_reported(dirs: Dirs) -> None:
     assert error[0] == f"{path}: cannot be read: Permission denied"
 
 
-def test_a_copied_host_file_conflicts_in_four_fields(dirs: Dirs) -> None:
-    """The same domain, disk, mac or ip on one hypervisor is an error with both lines."""
+def test_a_copied_host_file_conflicts_in_five_fields(dirs: Dirs) -> None:
+    """The same domain, disk, mac, ip or host name is an error with both lines."""
     first, second = dirs.hosts / "bee.yaml", dirs.hosts / "cow.yaml"
     first.write_text(ZAP)
     second.write_text("# a copy\n" + ZAP)
     with refused() as error:
         inventory.load_all()
     assert error[0].splitlines() == [
-        f"4 problems in {second}:",
+        f"5 problems in {second}:",
         f"  {second}:8: vm.domain: zap [claw] is already used by {first}:7 (choose another value for cow)",
+        f"  {second}:9: vm.hostname: zap is already used by {first}:8 (choose another value for cow)",
         (
             f"  {second}:13: vm.disk_path: /var/lib/libvirt/images/claw.qcow2 is already used "
             f"by {first}:12 (choose another value for cow)"
@@ -263,6 +265,23 @@ def test_a_copied_host_file_conflicts_in_four_fields(dirs: Dirs) -> None:
         f"  {second}:15: vm.mac: 52:54:00:01:00:71 is already used by {first}:14 (choose another value for cow)",
         f"  {second}:16: vm.ip: 192.168.122.182 is already used by {first}:15 (choose another value for cow)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "same"),
+    [({}, True), ({"network": "lab"}, False), ({"uri": "embedded"}, False)],
+    ids=["one network", "another network", "another hypervisor"],
+)
+def test_a_host_name_is_unique_in_its_network(dirs: Dirs, fields: dict[str, str], *, same: bool) -> None:
+    """libvirt refuses a second reservation of a name in one network, so the files already may not have it."""
+    write(dirs, "ant", hostname="claw")
+    second = write(dirs, "bat", hostname="claw", source="/srv/x", **fields)
+    if same:
+        with refused() as error:
+            inventory.load_several(["bat"])
+        assert error[0] == f"{second}:8: vm.hostname: claw is already used by {dirs.hosts / 'ant.yaml'}:8"
+    else:
+        assert len(inventory.load_all()) == 2
 
 
 @pytest.mark.parametrize(
