@@ -141,7 +141,7 @@ def _as_hostname(name: str) -> str:
 def _own_name(
     name: str, values: dict[str, tuple[Any, Origin]], others: list[Host]
 ) -> tuple[dict[str, tuple[Any, Origin]], list[Left]]:
-    """Give the host a name of its own if a variable gives it that of another one: a group's counts for all its hosts."""
+    """Give the host a name of its own if a variable, such as one of a group, gives it that of another host."""
     host = validate(name, Document(file_of(name), _nested(values))) if NAME.fullmatch(name) else None
     other = namesake(host, others) if isinstance(host, Host) and not host.foreign else None
     if other is None:

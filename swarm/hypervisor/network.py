@@ -62,15 +62,16 @@ def clash(wanted: Reservation, entries: Iterable[Reservation], own: Iterable[str
     return next((e for e in others if e.ip == wanted.ip or (e.name and e.name == wanted.name)), None)
 
 
-def subnets(connection: Libvirt) -> list[ipaddress.IPv4Network]:
-    """Return the IPv4 subnets of all networks of the hypervisor."""
-    known = []
+def subnets(connection: Libvirt) -> dict[ipaddress.IPv4Network, str]:
+    """Return the IPv4 subnets of all networks of the hypervisor, each with the network's name."""
+    known = {}
     with translated("listing the networks"):
         for raw in connection.raw.listAllNetworks():
             for ip in ET.fromstring(raw.XMLDesc(0)).findall("ip"):
                 if ip.get("family", "ipv4") == "ipv4":
                     mask = ip.get("netmask") or ip.get("prefix")
-                    known.append(ipaddress.IPv4Network(f"{ip.get('address')}/{mask}", strict=False))
+                    subnet = ipaddress.IPv4Network(f"{ip.get('address')}/{mask}", strict=False)
+                    known[subnet] = str(raw.name())
     return known
 
 

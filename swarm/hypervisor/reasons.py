@@ -1,4 +1,4 @@
-"""The one table that turns libvirt's messages, and those of QEMU, ssh and swtpm within them, into a cause and a hint."""
+"""The one table that turns messages of libvirt, and of QEMU, ssh and swtpm within them, into a cause and a hint."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ _REASONS = (
         "upgrade QEMU on the hypervisor, or run ./inv provision, which defines the VM again for the QEMU that is there",
     ),
     _Reason(
-        r"Cannot check QEMU binary (?P<what>[^\s:]+)|(cannot execute binary|cannot find emulator) '?(?P<other>[^\s:']+)",
+        r"Cannot check QEMU binary (?P<what>[^\s:]+)"
+        r"|(cannot execute binary|cannot find emulator) '?(?P<other>[^\s:']+)",
         "the hypervisor's emulator {what} is gone or cannot be run",
         _QEMU,
     ),
@@ -258,4 +259,7 @@ def explain(message: str) -> tuple[str, str]:
             return reason.meaning.format(what=what), reason.hint.format(what=what)
     shown = visible(" ".join(text.split()), lines=False)
     shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]} …"
-    return shown or "libvirt gave no reason", "this is libvirt's own message; check the hypervisor: ./inv doctor"
+    return (
+        shown or "libvirt gave no reason",
+        "this is libvirt's own message; check the hypervisor: ./inv doctor",
+    )

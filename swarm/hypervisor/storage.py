@@ -18,10 +18,10 @@ from swarm.errors import HypervisorError, Refused
 from swarm.hypervisor.connection import Libvirt, found, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import BinaryIO
 
-__all__ = ["Pool", "Volume", "find_pool", "make_pool"]
+__all__ = ["Pool", "Volume", "find_pool", "make_pool", "pool_hint", "strangers"]
 
 _CHUNK = 256 * 1024  # bytes per write; libvirt's RPC layer splits larger ones
 
@@ -236,13 +236,22 @@ def _starts(raw: Any) -> bool:  # noqa: ANN401 - libvirt's objects have no types
 
 def _need_empty(raw: Any, folder: PurePosixPath) -> None:  # noqa: ANN401 - libvirt's objects have no types
     """Raise Refused if the folder of a new pool holds anything but what a new file system has."""
-    held = sorted(set(raw.listVolumes()) - {"lost+found"})
-    if held:
-        pool = shlex.join(["virsh", "pool-define-as", folder.name, "dir", "--target", str(folder)])
-        raise Refused(
-            f"{folder} on the hypervisor is no storage pool, and it holds files such as {held[0]!r}",
-            f"choose an empty folder for vm.disk_path, or make this one a pool yourself: {pool}",
-        )
+    if held := strangers(raw.listVolumes()):
+        raise Refused(f"{folder} on the hypervisor {held}", pool_hint(folder))
+
+
+def strangers(names: Iterable[str]) -> str:
+    """Say that a folder with files of these names should not become a pool; empty if it may."""
+    held = sorted(set(names) - {"lost+found"})
+    return f"is no storage pool, and it holds files such as {held[0]!r}" if held else ""
+
+
+def pool_hint(folder: PurePosixPath) -> str:
+    """Return how to go on if a folder must not become a pool by itself."""
+    pool = shlex.join(["virsh", "pool-define-as", folder.name, "dir", "--target", str(folder)])
+    return (
+        f"choose a folder for vm.disk_path that holds nothing else, or make this one a pool yourself: {pool}"
+    )
 
 
 def _undefine(raw: Any) -> None:  # noqa: ANN401 - libvirt's objects have no types

@@ -46,7 +46,7 @@ def locate(name: str, *fields: str) -> str:
 
 
 def cross_check(hosts: Iterable[Host], concerning: Collection[str] | None = None) -> None:
-    """Raise InventoryError if two hosts on one hypervisor share a domain, disk, mac or ip, or in one network a host name.
+    """Raise InventoryError if hosts of one hypervisor share a domain, disk, mac or ip, or a host name in one network.
 
     libvirt refuses a second reservation with the host name of another one in the same network.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from swarm.errors import Unfit
 from swarm.paths import ROOT, hosts_dir, mirrors_dir, state_dir
 
-__all__ = ["unfit_share"]
+__all__ = ["of_system", "unfit_share"]
 
 # Whoever writes here is root on the machine, or soon will be.
 _SYSTEM = frozenset(
@@ -33,12 +33,12 @@ _PRIVATE = (".ssh", ".gnupg", ".aws", ".config", ".local", ".cache", ".kube", ".
 def unfit_share(source: Path, *, here: bool) -> str:
     """Say why a folder may not be shared; empty if it may. `here`: it is a folder of this machine."""
     folder = os.path.normpath(source)
-    if _of_system(folder):
+    if of_system(folder):
         return f"{folder} is a folder of the system"
     if not here:
         return ""
     real = Path(folder).resolve()
-    if _of_system(str(real)):
+    if of_system(str(real)):
         return f"{folder} leads to {real}, a folder of the system"
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - without a home it stays ~, and Path.home() raises
     if home.is_relative_to(real):
@@ -48,7 +48,8 @@ def unfit_share(source: Path, *, here: bool) -> str:
     return next((f"{folder} {words}" for own, words in _own() if _overlap(real, own, words)), "")
 
 
-def _of_system(folder: str) -> bool:
+def of_system(folder: str) -> bool:
+    """Whether a folder is one that programs of the system use, so that nothing else may be put there."""
     return folder in _SYSTEM or f"{folder}/".startswith(_BELOW)
 
 

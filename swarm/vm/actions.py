@@ -53,10 +53,10 @@ class Work:
 
     @property
     def pool(self) -> Pool:
-        """The pool of the disk's folder, made if there is none."""
+        """The pool of the disk's folder. Both are made if they do not exist."""
         folder = self.host.vm.disk_path.parent
         pool = find_pool(self.connection, folder) or make_pool(self.connection, folder)
-        pool.activate()
+        pool.activate(build=True)
         return pool
 
     @property
@@ -111,7 +111,7 @@ def _delete_broken_base(work: Work, pool: Pool, name: str, path: str) -> None:
 def _start_network(work: Work) -> None:
     network = work.network
     if not network.exists and work.host.hypervisor.uri == EMBEDDED:
-        network.define(desired.network_xml(network.name))
+        network.define(desired.network_xml(network.name, work.host.vm.ip))
     network.activate()
 
 

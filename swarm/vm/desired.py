@@ -6,6 +6,7 @@ import json
 import uuid
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
@@ -25,6 +26,7 @@ __all__ = [
     "console_volume",
     "domain_uuid",
     "domain_xml",
+    "network_subnet",
     "network_xml",
     "seed_volume",
 ]
@@ -32,6 +34,8 @@ __all__ = [
 # A domain's UUID is derived from its host's name, so that two runs, or two control machines, agree on it.
 _UUIDS = uuid.UUID("5a7c1f0e-3f0b-5d8e-9a37-6f2d1c9b8e41")  # a random namespace
 BASE_PREFIX = "swarm-base-"
+_DEFAULT_SUBNET = IPv4Network("192.168.122.0/24")
+_PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))  # RFC 1918
 
 
 @dataclass(frozen=True)
@@ -95,9 +99,18 @@ def domain_xml(host: Host, kind: str, seed: str | None) -> str:
     )
 
 
-def network_xml(name: str) -> str:
-    """Return the XML of the embedded hypervisor's network, which equals libvirt's own "default"."""
-    return render("network.xml.j2", name=name)
+def network_subnet(name: str, ip: IPv4Address) -> IPv4Network:
+    """Return the subnet of a network that swarm makes for a host with the address `ip`.
+
+    The network "default" has that of libvirt's own, and any other the /24 around a private address.
+    """
+    private = any(ip in network for network in _PRIVATE)
+    return IPv4Network(f"{ip}/24", strict=False) if private and name != "default" else _DEFAULT_SUBNET
+
+
+def network_xml(name: str, ip: IPv4Address = _DEFAULT_SUBNET[1]) -> str:
+    """Return the XML of the embedded hypervisor's network for the address `ip`. libvirt names its bridge."""
+    return render("network.xml.j2", name=name, subnet=network_subnet(name, ip))
 
 
 def console_volume(host: Host) -> str:

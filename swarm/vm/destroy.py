@@ -129,9 +129,13 @@ def _volumes(
     own = domain.own_disk if domain else None
     folder = PurePosixPath(own).parent if own else host.vm.disk_path.parent
     pool = find_pool(connection, folder)
-    if pool is None:
-        return (), ()
-    pool.activate()
+    if pool is None or not pool.activate():
+        why = (
+            "no storage pool has its folder"
+            if pool is None
+            else "its folder does not exist, or is not mounted"
+        )
+        return (), (Kept(own, f"{why}; delete it by hand if it is still there"),) if own else ()
     paths = {
         str(folder / desired.seed_volume(host)): "seed",
         str(folder / desired.console_volume(host)): "console log",

@@ -1,19 +1,16 @@
-"""From the host file and the observed state to a plan or a refusal. Pure: no I/O."""
+"""From the host file and the observed state to a plan. Pure: no I/O."""
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from swarm.errors import InventoryError, Refused, Unfit
-from swarm.hypervisor.network import Reservation, clash
-from swarm.inventory import check_disk, check_network, locate, size
+from swarm.errors import InventoryError, Unfit
+from swarm.inventory import locate, size
 from swarm.plan import Change, Plan
-from swarm.text import amount
 from swarm.vm import desired, shape
 from swarm.vm.actions import Action
 from swarm.vm.desired import Note
+from swarm.vm.refusals import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
     from swarm.inventory import Host
     from swarm.vm.observe import DomainFacts, Observed
 
-__all__ = ["changes", "make_plan", "pending", "refuse"]
+__all__ = ["changes", "make_plan", "pending"]
 
 _LATER = "takes effect at the next start; --restart does it now"
 _FIRST_BOOT = "wait until the guest is ready, then eject and delete the seed"
@@ -40,108 +37,6 @@ def make_plan(host: Host, observed: Observed, *, restart: bool = False) -> Plan:
     for what, remedy in observed.missing:
         raise Unfit(f"the hypervisor does not have {what}", remedy)
     return plan
-
-
-def refuse(host: Host, observed: Observed) -> None:
-    """Raise Refused or InventoryError if a change would take what is not swarm's, or lose data."""
-    _refuse_names(host, observed)
-    _refuse_taken(host, observed)
-    _refuse_addresses(host, observed)
-    if observed.domain is None:
-        _refuse_unknown_disk(host, observed)
-    else:
-        _refuse_disk(host, observed, observed.domain)
-        _refuse_key(host, observed, observed.domain)
-
-
-def _refuse_names(host: Host, observed: Observed) -> None:
-    vm = host.vm
-    if observed.namesake:
-        raise Refused(
-            f"{_at(host, 'domain')}: the hypervisor already has a domain {vm.domain!r}, which swarm did not make",
-            "give this host another vm.domain, or remove that one by hand (virsh undefine --nvram --tpm)",
-        )
-    if observed.domain and observed.domain.name != vm.domain:
-        rename = shlex.join(["virsh", "domrename", observed.domain.name, vm.domain])
-        raise Refused(
-            f"{_at(host, 'domain')}: this host's domain is called {observed.domain.name!r}, and swarm does not rename",
-            f"stop it and rename it by hand: {rename}",
-        )
-
-
-def _refuse_taken(host: Host, observed: Observed) -> None:
-    """Refuse to touch a disk or a MAC that another domain uses."""
-    for path, user in observed.taken.items():
-        raise Refused(
-            f"{_at(host, 'disk_path')}: {path} is used by the domain {user!r}",
-            "give this host a disk_path of its own",
-        )
-    if owner := observed.macs.get(host.vm.mac):
-        raise Refused(
-            f"{_at(host, 'mac')}: {host.vm.mac} is already the address of the domain {owner!r}",
-            "give this host a MAC address of its own",
-        )
-
-
-def _refuse_addresses(host: Host, observed: Observed) -> None:
-    """Refuse an address or a host name that another machine has in the libvirt network."""
-    if observed.network is None:
-        return
-    own = _own_macs(host, observed)
-    known = observed.network
-    others = {mac: ip for mac, ip in known.reservations.items() if mac == host.vm.mac or mac not in own}
-    leases = {
-        ip: mac for ip, mac in known.leases.items() if mac.lower() == host.vm.mac or mac.lower() not in own
-    }
-    check_network(host, replace(known, reservations=others, leases=leases))
-    wanted = Reservation(host.vm.mac, str(host.vm.ip), host.vm.hostname)
-    if other := clash(wanted, observed.reservations, own):
-        field, value = ("ip", wanted.ip) if other.ip == wanted.ip else ("hostname", wanted.name)
-        raise InventoryError(
-            f"{_at(host, field)}: {value} is already in a reservation of the network {known.name}: {other.to_xml()}",
-            f"give this host another vm.{field}, or remove that reservation: virsh net-update",
-        )
-
-
-def _own_macs(host: Host, observed: Observed) -> set[str]:
-    """Return the MAC of the host file and those that the domain has now."""
-    interfaces = observed.domain.interfaces if observed.domain else []
-    return {host.vm.mac, *(mac for mac, _ in interfaces)}
-
-
-def _refuse_unknown_disk(host: Host, observed: Observed) -> None:
-    """Refuse a disk without a record. The domain is that record, and it is defined before its disk is made."""
-    if observed.disk:
-        held = amount(observed.disk.physical)
-        raise Refused(
-            f"{_at(host, 'disk_path')}: {host.vm.disk_path} already exists ({held}), "
-            "and no domain of this host records it",
-            "move it away, or delete it by hand if you are sure that it is not needed",
-        )
-
-
-def _refuse_disk(host: Host, observed: Observed, domain: DomainFacts) -> None:
-    if domain.disk != str(host.vm.disk_path):
-        raise Refused(
-            f"{_at(host, 'disk_path')}: the domain's disk is {domain.disk}, and swarm does not move disks",
-            "restore the old path, or destroy the VM and provision it again",
-        )
-    if observed.disk_missing and not observed.disk_wanted:
-        raise Refused(
-            f"{_at(host, 'disk_path')}: the domain's disk {domain.disk} does not exist",
-            f"restore the file, or make the VM again: ./inv destroy --host {host.name}, then ./inv provision",
-        )
-    check_disk(host, observed.disk.capacity if observed.disk else None)
-
-
-def _refuse_key(host: Host, observed: Observed, domain: DomainFacts) -> None:
-    key = domain.note.host_key if domain.note else ""
-    if observed.pinned and key and observed.pinned != key:
-        raise Refused(
-            f"the key pinned in {host.known_hosts} is not the one that this VM was made with",
-            "find out who changed the file; without it, provision pins the original key again. "
-            f"If the guest has a new key: ./inv pin --host {host.name}",
-        )
 
 
 def changes(host: Host, observed: Observed, *, restart: bool = False) -> list[Change]:
@@ -270,11 +165,6 @@ def _definition(wanted: str, actual: str, note: Note, *, later: bool) -> Iterato
         before, after = part.is_now or "removed", part.wanted or "as swarm defined it"
         text = "changed outside swarm; put back"
         yield Change("update", _label(part.part), before, after, note=text, key=Action.DOMAIN)
-
-
-def _at(host: Host, field: str) -> str:
-    """Return where the host file states a field of `vm`, and the field's name."""
-    return f"{locate(host.name, 'vm', field)} vm.{field}"
 
 
 def _label(part: str) -> str:

@@ -22,7 +22,8 @@ from swarm.inventory import EMBEDDED, Host
 from swarm.paths import cache_dir, state_dir
 from swarm.text import amount
 from swarm.vm import fitness
-from swarm.vm.observe import acceleration, network_facts, share_problem
+from swarm.vm.folders import share_problem
+from swarm.vm.observe import acceleration, network_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,8 +9,9 @@ from swarm.errors import SwarmError
 from swarm.hypervisor.domain import Domain
 from swarm.vm import desired
 from swarm.vm.actions import Action
-from swarm.vm.difference import changes, pending, refuse
+from swarm.vm.difference import changes, pending
 from swarm.vm.observe import Observed, observe
+from swarm.vm.refusals import refuse
 
 if TYPE_CHECKING:
     from swarm.hypervisor.connection import Libvirt

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING
 from swarm import images, ssh
 from swarm.errors import HypervisorError, Unfit
 from swarm.hypervisor.domain import Domain, Trial
-from swarm.hypervisor.network import Network, Reservation
+from swarm.hypervisor.network import Network, Reservation, subnets
 from swarm.hypervisor.usage import usage
-from swarm.inventory import Host, NetworkFacts
+from swarm.inventory import EMBEDDED, Host, NetworkFacts
 from swarm.vm import desired, fitness
 from swarm.vm.desired import Note
+from swarm.vm.folders import pool_problem, share_problem
 from swarm.vm.shared import Shared
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ __all__ = [
     "domain_facts",
     "network_facts",
     "observe",
-    "share_problem",
 ]
 
 
@@ -93,6 +92,9 @@ class StaleReservation:
 class Observed:
     """Everything that a plan is made from.
 
+    `namesake` is the UUID of another domain with the name of the host's, and `namesake_host` the host that it was made
+    for. `planned` is the network that swarm is to make, and `overlap` another one that has its addresses.
+    `pool_problem` says why the disk's folder must not become a pool; `disk_lost` that the domain misses its disk.
     `reservations` are those of the host's network, `stale` those of the domain that are to be removed. `macs` and
     `taken` map each MAC, and each path that the host needs, to the name of another domain that uses it.
     `share_problem` is what is wrong with the shared folder. `missing` is what a new VM needs, each with a remedy.
@@ -100,13 +102,18 @@ class Observed:
 
     domain: DomainFacts | None = None
     namesake: str | None = None
+    namesake_host: str = ""
     network: NetworkFacts | None = None
+    planned: NetworkFacts | None = None
+    overlap: str | None = None
     network_active: bool = False
     reserved: bool = False
     reservations: tuple[Reservation, ...] = ()
     stale: tuple[StaleReservation, ...] = ()
     pool: str | None = None
+    pool_problem: str = ""
     disk: Volume | None = None
+    disk_lost: bool = False
     seed: Volume | None = None
     base: Volume | None = None
     image_cached: bool = False
@@ -119,8 +126,8 @@ class Observed:
 
     @property
     def disk_missing(self) -> bool:
-        """Whether the pool is there and the disk is not. Without a pool, nothing is known of the disk."""
-        return self.pool is not None and self.disk is None
+        """Whether the disk is certainly not there. Without a pool, only a domain can tell that."""
+        return self.disk is None and (self.pool is not None or self.disk_lost)
 
     @property
     def disk_wanted(self) -> bool:
@@ -139,10 +146,15 @@ def observe(host: Host, connection: Libvirt, shared: Shared | None = None) -> Ob
     domain = domain_facts(host, connection)
     kind = _kind(host, domain) if domain else acceleration(host, connection)
     others = usage(connection, besides=desired.domain_uuid(host), known=shared.holdings)
+    namesake, owner = _namesake(host, connection)
+    planned, overlap = _planned(host, connection) if not facts else (None, None)
     seen = Observed(
         domain=domain,
-        namesake=_namesake(host, connection),
+        namesake=namesake,
+        namesake_host=owner,
         network=facts,
+        planned=planned,
+        overlap=overlap,
         network_active=network.active,
         reserved=network.exists and network.reserved(host.vm.mac, str(host.vm.ip), host.vm.hostname),
         reservations=tuple(network.reservations()) if network.exists else (),
@@ -154,11 +166,16 @@ def observe(host: Host, connection: Libvirt, shared: Shared | None = None) -> Ob
         share_problem=share_problem(host, connection),
         missing=() if domain else tuple(fitness.missing(connection, kind)),
     )
-    return _with_volumes(host, shared, seen)
+    return _with_volumes(host, connection, shared, seen)
 
 
-def _with_volumes(host: Host, shared: Shared, seen: Observed) -> Observed:
-    pool, found = shared.volumes(str(host.vm.disk_path.parent))
+def _with_volumes(host: Host, connection: Libvirt, shared: Shared, seen: Observed) -> Observed:
+    folder = host.vm.disk_path.parent
+    pool, found = shared.volumes(str(folder))
+    if pool is None:
+        domain = Domain.find_by_uuid(connection, seen.domain.uuid) if seen.domain else None
+        lost = domain is not None and domain.lacks("vda")
+        seen = replace(seen, pool_problem=pool_problem(folder, connection), disk_lost=lost)
     seen = replace(
         seen,
         pool=pool,
@@ -254,10 +271,23 @@ def domain_facts(host: Host, connection: Libvirt) -> DomainFacts | None:
     )
 
 
-def _namesake(host: Host, connection: Libvirt) -> str | None:
-    """Return the UUID of another domain that has the name of the host's domain, or None."""
+def _namesake(host: Host, connection: Libvirt) -> tuple[str | None, str]:
+    """Return the UUID of another domain that has the name of the host's, and the host that it was made for."""
     domain = Domain.find(connection, host.vm.domain)
-    return domain.uuid if domain and domain.uuid != desired.domain_uuid(host) else None
+    if domain is None or domain.uuid == desired.domain_uuid(host):
+        return None, ""
+    note = domain.note()
+    return domain.uuid, Note.from_xml(note).host if note else ""
+
+
+def _planned(host: Host, connection: Libvirt) -> tuple[NetworkFacts | None, str | None]:
+    """Return the network that swarm makes in the embedded hypervisor, and another network that has its addresses."""
+    if host.hypervisor.uri != EMBEDDED:
+        return None, None
+    name = host.hypervisor.network
+    planned = network_facts(name, desired.network_xml(name, host.vm.ip), [])
+    overlaps = (known for subnet, known in subnets(connection).items() if subnet.overlaps(planned.subnet))
+    return planned, next(overlaps, None)
 
 
 def _base(found: dict[str, Volume], image: images.Image | None) -> Volume | None:
@@ -272,18 +302,4 @@ def _source(xml: str, target: str) -> str | None:
         place, source = disk.find("target"), disk.find("source")
         if place is not None and place.get("dev") == target and source is not None:
             return source.get("file")
-    return None
-
-
-def share_problem(host: Host, connection: Libvirt) -> str | None:
-    """Return what is wrong with the shared folder, or None. A folder on another machine is not checked."""
-    share = host.vm.virtiofs
-    if share is None or not connection.local:
-        return None
-    if not share.source.exists():
-        return f"{share.source} does not exist"
-    if not share.source.is_dir():
-        return f"{share.source} is not a folder"
-    if not os.access(share.source, os.R_OK | os.X_OK):
-        return f"{share.source} is not readable"
     return None

@@ -50,5 +50,5 @@ class Shared:
         if pool is None:
             return None, {}
         # A stopped pool lists no volumes. Starting it changes nothing that the host file describes.
-        pool.activate()
-        return pool.name, {volume.name: volume for volume in pool.volumes()}
+        there = pool.volumes() if pool.activate() else []
+        return pool.name, {volume.name: volume for volume in there}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from swarm import images
 from swarm.embedded import Embedded
-from swarm.errors import ImageError, SwarmError
+from swarm.errors import ImageError, Refused, SwarmError
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.storage import find_pool
 from swarm.hypervisor.usage import usage
@@ -114,9 +114,8 @@ def _pools(uri: str, folders: list[Any]) -> list[Item]:
         used = usage(connection)
         for folder in folders:
             pool = find_pool(connection, folder)
-            if pool is None:
+            if pool is None or not pool.activate():
                 continue
-            pool.activate()
             volumes = pool.volumes()
             for volume in volumes:
                 if volume.name.startswith(BASE_PREFIX):
@@ -138,8 +137,12 @@ def _pools(uri: str, folders: list[Any]) -> list[Item]:
 def _deleter(uri: str, folder: Any, name: str) -> Callable[[], None]:  # noqa: ANN401 - a pure path
     def delete() -> None:
         with Libvirt(uri) as connection:
-            if pool := find_pool(connection, folder):
-                pool.activate()
+            pool = find_pool(connection, folder)
+            volume = pool.find(name) if pool and pool.activate() else None
+            if pool and volume:
+                # A VM may have been made from it since the survey.
+                if user := usage(connection).of([volume.path]).get(volume.path):
+                    raise Refused(f"{volume.path} is used by the domain {user!r} by now, and is kept")
                 pool.delete(name)
 
     return delete

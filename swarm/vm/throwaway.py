@@ -149,7 +149,7 @@ def discard(host: Host, talk: Talk) -> bool:
 def _facts(host: Host, connection: Libvirt) -> NetworkFacts:
     network = Network(connection, host.hypervisor.network)
     if not network.exists and host.hypervisor.uri == EMBEDDED:
-        return network_facts(network.name, desired.network_xml(network.name), [])
+        return network_facts(network.name, desired.network_xml(network.name, host.vm.ip), [])
     return network_facts(network.name, network.xml(), network.leases())
 
 

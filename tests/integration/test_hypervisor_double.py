@@ -105,7 +105,11 @@ def test_a_domain_of_another_maker_has_no_note(connection: Libvirt, zap: Host) -
     )
     assert Domain.define(connection, other).note() is None
     seen = observe(zap, connection)
-    assert (seen.domain, seen.namesake) == (None, "11111111-2222-3333-4444-555555555555")
+    assert (seen.domain, seen.namesake, seen.namesake_host) == (
+        None,
+        "11111111-2222-3333-4444-555555555555",
+        "",
+    )
     assert (seen.macs, seen.taken) == ({MAC: "zap [claw]"}, {str(zap.vm.disk_path): "zap [claw]"})
 
 
@@ -235,6 +239,13 @@ def test_a_hypervisor_without_kvm_emulates(connection: Libvirt, zap: Host) -> No
     assert acceleration(zap, connection) == "qemu"
     with pytest.raises(Unfit, match="this hypervisor cannot run KVM domains"):
         acceleration(samples.host("kvm", network="default\n  acceleration: kvm"), connection)
+
+
+def test_a_renamed_host_file_is_told_whose_domain_it_is(connection: Libvirt, zap: Host) -> None:
+    """A domain that swarm made for a host of another name is known as such, from its own record."""
+    define(connection, zap)
+    seen = observe(samples.variant(zap, name="renamed"), connection)
+    assert (seen.domain, seen.namesake, seen.namesake_host) == (None, desired.domain_uuid(zap), "zap")
 
 
 def second(connection: Libvirt, name: str, disk: str) -> None:

@@ -106,7 +106,7 @@ def test_a_host_is_carried_over(old: Path) -> None:
 
 
 def test_every_host_gets_a_host_name_of_its_own(old: Path) -> None:
-    """A group's variable gives the first host its name; the others are called after themselves, and that is reported."""
+    """A group's variable names the first host; the others are called after themselves, which is reported."""
     second = INVENTORY.replace("zap:\n", "zap:\n              vm_hostname: claw\n", 1)
     second = second.replace("    local:", "            bee_1: {ansible_host: 192.168.122.201}\n    local:")
     put(old / "inventory.yml", second)

@@ -273,7 +273,7 @@ def test_a_copied_host_file_conflicts_in_five_fields(dirs: Dirs) -> None:
     ids=["one network", "another network", "another hypervisor"],
 )
 def test_a_host_name_is_unique_in_its_network(dirs: Dirs, fields: dict[str, str], *, same: bool) -> None:
-    """libvirt refuses a second reservation of a name in one network, so the files already may not have it."""
+    """Libvirt refuses a second reservation of a name in one network, so the files already may not have it."""
     write(dirs, "ant", hostname="claw")
     second = write(dirs, "bat", hostname="claw", source="/srv/x", **fields)
     if same:

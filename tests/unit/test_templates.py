@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDER = ROOT / "templates"
+
+_SUBNET = IPv4Network("192.168.122.0/24")
 
 
 def takes_values(path: Path) -> bool:
@@ -39,7 +42,9 @@ def test_a_value_that_was_not_given_is_an_error(name: str) -> None:
 
 def test_xml_is_escaped() -> None:
     """In XML a value can be no markup."""
-    assert "<name>&lt;a&gt; &amp; &#34;b&#34;</name>" in templates.render("network.xml.j2", name='<a> & "b"')
+    assert "<name>&lt;a&gt; &amp; &#34;b&#34;</name>" in templates.render(
+        "network.xml.j2", name='<a> & "b"', subnet=_SUBNET
+    )
 
 
 def test_yaml_is_not_escaped() -> None:
@@ -51,7 +56,7 @@ def test_yaml_is_not_escaped() -> None:
 def test_templates_are_found_wherever_the_program_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     """The templates belong to the project, not to the current folder."""
     monkeypatch.chdir("/")
-    assert templates.render("network.xml.j2", name="default").startswith("<network>")
+    assert templates.render("network.xml.j2", name="default", subnet=_SUBNET).startswith("<network>")
 
 
 def test_strict_is_what_makes_the_difference() -> None:

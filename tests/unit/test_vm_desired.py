@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import xml.etree.ElementTree as ET
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,30 @@ def test_any_path_arrives_unchanged(disk: str, share: str, seed: str) -> None:
 def test_any_network_name_arrives_unchanged(name: str) -> None:
     """The network's name is escaped in the network's XML as in the domain's."""
     assert one(ET.fromstring(desired.network_xml(name)), "name").text == name
+
+
+@pytest.mark.parametrize(
+    ("name", "ip", "subnet"),
+    [
+        ("default", "192.168.122.9", "192.168.122.0/24"),
+        ("default", "10.1.2.3", "192.168.122.0/24"),
+        ("lab", "192.168.122.9", "192.168.122.0/24"),
+        ("lab", "10.1.2.3", "10.1.2.0/24"),
+        ("lab", "172.16.0.5", "172.16.0.0/24"),
+        ("lab", "8.8.8.8", "192.168.122.0/24"),
+    ],
+)
+def test_a_network_is_made_around_the_address(name: str, ip: str, subnet: str) -> None:
+    """A network beside "default" has the addresses of its first host, if they are private, and no fixed bridge."""
+    root = ET.fromstring(desired.network_xml(name, IPv4Address(ip)))
+    network = IPv4Network(subnet)
+    assert (one(root, "ip").get("address"), one(root, "ip").get("netmask")) == (
+        str(network[1]),
+        "255.255.255.0",
+    )
+    dynamic = one(root, "ip/dhcp/range")
+    assert (dynamic.get("start"), dynamic.get("end")) == (str(network[2]), str(network[254]))
+    assert one(root, "bridge").get("name") is None
 
 
 def test_the_seed_and_the_share_are_there_only_when_asked_for() -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from swarm.errors import InventoryError, Refused, SwarmError, Unfit
 from swarm.hypervisor.network import Reservation
-from swarm.vm.difference import make_plan, refuse
+from swarm.vm.difference import make_plan
 from swarm.vm.observe import Observed, StaleReservation
+from swarm.vm.refusals import refuse
 from tests import samples
 
 if TYPE_CHECKING:
@@ -43,6 +44,26 @@ REFUSALS: list[tuple[dict[str, Any], type[SwarmError], str, str]] = [
         Refused,
         "hosts/zap.yaml:7: vm.domain: the hypervisor already has a domain 'zap [claw]', which swarm did not make",
         "give this host another vm.domain, or remove that one by hand (virsh undefine --nvram --tpm)",
+    ),
+    (
+        {"namesake": "0b2f", "namesake_host": "old"},
+        Refused,
+        "hosts/zap.yaml:7: vm.domain: swarm made the domain 'zap [claw]' for the host old, not for zap",
+        "if you renamed its file, call it old.yaml again, or destroy the VM under that name first; "
+        "otherwise give this host another vm.domain",
+    ),
+    (
+        {"network": None},
+        InventoryError,
+        "hosts/zap.yaml:5: hypervisor.network: the hypervisor has no network 'default'",
+        "define it (virsh net-define /usr/share/libvirt/networks/default.xml), or name another one",
+    ),
+    (
+        {"pool_problem": "/srv is a folder of the system"},
+        Refused,
+        "hosts/zap.yaml:12: vm.disk_path: /srv is a folder of the system",
+        "choose a folder for vm.disk_path that holds nothing else, or make this one a pool yourself: "
+        "virsh pool-define-as images dir --target /var/lib/libvirt/images",
     ),
     (
         {"macs": {"52:54:00:01:00:71": "bee"}},
@@ -125,11 +146,40 @@ def test_another_pinned_key_is_refused(zap: Host) -> None:
     assert "find out who changed the file" in error.hint
 
 
+def test_two_vms_can_swap_their_addresses(zap: Host) -> None:
+    """An address that a VM holds is refused with the VM's name, and the way by which two can swap theirs."""
+    taken = {"52:54:00:00:00:09": IPv4Address("192.168.122.182")}
+    error = complaint(
+        zap, observed(zap, network=replace(NETWORK, reservations=taken), macs={"52:54:00:00:00:09": "bee"})
+    )
+    assert error.message.endswith(
+        "is reserved for 52:54:00:00:00:09 in the network default, by the domain 'bee'"
+    )
+    assert (
+        "use the free address 192.168.122.2. To swap the addresses of two VMs: write vm.ip" in f"{error.hint}"
+    )
+
+
+def test_a_network_that_swarm_makes_has_addresses_of_its_own(dirs: Dirs) -> None:
+    """In the embedded hypervisor a missing network is made, unless another one has the address of the host."""
+    assert dirs.hosts.is_dir()
+    host = samples.host(uri="embedded", network="lab", ip="192.168.150.9", source="/srv/x")
+    facts = replace(NETWORK, name="lab", reservations={})
+    planned = replace(facts, subnet=IPv4Network("192.168.150.0/24"), gateway=IPv4Address("192.168.150.1"))
+    refuse(host, nothing(network=None, planned=planned))
+    error = complaint(host, nothing(network=None, planned=planned, overlap="default"))
+    assert (
+        "192.168.150.9 is an address of the network 'default', and the network 'lab' does not exist yet"
+        in (error.message)
+    )
+    assert "hypervisor.network: default" in f"{error.hint}"
+    assert "outside the network lab" in complaint(host, nothing(network=None, planned=facts)).message
+
+
 def test_what_is_right_is_not_refused(zap: Host) -> None:
     """Neither a first provision nor a later one is refused, and a host's own reservation is no clash."""
     refuse(zap, nothing())
     refuse(zap, nothing(reservations=(Reservation(zap.vm.mac, "192.168.122.182", "zap"),)))
-    refuse(zap, nothing(network=None))
     refuse(zap, observed(zap))
     refuse(zap, observed(zap, pinned=None))
     refuse(zap, observed(zap, domain=replace(domain(zap), note=None)))
@@ -155,6 +205,12 @@ def test_a_lost_disk_is_not_replaced(zap: Host) -> None:
     error = complaint(zap, observed(zap, disk=None))
     assert f"the domain's disk {DISK} does not exist" in error.message
     assert "./inv destroy --host zap" in f"{error.hint}"
+
+
+def test_a_disk_that_the_domain_misses_is_refused_without_a_pool_too(zap: Host) -> None:
+    """If the domain cannot find its disk, the plan says so, wherever the disk was."""
+    error = complaint(zap, observed(zap, disk=None, pool=None, disk_lost=True))
+    assert f"the domain's disk {DISK} does not exist" in error.message
 
 
 def test_nothing_is_known_of_a_disk_without_a_pool(zap: Host) -> None:
