@@ -9,6 +9,7 @@ import pytest
 
 from swarm.errors import HypervisorError, Unfit
 from swarm.hypervisor.connection import Libvirt, translated
+from swarm.hypervisor.reasons import explain
 
 # libvirt's message, as in its sources; what it means; and a part of the remedy.
 MESSAGES = [
@@ -87,6 +88,181 @@ MESSAGES = [
         "the host name box cannot be resolved",
         "hypervisor.uri",
     ),
+    (
+        "unsupported configuration: Emulator '/usr/bin/qemu-system-x86_64' does not support machine type 'pc-q35-9.2'",
+        "the hypervisor's QEMU has no machine type pc-q35-9.2",
+        "./inv provision",
+    ),
+    (
+        (
+            "internal error: process exited while connecting to monitor: qemu-system-x86_64: unsupported machine type "
+            "'pc-q35-9.2'\nUse -machine help to list supported machines"
+        ),
+        "the hypervisor's QEMU has no machine type pc-q35-9.2",
+        "upgrade QEMU",
+    ),
+    (
+        "Cannot check QEMU binary /usr/bin/qemu-system-x86_64: No such file or directory",
+        "the hypervisor's emulator /usr/bin/qemu-system-x86_64 is gone or cannot be run",
+        "qemu-system-x86",
+    ),
+    (
+        "invalid argument: could not find capabilities for arch=x86_64 ",
+        "the hypervisor has no QEMU for x86_64",
+        "qemu-system-x86",
+    ),
+    (
+        "invalid argument: could not find capabilities for domaintype=kvm ",
+        "KVM does not work on the hypervisor",
+        "./inv doctor",
+    ),
+    (
+        (
+            "internal error: process exited while connecting to monitor: Could not access KVM kernel module: "
+            "Permission denied\nqemu-system-x86_64: failed to initialize kvm: Permission denied"
+        ),
+        "KVM does not work on the hypervisor",
+        "acceleration: emulation",
+    ),
+    (
+        (
+            "internal error: process exited while connecting to monitor: qemu-system-x86_64: -device virtio-blk-pci: "
+            'Failed to get "write" lock\nIs another process using the image [/pool/x.qcow2]?'
+        ),
+        "another process has the VM's disk open",
+        "fuser",
+    ),
+    (
+        "internal error: cannot load AppArmor profile 'libvirt-11111111-2222-3333-4444-555555555555'",
+        "AppArmor on the hypervisor does not let QEMU run or open a file",
+        "aa-status",
+    ),
+    (
+        "unable to set security context 'system_u:object_r:svirt_image_t:s0' on '/pool/x': Operation not permitted",
+        "SELinux on the hypervisor does not let QEMU open a file",
+        "restorecon",
+    ),
+    (
+        (
+            "internal error: Could not run '/usr/bin/swtpm_setup'. exitstatus: 1; Check error log "
+            "'/var/log/swtpm/libvirt/qemu/zap-swtpm.log' for details."
+        ),
+        "the software TPM does not start",
+        "/var/log/swtpm",
+    ),
+    (
+        "Unable to find 'swtpm' binary in $PATH: No such file or directory",
+        "the hypervisor has no software TPM",
+        "swtpm-tools",
+    ),
+    (
+        "Cannot recv data: ann@box: Permission denied (publickey,password).: Connection reset by peer",
+        "the hypervisor denies the SSH login",
+        "ssh-add",
+    ),
+    (
+        "Cannot recv data: ssh: connect to host box port 22: Connection refused: Connection reset by peer",
+        "the hypervisor box does not answer",
+        "hypervisor.uri",
+    ),
+    (
+        "unable to connect to server at 'box:16514': No route to host",
+        "the hypervisor box:16514 does not answer",
+        "hypervisor.uri",
+    ),
+    (
+        "End of file while reading data: sh: 1: nc: not found: Input/output error",
+        "the hypervisor lacks what connects SSH to libvirt",
+        "netcat-openbsd",
+    ),
+    (
+        "Cannot read CA certificate '/etc/pki/CA/cacert.pem': No such file or directory",
+        "the TLS connection to the hypervisor fails because of a certificate",
+        "virt-pki-validate",
+    ),
+    (
+        "Failed to connect socket to '/var/run/libvirt/virtqemud-sock': No such file or directory",
+        "no libvirt daemon is running on this machine",
+        "libvirtd",
+    ),
+    (
+        "Failed to connect socket to '/var/run/libvirt/virtlogd-sock': No such file or directory",
+        "libvirt's helper virtlogd or virtlockd does not run on the hypervisor",
+        "virtlogd.socket",
+    ),
+    (
+        "End of file while reading data: Input/output error",
+        "the connection to libvirt broke",
+        "systemctl status libvirtd",
+    ),
+    (
+        "internal error: bridge name 'virbr0' already in use.",
+        "another network already uses the bridge virbr0",
+        "net-edit",
+    ),
+    (
+        "Requested operation is not valid: network 'default' is not active",
+        "the libvirt network default is stopped",
+        "virsh net-start default",
+    ),
+    (
+        "Network not found: no network with matching name 'lab'",
+        "the hypervisor has no network lab",
+        "net-define",
+    ),
+    (
+        (
+            "internal error: Child process (dnsmasq) unexpected exit status 2: \ndnsmasq: failed to create listening "
+            "socket for 192.168.122.1: Address already in use"
+        ),
+        "another DNS or DHCP server on the hypervisor already uses 192.168.122.1",
+        "except-interface",
+    ),
+    (
+        "internal error: Failed to apply firewall rules /usr/sbin/iptables -w --table filter: No such file",
+        "the hypervisor's firewall rejects libvirt's rules",
+        "iptables",
+    ),
+    (
+        "Unable to open /dev/net/tun, is tun module loaded?: No such file or directory",
+        "the hypervisor has no /dev/net/tun",
+        "modprobe tun",
+    ),
+    (
+        "Timed out during operation: cannot acquire state change lock (held by monitor=remoteDispatchDomainCreate)",
+        "another operation on this VM has not ended",
+        "run the command again",
+    ),
+    (
+        "cannot open directory '/pool': No such file or directory",
+        "the folder /pool does not exist on the hypervisor",
+        "mount its file system",
+    ),
+    (
+        "cannot create path '/proc/x': Operation not permitted",
+        "libvirt cannot use the folder /proc/x on the hypervisor",
+        "vm.disk_path",
+    ),
+    (
+        "internal error: process exited: Image is not in qcow2 format",
+        "the VM's disk is damaged",
+        "qemu-img check",
+    ),
+    (
+        "cannot write data to file '/pool/x': Read-only file system",
+        "the hypervisor's file system is read-only",
+        "dmesg",
+    ),
+    (
+        "cannot write data to file '/pool/x': Disk quota exceeded",
+        "the disk quota on the hypervisor is used up",
+        "quota",
+    ),
+    (
+        "unsupported configuration: CPU mode 'host-passthrough' for x86_64 qemu domain is not supported by hypervisor",
+        "the hypervisor's processor cannot do what the VM's definition asks for",
+        "acceleration",
+    ),
 ]
 
 
@@ -119,6 +295,18 @@ def test_an_unknown_message_is_shown_on_one_line() -> None:
     with pytest.raises(HypervisorError) as caught, translated("starting the VM"):
         raise error
     assert caught.value.message == "starting the VM failed: internal error: odd thing {braces}"
+
+
+def test_a_message_is_cut_and_shows_no_control_characters() -> None:
+    """What QEMU wrote, in any length and with anything in it, is one line of at most a few hundred characters."""
+    for text in (
+        "x\x1b[31m" + "y" * 10_000_000,
+        "no network with matching name '\x1b]0;" + "y" * 10_000 + "'",
+    ):
+        for part in explain(text):
+            assert len(part) < 700
+            assert part.isprintable()
+    assert explain(" \n")[0] == "libvirt gave no reason"
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,10 @@ REFUSALS: list[tuple[dict[str, Any], type[SwarmError], str, str]] = [
         {"namesake": "0b2f", "namesake_host": "old"},
         Refused,
         "hosts/zap.yaml:7: vm.domain: swarm made the domain 'zap [claw]' for the host old, not for zap",
-        "if you renamed its file, call it old.yaml again, or destroy the VM under that name first; "
-        "otherwise give this host another vm.domain",
+        (
+            "if you renamed its file, call it old.yaml again, or destroy the VM under that name first; "
+            "otherwise give this host another vm.domain"
+        ),
     ),
     (
         {"network": None},
@@ -62,8 +64,10 @@ REFUSALS: list[tuple[dict[str, Any], type[SwarmError], str, str]] = [
         {"pool_problem": "/srv is a folder of the system"},
         Refused,
         "hosts/zap.yaml:12: vm.disk_path: /srv is a folder of the system",
-        "choose a folder for vm.disk_path that holds nothing else, or make this one a pool yourself: "
-        "virsh pool-define-as images dir --target /var/lib/libvirt/images",
+        (
+            "choose a folder for vm.disk_path that holds nothing else, or make this one a pool yourself: "
+            "virsh pool-define-as images dir --target /var/lib/libvirt/images"
+        ),
     ),
     (
         {"macs": {"52:54:00:01:00:71": "bee"}},
