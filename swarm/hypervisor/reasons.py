@@ -57,22 +57,24 @@ _REASONS = (
     _Reason(
         r"does not support machine type '?(?P<what>[^'\s,]+)|unsupported machine type:? '?(?P<other>[^'\s,]+)",
         "the hypervisor's QEMU has no machine type {what}",
-        "upgrade QEMU on the hypervisor, or run ./inv provision, which defines the VM again for the QEMU that is there",
+        "upgrade QEMU on the hypervisor, or write machine='q35' into the definition (virsh edit DOMAIN)",
     ),
     _Reason(
-        r"Cannot check QEMU binary (?P<what>[^\s:]+)"
+        r"(Cannot check )?QEMU binary (?P<what>[^\s:]+)( is not executable)?:"
         r"|(cannot execute binary|cannot find emulator) '?(?P<other>[^\s:']+)",
         "the hypervisor's emulator {what} is gone or cannot be run",
         _QEMU,
     ),
     _Reason(
-        r"(Cannot find|no) (a )?suitable emulator|could not find capabilities for (arch|ostype|machine)"
+        r"(Cannot find|no) (a )?suitable emulator|No emulator found for arch"
+        r"|could not find capabilities for (arch|ostype|machine)"
         r"|unknown OS type '?hvm",
         "the hypervisor has no QEMU for x86_64",
         _QEMU,
     ),
     _Reason(
-        r"could not find capabilities for domaintype=kvm|Could not access KVM kernel module"
+        r"could not find capabilities for domaintype=kvm|does not support virt type '?kvm"
+        r"|Could not access KVM kernel module"
         r"|failed to initialize kvm|invalid accelerator '?kvm|System Management Mode not supported",
         "KVM does not work on the hypervisor",
         _KVM,
@@ -127,6 +129,11 @@ _REASONS = (
         r"cannot open directory '(?P<what>[^']+)'|cannot create path '(?P<other>[^']+)'",
         "libvirt cannot use the folder {what} on the hypervisor",
         "check its type and permissions there, or change vm.disk_path in the host file",
+    ),
+    _Reason(
+        r"Storage source conflict with pool: '(?P<what>[^']+)'",
+        "the storage pool {what} already has this folder, under another path",
+        "write that pool's path into vm.disk_path: virsh pool-dumpxml {what}",
     ),
     _Reason(
         r"not in qcow2 format|Image is corrupt|qcow2: Marking image as corrupt",

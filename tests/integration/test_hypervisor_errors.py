@@ -91,7 +91,7 @@ MESSAGES = [
     (
         "unsupported configuration: Emulator '/usr/bin/qemu-system-x86_64' does not support machine type 'pc-q35-9.2'",
         "the hypervisor's QEMU has no machine type pc-q35-9.2",
-        "./inv provision",
+        "virsh edit",
     ),
     (
         (
@@ -105,6 +105,21 @@ MESSAGES = [
         "Cannot check QEMU binary /usr/bin/qemu-system-x86_64: No such file or directory",
         "the hypervisor's emulator /usr/bin/qemu-system-x86_64 is gone or cannot be run",
         "qemu-system-x86",
+    ),
+    (
+        "QEMU binary /usr/bin/qemu-system-x86_64 is not executable: Permission denied",
+        "the hypervisor's emulator /usr/bin/qemu-system-x86_64 is gone or cannot be run",
+        "qemu-system-x86",
+    ),
+    (
+        "unsupported configuration: No emulator found for arch 'x86_64'",
+        "the hypervisor has no QEMU for x86_64",
+        "qemu-system-x86",
+    ),
+    (
+        "unsupported configuration: Emulator '/usr/bin/qemu-system-x86_64' does not support virt type 'kvm'",
+        "KVM does not work on the hypervisor",
+        "./inv doctor",
     ),
     (
         "invalid argument: could not find capabilities for arch=x86_64 ",
@@ -242,6 +257,11 @@ MESSAGES = [
         "cannot create path '/proc/x': Operation not permitted",
         "libvirt cannot use the folder /proc/x on the hypervisor",
         "vm.disk_path",
+    ),
+    (
+        "operation failed: Storage source conflict with pool: 'images'",
+        "the storage pool images already has this folder",
+        "virsh pool-dumpxml images",
     ),
     (
         "internal error: process exited: Image is not in qcow2 format",

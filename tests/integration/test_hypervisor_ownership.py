@@ -192,6 +192,17 @@ def test_a_changed_host_file_does_not_change_what_destroy_removes(
     assert Network(libvirt, "default").reservations() == []
 
 
+def test_a_changed_network_leaves_no_reservation_in_the_old_one(
+    libvirt: Libvirt, zap: Host, network: Network
+) -> None:
+    """Destroy finds the reservation in the network that the domain has, whatever the host file names now."""
+    apply(zap, libvirt, *BEFORE, Action.DOMAIN)
+    assert [entry.mac for entry in network.reservations()] == [zap.vm.mac]
+    other = zap.model_copy(update={"hypervisor": zap.hypervisor.model_copy(update={"network": "gone"})})
+    remove(other, libvirt, survey(other, libvirt))
+    assert network.reservations() == []
+
+
 def test_a_mac_of_another_domain_keeps_its_reservation(libvirt: Libvirt, zap: Host, pool: Pool) -> None:
     """A copied MAC address is refused by the plan, and destroy does not release the other domain's reservation."""
     libvirt.raw.defineXML(OTHER.format(disk=FOLDER / "bee.qcow2", mac=zap.vm.mac))
