@@ -131,6 +131,11 @@ _REASONS = (
         "check its type and permissions there, or change vm.disk_path in the host file",
     ),
     _Reason(
+        r"storage pool '(?P<what>[^']+)' is not active",
+        "the storage pool {what} is stopped",
+        "start it on the hypervisor: virsh pool-start {what}",
+    ),
+    _Reason(
         r"Storage source conflict with pool: '(?P<what>[^']+)'",
         "the storage pool {what} already has this folder, under another path",
         "write that pool's path into vm.disk_path: virsh pool-dumpxml {what}",

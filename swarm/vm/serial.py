@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from swarm.errors import HypervisorError
 from swarm.hypervisor.storage import find_pool
 from swarm.vm import desired
+from swarm.vm.observe import domain_facts
 
 if TYPE_CHECKING:
     from swarm.hypervisor.connection import Libvirt
@@ -28,10 +30,12 @@ def clean(raw: bytes) -> list[str]:
 def console_log(host: Host, connection: Libvirt, last: int | None = None) -> list[str]:
     """Return the serial console's lines since the VM's start, from at most its `last` bytes.
 
-    Raise HypervisorError if there is no log.
+    The log is where the domain was made to write it. Raise HypervisorError if there is none.
     """
-    pool = find_pool(connection, host.vm.disk_path.parent)
-    if pool is None:
+    facts = domain_facts(host, connection)
+    disk = (facts.own_disk if facts else None) or str(host.vm.disk_path)
+    pool = find_pool(connection, PurePosixPath(disk).parent)
+    if pool is None or not pool.activate():
         raise HypervisorError(
             f"{host.name} has no console log yet", f"make the VM: ./inv provision --host {host.name}"
         )

@@ -15,6 +15,7 @@ from swarm.inventory import EMBEDDED, Host
 from swarm.vm import desired
 from swarm.vm.busy import busy
 from swarm.vm.destroy import destroy, rest
+from swarm.vm.observe import domain_facts
 from swarm.vm.ready import SHUTDOWN, TIMEOUT, wait
 from swarm.vm.serial import console_log
 
@@ -31,6 +32,7 @@ __all__ = [
     "need",
     "screenshot",
     "start",
+    "start_networks",
     "stop",
 ]
 
@@ -50,11 +52,18 @@ def start(host: Host, talk: Talk, limit: float = TIMEOUT) -> bool:
         if domain.state == "running":
             talk.done(f"{host.name}: already running, nothing to do")
             return False
-        Network(connection, host.hypervisor.network).activate()
+        start_networks(host, connection)
         domain.start()
         wait(host, connection, domain, Deadline(limit), talk)
         talk.done(f"{host.name} is ready at {host.vm.ip}")
         return True
+
+
+def start_networks(host: Host, connection: Libvirt) -> None:
+    """Start the networks that the domain has, which may not be the one that the host file names by now."""
+    facts = domain_facts(host, connection)
+    for name in dict.fromkeys(name for _, name in facts.interfaces) if facts else ():
+        Network(connection, name).activate()
 
 
 def stop(host: Host, talk: Talk, *, force: bool = False, limit: float = SHUTDOWN) -> bool:

@@ -259,6 +259,11 @@ MESSAGES = [
         "vm.disk_path",
     ),
     (
+        "Requested operation is not valid: storage pool 'images' is not active",
+        "the storage pool images is stopped",
+        "virsh pool-start images",
+    ),
+    (
         "operation failed: Storage source conflict with pool: 'images'",
         "the storage pool images already has this folder",
         "virsh pool-dumpxml images",

@@ -20,6 +20,8 @@ from swarm.vm.actions import Action, Work
 from swarm.vm.destroy import remove, survey
 from swarm.vm.difference import make_plan
 from swarm.vm.observe import observe
+from swarm.vm.serial import console_log
+from swarm.vm.verbs import start_networks
 from tests import samples
 
 if TYPE_CHECKING:
@@ -192,6 +194,7 @@ def test_a_changed_host_file_does_not_change_what_destroy_removes(
     assert Network(libvirt, "default").reservations() == []
 
 
+@pytest.mark.usefixtures("pool")
 def test_a_changed_network_leaves_no_reservation_in_the_old_one(
     libvirt: Libvirt, zap: Host, network: Network
 ) -> None:
@@ -201,6 +204,23 @@ def test_a_changed_network_leaves_no_reservation_in_the_old_one(
     other = zap.model_copy(update={"hypervisor": zap.hypervisor.model_copy(update={"network": "gone"})})
     remove(other, libvirt, survey(other, libvirt))
     assert network.reservations() == []
+
+
+@pytest.mark.usefixtures("pool")
+def test_the_networks_that_a_vm_has_are_started(libvirt: Libvirt, zap: Host, network: Network) -> None:
+    """Before a start the domain's own network is made to run, whatever the host file names now."""
+    apply(zap, libvirt, *BEFORE, Action.DOMAIN)
+    network.raw.destroy()
+    other = zap.model_copy(update={"hypervisor": zap.hypervisor.model_copy(update={"network": "gone"})})
+    start_networks(other, libvirt)
+    assert network.active
+
+
+def test_the_console_log_is_where_the_domain_writes_it(libvirt: Libvirt, zap: Host, pool: Pool) -> None:
+    """A changed disk_path in the host file does not hide the log of the VM that is there."""
+    apply(zap, libvirt, *BEFORE, Action.DOMAIN)
+    pool.upload(desired.console_volume(zap), io.BytesIO(b"Booting\n"), 8, "raw")
+    assert console_log(samples.variant(zap, disk_path="/srv/elsewhere/x.qcow2"), libvirt) == ["Booting"]
 
 
 def test_a_mac_of_another_domain_keeps_its_reservation(libvirt: Libvirt, zap: Host, pool: Pool) -> None:

@@ -1,4 +1,4 @@
-"""Host files are found by name, read with any line endings, and checked against each other."""
+"""Host files are found by name and read with any line endings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import subprocess
-from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -15,45 +14,11 @@ import pytest
 from pydantic import ValidationError
 
 from swarm import inventory
-from swarm.errors import InventoryError
-from swarm.inventory import uri
 from swarm.paths import ROOT
+from tests.unit.hostfiles import ZAP, refused, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.conftest import Dirs
-
-ZAP = (ROOT / "hosts" / "zap.yaml").read_text(encoding="utf-8")
-
-
-def write(dirs: Dirs, name: str, **fields: str) -> Path:
-    """Write a copy of zap.yaml with the values in `fields`, and unique values where two hosts must differ."""
-    number = sum(name.encode()) % 200
-    own = {
-        "domain": name,
-        "hostname": name,
-        "disk_path": f"/pool/{name}.qcow2",
-        "mac": f"52:54:00:00:00:{number:02x}",
-        "ip": f"192.168.122.{number + 2}",
-    }
-    lines = []
-    for line in ZAP.splitlines():
-        key = line.partition(":")[0].strip()
-        value = {**own, **fields}.get(key)
-        lines.append(line if value is None else f"{line.partition(':')[0]}: {value}")
-    path = dirs.hosts / f"{name}.yaml"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
-@contextmanager
-def refused() -> Iterator[list[str]]:
-    """Expect an InventoryError. Afterwards, the list contains its message and its hint."""
-    error: list[str] = []
-    with pytest.raises(InventoryError) as caught:
-        yield error
-    error += [caught.value.message, caught.value.hint or ""]
 
 
 def test_zap_is_the_reference_vm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,108 +210,6 @@ def test_an_unreadable_file_is_reported(dirs: Dirs) -> None:
     finally:
         os.seteuid(user)
     assert error[0] == f"{path}: cannot be read: Permission denied"
-
-
-def test_a_copied_host_file_conflicts_in_five_fields(dirs: Dirs) -> None:
-    """The same domain, disk, mac, ip or host name is an error with both lines."""
-    first, second = dirs.hosts / "bee.yaml", dirs.hosts / "cow.yaml"
-    first.write_text(ZAP)
-    second.write_text("# a copy\n" + ZAP)
-    with refused() as error:
-        inventory.load_all()
-    assert error[0].splitlines() == [
-        f"5 problems in {second}:",
-        f"  {second}:8: vm.domain: zap [claw] is already used by {first}:7 (choose another value for cow)",
-        f"  {second}:9: vm.hostname: zap is already used by {first}:8 (choose another value for cow)",
-        (
-            f"  {second}:13: vm.disk_path: /var/lib/libvirt/images/claw.qcow2 is already used "
-            f"by {first}:12 (choose another value for cow)"
-        ),
-        f"  {second}:15: vm.mac: 52:54:00:01:00:71 is already used by {first}:14 (choose another value for cow)",
-        f"  {second}:16: vm.ip: 192.168.122.182 is already used by {first}:15 (choose another value for cow)",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("fields", "same"),
-    [({}, True), ({"network": "lab"}, False), ({"uri": "embedded"}, False)],
-    ids=["one network", "another network", "another hypervisor"],
-)
-def test_a_host_name_is_unique_in_its_network(dirs: Dirs, fields: dict[str, str], *, same: bool) -> None:
-    """Libvirt refuses a second reservation of a name in one network, so the files already may not have it."""
-    write(dirs, "ant", hostname="claw")
-    second = write(dirs, "bat", hostname="claw", source="/srv/x", **fields)
-    if same:
-        with refused() as error:
-            inventory.load_several(["bat"])
-        assert error[0] == f"{second}:8: vm.hostname: claw is already used by {dirs.hosts / 'ant.yaml'}:8"
-    else:
-        assert len(inventory.load_all()) == 2
-
-
-@pytest.mark.parametrize(
-    ("field", "one", "other"),
-    [
-        ("domain", "bee", "'bee'"),
-        ("disk_path", "/pool/a.qcow2", "//pool/./a.qcow2"),
-        ("mac", "52:54:00:AA:00:01", "52:54:00:aa:00:01"),
-        ("ip", "10.0.0.1", '"10.0.0.1"'),
-    ],
-)
-def test_different_spellings_of_one_value_conflict(dirs: Dirs, field: str, one: str, other: str) -> None:
-    """Different spellings of one name, path, mac or address are the same value."""
-    first, second = write(dirs, "ant", **{field: one}), write(dirs, "bat", **{field: other})
-    with refused() as error:
-        inventory.load_all()
-    assert error[0].startswith(f"{second}:")
-    assert f": vm.{field}: " in error[0]
-    assert f" is already used by {first}:" in error[0]
-    assert error[1] == "choose another value for bat"
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("qemu:///system", "qemu+unix:///system", True),
-        ("qemu+ssh://ann@box/system", "qemu+tls://BOX/system", True),
-        ("qemu:///system", "embedded", False),
-        ("qemu:///system", "qemu:///session", False),
-        ("qemu+ssh://ann@box/session", "qemu+ssh://bob@box/session", False),
-        ("qemu+ssh://box/system", "qemu+ssh://fox/system", False),
-        ("qemu:///system", "qemu+ssh://box/system", False),
-        ("qemu:///system", "qemu:///system?socket=/run/other", False),
-    ],
-)
-def test_hosts_on_different_hypervisors_do_not_conflict(
-    dirs: Dirs, one: str, other: str, *, same: bool
-) -> None:
-    """The same ip is a conflict only on the same hypervisor, whichever URI refers to it."""
-    assert (uri.place(one) == uri.place(other)) is same
-    for name, address in (("ant", one), ("bat", other)):
-        write(dirs, name, uri=address, ip="10.0.0.1", source="/srv/x")
-    if same:
-        with refused():
-            inventory.load_all()
-    else:
-        assert len(inventory.load_all()) == 2
-
-
-def test_a_chosen_host_is_checked_against_all_other_hosts(dirs: Dirs) -> None:
-    """load_several keeps the order and reports conflicts with other hosts, but not the others' own errors."""
-    write(dirs, "ant")
-    write(dirs, "bat")
-    write(dirs, "cow", ip="10.0.0.1")
-    write(dirs, "dog", ip="10.0.0.1")
-    (dirs.hosts / "eel.yaml").write_text("vm: [")
-    assert [host.name for host in inventory.load_several(["bat", "ant", "bat"])] == ["bat", "ant"]
-    with refused() as error:
-        inventory.load_several(["ant", "cow"])
-    assert (
-        error[0]
-        == f"{dirs.hosts / 'cow.yaml'}:15: vm.ip: 10.0.0.1 is already used by {dirs.hosts / 'dog.yaml'}:15"
-    )
-    with refused():
-        inventory.load_several(["ant", "eel"])
 
 
 def test_locate_always_returns_a_line(dirs: Dirs) -> None:
