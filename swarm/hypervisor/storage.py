@@ -209,7 +209,7 @@ def make_pool(connection: Libvirt, folder: PurePosixPath) -> Pool:
         )
         try:
             if _starts(raw):
-                _need_empty(raw, folder)
+                _need_empty(connection, raw, folder)
             else:
                 raw.build()  # this changes the mode of a folder that is there
         except BaseException:
@@ -234,10 +234,10 @@ def _starts(raw: Any) -> bool:  # noqa: ANN401 - libvirt's objects have no types
     return True
 
 
-def _need_empty(raw: Any, folder: PurePosixPath) -> None:  # noqa: ANN401 - libvirt's objects have no types
+def _need_empty(connection: Libvirt, raw: Any, folder: PurePosixPath) -> None:  # noqa: ANN401 - no types
     """Raise Refused if the folder of a new pool holds anything but what a new file system has."""
     if held := strangers(raw.listVolumes()):
-        raise Refused(f"{folder} on the hypervisor {held}", pool_hint(folder))
+        raise Refused(f"{folder} on the hypervisor {held}", pool_hint(connection, folder))
 
 
 def strangers(names: Iterable[str]) -> str:
@@ -246,9 +246,10 @@ def strangers(names: Iterable[str]) -> str:
     return f"is no storage pool, and it holds files such as {held[0]!r}" if held else ""
 
 
-def pool_hint(folder: PurePosixPath) -> str:
-    """Return how to go on if a folder must not become a pool by itself."""
-    pool = shlex.join(["virsh", "pool-define-as", folder.name, "dir", "--target", str(folder)])
+def pool_hint(connection: Libvirt, folder: PurePosixPath) -> str:
+    """Return how to go on if a folder with files is to become a pool all the same."""
+    define = ["pool-define-as", folder.name, "dir", "--target", str(folder)]
+    pool = shlex.join(["virsh", "-c", connection.uri, *define])
     return (
         f"choose a folder for vm.disk_path that holds nothing else, or make this one a pool yourself: {pool}"
     )

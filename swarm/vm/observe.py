@@ -94,7 +94,8 @@ class Observed:
 
     `namesake` is the UUID of another domain with the name of the host's, and `namesake_host` the host that it was made
     for. `planned` is the network that swarm is to make, and `overlap` another one that has its addresses.
-    `pool_problem` says why the disk's folder must not become a pool; `disk_lost` that the domain misses its disk.
+    `pool_problem` says why the disk's folder must not become a pool, with a hint. `disk_lost` says that the domain's
+    disk is not where it was.
     `reservations` are those of the host's network, `stale` those of the domain that are to be removed. `macs` and
     `taken` map each MAC, and each path that the host needs, to the name of another domain that uses it.
     `share_problem` is what is wrong with the shared folder. `missing` is what a new VM needs, each with a remedy.
@@ -111,7 +112,7 @@ class Observed:
     reservations: tuple[Reservation, ...] = ()
     stale: tuple[StaleReservation, ...] = ()
     pool: str | None = None
-    pool_problem: str = ""
+    pool_problem: tuple[str, str] | None = None
     disk: Volume | None = None
     disk_lost: bool = False
     seed: Volume | None = None

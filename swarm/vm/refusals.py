@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from swarm.errors import InventoryError, Refused
 from swarm.hypervisor.network import Reservation, clash
-from swarm.hypervisor.storage import pool_hint
 from swarm.inventory import EMBEDDED, NetworkFacts, check_disk, check_network, locate
 from swarm.inventory.fields import NAME
 from swarm.text import amount
@@ -26,8 +25,8 @@ def refuse(host: Host, observed: Observed) -> None:
     _refuse_taken(host, observed)
     _refuse_addresses(host, observed)
     if observed.pool is None and observed.disk_wanted and observed.pool_problem:
-        folder = host.vm.disk_path.parent
-        raise Refused(f"{_at(host, 'disk_path')}: {observed.pool_problem}", pool_hint(folder))
+        problem, hint = observed.pool_problem
+        raise Refused(f"{_at(host, 'disk_path')}: {problem}", hint)
     if observed.domain is None:
         _refuse_unknown_disk(host, observed)
     else:

@@ -89,7 +89,7 @@ def test_a_folder_with_files_is_not_made_a_pool(libvirt: Libvirt, embedded: Embe
             make_pool(libvirt, FOLDER)
         assert find_pool(libvirt, FOLDER) is None
         assert (folder.stat().st_mode & 0o7777, len(list(folder.iterdir()))) == (0o1777, 1)
-        assert f"virsh pool-define-as lost dir --target {FOLDER}" in f"{caught.value.hint}"
+        assert f"virsh -c '{libvirt.uri}' pool-define-as lost dir --target {FOLDER}" in f"{caught.value.hint}"
     finally:
         shutil.rmtree(folder)
 
@@ -129,8 +129,8 @@ def test_a_folder_that_cannot_be_made_leaves_no_pool(libvirt: Libvirt, embedded:
         ("/srv", "/srv is a folder of the system"),
         ("/home/ann", "/home/ann is a home directory"),
         ("{tmp}/files", "{tmp}/files is no storage pool, and it holds files such as 'x'"),
-        ("{tmp}/link", "{tmp}/link is a folder of the system, or your home directory"),
-        ("{tmp}/home", "{tmp}/home is a folder of the system, or your home directory"),
+        ("{tmp}/link", "{tmp}/link leads to /usr/lib, a folder of the system"),
+        ("{tmp}/home", "{tmp}/home is your home directory"),
         ("{tmp}/empty", ""),
         ("{tmp}/none", ""),
         ("/home/ann/vms", ""),
@@ -145,7 +145,8 @@ def test_the_plan_knows_which_folder_is_no_place_for_disks(
     (tmp_path / "link").symlink_to("/usr/lib")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     found = pool_problem(PurePosixPath(folder.format(tmp=tmp_path)), connection)
-    assert found == problem.format(tmp=tmp_path)
+    assert (found[0] if found else "") == problem.format(tmp=tmp_path)
+    assert not found or found[1]
 
 
 def test_a_pool_whose_folder_is_gone_gets_a_new_one(

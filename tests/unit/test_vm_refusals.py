@@ -61,13 +61,10 @@ REFUSALS: list[tuple[dict[str, Any], type[SwarmError], str, str]] = [
         "define it (virsh net-define /usr/share/libvirt/networks/default.xml), or name another one",
     ),
     (
-        {"pool_problem": "/srv is a folder of the system"},
+        {"pool_problem": ("/srv is a folder of the system", "choose another")},
         Refused,
         "hosts/zap.yaml:12: vm.disk_path: /srv is a folder of the system",
-        (
-            "choose a folder for vm.disk_path that holds nothing else, or make this one a pool yourself: "
-            "virsh pool-define-as images dir --target /var/lib/libvirt/images"
-        ),
+        "choose another",
     ),
     (
         {"macs": {"52:54:00:01:00:71": "bee"}},
