@@ -21,7 +21,7 @@ def pool_problem(folder: PurePosixPath, connection: Libvirt) -> tuple[str, str] 
     """Return why a folder must not become a pool, as far as that can be seen before it is one, and a hint; or None."""
     # The embedded hypervisor has its own folder at /var/lib/libvirt.
     private = connection.embedded is not None and folder.is_relative_to("/var/lib/libvirt")
-    real = Path(folder).resolve() if connection.local and not private else None
+    real = Path(os.path.realpath(folder)) if connection.local and not private else None
     if problem := _unfit(folder, real):
         return (
             problem,

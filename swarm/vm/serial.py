@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import xml.etree.ElementTree as ET
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from swarm.errors import HypervisorError
+from swarm.hypervisor.domain import Domain
 from swarm.hypervisor.storage import find_pool
 from swarm.vm import desired
-from swarm.vm.observe import domain_facts
 
 if TYPE_CHECKING:
     from swarm.hypervisor.connection import Libvirt
@@ -32,11 +33,18 @@ def console_log(host: Host, connection: Libvirt, last: int | None = None) -> lis
 
     The log is where the domain was made to write it. Raise HypervisorError if there is none.
     """
-    facts = domain_facts(host, connection)
-    disk = (facts.own_disk if facts else None) or str(host.vm.disk_path)
-    pool = find_pool(connection, PurePosixPath(disk).parent)
-    if pool is None or not pool.activate():
+    path = _path(host, connection)
+    pool = find_pool(connection, path.parent)
+    if pool is None:
         raise HypervisorError(
             f"{host.name} has no console log yet", f"make the VM: ./inv provision --host {host.name}"
         )
-    return clean(pool.read(desired.console_volume(host), last))
+    return clean(pool.read(path.name, last))
+
+
+def _path(host: Host, connection: Libvirt) -> PurePosixPath:
+    """Return where the domain writes its log, or without a domain, where one would."""
+    domain = Domain.find_by_uuid(connection, desired.domain_uuid(host))
+    log = ET.fromstring(domain.xml()).find("./devices/serial/log") if domain else None
+    given = log.get("file") if log is not None else None
+    return PurePosixPath(given) if given else host.vm.disk_path.parent / desired.console_volume(host)

@@ -133,6 +133,7 @@ def test_a_folder_that_cannot_be_made_leaves_no_pool(libvirt: Libvirt, embedded:
         ("{tmp}/home", "{tmp}/home is your home directory"),
         ("{tmp}/empty", ""),
         ("{tmp}/none", ""),
+        ("{tmp}/loop", ""),
         ("/home/ann/vms", ""),
     ],
 )
@@ -143,6 +144,7 @@ def test_the_plan_knows_which_folder_is_no_place_for_disks(
     for name in ("files/x", "empty", "home"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "link").symlink_to("/usr/lib")
+    (tmp_path / "loop").symlink_to("loop")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     found = pool_problem(PurePosixPath(folder.format(tmp=tmp_path)), connection)
     assert (found[0] if found else "") == problem.format(tmp=tmp_path)
