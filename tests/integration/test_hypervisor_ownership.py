@@ -249,6 +249,30 @@ def test_a_changed_mac_moves_the_reservation(
     assert lines(other, libvirt)[0] == "▸ start"
 
 
+def test_two_vms_swap_their_addresses_by_way_of_a_free_one(
+    libvirt: Libvirt, zap: Host, pool: Pool, network: Network
+) -> None:
+    """The plan refuses the direct way and names the detour, which then works."""
+    libvirt.raw.defineXML(OTHER.format(disk=FOLDER / "bee.qcow2", mac="52:54:00:00:00:09"))
+    network.reserve("52:54:00:00:00:09", "192.168.122.9", "bee")
+    apply(zap, libvirt, *BEFORE, Action.DOMAIN)
+    old, free = str(zap.vm.ip), "192.168.122.2"
+    swapped, between = samples.variant(zap, ip="192.168.122.9"), samples.variant(zap, ip=free)
+    with pytest.raises(
+        InventoryError, match=r"192\.168\.122\.9 is reserved for .*by the domain 'bee'"
+    ) as caught:
+        lines(swapped, libvirt)
+    assert f"write vm.ip: {free} here" in f"{caught.value.hint}"
+    assert f"~ reservation: {old} → {free} for {zap.vm.mac}" in lines(between, libvirt)
+    apply(between, libvirt, Action.RESERVATION)
+    network.reserve("52:54:00:00:00:09", old, "bee")
+    apply(swapped, libvirt, Action.RESERVATION)
+    assert {entry.mac: entry.ip for entry in network.reservations()} == {
+        "52:54:00:00:00:09": old, zap.vm.mac: "192.168.122.9",
+    }  # fmt: skip
+    assert pool.raw.isActive()
+
+
 def test_a_name_of_another_reservation_is_refused(libvirt: Libvirt, zap: Host, network: Network) -> None:
     """A host name of another reservation is refused by plan and action, and both definitions stay unchanged."""
     network.reserve("52:54:00:00:00:09", "192.168.122.9", zap.vm.hostname)
