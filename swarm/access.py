@@ -38,9 +38,7 @@ def target(host: Host, user: str = "root") -> ssh.Target:
 
 def authorized_keys(host: Host) -> list[str]:
     """Return the public keys that may log in: the host file's, or swarm's own key if it names none."""
-    return list(host.openclaw.ssh_keys) or [
-        ssh.own_key().with_suffix(".pub").read_text(encoding="utf-8").strip()
-    ]
+    return list(host.openclaw.ssh_keys) or [ssh.own_public_key()]
 
 
 def prepare(hosts: Iterable[Host]) -> None:

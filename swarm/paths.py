@@ -6,7 +6,9 @@ the one file outside them. Tests use that to stay out of the user's own director
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ __all__ = [
     "instances_file",
     "litellm_dir",
     "mirrors_dir",
+    "runtime_dir",
     "state_dir",
 ]
 
@@ -71,6 +74,22 @@ def cache_dir() -> Path:
     import platformdirs
 
     return _absolute(platformdirs.user_cache_path, "SWARM_CACHE")
+
+
+def runtime_dir() -> Path | None:
+    """Return the user's own directory for sockets, or None: XDG_RUNTIME_DIR, or else systemd's default for the user.
+
+    After su or sudo, XDG_RUNTIME_DIR may be another user's, so a directory counts only if it belongs to this user and
+    others cannot write to it.
+    """
+    user = os.getuid()
+    for name in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{user}"):
+        with contextlib.suppress(OSError, ValueError):
+            state = os.stat(name)  # noqa: PTH116 - follows links, and refuses "" and null bytes with an error
+            own = stat.S_ISDIR(state.st_mode) and state.st_uid == user and not state.st_mode & 0o022
+            if own and name.startswith("/"):
+                return Path(name)
+    return None
 
 
 def instances_file() -> Path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from swarm.deadline import Deadline
 from swarm.errors import CommandFailed, SwarmError, Unfit, UsageError
-from swarm.paths import ROOT
+from swarm.paths import ROOT, runtime_dir
 from swarm.text import visible
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ def unit_dir() -> Path:
 def text_of(path: Path) -> str | None:
     """Return the text of a file, or None if it does not exist."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(
+            encoding="utf-8", errors="replace"
+        )  # a damaged file differs, and is written again
     except FileNotFoundError:
         return None
 
@@ -110,7 +112,7 @@ def linger(
 
 
 def _runtime() -> Path:
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
+    return runtime_dir() or Path(f"/run/user/{os.getuid()}")
 
 
 def require_manager() -> None:

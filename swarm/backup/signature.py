@@ -28,7 +28,7 @@ def sign(data: bytes) -> bytes:
 
 def verify(data: bytes, signature: bytes, *, public_key: str | None = None) -> None:
     """Raise VerificationFailed unless `signature` was made by swarm's own key, or by `public_key`."""
-    public = public_key or ssh.own_key().with_suffix(".pub").read_text(encoding="utf-8")
+    public = public_key or ssh.own_public_key()
     with tempfile.TemporaryDirectory(prefix="swarm-") as folder:
         allowed, signed = Path(folder) / "allowed", Path(folder) / "signature"
         allowed.write_text(f"{_PRINCIPAL} {' '.join(public.split()[:2])}\n", encoding="ascii")

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from swarm.deadline import Deadline
 from swarm.embedded import broker
-from swarm.embedded.host import NO_WAY_OUT
+from swarm.embedded.host import FULL, NO_WAY_OUT
 from swarm.errors import HypervisorError, Unfit
 from swarm.files import private_dir
 from swarm.locks import hold, try_lock
@@ -90,10 +90,10 @@ class Embedded:
         done = subprocess.run(as_root(argv), capture_output=True, text=True, check=False)
         if done.returncode:
             messages = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise Unfit(
-                f"the embedded hypervisor does not start: {messages[-1]}",
-                f"run ./inv doctor to check this machine; the full output is in {self.state}/host.log",
-            )
+            hint = f"run ./inv doctor to check this machine; the full output is in {self.state}/host.log"
+            if messages[-1].startswith(FULL):
+                hint = "make room there, or set SWARM_STATE to a directory elsewhere"
+            raise Unfit(f"the embedded hypervisor does not start: {messages[-1]}", hint)
         return done.stdout == "started\n"  # another command may have started it first
 
     def stop(self) -> bool:

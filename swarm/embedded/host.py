@@ -30,6 +30,8 @@ else:  # run as a program with -I: only this file's directory is importable
     import mounts
     import pulse
 
+FULL = "no space is left"  # how the cause begins if a file system is full
+_ROOM = 1 << 20  # bytes; its configuration and logs take some kilobytes
 READY_WITHIN = 30.0  # seconds; an idle machine takes 0.3
 
 # Link-local addresses: the namespace's own, the gateway's, and the one at which pasta forwards DNS. pasta would
@@ -224,10 +226,25 @@ def _launch(state: Path, uid: int, gid: int, alive: int, limit: float) -> int:
             sys.stdout.write("started\n")
             return 0
         time.sleep(0.02)
+    ended = process.poll()
     process.kill()
     messages = (state / "host.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    sys.stderr.write("\n".join(messages[-5:] or [f"no response within {READY_WITHIN:g} s"]) + "\n")
+    if not messages:
+        messages = [
+            f"no response within {READY_WITHIN:g} s" if ended is None else f"it ended with exit code {ended}"
+        ]
+    sys.stderr.write("\n".join([*messages[-5:], *_full(state)]) + "\n")
     return 1
+
+
+def _full(state: Path) -> list[str]:
+    """Return, as a line, that the file system of `state` is full: then no program could write a cause to its log."""
+    room = os.statvfs(state)
+    if room.f_bavail * room.f_frsize < _ROOM:
+        return [f"{FULL} in the file system of {state}"]
+    if room.f_files and not room.f_favail:
+        return [f"{FULL}, for lack of inodes, in the file system of {state}"]
+    return []
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from swarm import paths
 from swarm.errors import ImageError, Unfit
+from swarm.files import private_dir
 from swarm.locks import hold
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ __all__ = ["Image", "adopt", "cached", "digest", "folder", "lock", "lookup", "re
 
 _SUFFIX = ".qcow2"
 _CHUNK = 4 << 20
+_MODE = 0o644  # of images and sidecars, whatever the umask: nobody but their owner may change them
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,7 @@ class Image:
 
 def folder() -> Path:
     """Return the image directory. Create it if it is missing."""
-    path = paths.cache_dir() / "images"
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+    return private_dir(paths.cache_dir() / "images")
 
 
 def lookup(file_name: str) -> Image | None:
@@ -92,6 +92,7 @@ def adopt(temporary: Path, file_name: str, name: str, meter: Meter | None = None
         temporary.unlink()
         raise
     with temporary.open("rb") as file:
+        os.fchmod(file.fileno(), _MODE)
         os.fsync(file.fileno())  # otherwise a power cut could leave the name and the sidecar without the data
     path = folder() / file_name
     image = Image(name, path, digest(temporary, "sha256", meter), temporary.stat().st_size, virtual_size)
@@ -134,6 +135,7 @@ def _write_sidecar(path: Path, file: Path, image: Image) -> None:
     }
     handle, temporary = tempfile.mkstemp(prefix=".sidecar-", dir=path.parent)
     with os.fdopen(handle, "w", encoding="utf-8") as out:
+        os.fchmod(handle, _MODE)
         json.dump(about, out)
     Path(temporary).replace(_sidecar(path))
 

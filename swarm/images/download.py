@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import shutil
 import time
@@ -150,7 +151,8 @@ class _Download:
         with self._get(address, {}) as answer:
             if answer.status_code != _OK:
                 raise self._refusal(answer)
-            if urlsplit(address).scheme == "https" and urlsplit(answer.url).scheme != "https":
+            hops = [urlsplit(hop.url).scheme for hop in (*answer.history, answer)]
+            if hops[0] == "https" and set(hops) != {"https"}:  # whoever is on one hop can choose the next
                 raise ImageError(
                     f"{urlsplit(address).hostname} redirects the checksum file to an unencrypted URL",
                     "try again later",
@@ -205,7 +207,7 @@ class _Download:
                 f"needs {(total - size) / _MIB:.1f} MiB more, and {self.part.parent} has {free / _MIB:.1f} MiB free"
             )
         try:
-            with self.part.open("ab") as file:
+            with open(self.part, "ab", opener=_private) as file:
                 while block := self._read(answer):
                     file.write(block)
                     file.flush()
@@ -296,6 +298,11 @@ class _Download:
     def _discard(self) -> None:
         self.claims.unlink(missing_ok=True)
         self.part.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a file that, if it is new, only its owner may write or read."""
+    return os.open(path, flags, 0o600)
 
 
 def _length(answer: requests.Response) -> int | None:

@@ -10,11 +10,19 @@ from pydantic import AfterValidator, Field
 
 from swarm.inventory.fields import wrong
 from swarm.inventory.inside import Section
+from swarm.inventory.shapes import Shape, Variable
 
 __all__ = ["AgentmonSettings"]
 
 # Characters that need no quotes in OpenClaw's .env file.
 _URL = re.compile(r"https?://[A-Za-z0-9._~:/?&=%\[\],;+-]+")
+
+_Client = Annotated[
+    str,
+    Shape(
+        r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "at most 128 letters, digits, dots, hyphens and _, such as zap"
+    ),
+]
 
 
 def _url(value: str) -> str:
@@ -36,12 +44,12 @@ class AgentmonSettings(Section):
         description="The ingest endpoint, as the guest reaches it. Without a path, events go to /v1/events.",
         examples=["http://192.168.122.1:8080"],
     )
-    token_env: Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")] | None = Field(
+    token_env: Variable | None = Field(
         default=None,
         description="The environment variable on this computer that contains the endpoint's token, if it needs one.",
         examples=["AGENTMON_TOKEN"],
     )
-    vm_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")] | None = Field(
+    vm_name: _Client | None = Field(
         default=None,
         description="The client id in the events, event.source.client_id. Default: the host's name.",
         examples=["zap"],

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 
 from swarm.inventory.fields import wrong
 from swarm.inventory.inside import Section
+from swarm.inventory.shapes import Command
 
 __all__ = ["BackupSettings"]
 
@@ -41,7 +42,7 @@ def _destination(value: str) -> str:
 
 
 def _endpoint(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/@?#]+/?", value):
+    if not re.fullmatch(r"https?://[^\s/@?#]+/?", value) or not value.isprintable():
         raise wrong(
             "expected http:// or https:// with a host and a port, such as https://s3.example.com",
             "credentials belong in ~/.aws/credentials",
@@ -60,7 +61,7 @@ def _recipient(value: str) -> str:
 
 
 def _ping(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s]+", value):
+    if not re.fullmatch(r"https?://[^\s]+", value) or not value.isprintable():
         raise wrong("expected a URL that starts with http:// or https://")
     return value
 
@@ -69,9 +70,6 @@ def _pattern(value: str) -> str:
     if not value or not value.isprintable() or value.startswith(("+ ", "- ", "!")):
         raise wrong("expected one pattern of rsync, such as /media/ or *.log")
     return value
-
-
-Command = Annotated[str, Field(min_length=1)]
 
 
 class BackupSettings(Section):

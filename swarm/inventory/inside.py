@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from swarm.inventory.fields import SshKey
+from swarm.inventory.fields import SshKey, wrong
+from swarm.inventory.shapes import (
+    Account,
+    Command,
+    LocalFile,
+    NumberOrText,
+    RepositoryText,
+    RepositoryWord,
+    Shape,
+    Variable,
+    Word,
+    WordList,
+)
 
 __all__ = [
     "CommandItem",
@@ -31,26 +42,24 @@ _EVERY_FROM = 27  # every release line from this one on is supported
 def _node(value: str) -> str:
     match = _NODE.fullmatch(value)
     if not match:
-        raise ValueError("expected a Node release line such as 24.x, or a full version such as 24.21.0")
+        raise wrong("expected a Node release line such as 24.x, or a full version such as 24.21.0")
     major, minor = int(match["major"]), match["minor"]
     if (major not in {24, 26} and major < _EVERY_FROM) or (
         minor is not None and int(minor) < _LOWEST_MINOR.get(major, 0)
     ):
-        raise ValueError(
-            "OpenClaw requires Node 24.16 or a later 24.x, or 26.1 or later; use for example 24.x"
-        )
+        raise wrong("OpenClaw requires Node 24.16 or a later 24.x, or 26.1 or later; use for example 24.x")
     return value
 
 
 def _package(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", value):
-        raise ValueError("expected the name of a package, such as htop")
+        raise wrong("expected the name of a package, such as htop")
     return value
 
 
 def _mode(value: str) -> str:
     if not re.fullmatch(r"0?[0-7]{3}", value):
-        raise ValueError("expected a file mode as text, such as '0644'")
+        raise wrong("expected a file mode as text, such as '0644'")
     return value.lstrip("0").rjust(3, "0")
 
 
@@ -61,7 +70,7 @@ def _absolute(value: str) -> str:
         or value.endswith("/")
         or not value.isprintable()
     ):
-        raise ValueError("expected the absolute path of a file, without '..'")
+        raise wrong("expected the absolute path of a file, without '..'")
     return value
 
 
@@ -70,12 +79,36 @@ AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 
 def _not_root(value: str) -> str:
     if value == "root":
-        raise ValueError("expected an account other than root: the agent's programs run as this user")
+        raise wrong("expected an account other than root: the agent's programs run as this user")
     return value
 
 
-Account = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$")]
+_Fingerprint = Annotated[
+    str,
+    Shape(
+        r"([0-9A-Fa-f] *){39}[0-9A-Fa-f]",
+        "the fingerprint of an OpenPGP key: 40 hexadecimal digits",
+        "gpg --show-keys FILE shows it",
+    ),
+]
+_Version = Annotated[
+    str,
+    Shape(
+        r"\d[0-9A-Za-z.+-]*",
+        "an exact version, such as 2026.9.1",
+        "for a release channel such as latest, use channel",
+    ),
+]
+_Sysctl = Annotated[
+    str,
+    Shape(
+        r"[a-z0-9_]+(\.[A-Za-z0-9_-]+)+", "the name of a kernel parameter with dots, such as vm.swappiness"
+    ),
+]
+_Zone = Annotated[
+    str,
+    Shape(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*", "a name from the time zone database, such as Europe/Berlin"),
+]
 
 
 class Section(BaseModel):
@@ -91,13 +124,13 @@ class Section(BaseModel):
 
 
 class Source(Section):
-    """A vendor's apt repository or a mirror. {id} and {codename} are those of the guest's OS."""
+    """A vendor's apt repository or a mirror. {id} and {codename} are those of the guest's OS, {major} is Node's."""
 
-    uri: str
-    suite: str
-    components: str = ""
-    key_url: str
-    fingerprint: Annotated[str, Field(pattern=r"^[0-9A-Fa-f ]{40,60}$")]
+    uri: RepositoryText = Field(examples=["https://mirror.example.org/linux/debian"])
+    suite: RepositoryText = Field(examples=["bookworm"])
+    components: WordList = ""
+    key_url: RepositoryWord = Field(examples=["https://mirror.example.org/key.asc"])
+    fingerprint: _Fingerprint = Field(examples=["9DC8 5822 9FC7 DD38 854A E2D8 8D81 803C 0EBF CD88"])
 
 
 class InstallSettings(Section):
@@ -107,7 +140,7 @@ class InstallSettings(Section):
         default="release",
         description="'release' installs the npm package; 'development' builds a git checkout.",
     )
-    version: Annotated[str, Field(pattern=r"^\d[0-9A-Za-z.+-]*$")] | None = Field(
+    version: _Version | None = Field(
         default=None, description="The exact OpenClaw version; takes precedence over channel."
     )
     channel: Word = Field(
@@ -124,11 +157,11 @@ class InstallSettings(Section):
         default=(),
         description="Public keys that may log in as root and openclaw. If empty, swarm generates a key pair.",
     )
-    config: Path | None = Field(
+    config: LocalFile | None = Field(
         default=None,
         description="The initial openclaw.json, a file on this computer; used if the guest has none.",
     )
-    ca_certificates: tuple[Path, ...] = Field(
+    ca_certificates: tuple[LocalFile, ...] = Field(
         default=(),
         description="PEM files with CAs for the guest to trust; 'machine' for the CAs added to this computer.",
     )
@@ -142,13 +175,13 @@ class InstallSettings(Section):
         default="docker.com", description="The source of Docker."
     )
     tailscale_enabled: bool = Field(default=False, description="Install Tailscale and join its network.")
-    tailscale_authkey_env: Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")] = Field(
+    tailscale_authkey_env: Variable = Field(
         default="TAILSCALE_AUTHKEY", description="The environment variable that contains the auth key."
     )
-    tailscale_authkey_file: Path | None = Field(
+    tailscale_authkey_file: LocalFile | None = Field(
         default=None, description="A file that contains the auth key; takes precedence over the variable."
     )
-    repo_url: str = Field(
+    repo_url: RepositoryWord = Field(
         default="https://github.com/openclaw/openclaw.git",
         description="The git repository for install_mode development.",
     )
@@ -178,7 +211,7 @@ class FileItem(Section):
 
     file: AbsolutePath
     content: str | None = None
-    source: Path | None = None
+    source: LocalFile | None = None
     mode: Annotated[str, AfterValidator(_mode)] = "644"
     owner: Account = "root"
     group: Account = "root"
@@ -187,15 +220,15 @@ class FileItem(Section):
     @model_validator(mode="after")
     def _one_content(self) -> FileItem:
         if (self.content is None) == (self.source is None):
-            raise ValueError("file: expected either content or source (a file on this computer)")
+            raise wrong("file: expected either content or source (a file on this computer)")
         return self
 
 
 class SysctlItem(Section):
     """A kernel parameter to set."""
 
-    sysctl: Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_-]+)+$")]
-    value: int | str
+    sysctl: _Sysctl
+    value: NumberOrText = Field(examples=["1"])
 
 
 class PackageItem(Section):
@@ -207,7 +240,7 @@ class PackageItem(Section):
 class CommandItem(Section):
     """A shell command, run as `user` (root) unless `creates` exists or `unless` succeeds."""
 
-    command: Annotated[str, Field(min_length=1)]
+    command: Command
     unless: str | None = None
     creates: AbsolutePath | None = None
     user: Account | None = None
@@ -215,7 +248,7 @@ class CommandItem(Section):
     @model_validator(mode="after")
     def _one_guard(self) -> CommandItem:
         if (self.unless is None) == (self.creates is None):
-            raise ValueError(
+            raise wrong(
                 "command: expected either creates (a path) or unless (a command that succeeds if nothing is due)"
             )
         return self
@@ -255,7 +288,7 @@ class Customize(Section):
     swappiness: Annotated[int, Field(ge=0, le=200)] = Field(
         default=10, description="vm.swappiness, 0 to 200."
     )
-    timezone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$")] = Field(
+    timezone: _Zone = Field(
         default="Etc/UTC", description="A name from the time zone database, such as Europe/Berlin."
     )
     customize: tuple[Item, ...] = Field(

@@ -7,18 +7,18 @@ that they can all be corrected at once.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, get_origin
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag
 
 from swarm.errors import InventoryError
 from swarm.inventory.document import short
 from swarm.inventory.model import Host
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Problem", "failure", "leaves", "problems"]
 
 SHOWN = 40  # characters of a value to show: enough to recognize it
+_KEY = (
+    "[key]"  # how pydantic marks, at the end of a location, that a mapping's key is wrong and not its value
+)
 MOST = 20  # problems to list in one report
 
 # The expected kind of value, by the first word of pydantic's error type.
@@ -36,6 +39,7 @@ _EXPECTED = {
     "bool": "true or false",
     "string": "text",
     "model": "a section with keys",
+    "dict": "a section with keys",
     "tuple": "a list",
 }
 _BOOLEANS = {
@@ -99,8 +103,9 @@ def problems(
     """
     meant: dict[Where, Where | None] = {}
     found = []
+    errors = _under_known_keys(errors)
     for error in errors:
-        error["loc"] = where = _in_file(error["loc"])
+        where = error["loc"]
         if error["type"] == "extra_forbidden":
             meant[where] = _meant(where, root)
             found.append(_unknown(where, meant[where], root))
@@ -112,7 +117,17 @@ def problems(
         for error in errors
         if error["type"] == "missing" and error["loc"] not in guesses
     ]
-    return found
+    return [replace(problem, where=_in_file(problem.where)) for problem in found]
+
+
+def _under_known_keys(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Return the errors without those of values whose key in a mapping is itself an error."""
+    unknown = [error["loc"][:-1] for error in errors if error["loc"][-1:] == (_KEY,)]
+    return [
+        error
+        for error in errors
+        if error["loc"][-1:] == (_KEY,) or not any(error["loc"][: len(key)] == key for key in unknown)
+    ]
 
 
 def _in_file(where: Where) -> Where:
@@ -138,23 +153,27 @@ def _wrong(document: Document, error: ErrorDetails) -> Problem:
     if kind == "wrong":
         return Problem(where, ctx["message"], ctx["hint"])
     if kind == "literal_error":
-        choices = re.findall(r"'([^']+)'", ctx["expected"])
-        near = get_close_matches(str(value).lower(), choices, n=1)
-        return Problem(
-            where,
-            f"expected {_either(choices)}, found {_found(value)}",
-            f"did you mean {near[0]}?" if near else None,
-        )
+        return _not_a_choice(where, re.findall(r"'([^']+)'", ctx["expected"]), value)
     if kind in {"greater_than_equal", "less_than_equal"}:
         bound = f"at least {ctx['ge']}" if "ge" in ctx else f"at most {ctx['le']}"
         return Problem(where, f"expected {bound}, found {_found(value)}")
-    expected = _EXPECTED.get(kind.split("_")[0])
-    if not expected:  # our own words in a ValueError, or an error type that the model does not use today
-        text = error["msg"].removeprefix("Value error, ")
-        return Problem(where, text[0].lower() + text[1:])
+    expected = _EXPECTED.get(kind.removesuffix("_type").removesuffix("_parsing"))
+    if not expected:  # an error type that the model does not use today, or our own words
+        text = error["msg"]
+        return Problem(where, text if kind in {"item", "value_error"} else text[0].lower() + text[1:])
     # Do not show the value: it could be a private key.
     shown = "" if "ssh_keys" in where else f", found {_found(value)}"
-    return Problem(where, f"expected {expected}{shown}", _remedy(expected, value, document.plain.get(where)))
+    return Problem(
+        where, f"expected {expected}{shown}", _remedy(expected, value, document.plain.get(_in_file(where)))
+    )
+
+
+def _not_a_choice(where: Where, choices: list[str], value: object) -> Problem:
+    near = get_close_matches(str(value).lower(), choices, n=1)
+    guess = f"did you mean {near[0]}?" if near else None
+    if where[-1] == _KEY:
+        return Problem(where[:-1], "unknown key", guess or f"known keys: {', '.join(choices)}")
+    return Problem(where, f"expected {_either(choices)}, found {_found(value)}", guess)
 
 
 def _remedy(expected: str, value: object, plain: str | None) -> str | None:
@@ -229,6 +248,11 @@ def _meant(where: Where, root: type[BaseModel]) -> Where | None:
     here = [path[-1] for path in paths if path[:-1] == where[:-1]]
     if word in here:
         return (*where[:-1], word)
+    if where[1:2] == (
+        "customize",
+    ):  # an item has few keys, and a section's key of that name means something else
+        near = get_close_matches(word, _keys(where[:-1], root), n=1)
+        return (*where[:-1], near[0]) if near else None
     fitting = [spelling for spelling in spellings if f"_{word}".endswith(f"_{spelling}")]
     if fitting:
         return spellings[max(fitting, key=len)]
@@ -259,17 +283,35 @@ def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
 
 
 def _model(where: Where, root: type[BaseModel]) -> Any:  # noqa: ANN401 - a class of the model, or None
-    """Return the model class of the section `where`, or None if it is not a section."""
+    """Return the model class of the section `where`, or None if it is not a section.
+
+    Where a list's items have one of several forms, `where` holds the form's name after the number.
+    """
     model: Any = root
+    forms: dict[str, type[BaseModel]] = {}
     named = False  # whether the next part is a key that the user chose, as in a mapping of names to sections
     for part in where:
         if isinstance(part, int) or named:
             named = False
             continue  # the items of a list or a mapping have the class that was found for it
-        field = _fields(model).get(part)
-        kinds = (field.annotation, *getattr(field.annotation, "__args__", ())) if field else ()
-        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
-        named = field is not None and get_origin(field.annotation) is dict
-        if model is None:
+        if forms:
+            model, forms = forms.get(part), {}
+        elif field := _fields(model).get(part):
+            forms = dict(_forms(field.annotation))
+            model = next(iter(forms.values()), None) if len(forms) < 2 else None  # noqa: PLR2004 - a choice
+            forms = forms if model is None else {}
+            named = get_origin(field.annotation) is dict
+        else:
+            model = None
+        if model is None and not forms:
             break
     return model
+
+
+def _forms(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:  # noqa: ANN401 - any type
+    """Yield the model classes in a field's type, each with the name of its form, or "" if it has none."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield "", annotation
+    name = next((str(one.tag) for one in getattr(annotation, "__metadata__", ()) if isinstance(one, Tag)), "")
+    for part in get_args(annotation):
+        yield from ((name or inner, model) for inner, model in _forms(part))

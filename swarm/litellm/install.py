@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarm.errors import CommandFailed, Unfit
+from swarm.files import private_dir
 from swarm.locks import hold
 from swarm.paths import ROOT, cache_dir
 from swarm.text import visible
@@ -85,7 +86,7 @@ def prepare(talk: Talk, cache: Path | None = None) -> Path:
     mark = venv / ".finished"
     if mark.exists():
         return venv
-    cache.mkdir(parents=True, exist_ok=True)
+    private_dir(cache)  # programs are run from it
     with hold(cache / "litellm.lock", waiting=lambda: talk.step("Wait for another installation of LiteLLM")):
         if not mark.exists():
             # Programs in a virtual environment have its path inside, so it can't be made elsewhere and renamed.

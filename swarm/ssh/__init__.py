@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from swarm.ssh.config import Target, argv, config_path, forget, part_path, write_config, write_configs
-from swarm.ssh.keys import keypair, own_key, pin, pinned
+from swarm.ssh.keys import keypair, own_key, own_public_key, pin, pinned
 
 if TYPE_CHECKING:
     from swarm.ssh.guest import Guest
@@ -22,6 +22,7 @@ __all__ = [
     "forget",
     "keypair",
     "own_key",
+    "own_public_key",
     "part_path",
     "pin",
     "pinned",

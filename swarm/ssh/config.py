@@ -85,11 +85,11 @@ def write_configs(targets: Iterable[Target]) -> Path:
     """Write the ssh_config of each host and the combined file once, and return the combined file's path."""
     folder = private_dir(private_dir(state_dir()) / "ssh")
     private_dir(folder / "hosts")
-    combined = config_path().read_text(encoding="utf-8") if config_path().exists() else ""
+    combined = config_path().read_bytes() if config_path().exists() else b""
     stale: dict[str, str | None] = {}
     for target in targets:
         part = "\n".join([*_settings(target), *_way(target)]) + "\n"
-        if part not in combined or not _holds(part_path(target.name), part):
+        if part.encode() not in combined or not _holds(part_path(target.name), part):
             stale[target.name] = part
     if stale:
         _combine(stale)
@@ -148,13 +148,21 @@ def _combine(parts: Mapping[str, str | None]) -> None:
                 part_path(name).unlink(missing_ok=True)
             else:
                 write_atomically(part_path(name), part, mode=0o600)
-        texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.conf"))]
+        texts = [_readable(path) for path in sorted(folder.glob("*.conf"))]
         head = "# Written by swarm: ssh -F THIS-FILE NAME reaches the guest called NAME."
         write_atomically(config_path(), "\n".join([head, *texts]), mode=0o600)
 
 
 def _holds(path: Path, text: str) -> bool:
-    return path.exists() and text in path.read_text(encoding="utf-8")
+    return path.exists() and path.read_bytes() == text.encode()
+
+
+def _readable(path: Path) -> str:
+    """Return a host's part, or nothing if the file is damaged: it is written again when that host is next used."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return ""
 
 
 def argv(target: Target, words: Sequence[str] = (), *, user: str | None = None) -> list[str]:

@@ -44,7 +44,7 @@ class _Fresh(Link):
     @property
     def _direct(self) -> bool:
         """Whether ssh's ProxyCommand is only our dialer, and leads through nothing."""
-        return "/swarm/ssh/dial.py" in self.config.read_text(encoding="utf-8")
+        return "/swarm/ssh/dial.py" in self.config.read_text(encoding="utf-8", errors="replace")
 
 
 def ask(config: Path, alias: str, script: str, limits: Limits) -> bytes:

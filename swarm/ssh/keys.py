@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import re
+import struct
 from typing import TYPE_CHECKING
 
+from swarm.errors import Unfit
 from swarm.files import private_dir, write_atomically
 from swarm.locks import hold
 from swarm.paths import state_dir
@@ -12,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["keypair", "own_key", "pin", "pinned"]
+__all__ = ["keypair", "own_key", "own_public_key", "pin", "pinned"]
+
+_MAGIC = b"openssh-key-v1\0"
 
 
 def keypair(comment: str) -> tuple[str, str]:
@@ -41,6 +47,51 @@ def own_key() -> Path:
             write_atomically(folder / "id_ed25519.pub", public + "\n")
             write_atomically(path, private, mode=0o600)
     return path
+
+
+def own_public_key() -> str:
+    """Return the line of swarm's own public key. It is taken from the private key, and its file is corrected.
+
+    Raise Unfit if the private key is damaged.
+    """
+    path = own_key()
+    line = f"{_public_half(path)} swarm"
+    public = path.with_suffix(".pub")
+    if not public.exists() or public.read_bytes() != f"{line}\n".encode():
+        write_atomically(public, f"{line}\n")
+    return line
+
+
+def _public_half(path: Path) -> str:
+    """Return "type key" of a private key. OpenSSH stores it in clear, in front of the secret half.
+
+    Loading cryptography for this would take longer than everything else. The layout is in OpenSSH's PROTOCOL.key.
+    """
+    try:
+        lines = path.read_text(encoding="ascii").split("\n")
+        rest = base64.b64decode(
+            "".join(line for line in lines if not line.startswith("-----")), validate=True
+        )
+        magic, rest = rest[: len(_MAGIC)], rest[len(_MAGIC) :]
+        for _ in ("cipher", "key derivation", "its options"):
+            _, rest = _field(rest)
+        blob, secret = _field(rest[4:])  # after the number of keys
+        kind, _ = _field(blob)
+        _field(secret)
+        if magic == _MAGIC and re.fullmatch(rb"[a-z0-9@.-]+", kind):
+            return f"{kind.decode()} {base64.b64encode(blob).decode()}"
+    except (ValueError, struct.error):
+        pass
+    raise Unfit(
+        f"swarm's private key {path} is damaged, or not in OpenSSH's format",
+        f"restore it from a backup; without one, remove {path}, and give each guest the new key",
+    )
+
+
+def _field(data: bytes) -> tuple[bytes, bytes]:
+    """Return the first field, which its length in four bytes precedes, and the rest. Raise struct.error."""
+    (length,) = struct.unpack_from(">I", data)
+    return struct.unpack_from(f"{length}s", data, 4)[0], data[4 + length :]
 
 
 def pin(path: Path, names: Sequence[str], public_key: str) -> None:

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 from swarm.deadline import Deadline
 from swarm.errors import Unfit, UsageError
+from swarm.files import private_dir
+from swarm.paths import runtime_dir, state_dir
 from swarm.ssh.reasons import Ending, explain, needs_dialer
 from swarm.ssh.session import Session
 from swarm.text import quote
@@ -36,8 +38,8 @@ _PERSIST = 120  # seconds that an unused connection is kept: a person's pause be
 _CONNECT = 20  # seconds to connect: a loaded guest under emulation needs up to ten for the key exchange
 _ALIVE = 5  # seconds between two keepalives; three without an answer (15 s) mean that the network is down
 _SOCKET_PATH = 107  # bytes that Linux allows in a socket's path
-# Our name, a slash, and the random suffix that ssh adds while it creates the socket.
-_SOCKET_NAME = 20 + 1 + 17
+# Our name, and the random suffix that ssh adds while it creates the socket.
+_SOCKET_NAME = 20 + 17
 # Seconds. A lost SYN is repeated after 1, 3 and 7 s, so a new attempt is faster.
 _BOOTING = {"SWARM_DIAL_LIMIT": "2"}
 
@@ -127,21 +129,24 @@ class Link:
 
     def options(self) -> list[str]:
         """Return the options that make ssh share one connection, trust only the pinned key and never prompt."""
-        return [part for key, value in self._settings().items() for part in ("-o", f"{key}={value}")]
+        return [part for key, value in self._settings().items() for part in ("-o", f"{key}={_word(value)}")]
 
     def own_config(self) -> str:
         """Return an SSH configuration that holds these options too, for programs that take no options for ssh."""
-        lines = "".join(f'    {key} "{value}"\n' for key, value in self._settings().items())
+        lines = "".join(f"    {key} {_word(value)}\n" for key, value in self._settings().items())
         # Of two values, ssh uses the first.
-        return f"Host {self.alias}\n{lines}\n{self.config.read_text(encoding='utf-8')}"
+        return (
+            f"Host {self.alias}\n{lines}\n{self.config.read_text(encoding='utf-8', errors='replace')}"
+        )
 
     @cached_property
     def control_path(self) -> Path:
         """The control socket. It changes when the configuration or a pinned host key changes."""
         seal = hashlib.sha256(f"{self.config}\0{self.alias}\0".encode())
         if self.config.is_file():
-            text = self.config.read_text(encoding="utf-8")
-            seal.update(text.encode())
+            content = self.config.read_bytes()
+            seal.update(content)
+            text = os.fsdecode(content)
             for name in re.findall(
                 r'^\s*UserKnownHostsFile[ =]+"?([^"\n]+)"?\s*$', text, re.MULTILINE | re.IGNORECASE
             ):
@@ -176,13 +181,30 @@ class Link:
         return ""
 
 
+def _word(value: str) -> str:
+    """Return a value as one argument of ssh_config."""
+    if not re.search(r"""[\s"'\\#]""", value):
+        return value
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 def _control_dir() -> Path:
-    """Return the directory for the sockets: its path is short, and only its owner can enter it."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    longest = len("/swarm/") + _SOCKET_NAME
-    usable = runtime.startswith("/") and Path(runtime).is_dir() and len(runtime) + longest <= _SOCKET_PATH
-    folder = Path(runtime) / "swarm" if usable else Path("/tmp") / f"swarm-{os.getuid()}"  # noqa: S108 - checked below
-    folder.mkdir(mode=0o700, exist_ok=True)
+    """Return the directory for the sockets, which only its owner can enter. Raise Unfit if there is none.
+
+    It is in the user's runtime directory. Without one it is in the state directory: in /tmp, another user could have
+    taken its name.
+    """
+    runtime = runtime_dir()
+    longest = _SOCKET_PATH - len("/swarm/") - _SOCKET_NAME
+    if runtime and len(os.fsencode(runtime)) <= longest:
+        folder = private_dir(runtime / "swarm")
+    else:
+        folder = private_dir(state_dir() / "run").absolute()
+        if len(os.fsencode(folder)) + 1 + _SOCKET_NAME > _SOCKET_PATH:
+            raise Unfit(
+                f"the path {folder} is too long for a Unix socket",
+                "set SWARM_STATE to a directory with a shorter path",
+            )
     state = folder.lstat()
     if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o077:
         raise Unfit(f"{folder} belongs to another user, or other users can enter it", f"remove {folder}")

@@ -259,3 +259,20 @@ def test_downgrade(
         safe.checksum_answers.append(Answer(status=302, location=server.entry().checksums))
         with pytest.raises(ImageError, match="redirects the checksum file to an unencrypted URL"):
             download.fetch(safe.entry(), tmp_path / "part", talk)
+
+
+def test_downgrade_on_the_way(
+    secure: tuple[ssl.SSLContext, Path],
+    tmp_path: Path,
+    talk: Talk,
+    server: Publisher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A checksum file that comes over TLS in the end is rejected if one hop of its redirections was unencrypted."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(secure[1]))
+    with Publisher(server.content, secure[0]).running() as safe:
+        safe.checksum_answers.append(Answer(status=302, location=server.entry().checksums))
+        server.checksum_answers.append(Answer(status=302, location=safe.entry().checksums))
+        with pytest.raises(ImageError, match="redirects the checksum file to an unencrypted URL"):
+            download.fetch(safe.entry(), tmp_path / "part", talk)
+    assert not server.checksum_answers

@@ -296,6 +296,23 @@ def test_a_failed_start_reports_the_cause(own: Embedded) -> None:
     assert own.start()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small file system is mounted by root")
+def test_a_full_file_system_is_the_cause(own: Embedded) -> None:
+    """A start for which no space is left says so, although no program could write a message to its log."""
+    place = own.state.parent
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], check=True)
+    try:
+        (place / "hypervisor").mkdir()
+        subprocess.run(["dd", "if=/dev/zero", f"of={place}/fill"], check=False, stderr=subprocess.DEVNULL)
+        with pytest.raises(
+            Unfit, match=f"does not start: no space is left in the file system of {own.state}"
+        ) as caught:
+            own.start()
+        assert caught.value.hint == "make room there, or set SWARM_STATE to a directory elsewhere"
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
 def test_other_users_become_root_with_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
     """as_root() adds sudo for every user but root."""
     assert as_root(["x"]) == ["x"]

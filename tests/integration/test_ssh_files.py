@@ -9,18 +9,19 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from swarm import ssh
+from swarm.errors import Unfit
 from swarm.files import write_atomically
 from swarm.paths import ROOT
 from swarm.ssh.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.conftest import Dirs
 
@@ -70,6 +71,68 @@ def test_a_key_that_is_there_stays(dirs: Dirs) -> None:
     assert dirs.state.is_dir()
     before = ssh.own_key().read_text()
     assert ssh.own_key().read_text() == before
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"ssh-ed25519 AAAA other\n", None])
+@pytest.mark.usefixtures("dirs")
+def test_a_damaged_public_key_is_written_again(damage: bytes | None) -> None:
+    """The public key comes from the private one, so that a public file that is damaged or gone is replaced."""
+    public = ssh.own_key().with_suffix(".pub")
+    good = public.read_bytes()
+    public.unlink()
+    if damage is not None:
+        public.write_bytes(damage)
+    assert f"{ssh.own_public_key()}\n".encode() == good == public.read_bytes()
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff", b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"])
+@pytest.mark.usefixtures("dirs")
+def test_a_damaged_private_key_is_an_error_with_a_way_out(damage: bytes) -> None:
+    """A private key that cannot be read is not replaced, since guests trust it: the error names the file."""
+    path = ssh.own_key()
+    path.write_bytes(damage)
+    with pytest.raises(Unfit, match=f"private key {path} is damaged"):
+        ssh.own_public_key()
+    assert path.read_bytes() == damage
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe\x00", b"Host zap\n"])
+def test_damaged_configuration_is_written_again(dirs: Dirs, damage: bytes) -> None:
+    """Generated files that hold anything else, also what is not text, are replaced with what belongs there."""
+    target = ssh.Target("zap", "127.0.0.1", dirs.hosts / "zap.known_hosts")
+    other = ssh.Target("bee", "127.0.0.2", dirs.hosts / "bee.known_hosts")
+    ssh.write_configs([other, target])
+    files = (ssh.config_path(), ssh.part_path("zap"), ssh.part_path("bee"))
+    good = [path.read_bytes() for path in files]
+    for path in files:
+        path.write_bytes(damage)
+    assert Link(ssh.part_path("zap"), "zap").control_path  # as of a program that runs meanwhile
+    ssh.write_configs([target, other])
+    assert [path.read_bytes() for path in files] == good
+
+
+@pytest.mark.parametrize("runtime", ["", "relative", "/nonexistent", "shared", "long"])
+def test_sockets_are_in_a_folder_of_our_own(
+    dirs: Dirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str
+) -> None:
+    """Without a runtime directory that is the user's alone, sockets are in the state directory and never in /tmp."""
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)
+    (tmp_path / ("long" * 25)).mkdir()
+    given = {"shared": str(tmp_path / "shared"), "long": str(tmp_path / ("long" * 25))}.get(runtime, runtime)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", given)
+    ssh.write_config(ssh.Target("zap", "127.0.0.1", dirs.hosts / "zap.known_hosts"))
+    folder = Link(ssh.part_path("zap"), "zap").control_path.parent
+    assert folder in {dirs.state / "run", Path(f"/run/user/{os.getuid()}/swarm")}
+    assert mode(folder) == 0o700
+
+
+def test_sockets_are_in_the_runtime_directory(dirs: Dirs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own runtime directory holds the sockets, in a folder that only its owner can enter."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(dirs.cache))
+    ssh.write_config(ssh.Target("zap", "127.0.0.1", dirs.hosts / "zap.known_hosts"))
+    folder = Link(ssh.part_path("zap"), "zap").control_path.parent
+    assert (folder, mode(folder)) == (dirs.cache / "swarm", 0o700)
 
 
 _WRITER = """

@@ -133,3 +133,17 @@ def test_remove(image: cache.Image, folder: Path) -> None:
     cache.remove(image)
     cache.remove(image)
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int) -> None:
+    """Whatever the umask, a new cache is for its owner alone, and only its owner may change an image."""
+    monkeypatch.setenv("SWARM_CACHE", str(tmp_path / "new" / "cache"))
+    before = os.umask(umask)
+    try:
+        image = cache.adopt(qcow2(cache.folder() / ".new"), "one.qcow2", "one")
+    finally:
+        os.umask(before)
+    folders = [image.path.parent, image.path.parent.parent]
+    assert [path.stat().st_mode & 0o777 for path in folders] == [0o700, 0o700]
+    assert {path.stat().st_mode & 0o777 for path in image.path.parent.iterdir()} == {0o644}

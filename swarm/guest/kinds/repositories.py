@@ -67,16 +67,20 @@ class Repository:
     def sources(self, system: str) -> str:
         """Return the file that adds it, in deb822 form. `system` is 'ID CODENAME ARCHITECTURE' of the guest."""
         name, codename, architecture, *_ = [*system.split(" "), "", ""]
-        values = {"id": name, "codename": codename}
         lines = {
             "Types": "deb",
-            "URIs": self.uri.format(**values),
-            "Suites": self.suite.format(**values),
+            "URIs": _filled(self.uri, name, codename),
+            "Suites": _filled(self.suite, name, codename),
             "Components": self.components,
             "Architectures": architecture,
             "Signed-By": self.key_path,
         }
         return "".join(f"{key}: {value}\n" for key, value in lines.items() if value or key != "Components")
+
+
+def _filled(text: str, name: str, codename: str) -> str:
+    """Return `text` with {id} and {codename} filled in. str.format would also obey what else braces can mean."""
+    return text.replace("{id}", name).replace("{codename}", codename)
 
 
 def apt_repository(repository: Repository, *, after: tuple[str, ...] = ()) -> Step:
