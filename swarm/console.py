@@ -21,6 +21,7 @@ from functools import cached_property
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+from swarm.streams import drop_output, reader_gone
 from swarm.text import seconds, visible
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Screen:
     def __init__(self) -> None:
         self._lock = RLock()
         self._users = 0
+        self.deserted = False  # whether the reader of stdout has gone
 
     @cached_property
     def out(self) -> Console:
@@ -159,6 +161,17 @@ class Screen:
             return
         with self.err.status(escape(text)):
             yield
+
+    @contextmanager
+    def verdict(self) -> Iterator[None]:
+        """Show in the block what the exit code sums up. Once the reader of stdout has gone, the code alone counts."""
+        try:
+            yield
+        except BrokenPipeError:
+            if not reader_gone():  # it is another connection that broke
+                raise
+            drop_output()
+            self.deserted = True
 
     def line(self, text: str) -> None:
         """Write one line of talk; square brackets are markup."""

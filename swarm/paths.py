@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,12 +22,15 @@ __all__ = [
     "ROOT",
     "backups_dir",
     "cache_dir",
+    "expanded",
+    "home",
     "hosts_dir",
     "instances_file",
     "litellm_dir",
     "mirrors_dir",
     "runtime_dir",
     "state_dir",
+    "user_name",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,6 +106,30 @@ def instances_file() -> Path:
     return _absolute(
         lambda _: Path.home() / ".claude" / "state" / "openclaw-instances.json", "SWARM_INSTANCES"
     )
+
+
+def home() -> Path:
+    """Return the user's home directory. Raise Unfit if there is none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise Unfit("this user has no home directory", "set HOME") from None
+
+
+def expanded(path: Path) -> Path:
+    """Return `path` with ~ and ~USER replaced by the home directory. Raise Unfit if there is no such home directory."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise Unfit(f"{path}: {path.parts[0]} has no home directory", "write an absolute path") from None
+
+
+def user_name() -> str:
+    """Return the name of the user of this process, or its number if it has no name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _absolute(find: Callable[[str], Path], variable: str) -> Path:

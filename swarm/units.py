@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from swarm.deadline import Deadline
 from swarm.errors import CommandFailed, SwarmError, Unfit, UsageError
-from swarm.paths import ROOT, runtime_dir
+from swarm.paths import ROOT, home, runtime_dir, user_name
 from swarm.text import visible
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def quoted(text: str) -> str:
 def unit_dir() -> Path:
     """Return the directory of the user's own units."""
     base = os.environ.get("XDG_CONFIG_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".config") / "systemd" / "user"
+    return (Path(base) if base.startswith("/") else home() / ".config") / "systemd" / "user"
 
 
 def text_of(path: Path) -> str | None:
@@ -89,7 +88,7 @@ def linger(
     *, plan_only: bool, what: str = "timers", without: str = "use cron: inv backup"
 ) -> tuple[list[str], list[str]]:
     """Let the user's manager run without a login. Return the change, and a note if that is not permitted."""
-    user = getpass.getuser()
+    user = user_name()
     if (_LINGER / user).exists():
         return [], []
     change = [f"let {what} run while {user} is not logged in (loginctl enable-linger {user})"]
@@ -120,7 +119,7 @@ def require_manager() -> None:
     try:
         systemctl("show", "--property=Version")
     except CommandFailed as error:
-        user = getpass.getuser()
+        user = user_name()
         raise Unfit(
             f"no systemd user manager runs for {user}: {error.message}",
             f"loginctl enable-linger {user} starts one; in a container or without systemd, use cron",

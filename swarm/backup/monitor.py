@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from swarm.errors import CommandFailed
 from swarm.files import write_atomically
+from swarm.paths import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,7 +100,7 @@ def write_metrics(directory: Path | None, host: str, record: Record) -> str | No
     if directory is None:
         return None
     try:
-        write_atomically(directory.expanduser() / f"swarm_backup_{host}.prom", metrics(host, record))
+        write_atomically(expanded(directory) / f"swarm_backup_{host}.prom", metrics(host, record))
     except OSError as error:
         return f"the metrics can't be written to {directory}: {error.strerror}"
     return None

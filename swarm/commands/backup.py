@@ -12,6 +12,7 @@ from swarm.commands.run import chosen, run
 from swarm.console import Talk, screen
 from swarm.errors import Refused, UsageError
 from swarm.fleet import parts
+from swarm.paths import expanded
 
 if TYPE_CHECKING:
     from swarm.backup.catalog import Catalog
@@ -61,7 +62,7 @@ def identity_file(words: str) -> Path | None:
     given = words or os.environ.get("SWARM_AGE_IDENTITY", "")
     if not given:
         return None
-    path = Path(given).expanduser()
+    path = expanded(Path(given))
     if not os.access(path, os.R_OK) or path.is_dir():
         raise UsageError(
             f"the age identity {path} can't be read", "--identity takes a file with an AGE-SECRET-KEY line"
@@ -111,7 +112,7 @@ def key(path: str) -> int:
     """Make a pair of age keys: the secret half in a file, the public half on stdout."""
     import pyrage
 
-    target = Path(path or "swarm-backup.key").expanduser()
+    target = expanded(Path(path or "swarm-backup.key"))
     identity = pyrage.x25519.Identity.generate()
     public = str(identity.to_public())
     text = f"# created: {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n# public key: {public}\n{identity}\n"

@@ -23,12 +23,13 @@ def doctor(words: str, *, as_json: bool) -> int:
     selection = chosen(words)
     broken = [Finding("failure", error.message, error.hint) for error in selection.broken.values()]
     findings = [*examine(selection.hosts), *_destinations(selection.hosts), *broken]
-    if as_json:
-        screen().json([finding.to_json() for finding in findings])
-    else:
-        for finding in findings:
-            remedy = f"\n    [yellow]remedy:[/] {escape(finding.remedy)}" if finding.remedy else ""
-            screen().data(f"{_SIGNS[finding.level]} {escape(finding.what)}{remedy}")
+    with screen().verdict():
+        if as_json:
+            screen().json([finding.to_json() for finding in findings])
+        else:
+            for finding in findings:
+                remedy = f"\n    [yellow]remedy:[/] {escape(finding.remedy)}" if finding.remedy else ""
+                screen().data(f"{_SIGNS[finding.level]} {escape(finding.what)}{remedy}")
     return 1 if any(finding.level == "failure" for finding in findings) else 0
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from swarm.console import Talk, screen
 from swarm.errors import SwarmError, UsageError
 from swarm.inventory import load, names
+from swarm.paths import expanded
 from swarm.text import quote
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _bring(folder: str, *, plan_only: bool, as_json: bool) -> int:
     from swarm.fleet.ansible import bring as verb
 
     talk = Talk(screen(), quiet=as_json)
-    done = verb(Path(folder).expanduser(), talk, plan_only=plan_only)
+    done = verb(expanded(Path(folder)), talk, plan_only=plan_only)
     if as_json:
         screen().json(done.to_json())
         return done.exit_code
@@ -107,10 +108,11 @@ def check(*, fix: bool, as_json: bool) -> int:
     if fix:
         _register(talk)
     report = verb(talk)
-    if as_json:
-        screen().json(report.to_json())
-    else:
-        _show(report, talk)
+    with screen().verdict():
+        if as_json:
+            screen().json(report.to_json())
+        else:
+            _show(report, talk)
     return int(bool(report.findings))
 
 

@@ -40,7 +40,8 @@ def health(*, grace: float, as_json: bool) -> int:
     else:
         talk.done(report.summary)
     if as_json:
-        screen().json(report.to_json())
+        with screen().verdict():
+            screen().json(report.to_json())
     return report.exit_code
 
 
@@ -49,7 +50,8 @@ def doctor(model: str, *, error: str, as_json: bool) -> int:
     with api.client(environment.read()) as client:
         found = _advice(client, runner(), model, error)
     if as_json:
-        screen().json([vars(each) for each in found])
+        with screen().verdict():
+            screen().json([vars(each) for each in found])
         return int(bool(found))
     talk = Talk(screen())
     for each in found:

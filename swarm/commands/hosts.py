@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from swarm.console import screen
@@ -32,10 +33,13 @@ def hosts(*, as_json: bool) -> int:
         errors.append(explained(error))
     for problem in errors:
         screen().error(problem)
-    if as_json:
-        screen().json([host.model_dump(mode="json") for host in found])
-    else:
-        screen().table(_COLUMNS, [_row(host) for host in found])
+    with (
+        screen().verdict() if errors else nullcontext()
+    ):  # a complete list has no other verdict than its rows
+        if as_json:
+            screen().json([host.model_dump(mode="json") for host in found])
+        else:
+            screen().table(_COLUMNS, [_row(host) for host in found])
     return max((problem.exit_code for problem in errors), default=0)
 
 

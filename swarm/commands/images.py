@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from swarm.commands.run import Selection, every
@@ -22,10 +23,11 @@ _COLUMNS = ("where", "image", "size", "used by")
 def show(*, as_json: bool) -> int:
     """List the image catalog, the cache and the base images."""
     found, selection = _survey(Talk(screen(), quiet=as_json))
-    if as_json:
-        screen().json(found.to_json())
-    else:
-        screen().table(_COLUMNS, found.rows())
+    with screen().verdict() if selection.broken else nullcontext():
+        if as_json:
+            screen().json(found.to_json())
+        else:
+            screen().table(_COLUMNS, found.rows())
     return max((error.exit_code for error in selection.broken.values()), default=0)
 
 

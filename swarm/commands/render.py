@@ -67,10 +67,11 @@ def render(
     By default each host's JSON is its result's with `changed`. People see the `lines` and the summary of each result
     that has lines; if none has, they see a table with one line for each host, if there are several.
     """
-    if as_json:
-        screen().json((data or _data)(outcomes))
-    else:
-        (table or _people)(outcomes)
+    with screen().verdict():
+        if as_json:
+            screen().json((data or _data)(outcomes))
+        else:
+            (table or _people)(outcomes)
     return max((_exit_code(each) for each in outcomes), default=0)
 
 

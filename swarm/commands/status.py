@@ -17,6 +17,7 @@ from swarm.errors import SwarmError, UsageError
 from swarm.files import write_atomically
 from swarm.fleet.actions import Action, actions, failed
 from swarm.fleet.status import COLUMNS, Status, row, shown
+from swarm.paths import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,11 +43,11 @@ class Targets:
     def of(cls, html: str, prometheus: str) -> Targets:
         """Return the files that the options name. Raise UsageError for one whose folder does not exist."""
         for option, name in (("--html", html), ("--prometheus", prometheus)):
-            path = Path(name).expanduser()
+            path = expanded(Path(name))
             if name and (path.is_dir() or not path.parent.is_dir()):
                 reason = "is a folder" if path.is_dir() else f"is in {path.parent}, which does not exist"
                 raise UsageError(f"{option}: {name} {reason}", "name a file in an existing folder")
-        return cls(*(Path(name).expanduser() if name else None for name in (html, prometheus)))
+        return cls(*(expanded(Path(name)) if name else None for name in (html, prometheus)))
 
 
 @dataclass
@@ -77,12 +78,13 @@ def status(words: str, *, as_json: bool, watch: bool, every: float, targets: Tar
         return _once(chosen(words), as_json=as_json, targets=targets)
     positive("--every", every)
     try:
-        while True:
+        while not screen().deserted:
             begun = time.monotonic()
             _once(chosen(words), as_json=as_json, targets=targets, redraw=True)
             time.sleep(max(0.0, begun + every - time.monotonic()))
     except KeyboardInterrupt:
-        return 0
+        pass
+    return 0
 
 
 def _once(selection: Selection, *, as_json: bool, targets: Targets, redraw: bool = False) -> int:
@@ -168,6 +170,7 @@ def _put(path: Path, text: str) -> None:
     """Write a file that everybody may read, as far as the umask allows."""
     mask = os.umask(0o077)
     os.umask(mask)
+    text = text.encode("utf-8", "backslashreplace").decode()  # a host file's name may be no valid UTF-8
     write_atomically(path, text, mode=0o644 & ~mask)
 
 

@@ -6,7 +6,6 @@ Only the standard library and Invoke are imported at the top, because every call
 from __future__ import annotations
 
 import os
-import select
 import signal
 import sys
 import traceback
@@ -18,6 +17,7 @@ from invoke.tasks import Task
 
 from swarm.errors import SwarmError, explained
 from swarm.front import signals
+from swarm.streams import drop_output, reader_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -85,9 +85,9 @@ def _guarded(body: Body) -> Callable[..., None]:
 
 def failed(error: SwarmError | OSError | KeyboardInterrupt) -> int:
     """Show in one sentence what happened, and return the exit code."""
-    if isinstance(error, BrokenPipeError) and _reader_gone():
+    if isinstance(error, BrokenPipeError) and reader_gone():
         # `./inv hosts | head -1` is no failure. Buffered output goes nowhere, so that Python reports no error either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        drop_output()
         return 128 + signal.SIGPIPE
     if isinstance(error, KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cut the sentence short
@@ -116,10 +116,3 @@ def show(error: SwarmError) -> None:
     from swarm.console import screen
 
     screen().error(error)
-
-
-def _reader_gone() -> bool:
-    """Return whether the reader of stdout has closed it. A broken connection, a failure, raises the same exception."""
-    poll = select.poll()
-    poll.register(1, select.POLLOUT)
-    return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -15,7 +15,7 @@ from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.settings import sysctl
 from swarm.guest.kinds.units import linger
 from swarm.inventory.inside import CommandItem, FileItem, PackageItem, SysctlItem
-from swarm.paths import ROOT
+from swarm.paths import ROOT, expanded
 from swarm.text import quote
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _content(item: FileItem) -> str:
     """The wanted content of a file. Raise Refused if its source can't be read."""
     if item.source is None:
         return item.content or ""
-    path = ROOT / item.source.expanduser()  # an absolute path replaces ROOT
+    path = ROOT / expanded(item.source)  # an absolute path replaces ROOT
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -34,9 +34,9 @@ def connect(words: Sequence[str]) -> None:
     """Start to connect to the hosts that a task's `words` name with --host, if they were reached before."""
     if not {"--help", "-h"} & set(words):
         for name in _named(words):
-            if part_path(name).is_file():
-                begun = Link(part_path(name), name)
-                with contextlib.suppress(SwarmError, OSError):  # reported when the connection is needed
+            with contextlib.suppress(SwarmError, OSError):  # reported when the connection is needed
+                if part_path(name).is_file():
+                    begun = Link(part_path(name), name)
                     begun.connect()
                     _begun[name] = begun
     atexit.register(_give_up)

@@ -135,9 +135,7 @@ class Link:
         """Return an SSH configuration that holds these options too, for programs that take no options for ssh."""
         lines = "".join(f"    {key} {_word(value)}\n" for key, value in self._settings().items())
         # Of two values, ssh uses the first.
-        return (
-            f"Host {self.alias}\n{lines}\n{self.config.read_text(encoding='utf-8', errors='replace')}"
-        )
+        return f"Host {self.alias}\n{lines}\n{self.config.read_text(encoding='utf-8', errors='replace')}"
 
     @cached_property
     def control_path(self) -> Path:

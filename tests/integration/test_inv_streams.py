@@ -30,6 +30,23 @@ def chatter(_, code=0):
     return code
 
 @task
+def judge(_, error=False, json=False):
+    """Run two steps on two hosts, of which one may fail, and show each with its verdict."""
+    from swarm.commands.render import Done, render
+    from swarm.commands.run import Outcome
+    from swarm.errors import Unfit
+
+    def step(text):
+        good = Outcome("a", Done(True, text), None, 1.0)
+        bad = Outcome("b", None, Unfit("no disk"), 1.0)
+        return render([good, bad if error else good], as_json=json)
+
+    code = max(step("first"), step("second"))
+    with open("steps", "w") as file:
+        file.write("both")
+    return code
+
+@task
 def late(_):
     """Write a line now and one when stdin ends."""
     print("early", flush=True)
@@ -117,6 +134,19 @@ def test_a_reader_of_both_that_has_gone_is_no_failure(project: Path) -> None:
     done = subprocess.run(argv, cwd=project, env=environment(), stdout=writing, stderr=writing, check=False)
     os.close(writing)
     assert done.returncode == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("as_json", ["", "--json"])
+@pytest.mark.parametrize(("word", "code"), [("", 0), ("--error", 1)])
+def test_a_verdict_survives_its_reader(project: Path, as_json: str, word: str, code: int) -> None:
+    """`./inv provision | head -1` finishes every step, and its exit code is the run's own."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    (project / "steps").unlink(missing_ok=True)
+    argv = [*started(project), "judge", *filter(None, (word, as_json))]
+    done = subprocess.run(argv, cwd=project, env=environment(), stdout=writing, stderr=writing, check=False)
+    os.close(writing)
+    assert (done.returncode, (project / "steps").read_text()) == (code, "both")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

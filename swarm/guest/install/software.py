@@ -14,6 +14,7 @@ from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.repositories import Repository, apt_repository
 from swarm.guest.kinds.units import unit
 from swarm.inventory.inside import Source
+from swarm.paths import expanded
 from swarm.templates import render
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def auth_key(settings: InstallSettings) -> str | None:
     if path is None:
         return os.environ.get(settings.tailscale_authkey_env) or None
     try:
-        return path.expanduser().read_text(encoding="utf-8").strip() or None
+        return expanded(path).read_text(encoding="utf-8").strip() or None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", "not UTF-8 text")
         raise Refused(f"Tailscale's auth key: {path} can't be read: {reason}") from None

@@ -14,6 +14,7 @@ from swarm.guest.install.software import auth_key, docker, node, tailscale
 from swarm.guest.install.trust import authorities, certificates
 from swarm.guest.kinds.files import file
 from swarm.guest.kinds.packages import packages
+from swarm.paths import expanded
 from swarm.templates import render
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _config(settings: InstallSettings) -> str | None:
     if settings.config is None:
         return None
     try:
-        return settings.config.expanduser().read_text(encoding="utf-8")
+        return expanded(settings.config).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", "not UTF-8 text")
         raise Refused(f"openclaw.config: {settings.config} can't be read: {reason}") from None

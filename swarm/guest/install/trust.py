@@ -12,6 +12,7 @@ from swarm.guest.engine.script import BUNDLE, PRIVATE_AUTHORITIES
 from swarm.guest.engine.step import Step
 from swarm.guest.kinds.edits import line
 from swarm.guest.kinds.parts import content_put
+from swarm.paths import expanded
 from swarm.templates import render
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def certificates(settings: InstallSettings, local: Path = Path(_FOLDER)) -> dict
     """
     files = []
     for path in settings.ca_certificates:
-        files += sorted(local.rglob("*.crt")) if path == Path("machine") else [path.expanduser()]
+        files += sorted(local.rglob("*.crt")) if path == Path("machine") else [expanded(path)]
     every = [pem for path in files for pem in _read(path)]
     return {f"swarm-{hashlib.sha256(pem.encode()).hexdigest()[:16]}": pem for pem in every}
 
