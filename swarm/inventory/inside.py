@@ -11,6 +11,7 @@ from swarm.inventory.fields import SshKey, wrong
 from swarm.inventory.shapes import (
     Account,
     Command,
+    GitAddress,
     LocalFile,
     NumberOrText,
     RepositoryText,
@@ -181,7 +182,7 @@ class InstallSettings(Section):
     tailscale_authkey_file: LocalFile | None = Field(
         default=None, description="A file that contains the auth key; takes precedence over the variable."
     )
-    repo_url: RepositoryWord = Field(
+    repo_url: GitAddress = Field(
         default="https://github.com/openclaw/openclaw.git",
         description="The git repository for install_mode development.",
     )

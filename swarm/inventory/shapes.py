@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Account",
     "Command",
+    "GitAddress",
     "LocalFile",
     "NumberOrText",
     "RepositoryText",
@@ -58,8 +59,12 @@ class Shape:
 def _word(value: str) -> str:
     if not value or not value.isprintable() or any(character.isspace() for character in value):
         raise wrong("expected text without spaces, line breaks or invisible characters")
-    if value.startswith("-"):
-        raise wrong("expected text that does not start with a hyphen, which would make it an option")
+    return value
+
+
+def _address(value: str) -> str:
+    if not value or not value.isprintable() or value.startswith("-"):
+        raise wrong("expected a URL or a path without invisible characters, not starting with a hyphen")
     return value
 
 
@@ -115,6 +120,7 @@ Variable = Annotated[
 Command = Annotated[str, Shape(r"[\s\S]+", "a shell command, found empty text")]
 RepositoryWord = Annotated[str, AfterValidator(_word), as_text(_PRINTED)]
 RepositoryText = Annotated[str, AfterValidator(_repository), as_text(_PRINTED)]
+GitAddress = Annotated[str, AfterValidator(_address), as_text("[^-].*")]
 WordList = Annotated[str, AfterValidator(_words), as_text(r"([^\s]+( [^\s]+)*)?")]
 NumberOrText = Annotated[
     int | str,

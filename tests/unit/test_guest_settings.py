@@ -26,11 +26,11 @@ if TYPE_CHECKING:
         ("nodejs_version", "24.15.0", "OpenClaw requires Node 24.16 or a later 24.x"),
         ("nodejs_version", "26.0.0", "OpenClaw requires Node 24.16 or a later 24.x"),
         ("nodejs_version", "new", "expected a Node release line"),
-        ("user", "Root User", "should match pattern"),
+        ("user", "Root User", "expected the name of an account"),
         ("port", 80, "greater than or equal to 1024"),
         ("colour", "blue", "Extra inputs are not permitted"),
-        ("version", "$(reboot)", "should match pattern"),
-        ("channel", "latest; reboot", "should match pattern"),
+        ("version", "$(reboot)", "expected an exact version"),
+        ("channel", "latest; reboot", "expected a name of letters"),
     ],
 )
 def test_wrong_install_settings(field: str, value: object, message: str) -> None:
@@ -54,7 +54,7 @@ def test_accepted_node_versions(version: str) -> None:
         ({"command": "true"}, "expected either creates"),
         ({"command": "true", "unless": "true", "creates": "/x"}, "expected either creates"),
         ({"package": "Htop!"}, "name of a package"),
-        ({"sysctl": "vm swappiness", "value": 1}, "should match pattern"),
+        ({"sysctl": "vm swappiness", "value": 1}, "expected the name of a kernel parameter"),
         ({"thing": 1}, "one of the keys file, sysctl, package or command"),
         ({"package": "htop", "version": "1"}, "Extra inputs"),
     ],
