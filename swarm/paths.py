@@ -29,6 +29,7 @@ __all__ = [
     "litellm_dir",
     "mirrors_dir",
     "runtime_dir",
+    "shares_dir",
     "state_dir",
     "user_name",
 ]
@@ -66,6 +67,15 @@ def state_dir() -> Path:
     import platformdirs  # takes milliseconds, which a command that needs no state is spared
 
     return _absolute(platformdirs.user_state_path, "SWARM_STATE")
+
+
+def shares_dir() -> Path:
+    """Return the directory of the shares that swarm makes. Raise Unfit if there is no home.
+
+    A guest can put a program there that runs as root for whoever starts it. So it is in the state directory, which
+    other users can't enter. It is not in the project, where a planted .git/config would run programs.
+    """
+    return state_dir() / "shares"
 
 
 def cache_dir() -> Path:

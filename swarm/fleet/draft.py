@@ -58,6 +58,9 @@ def copied(text: str, base: Host, own: Own) -> tuple[str, list[str]]:
         _hypervisor(document, base, own, notes)
         for key in ("domain", "hostname", "disk_path", "mac", "ip"):
             _set(document["vm"], key, getattr(own, key))
+        share = document["vm"].get("virtiofs") or {}
+        if share.get("source") == base.name:  # the base's own folder among swarm's shares
+            _set(share, "source", own.name)
         if "vm_name" in (document.get("agentmon") or ()):
             was = str(document["agentmon"]["vm_name"])
             new = renamed(was, base.name, own.name)

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from swarm.paths import ROOT
+from swarm.errors import Unfit
+from swarm.paths import shares_dir
 
 __all__ = [
     "GIB",
@@ -269,7 +270,12 @@ def _folder(value: Path) -> Path:
         value = value.expanduser()
     except RuntimeError:
         raise wrong(f"cannot expand {value.parts[0]}: there is no user of that name") from None
-    return value if value.is_absolute() else ROOT / value
+    if value.is_absolute():
+        return value
+    try:
+        return shares_dir() / value
+    except Unfit as error:
+        raise wrong(error.message, error.hint) from None
 
 
 def _tag(value: str) -> str:

@@ -80,8 +80,8 @@ class Virtiofs(Section):
     """A directory of the hypervisor that is shared with the guest."""
 
     source: Folder = Field(
-        description="The directory on the hypervisor. ~ is your home; relative paths start at the project.",
-        examples=["~/lab/swarm", "share"],
+        description="The directory on the hypervisor. ~ is your home. swarm makes a relative path in its state.",
+        examples=["~/lab/swarm", "demo"],
     )
     tag: Tag = Field(description="The virtiofs tag, by which the guest mounts the share.", examples=["swarm"])
     target: MountPoint = Field(description="The mount point in the guest.", examples=["/mnt/swarm"])

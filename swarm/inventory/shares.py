@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 from swarm.errors import Unfit
-from swarm.paths import ROOT, hosts_dir, mirrors_dir, state_dir
+from swarm.paths import ROOT, hosts_dir, mirrors_dir, shares_dir, state_dir
 
-__all__ = ["of_system", "unfit_share"]
+__all__ = ["of_system", "own_share", "unfit_share"]
 
 # Whoever writes here is root on the machine, or soon will be.
 _SYSTEM = frozenset(
@@ -35,9 +35,13 @@ def unfit_share(source: Path, *, here: bool) -> str:
     folder = os.path.normpath(source)
     if of_system(folder):
         return f"{folder} is a folder of the system"
-    if not here:
-        return ""
     real = Path(folder).resolve()
+    if not here or own_share(real):
+        return ""
+    return _unfit_here(folder, real)
+
+
+def _unfit_here(folder: str, real: Path) -> str:
     if of_system(str(real)):
         return f"{folder} leads to {real}, a folder of the system"
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - without a home it stays ~, and Path.home() raises
@@ -45,7 +49,18 @@ def unfit_share(source: Path, *, here: bool) -> str:
         return f"{folder} holds your home directory"
     if real.is_relative_to(home) and real.relative_to(home).parts[0] in _PRIVATE:
         return f"{folder} holds keys or settings of programs"
-    return next((f"{folder} {words}" for own, words in _own() if _overlap(real, own, words)), "")
+    for own, words in _own():
+        if own.is_relative_to(real) or real.is_relative_to(own):
+            return f"{folder} {words}"
+    return ""
+
+
+def own_share(source: Path) -> bool:
+    """Whether a folder is one of the shares that swarm makes."""
+    with contextlib.suppress(Unfit):  # there is no home, so there are no such shares
+        place = shares_dir().resolve()
+        return place in source.resolve().parents
+    return False
 
 
 def of_system(folder: str) -> bool:
@@ -56,15 +71,10 @@ def of_system(folder: str) -> bool:
 def _own() -> list[tuple[Path, str]]:
     """Return the folders of swarm's own, and how a message names them."""
     found = [
-        (ROOT, "holds swarm itself"),
+        (ROOT, "holds swarm itself, or is in it"),
         (hosts_dir(), "holds the host files"),
         (mirrors_dir(), "holds mirrors"),
     ]
     with contextlib.suppress(Unfit):  # there is no home, so nothing is there either
         found.append((state_dir(), "holds swarm's state"))
     return [(path.resolve(), words) for path, words in found]
-
-
-def _overlap(folder: Path, own: Path, words: str) -> bool:
-    """Whether a folder holds swarm's own one, or is in it. The project may have a folder for shares in it."""
-    return own.is_relative_to(folder) or (folder.is_relative_to(own) and "itself" not in words)

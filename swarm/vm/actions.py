@@ -23,6 +23,7 @@ from swarm.vm import desired, fitness, shape
 from swarm.vm import seed as seeds
 from swarm.vm.desired import Note
 from swarm.vm.ready import SHUTDOWN, wait
+from swarm.vm.share import make_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,6 +207,7 @@ def _set_autostart(work: Work) -> None:
 
 
 def _start(work: Work) -> None:
+    make_share(work.host, work.connection)
     work.domain.start()
 
 

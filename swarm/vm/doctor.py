@@ -22,8 +22,8 @@ from swarm.inventory import EMBEDDED, Host
 from swarm.paths import cache_dir, state_dir
 from swarm.text import amount
 from swarm.vm import fitness
-from swarm.vm.folders import share_problem
 from swarm.vm.observe import acceleration, network_facts
+from swarm.vm.share import open_to_others, share_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -255,12 +255,15 @@ def _share(host: Host, connection: Libvirt | None) -> Iterator[Finding]:
     share = host.vm.virtiofs
     if share is None:
         return
-    if connection:
-        problem = share_problem(host, connection)
-    else:
-        problem = None if share.source.is_dir() else f"{share.source} is not a folder"
-    if problem:
+    if problem := share_problem(host, connection):
         yield Finding("failure", f"{host.name}: the share {problem}", f"mkdir -p {share.source}")
+    elif open_to_others(host, connection):
+        yield Finding(
+            "warning",
+            f"{host.name}: other users of this machine can enter {share.source}, where the guest can put programs "
+            "that run as root for whoever starts them",
+            "share a folder below one that only you can enter (chmod 700)",
+        )
 
 
 def _searchable(host: Host, connection: Libvirt) -> Iterator[Finding]:

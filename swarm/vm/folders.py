@@ -1,4 +1,4 @@
-"""What is wrong with a folder on the hypervisor: the one that is to hold disks, and the one that is shared."""
+"""What is wrong with the folder on the hypervisor that is to hold disks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from swarm.inventory.shares import of_system
 
 if TYPE_CHECKING:
     from swarm.hypervisor.connection import Libvirt
-    from swarm.inventory import Host
 
-__all__ = ["pool_problem", "share_problem"]
+__all__ = ["pool_problem"]
 
 
 def pool_problem(folder: PurePosixPath, connection: Libvirt) -> tuple[str, str] | None:
@@ -44,17 +43,3 @@ def _unfit(folder: PurePosixPath, real: Path | None) -> str:
     if real and str(real) == os.path.expanduser("~"):  # noqa: PTH111 - Path.home() may raise
         return f"{folder} is your home directory"
     return ""
-
-
-def share_problem(host: Host, connection: Libvirt) -> str | None:
-    """Return what is wrong with the shared folder, or None. A folder on another machine is not checked."""
-    share = host.vm.virtiofs
-    if share is None or not connection.local:
-        return None
-    if not share.source.exists():
-        return f"{share.source} does not exist"
-    if not share.source.is_dir():
-        return f"{share.source} is not a folder"
-    if not os.access(share.source, os.R_OK | os.X_OK):
-        return f"{share.source} is not readable"
-    return None

@@ -15,7 +15,8 @@ from swarm.hypervisor.usage import usage
 from swarm.inventory import EMBEDDED, Host, NetworkFacts
 from swarm.vm import desired, fitness
 from swarm.vm.desired import Note
-from swarm.vm.folders import pool_problem, share_problem
+from swarm.vm.folders import pool_problem
+from swarm.vm.share import share_problem
 from swarm.vm.shared import Shared
 
 if TYPE_CHECKING:

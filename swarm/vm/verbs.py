@@ -18,6 +18,7 @@ from swarm.vm.destroy import destroy, rest
 from swarm.vm.observe import domain_facts
 from swarm.vm.ready import SHUTDOWN, TIMEOUT, wait
 from swarm.vm.serial import console_log
+from swarm.vm.share import make_share
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +54,7 @@ def start(host: Host, talk: Talk, limit: float = TIMEOUT) -> bool:
             talk.done(f"{host.name}: already running, nothing to do")
             return False
         start_networks(host, connection)
+        make_share(host, connection)
         domain.start()
         wait(host, connection, domain, Deadline(limit), talk)
         talk.done(f"{host.name} is ready at {host.vm.ip}")

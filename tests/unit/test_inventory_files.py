@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from swarm import inventory
-from swarm.paths import ROOT
+from swarm.paths import ROOT, shares_dir
 from tests.unit.hostfiles import ZAP, refused, write
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ def test_the_projects_host_files_are_valid(monkeypatch: pytest.MonkeyPatch) -> N
     assert hosts["demo"].hypervisor.uri == inventory.EMBEDDED
     share = hosts["demo"].vm.virtiofs
     assert share
-    assert share.source == ROOT / "share"
-    assert share.source.is_dir()
+    assert share.source == shares_dir() / "demo"
 
 
 def test_a_host_is_immutable(dirs: Dirs) -> None:
@@ -96,12 +95,12 @@ def test_a_mac_of_digits_alone_is_text(dirs: Dirs) -> None:
     assert inventory.load("bee").vm.mac == "52:54:00:01:00:11"
 
 
-def test_a_relative_share_is_resolved_against_the_project(dirs: Dirs) -> None:
+def test_a_relative_share_is_one_of_swarms_own(dirs: Dirs) -> None:
     """virtiofs.source may be relative or absolute, and contain spaces."""
     write(dirs, "bee", source="my folder/x")
     write(dirs, "cow", source="/srv/my folder")
     assert [host.vm.virtiofs and host.vm.virtiofs.source for host in inventory.load_all()] == [
-        ROOT / "my folder/x",
+        shares_dir() / "my folder/x",
         Path("/srv/my folder"),
     ]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from swarm.inventory.shares import unfit_share
-from swarm.paths import ROOT, state_dir
+from swarm.paths import ROOT, shares_dir, state_dir
 
 if TYPE_CHECKING:
     from tests.conftest import Dirs
@@ -51,7 +51,8 @@ def test_a_link_is_followed(home: Path) -> None:
 
 @pytest.mark.usefixtures("home")
 def test_folders_of_swarm(dirs: Dirs) -> None:
-    """Swarm's state, host files, mirrors and its own code are refused; a folder in the project is not."""
-    for folder in (state_dir(), state_dir() / "backup", dirs.hosts, dirs.mirrors / "zap", ROOT, ROOT.parent):
+    """Swarm's state, host files, mirrors and the project are refused; the shares in its state are not."""
+    state = (state_dir(), state_dir() / "backup", shares_dir(), shares_dir() / ".." / "ssh")
+    for folder in (*state, dirs.hosts, dirs.mirrors / "zap", ROOT, ROOT.parent, ROOT / "share"):
         assert unfit_share(folder, here=True)
-    assert unfit_share(ROOT / "share", here=True) == ""
+    assert unfit_share(shares_dir() / "demo", here=True) == ""

@@ -16,7 +16,7 @@ def test_only_a_way_that_cannot_be_recorded_is_sheltered(dirs: Dirs) -> None:
     text = (ROOT / "hosts/demo.yaml").read_text(encoding="utf-8")
     found = {}
     for uri in ("embedded", "qemu:///system", "qemu+ssh://root@box/system", "qemu+tls://box/system"):
-        own = text.replace("uri: embedded", f"uri: {uri}").replace("source: share", "source: /srv/share")
+        own = text.replace("uri: embedded", f"uri: {uri}").replace("source: demo", "source: /srv/share")
         (dirs.hosts / "demo.yaml").write_text(own, encoding="utf-8")
         found[uri] = access.target(inventory.load("demo")).sheltered
     assert list(found.values()) == [True, True, True, False]

@@ -1,0 +1,65 @@
+"""The shared folder: swarm makes its own, and names what is wrong with others."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from swarm.hypervisor.connection import Libvirt
+from swarm.paths import shares_dir
+from swarm.vm.share import make_share, open_to_others, share_problem
+from tests import samples
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import Dirs
+
+
+@pytest.fixture
+def lab() -> Iterator[Libvirt]:
+    """Libvirt's test driver, which is on this machine."""
+    with Libvirt("test:///default") as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+@pytest.mark.usefixtures("dirs")
+def test_a_relative_share_is_made_where_only_its_owner_comes(lab: Libvirt, umask: int) -> None:
+    """It is made at the start of the VM, for the guest's users to read, below a folder that is private."""
+    host = samples.host(uri="test:///default", source="my/zap")
+    folder = shares_dir() / "my" / "zap"
+    assert share_problem(host, lab) is None
+    assert not folder.exists()
+    before = os.umask(umask)
+    try:
+        make_share(host, lab)
+        make_share(host, lab)
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (folder, shares_dir())] == [0o755, 0o700]
+    assert not open_to_others(host, lab)
+
+
+@pytest.mark.usefixtures("dirs")
+def test_another_folder_is_never_made(lab: Libvirt, tmp_path: Path) -> None:
+    """A share of the user's own that is missing is a problem, because its path may be misspelled."""
+    host = samples.host(uri="test:///default", source=str(tmp_path / "misspelled"))
+    make_share(host, lab)
+    assert share_problem(host, lab) == share_problem(host, None) == f"{tmp_path}/misspelled does not exist"
+
+
+def test_a_share_that_others_can_enter_is_told(lab: Libvirt, dirs: Dirs, base: Path) -> None:
+    """A guest can put programs of root there, so one folder above must be closed to other users."""
+    folder = base / "open" / "share"
+    folder.mkdir(parents=True)
+    folder.parent.chmod(0o755)
+    folder.chmod(0o755)
+    host = samples.host(uri="test:///default", source=str(folder))
+    assert dirs.hosts.is_dir()
+    assert open_to_others(host, lab)
+    folder.parent.chmod(0o700)
+    assert not open_to_others(host, lab)
