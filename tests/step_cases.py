@@ -14,6 +14,7 @@ from swarm.guest.kinds.files import directory, file, seed, user_file
 from swarm.guest.kinds.firewall import firewall, firewall_default, firewall_rule
 from swarm.guest.kinds.mounts import mount
 from swarm.guest.kinds.npm import npm_global, pnpm_global
+from swarm.guest.kinds.owned import owned_file
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.repositories import Repository, apt_repository
 from swarm.guest.kinds.settings import sysctl
@@ -68,6 +69,14 @@ CASES: dict[str, tuple[Step, tuple[str, ...]]] = {
     "file with defaults": (
         file("/etc/x", "hello\n", check="false"),
         (f"file 644 root root {HELLO}", "absent"),
+    ),
+    "file of root's": (
+        owned_file("/etc/x", "hello\n"),
+        (f"file 644 root root {HELLO}", "absent", "theirs"),
+    ),
+    "file of anybody's": (
+        owned_file("/srv/it's", "hello\n", mode="0600", owner="zed"),
+        (f"file 600 zed zed {HELLO}", f"file 600 zed root {HELLO}", "absent"),
     ),
     "file with leading zero": (file("/etc/x", "hello\n", mode="044"), (f"file 44 root root {HELLO}",)),
     "user file": (

@@ -9,8 +9,9 @@ from swarm.errors import Refused
 from swarm.guest.engine.converge import converge
 from swarm.guest.engine.step import Step
 from swarm.guest.kinds.commands import command
-from swarm.guest.kinds.files import file, guarded
+from swarm.guest.kinds.files import guarded
 from swarm.guest.kinds.mounts import mount
+from swarm.guest.kinds.owned import owned_file
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.settings import sysctl
 from swarm.guest.kinds.units import linger
@@ -96,7 +97,9 @@ def _file(item: FileItem, after: tuple[str, ...]) -> Step:
         return not item.secret and all(int(mode, 8) & _READ_BY_ALL for mode in (item.mode, present))
 
     content = _content(item)
-    step = file(item.file, content, mode=item.mode, owner=item.owner, group=item.group, after=after)
+    step = owned_file(
+        item.file, content, mode=item.mode, owner=item.owner, group=item.group or "", after=after
+    )
     return guarded(step, content, shows)
 
 

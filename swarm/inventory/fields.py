@@ -46,9 +46,8 @@ NAME = re.compile(r"(?!all$)[a-z0-9][a-z0-9_-]{0,31}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one label of RFC 1123
 _DNS = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
-_SHA256 = re.compile(
-    r"SHA256:[A-Za-z0-9+/]{43}"
-)  # as ssh-keygen -l shows it: base64 of 32 bytes, without padding
+# As ssh-keygen -l shows it: base64 of 32 bytes, without padding.
+_SHA256 = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 # QEMU's prefix for locally administered addresses. libvirt and virt-install generate MACs with it.
 _MAC = re.compile(r"52:54:00(:[0-9a-f]{2}){3}")
 _SIZE = re.compile(r"([1-9][0-9]{0,6}) ?([GgTt])(iB)?")

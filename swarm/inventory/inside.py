@@ -215,7 +215,7 @@ class FileItem(Section):
     source: LocalFile | None = None
     mode: Annotated[str, AfterValidator(_mode)] = "644"
     owner: Account = "root"
-    group: Account = "root"
+    group: Account | None = Field(default=None, description="The file's group. Default: the owner's.")
     secret: bool = False
 
     @model_validator(mode="after")

@@ -17,6 +17,35 @@ put() (
   sync -- "$folder"
 )
 
+# root_only FOLDER: succeed if root alone decides where this path leads. Each part that exists must be root's and closed
+# to other writers, also where a link leads. In a sticky folder others can't replace a part, but could make a missing one.
+root_only() (
+  path=$1 depth=${2-0} missing=${3-}
+  [ "$depth" -lt 16 ] || exit 1
+  while :; do
+    case $(stat -c '%u %g %A' -- "$path" 2>/dev/null) in
+      '') missing=yes ;;
+      "0 0 d"???????-? | "0 "*" d"????-??-?) missing='' ;;
+      "0 "*" d"????????[tT]) [ -z "$missing" ] || exit 1 ;;
+      "0 "*" l"*)
+        leads=$(readlink -- "$path")
+        case $leads in /*) ;; *) leads=${path%/*}/$leads ;; esac
+        root_only "$leads" $((depth + 1)) "$missing" || exit 1
+        missing=''
+        ;;
+      *) exit 1 ;;
+    esac
+    [ "$path" != / ] || exit 0
+    path=${path%/*}
+    path=${path:-/}
+  done
+)
+
+# followed PATH: print the path, or where it leads if it is a link.
+followed() {
+  if [ -h "$1" ]; then readlink -m -- "$1"; else printf '%s\n' "$1"; fi
+}
+
 # The known_… functions look up once what many probes need. The …_fact functions recall it. Starting a program
 # costs 1 ms, under emulation more than 10 ms, so few are started. Each table begins and ends with a newline.
 

@@ -10,8 +10,9 @@ from swarm.errors import Refused
 from swarm.guest.customize import steps
 from swarm.guest.engine.graph import check_names
 from swarm.guest.kinds.commands import command
-from swarm.guest.kinds.files import file, guarded
+from swarm.guest.kinds.files import guarded
 from swarm.guest.kinds.mounts import mount
+from swarm.guest.kinds.owned import owned_file
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.parts import sha256
 from swarm.guest.kinds.settings import sysctl
@@ -35,7 +36,7 @@ def settings(*items: dict[str, Any], **values: Any) -> Customize:
 
 def public(path: str, content: str) -> Step:
     """A file that is shown in a plan, unless the present one is private."""
-    return guarded(file(path, content), content, lambda present: bool(int(present, 8) & 0o004))
+    return guarded(owned_file(path, content), content, lambda present: bool(int(present, 8) & 0o004))
 
 
 def own(*items: dict[str, Any]) -> list[Step]:
@@ -105,7 +106,7 @@ def test_own_list() -> None:
     )
     software = packages("of the host file", ("tree", "htop"))
     after = (software.subject,)
-    private = file("/etc/x", "x\n", mode="600", owner="zed", group="adm", after=after)
+    private = owned_file("/etc/x", "x\n", mode="600", owner="zed", group="adm", after=after)
     content = guarded(private, "x\n", lambda _: False)
     setting = sysctl("net.core.somaxconn", "2048")
     before = (SWAPPINESS, software.subject, content.subject, setting.subject)
