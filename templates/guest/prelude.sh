@@ -18,7 +18,7 @@ put() (
 )
 
 # root_only FOLDER: succeed if root alone decides where this path leads. Each part that exists must be root's and closed
-# to other writers, also where a link leads. In a sticky folder, others can't replace a part, but can make a missing one.
+# to other writers, also where a link leads. In a sticky folder others can make a missing part, but replace none.
 root_only() (
   path=$1 depth=${2-0} missing=${3-}
   [ "$depth" -lt 16 ] || exit 1
