@@ -15,6 +15,7 @@ from swarm.guest.kinds.commands import check, command
 from swarm.guest.kinds.edits import block, line, user_block
 from swarm.guest.kinds.files import directory, file, seed, user_file
 from swarm.guest.kinds.mounts import mount
+from swarm.guest.kinds.owned import owned_file
 from swarm.guest.kinds.settings import sysctl
 from swarm.guest.kinds.units import linger, unit
 from swarm.ssh.guest import Guest
@@ -141,6 +142,20 @@ def test_a_link_in_the_way(machine: Machine, guest: Guest, talk: Talk) -> None:
     with pytest.raises(CommandFailed, match="Permission denied"):
         converge(guest, [user_file("mallory", "/home/mallory/folder/new", "mine\n")], talk)
     assert machine.ssh("cat /root/precious; ls /root/new 2>&1 || true").startswith("precious\n")
+
+
+def test_a_file_of_a_users_own(machine: Machine, guest: Guest, talk: Talk) -> None:
+    """It and its new folders belong to the user, a second run changes nothing, and a refusal comes first."""
+    machine.login("walter")
+    own = owned_file("/home/walter/new/file", "mine\n", owner="walter")
+    etc = owned_file("/etc/drift/walter", "mine\n", mode="600", owner="walter")
+    assert subjects(converge(guest, [own, etc], talk)) == [own.subject, etc.subject]
+    assert converge(guest, [own, etc], talk).changes == ()
+    owners = machine.ssh("stat -c %U:%G /home/walter/new /home/walter/new/file /etc/drift /etc/drift/walter")
+    assert owners.split() == ["walter:walter", "walter:walter", "root:root", "walter:walter"]
+    with pytest.raises(Refused, match="a user other than root decides where /home/walter leads"):
+        converge(guest, [owned_file("/home/walter/root", "x\n"), file("/etc/drift/late", "x\n")], talk)
+    assert machine.ssh("ls /etc/drift/late /home/walter/root 2>/dev/null || true") == ""
 
 
 def test_failure_and_continue(machine: Machine, guest: Guest, talk: Talk) -> None:
