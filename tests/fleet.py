@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Dirs
 
-__all__ = ["Fleet", "Ran", "fleet"]
+__all__ = ["Fleet", "Ran", "fleet", "network"]
 
 _NET = "192.168.122.0/24"
 _DOMAIN = """<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>524288</memory><vcpu>1</vcpu>
@@ -104,7 +104,7 @@ def fleet(
             _DOMAIN.format(name=name, uuid=desired.domain_uuid(host), disk=host.vm.disk_path, mac=host.vm.mac)
         )
     node.write_text(f"<node>{''.join(domains) if running else ''}</node>", encoding="utf-8")
-    with _network() as owner, Sshd(folder / "sshd", [public], within=owner, fixed="0.0.0.0") as server:  # noqa: S104
+    with network() as owner, Sshd(folder / "sshd", [public], within=owner, fixed="0.0.0.0") as server:  # noqa: S104
         _bare_login(folder)
         for name in names:
             ssh.pin(dirs.hosts / f"{name}.known_hosts", [name], server.public)
@@ -121,7 +121,7 @@ def _bare_login(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _network() -> Iterator[int]:
+def network() -> Iterator[int]:
     """Give the PID of a process with a network of its own, in which every address of the hosts is loopback."""
     setup = f"ip link set lo up && ip route add local {_NET} dev lo && echo ready && exec sleep infinity"
     with subprocess.Popen(["unshare", "--net", "sh", "-c", setup], stdout=subprocess.PIPE) as owner:

@@ -235,7 +235,8 @@ class Session:
 
 def _wrap(script: str, mark: str, *, merged: bool) -> bytes:
     """Return the script as a function, so that a shell that received only half of it runs nothing."""
-    begin = f"printf '%s\\n' {quote(f'{mark} begin')}"
+    # On a line of its own: what a .bashrc printed before may lack its newline.
+    begin = f"printf '\\n%s\\n' {quote(f'{mark} begin')}"
     end = f"printf '\\n%s %s\\n' {quote(f'{mark} end')} \"$code\""
     lines = (
         f"swarm_script() {{\n(\n:\n{script}\n)\n}}",
