@@ -13,7 +13,7 @@ from invoke.collection import Collection  # noqa: E402 - another Invoke's Python
 
 from swarm.front.task import remainder, task  # noqa: E402 - as above
 from swarm.namespace import backup, hook, images, litellm, timers  # noqa: E402 - as above
-from swarm.namespace.words import HOST, JSON, PLAN, TIMEOUT, YES  # noqa: E402 - as above
+from swarm.namespace.words import HOST, JSON, LIMIT, PLAN, TIMEOUT, YES  # noqa: E402 - as above
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -113,28 +113,37 @@ def provision(
     return commands.provision(host, plan_only=plan, as_json=json, restart=restart, limit=timeout)
 
 
-@task(help={**HOST, **PLAN, "upgrade": "upgrade packages, and look up the channel's newest version"})
-def install(_: Context, host: str, plan: bool = False, json: bool = False, upgrade: bool = False) -> int:
+@task(help={**HOST, **PLAN, **LIMIT, "upgrade": "upgrade packages, and look up the channel's newest version"})
+def install(
+    _: Context,
+    host: str,
+    plan: bool = False,
+    json: bool = False,
+    upgrade: bool = False,
+    timeout: float = 7200,
+) -> int:
     """Install OpenClaw in a guest: tools, firewall, Docker, Node, the gateway."""
     from swarm.commands import guest as commands
 
-    return commands.install(host, plan_only=plan, as_json=json, upgrade=upgrade)
+    return commands.install(host, plan_only=plan, as_json=json, upgrade=upgrade, limit=timeout)
 
 
-@task(help={**HOST, **PLAN})
-def customize(_: Context, host: str, plan: bool = False, json: bool = False) -> int:
+@task(help={**HOST, **PLAN, **LIMIT})
+def customize(
+    _: Context, host: str, plan: bool = False, json: bool = False, timeout: float = 7200
+) -> int:
     """Apply swappiness, time zone, share and the host file's own list in a guest."""
     from swarm.commands import guest as commands
 
-    return commands.customize(host, plan_only=plan, as_json=json)
+    return commands.customize(host, plan_only=plan, as_json=json, limit=timeout)
 
 
-@task(help={**HOST, **JSON, "junit": "also write the report to this file, as JUnit XML"})
-def verify(_: Context, host: str, junit: str = "", json: bool = False) -> int:
+@task(help={**HOST, **JSON, **LIMIT, "junit": "also write the report to this file, as JUnit XML"})
+def verify(_: Context, host: str, junit: str = "", json: bool = False, timeout: float = 1800) -> int:
     """Test every promise on a guest, and show a table of the results."""
     from swarm.commands import guest as commands
 
-    return commands.verify(host, junit=junit, as_json=json)
+    return commands.verify(host, junit=junit, as_json=json, limit=timeout)
 
 
 @task(

@@ -127,6 +127,7 @@ def _child() -> None:
         _honest()
     signal.alarm(_LIFE)  # a child has none of its parent's
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    time.sleep(2)
     _drip()
 
 
@@ -142,6 +143,13 @@ def _one_fact() -> None:
     inner = next((each for each in _MARK.findall(text) if each != mark), b"none")
     _say(mark + b" begin\n")
     _say(inner + b" fact 0\nhalf an ans")
+
+
+def _suite(play: Callable[[], object]) -> None:
+    """Be honest, but to what the suite of `inv verify` asks."""
+    if "eval" in sys.argv[2]:
+        play()
+    _honest()
 
 
 def _stubborn() -> None:
@@ -220,6 +228,14 @@ PLAYS: dict[str, Callable[[], object]] = {
     "leaves-begun": lambda: (_begun(), sys.exit(0)),
     "child": _child,
     # Words
+    # Lies to the suite of `inv verify`, which asks by commands of its own
+    "suite-flood": lambda: _suite(lambda: _flood(b"x" * 99 + b"\n")),
+    "suite-errors": lambda: _suite(lambda: _flood(b"x" * 99 + b"\n", 2)),
+    "suite-line": lambda: _suite(lambda: _flood(b"x")),
+    "suite-drip": lambda: _suite(_drip),
+    "suite-silence": lambda: _suite(_stay),
+    "suite-gone": lambda: _suite(_kill),
+    "suite-escapes": lambda: _suite(lambda: (_say(_EVIL + b"\n"), _words(_EVIL + b"\n", 3))),
     "no-shell": lambda: _words(b"\x1b[31mThis account is currently not available.\n", 1),
     "no-sudo": lambda: _words(b"sudo: unable to resolve host \x1b[5mbox\nsudo: a password is required\n", 1),
     "other-key": lambda: _words(b"@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\n", 255),

@@ -12,6 +12,7 @@ from swarm import history
 from swarm.commands.render import render
 from swarm.commands.run import Outcome, Selection, chosen, in_turn, run
 from swarm.commands.vm import positive, provisioned
+from swarm.deadline import Deadline
 from swarm.errors import UsageError
 from swarm.fleet.parts import connect, expected, installing_all
 from swarm.inventory import load
@@ -37,24 +38,31 @@ __all__ = [
     "verifying",
 ]
 
+_WORK = 7200.0  # seconds for one host; an installation under emulation takes about half of that
 
-def install(words: str, *, plan_only: bool, as_json: bool, upgrade: bool) -> int:
+
+def install(words: str, *, plan_only: bool, as_json: bool, upgrade: bool, limit: float) -> int:
     """Install OpenClaw in guests."""
-    outcomes = _installed(chosen(words), plan_only=plan_only, upgrade=upgrade, quiet=as_json)
+    positive("--timeout", limit)
+    outcomes = _installed(chosen(words), plan_only=plan_only, upgrade=upgrade, quiet=as_json, limit=limit)
     return render(outcomes, as_json=as_json)
 
 
-def customize(words: str, *, plan_only: bool, as_json: bool) -> int:
+def customize(words: str, *, plan_only: bool, as_json: bool, limit: float) -> int:
     """Apply settings and the user's own list in guests."""
-    return render(_customized(chosen(words), plan_only=plan_only, quiet=as_json), as_json=as_json)
+    positive("--timeout", limit)
+    outcomes = _customized(chosen(words), plan_only=plan_only, quiet=as_json, limit=limit)
+    return render(outcomes, as_json=as_json)
 
 
-def verify(words: str, *, junit: str, as_json: bool) -> int:
+def verify(words: str, *, junit: str, as_json: bool, limit: float) -> int:
     """Test every promise on guests."""
+    positive("--timeout", limit)
     selection = chosen(words)
     if junit and selection.several:
         raise UsageError("--junit writes the report of one host", "give one name to --host")
-    outcomes = _verified(selection, junit=Path(junit) if junit else None, quiet=as_json)
+    report = Path(junit) if junit else None
+    outcomes = _verified(selection, junit=report, quiet=as_json, limit=limit)
     return _show_verified(outcomes, as_json=as_json)
 
 
@@ -111,38 +119,44 @@ def customizing(host: Host, guest: Guest, talk: Talk, **options: Any) -> Plan:
     return verb(guest, host.guest, talk, share=share, user=host.openclaw.user, **options)
 
 
-def _installed(selection: Selection, *, quiet: bool = False, **options: Any) -> list[Outcome[Plan]]:
-    return _over_ssh(
-        selection, lambda host, guest, talk: installing_all(host, guest, talk, **options), quiet=quiet
-    )
+def _installed(
+    selection: Selection, *, quiet: bool = False, limit: float = _WORK, **options: Any
+) -> list[Outcome[Plan]]:
+    return _over_ssh(selection, installing_all, quiet=quiet, limit=limit, **options)
 
 
-def _customized(selection: Selection, *, quiet: bool = False, **options: Any) -> list[Outcome[Plan]]:
-    return _over_ssh(
-        selection, lambda host, guest, talk: customizing(host, guest, talk, **options), quiet=quiet
-    )
+def _customized(
+    selection: Selection, *, quiet: bool = False, limit: float = _WORK, **options: Any
+) -> list[Outcome[Plan]]:
+    return _over_ssh(selection, customizing, quiet=quiet, limit=limit, **options)
 
 
 def _over_ssh(
-    selection: Selection, verb: Callable[[Host, Guest, Talk], Plan], *, quiet: bool
+    selection: Selection, verb: Callable[..., Plan], *, quiet: bool, limit: float, **options: Any
 ) -> list[Outcome[Plan]]:
-    """Run a verb that works over SSH. Connections begin first, so that the verb's modules load while they are made."""
+    """Run a verb that works over SSH, for at most `limit` seconds on each host.
+
+    Connections begin first, so that the verb's modules load while they are made.
+    """
     guests: dict[str, Guest] = {}
 
     def reach(host: Host) -> None:
         guests[host.name] = connect(host)
         guests[host.name].connect()
 
-    return run(selection, lambda host, talk: verb(host, guests[host.name], talk), first=reach, quiet=quiet)
+    def one(host: Host, talk: Talk) -> Plan:
+        return verb(host, guests[host.name], talk, deadline=Deadline(limit), **options)
+
+    return run(selection, one, first=reach, quiet=quiet)
 
 
 def _verified(
-    selection: Selection, *, junit: Path | None = None, quiet: bool = False
+    selection: Selection, *, junit: Path | None = None, quiet: bool = False, limit: float | None = None
 ) -> list[Outcome[Verification]]:
     def one(host: Host, talk: Talk) -> Verification:
         from swarm.guest.verify import verify as verb
 
-        return verb(connect(host), expected(host), talk, junit=junit)
+        return verb(connect(host), expected(host), talk, junit=junit, limit=limit)
 
     return run(selection, one, quiet=quiet)
 

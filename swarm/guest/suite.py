@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["GROUPS", "MEMORY", "TOO_LARGE", "Check", "Result", "arguments", "read_report", "run"]
+__all__ = ["GROUPS", "MEMORY", "TOTAL", "TOO_LARGE", "Check", "Result", "arguments", "read_report", "run"]
 
 Result = Literal["kept", "broken", "skipped"]
 
@@ -42,7 +42,7 @@ MEMORY = 128 << 20
 TOO_LARGE = (
     70  # the suite's exit code when a guest's answer does not fit into that (EX_SOFTWARE of sysexits.h)
 )
-_TOTAL = 1800.0  # seconds for all checks; they take 5 on a quiet machine and up to 300 under emulation
+TOTAL = 1800.0  # seconds for all checks; they take 5 on a quiet machine and up to 300 under emulation
 _SILENCE = 300.0  # seconds for one check
 _WIDTH = 200  # characters of a line or a detail; people must still be able to read it
 _KEPT = 50  # lines of output that an error may show
@@ -80,7 +80,7 @@ def run(
     command: list[str],
     note: Callable[[str], None],
     *,
-    total: float = _TOTAL,
+    total: float = TOTAL,
     silence: float = _SILENCE,
 ) -> None:
     """Run the suite and hand each line of its output to `note`. A broken promise is no error.

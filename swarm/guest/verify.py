@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swarm.deadline import Deadline
 from swarm.errors import CommandFailed, UsageError
 from swarm.guest import suite
 from swarm.guest.suite import Check, Result
@@ -98,14 +99,24 @@ def _lines(check: Check) -> list[str]:
     return shown
 
 
-def verify(guest: Guest, expected: Expected, talk: Talk, *, junit: Path | None = None) -> Verification:
+def verify(
+    guest: Guest,
+    expected: Expected,
+    talk: Talk,
+    *,
+    junit: Path | None = None,
+    limit: float | None = None,
+) -> Verification:
     """Test every promise on the guest and return the results. A broken promise is no error.
 
-    With `junit`, also write the report in JUnit's XML. Raise Unreachable if the guest can't be reached, CommandFailed
+    It may take `limit` seconds, suite.TOTAL by default. With `junit`, also write the report in JUnit's XML. Raise Unreachable if the guest can't be reached, CommandFailed
     if the suite can't run, takes too long or leaves no readable report, UsageError if the report can't be written.
     """
     # This also connects, so that the suite finds a connection, and says clearly why there is none.
-    login = guest.check(_LOGIN, "looking up the login user", timeout=_LOGIN_TIME)
+    deadline = Deadline(limit or suite.TOTAL)
+    login = guest.check(
+        _LOGIN, "looking up the login user", timeout=min(_LOGIN_TIME, deadline.limit)
+    )
     sudo = login.split()[-1:] != ["root"]
     with (
         tempfile.TemporaryDirectory(prefix="swarm-verify-") as name,
@@ -117,7 +128,7 @@ def verify(guest: Guest, expected: Expected, talk: Talk, *, junit: Path | None =
         (folder / "ssh_config").write_text(guest.own_config(), encoding="utf-8")
         command = suite.arguments(guest.alias, folder, sudo=sudo)
         try:
-            suite.run(guest.alias, command, lambda line: meter.note(line[:100]))
+            suite.run(guest.alias, command, lambda line: meter.note(line[:100]), total=deadline.remaining)
         except CommandFailed:
             guest.close()  # with the connection ends what a test still waits for
             raise

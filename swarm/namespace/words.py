@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["ARCHIVE", "HOST", "IDENTITY", "JSON", "PLAN", "TIMEOUT", "YES"]
+__all__ = ["ARCHIVE", "HOST", "IDENTITY", "JSON", "LIMIT", "PLAN", "TIMEOUT", "YES"]
 
 HOST = {"host": "names, patterns ('web*'), groups (@home) or all, separated by commas"}
 JSON = {"json": "write data for scripts to stdout"}
+LIMIT = {"timeout": "seconds that the work on one host may take"}
 PLAN = {"plan": "only show what would change", **JSON}
 TIMEOUT = {"timeout": "seconds that all waiting together may take"}
 YES = {"yes": "do not ask for confirmation"}

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import re
+import selectors
 import stat
 import subprocess
 import threading
@@ -28,6 +29,7 @@ from swarm.text import quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import IO
 
     from swarm.errors import CommandFailed, Unreachable
 
@@ -36,6 +38,7 @@ __all__ = ["Link"]
 _GONE = 2.0  # seconds that a connection has to end once it was told to
 _PERSIST = 120  # seconds that an unused connection is kept: a person's pause between two commands
 _CONNECT = 20  # seconds to connect: a loaded guest under emulation needs up to ten for the key exchange
+_MESSAGE = 4096  # bytes of ssh's own messages; they have a few hundred
 _ALIVE = 5  # seconds between two keepalives; three without an answer (15 s) mean that the network is down
 _SOCKET_PATH = 107  # bytes that Linux allows in a socket's path
 # Our name, and the random suffix that ssh adds while it creates the socket.
@@ -119,8 +122,9 @@ class Link:
 
     def explain(self, ending: Ending) -> Unreachable | CommandFailed:
         """Return the error that says why a conversation ended early."""
-        if needs_dialer(ending.messages) and not self._booting:
-            ending = ending._replace(messages=self._ask_dialer() or ending.messages)
+        limit = min(_CONNECT, ending.left)
+        if needs_dialer(ending.messages) and not self._booting and limit > 0:
+            ending = ending._replace(messages=self._ask_dialer(limit) or ending.messages)
         return explain(self.alias, self.config, ending)
 
     def command(self) -> list[str]:
@@ -166,17 +170,33 @@ class Link:
             "RequestTTY": "no",
         }
 
-    def _ask_dialer(self) -> str:
-        """Connect again without a kept connection, since ssh otherwise discards what its ProxyCommand says."""
+    def _ask_dialer(self, limit: float) -> str:
+        """Connect again without a kept connection, since ssh otherwise discards what its ProxyCommand says.
+
+        A guest can provoke this with ssh's own words, so time (`limit`, in seconds) and output are limited here too.
+        """
         alone = ["-o", "ControlPath=none", "-o", "ControlMaster=no", "-o", "ControlPersist=no"]
         command = ["ssh", "-F", str(self.config), *alone, *self.options(), "--", self.alias, "true"]
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            pipe, devnull = subprocess.PIPE, subprocess.DEVNULL
-            done = subprocess.run(
-                command, stdin=devnull, stdout=devnull, stderr=pipe, check=False, timeout=_CONNECT
-            )
-            return done.stderr[-4096:].decode("utf-8", "replace")
-        return ""
+        pipe, devnull = subprocess.PIPE, subprocess.DEVNULL
+        with subprocess.Popen(command, stdin=devnull, stdout=devnull, stderr=pipe) as process:
+            assert process.stderr is not None  # noqa: S101 - a pipe, as asked for
+            try:
+                return _beginning(process.stderr, Deadline(limit)).decode("utf-8", "replace")
+            finally:
+                process.kill()
+
+
+def _beginning(stream: IO[bytes], deadline: Deadline) -> bytes:
+    """Return what arrives until the stream ends, time is up, or a message of ssh would be much shorter."""
+    found = b""
+    with selectors.DefaultSelector() as ready:
+        ready.register(stream, selectors.EVENT_READ)
+        while len(found) < _MESSAGE and ready.select(deadline.remaining):
+            data = os.read(stream.fileno(), _MESSAGE)
+            if not data:
+                break
+            found += data
+    return found
 
 
 def _word(value: str) -> str:

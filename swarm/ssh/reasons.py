@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -43,12 +44,16 @@ class ConnectionLost(Unreachable):
 
 
 class Ending(NamedTuple):
-    """How a conversation ended early: ssh's exit code and messages, whether the script had started, and the limit."""
+    """How a conversation ended early: ssh's exit code and messages, whether the script had started, and the limit.
+
+    `left` is how many seconds the conversation could still have taken.
+    """
 
     code: int
     messages: str
     started: bool
     limit: str = ""
+    left: float = math.inf
 
     @property
     def broken(self) -> bool:

@@ -140,7 +140,8 @@ class Session:
         """Return how the conversation ended, once read() has returned nothing and there is no exit code."""
         code = self._process.wait()
         messages = (self._err.messages + self._err.rest) or (b"" if self._err.begun else self._out.messages)
-        return Ending(code, messages.decode("utf-8", "replace"), self.started, self._exceeded)
+        left = self._begun + self._limits.total - time.monotonic()
+        return Ending(code, messages.decode("utf-8", "replace"), self.started, self._exceeded, left)
 
     def kill(self) -> None:
         """End the process and close its pipes. Safe to call again."""
