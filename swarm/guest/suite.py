@@ -16,6 +16,7 @@ from xml.etree import ElementTree as ET
 
 from swarm.deadline import Deadline
 from swarm.errors import CommandFailed
+from swarm.guest.bounded import LONGEST
 from swarm.paths import ROOT
 from swarm.text import seconds
 
@@ -36,11 +37,10 @@ GROUPS = {
     "test_agentmon": "agentmon",
     "test_system": "system",
 }
-# Bytes of memory that the suite may allocate. It needs 50 MiB itself. A guest's longest answer, the list of certificate
-# authorities, takes 300 KiB.
+# Bytes of memory that the suite may allocate. It needs 50 MiB itself.
 MEMORY = 128 << 20
 TOO_LARGE = (
-    70  # the suite's exit code when a guest's answer does not fit into that (EX_SOFTWARE of sysexits.h)
+    70  # the suite's exit code when a guest's answer is too large (EX_SOFTWARE of sysexits.h)
 )
 TOTAL = 1800.0  # seconds for all checks; they take 5 on a quiet machine and up to 300 under emulation
 _SILENCE = 300.0  # seconds for one check
@@ -99,7 +99,7 @@ def run(
         finally:
             process.kill()  # does nothing to one that has ended
     if code == TOO_LARGE or any("MemoryError" in line for line in tail):
-        raise CommandFailed(f"{alias}: the guest's answer is larger than {MEMORY >> 20} MiB, or never ends")
+        raise CommandFailed(f"{alias}: the guest's answer is larger than {LONGEST >> 20} MiB, or never ends")
     if code not in _PASSED:
         ended = f"signal {-code} killed it" if code < 0 else f"pytest's exit code is {code}"
         raise CommandFailed(f"{alias}: the suite could not run: {ended}", "\n".join(tail[-8:]) or None)

@@ -60,14 +60,16 @@ class Stream:
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes as they arrive, and return the complete lines of output in them, without their newlines."""
         *lines, self.rest = (self.rest + data).split(b"\n")
-        found = []
+        found, early = [], []
         for line in lines:
             if line.startswith(self._mark):
                 self._heed(line[len(self._mark) :])
             elif self.begun and self.ended is None:
                 found.append(line)
             elif not self.begun:
-                self.messages = (self.messages + line + b"\n")[-_MESSAGES:]
+                early.append(line + b"\n")
+        if early:
+            self.messages = (self.messages + b"".join(early))[-_MESSAGES:]
         return found
 
     def _heed(self, words: bytes) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from swarm.guest import bounded
 from swarm.guest.answer import Answer, cut, new_mark, wrap
 from swarm.guest.suite import MEMORY, TOO_LARGE
 from swarm.guest.verify import Expected
@@ -29,9 +30,9 @@ _LONGEST = 100  # characters of a found or expected value that a message shows
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Limit the memory of this process: a guest may answer without an end."""
+    """Limit the memory of this process, in case that an answer takes more of it than expected."""
     if config.getoption("--expect"):
-        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, 2 * MEMORY))
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
@@ -84,6 +85,14 @@ class Guest:
 
     def __init__(self, host: Host, user: str) -> None:
         self.host, self.user = host, user
+        host.backend.run_local = self._run_local
+
+    def _run_local(self, command: str, *args: str) -> CommandResult:
+        """Do what testinfra's own run_local does, which would keep any amount of output."""
+        backend = self.host.backend
+        line = backend.encode(backend.quote(command, *args))
+        done = bounded.run(line)
+        return backend.result(done.code, line, done.out, done.err)
 
     def ask(self, command: str, *, login: str | None = None) -> Answer:
         """Run shell as root, or as in a login of the user `login`, and return what it printed and its exit code."""
@@ -95,13 +104,12 @@ class Guest:
         return answer or Answer(done.rc or 1, "", _last(done.stderr_bytes))
 
     def _run(self, command: str) -> CommandResult | None:
-        """Run a command by testinfra. Return None if its output does not fit into memory, which is free again then."""
+        """Run a command by testinfra. Return None if its output is too long."""
         try:
             return self.host.run(command)
         except RuntimeError as error:  # testinfra's, when ssh itself fails
             raise AssertionError(f"ssh failed: {_last(error.args[0].stderr_bytes)}") from None
-        except MemoryError:
-            resource.setrlimit(resource.RLIMIT_DATA, (2 * MEMORY, 2 * MEMORY))  # room to end in good order
+        except (bounded.TooLong, MemoryError):
             return None
 
     def out(self, command: str, *, login: str | None = None) -> str:

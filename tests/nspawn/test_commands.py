@@ -152,6 +152,6 @@ def test_verify_survives_an_endless_answer(operator: Operator, evil: Machine) ->
     finally:
         (evil.root / "behavior").unlink()
     assert ran.code == 1
-    assert "the guest's answer is larger than 128 MiB, or never ends" in ran.err
+    assert "the guest's answer is larger than 4 MiB, or never ends" in ran.err
     assert "Traceback" not in ran.out + ran.err
     assert ran.memory < MEMORY

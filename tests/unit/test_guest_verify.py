@@ -188,8 +188,8 @@ def test_output_without_end() -> None:
         ("print('usage'); exit(4)", "the suite could not run: pytest's exit code is 4", "usage"),
         ("exit(2)", "the suite could not run: pytest's exit code is 2", None),
         ("import os; os.kill(os.getpid(), 9)", "the suite could not run: signal 9 killed it", None),
-        ("exit(70)", "the guest's answer is larger than 128 MiB, or never ends", None),
-        ("raise MemoryError", "the guest's answer is larger than 128 MiB, or never ends", None),
+        ("exit(70)", "the guest's answer is larger than 4 MiB, or never ends", None),
+        ("raise MemoryError", "the guest's answer is larger than 4 MiB, or never ends", None),
     ],
 )
 def test_suite_that_cannot_run(script: str, message: str, hint: str | None) -> None:
@@ -275,7 +275,7 @@ def test_noisy_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_endless_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A guest that answers without an end is given up before it fills the memory."""
-    with pytest.raises(CommandFailed, match="zap: the guest's answer is larger than 128 MiB, or never ends"):
+    with pytest.raises(CommandFailed, match="zap: the guest's answer is larger than 4 MiB, or never ends"):
         suite_on(tmp_path, "exec yes", monkeypatch)
 
 
