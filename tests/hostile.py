@@ -134,7 +134,6 @@ class World:
         """Run `inv` within the network, without a terminal. Afterwards, end the connections that it keeps."""
         (self.folder / "seen").unlink(missing_ok=True)
         program = [sys.executable, "-P", str(ROOT / "swarm" / "__main__.py"), *words]
-        # The socket's folder is the run's own, so that no run finds another's connection.
         mark = f"SWARM_STATE={self.dirs.state}"
         with _Scale(mark) as scale:
             done = subprocess.run(
@@ -145,26 +144,26 @@ class World:
                 timeout=timeout,
                 env={**os.environ, "SWARM_LITELLM": str(self.dirs.state / "litellm"), **extra},
             )
+        self.close(words[-1].split(","))
         texts = (stream.decode("utf-8", "replace") for stream in (done.stdout, done.stderr))
         return Ran(done.returncode, *texts, scale.most / _MIB)
 
-    def close(self) -> None:
-        """End all kept connections."""
-        for path in self.dirs.hosts.glob("*.yaml"):
-            config = ssh.part_path(path.stem)
-            if config.exists():
-                ssh.Guest(config, path.stem).close()
+    def close(self, names: Sequence[str]) -> None:
+        """End the kept connections of hosts."""
+        for name in names:
+            if ssh.part_path(name).exists():
+                ssh.Guest(ssh.part_path(name), name).close()
 
 
 @contextlib.contextmanager
 def world(folder: Path, dirs: Dirs, names: Sequence[str], refused: Sequence[str] = ()) -> Iterator[World]:
     """Write a host file for each name, and run the server that plays each as its name says.
 
-    A name that begins with "honest" is a guest that does not lie. The hosts in `refused` let nobody in.
+    The hosts in `refused` let nobody in.
     """
     public = ssh.own_key().with_suffix(".pub").read_text(encoding="utf-8")
     addresses = {name: f"192.168.122.{number}" for number, name in enumerate([*names, *refused], 2)}
-    plays = {address: name.rpartition("_")[0] or name for name, address in addresses.items()}
+    plays = {address: name for name, address in addresses.items()}
     (folder / "behaviors.json").write_text(json.dumps(plays), encoding="utf-8")
     player = folder / "player"
     player.write_text(f"#!{sys.executable} -IS\n{_PLAYER.read_text(encoding='utf-8')}", encoding="utf-8")
@@ -175,13 +174,10 @@ def world(folder: Path, dirs: Dirs, names: Sequence[str], refused: Sequence[str]
         with server:
             _log_into(server, player)
             for name, address in addresses.items():
-                play = plays[address]
-                text = _FILE.format(address=address, hostname=socket.gethostname(), user="newcomer" if play == "fresh" else "openclaw")
+                text = _FILE.format(address=address, hostname=socket.gethostname(), user="newcomer" if name == "fresh" else "openclaw")
                 (dirs.hosts / f"{name}.yaml").write_text(text, encoding="utf-8")
                 ssh.pin(dirs.hosts / f"{name}.known_hosts", [name], server.public)
-            made = World(server, owner, dirs, folder)
-            yield made
-            made.close()
+            yield World(server, owner, dirs, folder)
 
 
 def _log_into(server: Sshd, shell: Path) -> None:

@@ -54,6 +54,14 @@ def _drip(to: int = 1) -> NoReturn:
         time.sleep(1)
 
 
+def _many(text: bytes) -> NoReturn:
+    """Count for ever."""
+    number = 0
+    while True:
+        _say(b"".join(text % (number + each) for each in range(1000)))
+        number += 1000
+
+
 def _script() -> tuple[bytes, bytes]:
     """Return the script that arrives on standard input, and the mark of its conversation."""
     text = sys.stdin.buffer.read()
@@ -236,6 +244,9 @@ PLAYS: dict[str, Callable[[], object]] = {
     "suite-silence": lambda: _suite(_stay),
     "suite-gone": lambda: _suite(_kill),
     "suite-escapes": lambda: _suite(lambda: (_say(_EVIL + b"\n"), _words(_EVIL + b"\n", 3))),
+    # Lies to the program of `inv backup`
+    "databases": lambda: (_begun(), _many(b'{"database": "%d", "signature": [1,2,3,4,5]}\n')),
+    "owners": lambda: (_begun(), _many(b'{"others": [["%d", "a", "b"]]}\n')),
     "no-shell": lambda: _words(b"\x1b[31mThis account is currently not available.\n", 1),
     "no-sudo": lambda: _words(b"sudo: unable to resolve host \x1b[5mbox\nsudo: a password is required\n", 1),
     "other-key": lambda: _words(b"@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\n", 255),

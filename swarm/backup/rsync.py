@@ -32,6 +32,7 @@ VANISHED = 24  # files vanished in the guest while they were copied
 _LINE = (10, 12, 30, 35, 255)  # the connection broke
 _SHOWN = 20  # names of files that an outcome keeps
 _MESSAGES = 1 << 14  # bytes of error output that are kept
+_LONGEST = 1 << 16  # bytes of a line; a guest can send text that never ends one
 _FULL = ("No space left on device", "Disk quota exceeded")
 # Owners are not copied: the mirror belongs to the user who runs swarm. `-s` keeps names away from the guest's shell.
 _OPTIONS = (
@@ -167,7 +168,7 @@ def _run(command: list[str], lock: int, advance: Callable[[int], None]) -> Outco
     with process:
         reader.start()
         try:
-            for line in process.stdout:
+            for line in iter(lambda: process.stdout.readline(_LONGEST), b""):
                 advance(outcome.take(line.rstrip(b"\n")))
             outcome.code = process.wait()
         except BaseException:
@@ -181,9 +182,8 @@ def _run(command: list[str], lock: int, advance: Callable[[int], None]) -> Outco
 
 def _keep(stream: IO[bytes], kept: bytearray) -> None:
     """Read error output, and keep the beginning: the first error is the one that counts."""
-    for line in stream:
-        if len(kept) < _MESSAGES:
-            kept.extend(line)
+    while data := os.read(stream.fileno(), _MESSAGES):
+        kept.extend(data[: _MESSAGES - len(kept)])
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

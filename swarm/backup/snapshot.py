@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Conversation", "Database", "Source", "Survey", "clean_up", "converse"]
 
-_LIMITS = Limits(total=4 * 3600.0, silence=300.0, output=256 << 20)
+_LIMITS = Limits(total=4 * 3600.0, silence=300.0, output=48 << 20)
+_ENTRIES = 150_000  # databases, tables and files of other owners; one takes up to 400 bytes here
+_NOISE = 1 << 20  # bytes of lines that are no answers, like Python's warnings
 _PROGRAM = tuple(ROOT / "templates" / "guest" / name for name in ("backup_tree.py", "backup.py"))
 _SCRIPT = """command -v python3 >/dev/null || {{ echo '{{"error": "python"}}'; exit 0; }}
 python3 -I -S - <<'SWARM_PROGRAM'
@@ -90,6 +92,7 @@ class Conversation:
         self._survey, self._others = Survey(), dict[str, tuple[str, str]]()
         self._error: SwarmError | None = None
         self._begun, self._ended, self._noise = threading.Event(), False, ""
+        self._entries, self._noises = 0, 0
         self.promise: Promise
 
     def wait(self) -> bool:
@@ -117,24 +120,37 @@ class Conversation:
         self.promise.runner.kill()
 
     def take(self, line: bytes) -> None:
-        """Take one line of the program's output."""
+        """Take one line of the program's output. Raise CommandFailed for one that the program cannot have printed."""
         if not line.startswith(b"{"):
-            self._noise = visible(line.decode("utf-8", "replace"), lines=False)[:300]
+            self._noise = visible(line[:1200].decode("utf-8", "replace"), lines=False)[:300]
+            self._noises += len(line) + 1
+            if self._noises > _NOISE:
+                raise self._malformed()
             return
         try:
             self._heed(json.loads(line))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            self._error = CommandFailed(
-                f"{self._source.host}: received a malformed answer from the guest's backup program"
+            raise self._malformed() from None
+        if self._entries > _ENTRIES:
+            raise CommandFailed(
+                f"{self._source.host}: the guest names more than {_ENTRIES:,} databases, tables and files of other owners",
+                "find out on the guest which files do not belong to OpenClaw's account, and exclude them (backup.exclude)",
             )
+
+    def _malformed(self) -> CommandFailed:
+        return CommandFailed(
+            f"{self._source.host}: received a malformed answer from the guest's backup program"
+        )
 
     def _heed(self, values: dict[str, Any]) -> None:
         survey = self._survey
         if "error" in values:
             self._error = self._error or _error(self._source, values)
         elif "database" in values:
-            survey.databases[_path(values["database"])] = _database(values)
+            found = survey.databases[_path(values["database"])] = _database(values)
+            self._entries += 1 + len(found.tables or ())
         elif "others" in values:
+            self._entries += len(values["others"])
             self._others |= {
                 _path(path): (_text(user), _text(group)) for path, user, group in values["others"]
             }

@@ -52,14 +52,18 @@ class Stream:
 
     def __init__(self, mark: bytes) -> None:
         self._mark = mark
-        self.rest = b""
+        self.rest = bytearray()  # the line that is not complete yet
         self.messages = b""  # what came before the first mark
         self.begun = False
         self.ended: bytes | None = None  # the line of the closing mark
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes as they arrive, and return the complete lines of output in them, without their newlines."""
-        *lines, self.rest = (self.rest + data).split(b"\n")
+        self.rest += data
+        if b"\n" not in data:
+            return []
+        *lines, rest = bytes(self.rest).split(b"\n")
+        self.rest = bytearray(rest)
         found, early = [], []
         for line in lines:
             if line.startswith(self._mark):
@@ -141,7 +145,7 @@ class Session:
     def ending(self) -> Ending:
         """Return how the conversation ended, once read() has returned nothing and there is no exit code."""
         code = self._process.wait()
-        messages = (self._err.messages + self._err.rest) or (b"" if self._err.begun else self._out.messages)
+        messages = (self._err.messages + self._err.rest)[-_MESSAGES:] or (b"" if self._err.begun else self._out.messages)
         left = self._begun + self._limits.total - time.monotonic()
         return Ending(code, messages.decode("utf-8", "replace"), self.started, self._exceeded, left)
 

@@ -39,9 +39,10 @@ class _Seen:
     own: str | None = None
 
 
-def provision(host: Host, talk: Talk, *, plan_only: bool = False) -> Plan:
+def provision(host: Host, talk: Talk, *, plan_only: bool = False, limit: float = _LOGIN) -> Plan:
     """Pin the machine's host key if it is not pinned yet, and check that we can log in. Return the change.
 
+    It has `limit` seconds to accept the login, or 60 if that is less.
     Raise Refused if nobody vouches for the key, Unreachable if the machine does not answer or refuses the login.
     """
     machine = _machine(host)
@@ -60,7 +61,7 @@ def provision(host: Host, talk: Talk, *, plan_only: bool = False) -> Plan:
 
     plan = reconcile(look, lambda seen: _difference(host, seen), apply, talk, plan_only=plan_only)
     if not (plan_only and plan):
-        _login(host, talk)
+        _login(host, talk, min(limit, _LOGIN))
     return plan
 
 
@@ -157,11 +158,11 @@ def _vouch(name: str, machine: Machine, key: str, talk: Talk) -> None:
     )
 
 
-def _login(host: Host, talk: Talk) -> None:
+def _login(host: Host, talk: Talk, limit: float) -> None:
     guest = Guest(access.reach(host), host.name)
     with talk.step(f"log into {host.name}", silent=True):
         guest.renew()
-        user = guest.check("id -un", "logging in", timeout=_LOGIN).strip()
+        user = guest.check("id -un", "logging in", timeout=limit).strip()
     if user != "root":
         raise Unreachable(f"{host.name}: the login is {visible(user, lines=False)[:40]}, not root")
     talk.done(f"{host.name} answers at {host.address}")

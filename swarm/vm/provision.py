@@ -35,7 +35,7 @@ def provision(
     has no VM: its host key is pinned. Raise a SwarmError.
     """
     if host.foreign:
-        return foreign.provision(host, talk, plan_only=plan_only)
+        return foreign.provision(host, talk, plan_only=plan_only, limit=limit)
     start = time.monotonic()
     with busy(host, talk), Libvirt(host.hypervisor.uri) as connection:
 
