@@ -113,9 +113,9 @@ def _honest() -> NoReturn:
 
 
 def _fresh() -> None:
-    """Be a machine without npm, which would look for its registry."""
+    """Be a machine without what waits for a network that leads nowhere."""
     text, _ = _script()
-    text = text.replace(b"command -v npm", b"command -v no-npm")
+    text = text.replace(b"command -v npm", b"true").replace(b"npm view", b"false").replace(b"apt-helper", b"false")
     sys.exit(subprocess.run([*_SHELL, sys.argv[2]], input=text, check=False).returncode)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenSSH"]
 
+_KEPT = 4 << 20  # bytes of a command's output, all of which Invoke keeps, in a list and as text
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -54,7 +55,7 @@ class OpenSSH(Runner):
         if self.using_pty:
             raise UsageError("a command in a guest has no terminal", "use ./inv ssh for interactive programs")
         limit, self.opts["timeout"] = self.opts["timeout"], None
-        limits = self._limits or Limits(line=Limits.output)
+        limits = self._limits or Limits(line=_KEPT, output=_KEPT)
         if self._limits is None:
             limits = Limits(limit or limits.total, limit or limits.total, limits.line, limits.output)
         self._script, self._chosen = _exports(env) + command, limits

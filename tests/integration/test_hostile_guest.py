@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a network of its own needs root")
 
 MEMORY = 200  # MiB that a run and everything that it leaves behind may take
-LIMIT = 4  # seconds that are given to a verb
+LIMIT = 5  # seconds that are given to a verb
 GOOD = ("honest", "noisy")
 FACTS = ("escapes", "only-escapes", "nul", "brackets", "braces", "digits", "shapes", "empty", "huge-facts")
 MARKS = ("doubled", "swapped-marks", "odd-marks", "no-done", "long-code", "long-done", "odd-code", "failed",
@@ -82,17 +82,17 @@ def test_customize_survives(den: World, lies: Sequence[str]) -> None:
     assert ran.code == 1
 
 
-@pytest.mark.parametrize("lies", [FLOODS, TIMES], ids=["floods", "times"])
-def test_install_survives(den: World, lies: Sequence[str]) -> None:
+def test_install_survives(den: World) -> None:
     """Each lie is an error of its host alone, and the host beside it learns why it can't be installed."""
-    ran = den.inv("install", "--plan", f"--timeout={LIMIT}", "--host", ",".join(("fresh", *lies)))
+    lies = (*FLOODS[:5], *TIMES)
+    ran = den.inv("install", "--plan", f"--timeout={2 * LIMIT}", "--host", ",".join(("fresh", *lies)))
     is_safe(ran)
     assert failed(ran, lies) == set(lies)
     assert "fresh error: the guest was not started by systemd" in ran.err
 
 
 @pytest.mark.parametrize(
-    "lies", [(*FACTS, *MARKS), FLOODS, (*TIMES, *ENDS)], ids=["lies", "floods", "times and ends"]
+    "lies", [(*FACTS, *MARKS), FLOODS, (*TIMES, *ENDS)], ids=["lies", "floods", "times-and-ends"]
 )
 def test_provision_survives(den: World, lies: Sequence[str]) -> None:
     """A machine that swarm did not make is asked who we are, and each lie about it is an error of that host."""
