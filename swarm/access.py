@@ -33,6 +33,7 @@ def target(host: Host, user: str = "root") -> ssh.Target:
         jump=uri.jump(host.hypervisor.uri),
         port=host.machine.port if host.machine else PORT,
         near=not (host.hypervisor.remote or host.foreign),
+        authorized=host.openclaw.ssh_keys,
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from swarm.files import private_dir, write_atomically
 from swarm.locks import hold
 from swarm.paths import ROOT, state_dir
+from swarm.ssh.keys import identities
 from swarm.text import quote
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class Target:
 
     `embedded` is the private hypervisor that runs it, `jump` the remote one as a destination of ssh
     (user@machine or ssh://user@machine:port). At most one is given. `near` says that the guest runs on this
-    machine. `identity` is the private key to log in with. With None, ssh chooses among its defaults and the
-    agent's keys. The pinned host key is found by `name`, so it stays valid when the address changes.
+    machine. `identity` is the private key to log in with. With None, ssh offers the keys in `authorized`, which
+    are public ones, and then its defaults and the agent's keys. The pinned host key is found by `name`, so it stays valid when the address changes.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Target:
     jump: str | None = None
     port: int = PORT
     near: bool = False
+    authorized: tuple[str, ...] = ()
 
     @property
     def sheltered(self) -> bool:
@@ -115,6 +117,8 @@ def _settings(target: Target) -> list[str]:
     ]
     if target.identity:
         lines += [f"    IdentityFile {_word(target.identity)}", "    IdentitiesOnly yes"]
+    elif target.authorized:
+        lines += [f"    IdentityFile {_word(path)}" for path in identities(target.authorized)]
     if target.sheltered:
         # Streamlined NTRU Prime protects recorded traffic from future quantum computers and costs 80 ms of CPU.
         # Traffic that never crosses a network cannot be recorded. ML-KEM (OpenSSH 9.9) is cheap and stays.

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 from swarm.deadline import Deadline
 from swarm.errors import CommandFailed
-from swarm.ssh.reasons import Ending
+from swarm.ssh.reasons import Ending, told
 from swarm.text import quote
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _transfer(
         limit = "" if code > 0 else f"{what} made no progress for {_SILENCE:.0f} s"
         raise link.explain(Ending(code, messages, started=False, limit=limit))
     if code:
-        reason = (messages.strip().splitlines() or ["no reason given"])[-1]
+        reason = (told(messages).strip().splitlines() or ["no reason given"])[-1]
         raise CommandFailed(f"{link.alias}: {what} failed: {reason}")
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 import struct
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarm.errors import Unfit
@@ -14,11 +18,12 @@ from swarm.paths import state_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-__all__ = ["keypair", "own_key", "own_public_key", "pin", "pinned"]
+__all__ = ["identities", "keypair", "own_key", "own_public_key", "pin", "pinned"]
 
 _MAGIC = b"openssh-key-v1\0"
+# What ssh itself looks for, in its order.
+_DEFAULTS = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
 
 
 def keypair(comment: str) -> tuple[str, str]:
@@ -92,6 +97,41 @@ def _field(data: bytes) -> tuple[bytes, bytes]:
     """Return the first field, which its length in four bytes precedes, and the rest. Raise struct.error."""
     (length,) = struct.unpack_from(">I", data)
     return struct.unpack_from(f"{length}s", data, 4)[0], data[4 + length :]
+
+
+def identities(authorized: Sequence[str]) -> list[Path]:
+    """Return the identity files with which ssh offers the keys in `authorized` (public keys, one a line) first.
+
+    Servers end a connection after six keys, and an agent may hold more. A file with a public key stands for the agent's
+    key. The user's own files follow, since a guest may still know an earlier key.
+    """
+    wanted = [" ".join(line.split()[:2]) for line in authorized]
+    own = _own_files()
+    matching = [path for path, public in own.items() if public in wanted]
+    held = {own[path] for path in matching}
+    folder = private_dir(private_dir(private_dir(state_dir()) / "ssh") / "keys")
+    public = [_public_file(folder, key) for key in wanted if key not in held]
+    return [*matching, *public, *(path for path in own if path not in matching)]
+
+
+@cache
+def _own_files() -> dict[Path, str]:
+    """Return the user's private keys, each with its public key as "type key", or "" if that is not beside it."""
+    found = {}
+    for path in (Path("~/.ssh").expanduser() / name for name in _DEFAULTS):
+        with suppress(OSError, UnicodeDecodeError):
+            if path.is_file():
+                found[path] = ""
+                text = path.with_name(f"{path.name}.pub").read_text(encoding="utf-8")
+                found[path] = " ".join(text.split()[:2])
+    return found
+
+
+def _public_file(folder: Path, key: str) -> Path:
+    path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.pub"
+    if not path.exists():
+        write_atomically(path, f"{key}\n")
+    return path
 
 
 def pin(path: Path, names: Sequence[str], public_key: str) -> None:

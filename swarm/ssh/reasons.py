@@ -18,8 +18,10 @@ __all__ = [
     "LoginRefused",
     "NoAnswer",
     "PortClosed",
+    "TooManyKeys",
     "explain",
     "needs_dialer",
+    "told",
 ]
 
 
@@ -37,6 +39,10 @@ class KeyRefused(Unreachable):
 
 class LoginRefused(Unreachable):
     """The guest does not accept the login, or does not let the user become root."""
+
+
+class TooManyKeys(LoginRefused):
+    """The guest ended the connection before ssh had offered all of its keys."""
 
 
 class ConnectionLost(Unreachable):
@@ -83,7 +89,13 @@ _REASONS = (
         "./inv provision --host {alias} pins it; swarm never accepts a key unseen",
     ),
     _Reason(
-        r"Permission denied \(|Too many authentication failures",
+        "Too many authentication failures",
+        TooManyKeys,
+        "login denied: the guest accepted none of the first keys that ssh offered",
+        "add the private key for openclaw.ssh_keys to the agent, which then offers it first: ssh-add FILE",
+    ),
+    _Reason(
+        r"Permission denied \(",
         LoginRefused,
         "login denied",
         "load the private key for openclaw.ssh_keys (ssh-add); ssh -v -F {config} {alias} shows which keys are offered",
@@ -121,6 +133,15 @@ _REASONS = (
 )
 
 
+# What sudo says of a host that is not in its own /etc/hosts. It goes on nevertheless.
+_WARNING = re.compile(r"^sudo: unable to resolve host .*\n?", re.MULTILINE)
+
+
+def told(messages: str) -> str:
+    """Return what ssh, sudo and others have said, without the warnings that are never a reason."""
+    return _WARNING.sub("", messages)
+
+
 def needs_dialer(messages: str) -> bool:
     """Whether ssh only says that its ProxyCommand failed, whose own message it discards while it keeps connections."""
     return "proxy dialer did not pass back a connection" in messages
@@ -128,6 +149,7 @@ def needs_dialer(messages: str) -> bool:
 
 def explain(alias: str, config: Path, ending: Ending) -> Unreachable | CommandFailed:
     """Return the error that says why a conversation with the guest `alias` ended early."""
+    ending = ending._replace(messages=told(ending.messages))
     lines = ending.messages.strip().splitlines()
     last = lines[-1] if lines else f"ssh ended with exit code {ending.code}"
     if ending.limit:

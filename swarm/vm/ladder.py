@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from swarm.errors import CommandFailed, SwarmError, Unreachable, VerificationFailed
-from swarm.ssh.reasons import KeyRefused, LoginRefused
+from swarm.ssh.reasons import KeyRefused, LoginRefused, TooManyKeys
 from swarm.text import quote
 
 if TYPE_CHECKING:
@@ -156,13 +156,18 @@ class Ladder:
     def login(self, meter: Meter) -> bool:
         """Return whether the guest accepts the login. Raise KeyRefused for another host key."""
         meter.note(f"logging in as {self.user}")
+        if isinstance(self._refusal, TooManyKeys):
+            raise self._refusal  # waiting changes nothing about the keys that are offered
         if self._refusal is not None:
             self._refusal = None  # the refusal that the port's rung met counts as the first attempt
             return False
         try:
             self._log_in()
-        except KeyRefused:
+        except (KeyRefused, TooManyKeys):
             raise
+        except LoginRefused:
+            meter.note(f"the login as {self.user} is refused so far")
+            return False
         except (CommandFailed, Unreachable):
             return False
         return True
