@@ -129,9 +129,7 @@ def install(
 
 
 @task(help={**HOST, **PLAN, **LIMIT})
-def customize(
-    _: Context, host: str, plan: bool = False, json: bool = False, timeout: float = 7200
-) -> int:
+def customize(_: Context, host: str, plan: bool = False, json: bool = False, timeout: float = 7200) -> int:
     """Apply swappiness, time zone, share and the host file's own list in a guest."""
     from swarm.commands import guest as commands
 

@@ -174,7 +174,11 @@ def world(folder: Path, dirs: Dirs, names: Sequence[str], refused: Sequence[str]
         with server:
             _log_into(server, player)
             for name, address in addresses.items():
-                text = _FILE.format(address=address, hostname=socket.gethostname(), user="newcomer" if name == "fresh" else "openclaw")
+                text = _FILE.format(
+                    address=address,
+                    hostname=socket.gethostname(),
+                    user="newcomer" if name == "fresh" else "openclaw",
+                )
                 (dirs.hosts / f"{name}.yaml").write_text(text, encoding="utf-8")
                 ssh.pin(dirs.hosts / f"{name}.known_hosts", [name], server.public)
             yield World(server, owner, dirs, folder)
@@ -184,6 +188,8 @@ def _log_into(server: Sshd, shell: Path) -> None:
     """Give the server's root the login shell `shell`, and make an account for OpenClaw."""
     accounts = server.folder / "passwd"
     lines = accounts.read_text(encoding="utf-8").splitlines()
-    lines = [f"root:x:0:0:root:{shell.parent}:{shell}" if each.startswith("root:") else each for each in lines]
+    lines = [
+        f"root:x:0:0:root:{shell.parent}:{shell}" if each.startswith("root:") else each for each in lines
+    ]
     lines.append(f"openclaw:x:{_ID}:{_ID}::/home/openclaw:/bin/sh")
     accounts.write_text("\n".join(lines) + "\n", encoding="utf-8")  # in place: it is bound over /etc/passwd

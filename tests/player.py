@@ -115,7 +115,11 @@ def _honest() -> NoReturn:
 def _fresh() -> None:
     """Be a machine without what waits for a network that leads nowhere."""
     text, _ = _script()
-    text = text.replace(b"command -v npm", b"true").replace(b"npm view", b"false").replace(b"apt-helper", b"false")
+    text = (
+        text.replace(b"command -v npm", b"true")
+        .replace(b"npm view", b"false")
+        .replace(b"apt-helper", b"false")
+    )
     sys.exit(subprocess.run([*_SHELL, sys.argv[2]], input=text, check=False).returncode)
 
 

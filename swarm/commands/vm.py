@@ -95,14 +95,13 @@ def console(name: str, *, follow: bool, picture: str) -> None:
         width, height = verbs.screenshot(host, path)
         Talk(screen()).say(f"{path}: {width} × {height} pixels")
         return
-    shown = 0
+    if not follow:
+        screen().text(verbs.console(host))
+        return
+    end = 0
     while True:
-        lines = verbs.console(host)
-        shown = shown if shown <= len(lines) else 0  # fewer lines: the VM was restarted, and its log with it
-        screen().text(lines[shown:])
-        shown = len(lines)
-        if not follow:
-            return
+        lines, end = verbs.console_after(host, end)
+        screen().text(lines)
         time.sleep(1)
 
 

@@ -154,12 +154,13 @@ def serve(state: Path, uid: int, gid: int) -> int:
     mounts.run(
         "iptables", "-A", "INPUT", "-i", UPLINK, "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"
     )
+    logger = _logger()
     daemon = subprocess.Popen(
         [shutil.which("libvirtd") or "/usr/sbin/libvirtd", "-p", "/run/libvirt/libvirtd.pid"],
         stdin=subprocess.DEVNULL,
     )
     listening = Path("/run/libvirt/libvirt-sock")
-    while not listening.exists():
+    while not (listening.exists() and (logger is None or Path("/run/libvirt/virtlogd-sock").exists())):
         if daemon.poll() is not None:
             return 1
         time.sleep(0.02)
@@ -169,10 +170,20 @@ def serve(state: Path, uid: int, gid: int) -> int:
         ended, _ = os.wait()
         if ended == daemon.pid:
             return 1
+        if logger and ended == logger.pid:
+            logger = _logger()  # no VM could start without it
         if ended == way_out[0]:
             # Guests must not stay cut off because pasta died. Wait before restarting it, since it may die again.
             time.sleep(1)
             way_out[0] = _way_out(state)
+
+
+def _logger() -> subprocess.Popen[bytes] | None:
+    """Start virtlogd, if the machine has it."""
+    program = mounts.virtlogd()
+    if program is None:
+        return None
+    return subprocess.Popen([program, "-p", "/run/libvirt/virtlogd.pid"], stdin=subprocess.DEVNULL)
 
 
 def _end_unresponsive(way_out: list[int | None]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import shutil
 import subprocess
 from pathlib import Path
 
-__all__ = ["FOLDERS", "hide_kvm", "mount_private", "mount_sysfs", "run"]
+__all__ = ["FOLDERS", "hide_kvm", "mount_private", "mount_sysfs", "run", "virtlogd"]
 
 # The directories in STATE that are mounted over libvirt's own.
 FOLDERS = {
@@ -26,11 +27,17 @@ unix_sock_ro_perms = "0700"
 log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 """
 
-# Each setting is needed: libvirt cannot move the private /dev into a domain's namespace, virtlogd does not run
-# here, and a security driver would load profiles into the machine's kernel.
+# virtlogd writes the consoles' logs, which a guest would otherwise let grow without an end: 4 MiB and the 4 before.
+_VIRTLOGD_CONF = """\
+max_size = 4194304
+max_backups = 1
+"""
+
+# Each setting is needed: libvirt cannot move the private /dev into a domain's namespace, and a security driver would
+# load profiles into the machine's kernel.
 _QEMU_CONF = """\
 namespaces = [ ]
-stdio_handler = "file"
+stdio_handler = "{handler}"
 security_driver = "none"
 user = "+{uid}"
 group = "+{gid}"
@@ -69,7 +76,15 @@ def mount_private(state: Path) -> None:
         run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run/dbus")
     _, uid, gid = _account("libvirt-qemu", "qemu")
     (state / "etc/libvirtd.conf").write_text(_LIBVIRTD_CONF, encoding="utf-8")
-    (state / "etc/qemu.conf").write_text(_QEMU_CONF.format(uid=uid, gid=gid, swtpm=swtpm), encoding="utf-8")
+    (state / "etc/virtlogd.conf").write_text(_VIRTLOGD_CONF, encoding="utf-8")
+    handler = "logd" if virtlogd() else "file"
+    text = _QEMU_CONF.format(handler=handler, uid=uid, gid=gid, swtpm=swtpm)
+    (state / "etc/qemu.conf").write_text(text, encoding="utf-8")
+
+
+def virtlogd() -> str | None:
+    """Return the path of libvirt's writer of logs, or None: some distributions leave it out."""
+    return shutil.which("virtlogd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
 def _cover(own: Path, target: str) -> None:

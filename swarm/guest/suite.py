@@ -39,9 +39,7 @@ GROUPS = {
 }
 # Bytes of memory that the suite may allocate. It needs 50 MiB itself.
 MEMORY = 128 << 20
-TOO_LARGE = (
-    70  # the suite's exit code when a guest's answer is too large (EX_SOFTWARE of sysexits.h)
-)
+TOO_LARGE = 70  # the suite's exit code when a guest's answer is too large (EX_SOFTWARE of sysexits.h)
 TOTAL = 1800.0  # seconds for all checks; they take 5 on a quiet machine and up to 300 under emulation
 _SILENCE = 300.0  # seconds for one check
 _WIDTH = 200  # characters of a line or a detail; people must still be able to read it

@@ -114,9 +114,7 @@ def verify(
     """
     # This also connects, so that the suite finds a connection, and says clearly why there is none.
     deadline = Deadline(limit or suite.TOTAL)
-    login = guest.check(
-        _LOGIN, "looking up the login user", timeout=min(_LOGIN_TIME, deadline.limit)
-    )
+    login = guest.check(_LOGIN, "looking up the login user", timeout=min(_LOGIN_TIME, deadline.limit))
     sudo = login.split()[-1:] != ["root"]
     with (
         tempfile.TemporaryDirectory(prefix="swarm-verify-") as name,

@@ -154,23 +154,26 @@ class Pool:
                 raise
             return _made(raw)
 
-    def read(self, name: str, last: int | None = None) -> bytes:
-        """Return the content of a small volume, or its `last` bytes. Raise HypervisorError if it does not exist."""
+    def tail(self, name: str, most: int, after: int = 0) -> tuple[bytes, int]:
+        """Return what a volume holds after its first `after` bytes, but no more than its last `most`, and where that ends.
+
+        A volume that has become shorter than `after` is read from its beginning. Raise HypervisorError if there is none.
+        """
         self.refresh()
         raw = self._lookup(name)
         if raw is None:
             raise HypervisorError(f"the pool {self.name} has no volume {name}")
         with translated(f"reading {name}"):
             size = _made(raw).physical
-            offset = max(0, size - last) if last is not None else 0
+            offset = max(after if after <= size else 0, size - most)
             if size == offset:
-                return b""
+                return b"", size
             stream = raw.connect().newStream()
             raw.download(stream, offset, size - offset)
             target = io.BytesIO()
             stream.recvAll(lambda _stream, data, sink: sink.write(data), target)
             stream.finish()
-        return target.getvalue()
+        return target.getvalue(), size
 
     def _lookup(self, name: str) -> Any:  # noqa: ANN401 - libvirt's objects have no types
         with translated(f"looking up the volume {name}"):

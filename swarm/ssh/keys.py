@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from swarm.errors import Unfit
 from swarm.files import private_dir, write_atomically
 from swarm.locks import hold
-from swarm.paths import state_dir
+from swarm.paths import expanded, state_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,7 +118,7 @@ def identities(authorized: Sequence[str]) -> list[Path]:
 def _own_files() -> dict[Path, str]:
     """Return the user's private keys, each with its public key as "type key", or "" if that is not beside it."""
     found = {}
-    for path in (Path("~/.ssh").expanduser() / name for name in _DEFAULTS):
+    for path in (expanded(Path("~/.ssh")) / name for name in _DEFAULTS):
         with suppress(OSError, UnicodeDecodeError):
             if path.is_file():
                 found[path] = ""

@@ -145,7 +145,9 @@ class Session:
     def ending(self) -> Ending:
         """Return how the conversation ended, once read() has returned nothing and there is no exit code."""
         code = self._process.wait()
-        messages = (self._err.messages + self._err.rest)[-_MESSAGES:] or (b"" if self._err.begun else self._out.messages)
+        messages = (self._err.messages + self._err.rest)[-_MESSAGES:] or (
+            b"" if self._err.begun else self._out.messages
+        )
         left = self._begun + self._limits.total - time.monotonic()
         return Ending(code, messages.decode("utf-8", "replace"), self.started, self._exceeded, left)
 

@@ -24,6 +24,7 @@ __all__ = [
     "base_volume",
     "base_volume_size",
     "console_volume",
+    "console_volumes",
     "domain_uuid",
     "domain_xml",
     "network_subnet",
@@ -111,6 +112,11 @@ def network_subnet(name: str, ip: IPv4Address) -> IPv4Network:
 def network_xml(name: str, ip: IPv4Address = _DEFAULT_SUBNET[1]) -> str:
     """Return the XML of the embedded hypervisor's network for the address `ip`. libvirt names its bridge."""
     return render("network.xml.j2", name=name, subnet=network_subnet(name, ip))
+
+
+def console_volumes(host: Host) -> list[str]:
+    """Return the names of the serial console's log and of the earlier parts that virtlogd keeps, three by default."""
+    return [console_volume(host), *(f"{console_volume(host)}.{number}" for number in range(3))]
 
 
 def console_volume(host: Host) -> str:

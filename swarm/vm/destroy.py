@@ -138,7 +138,7 @@ def _volumes(
         return (), (Kept(own, f"{why}; delete it by hand if it is still there"),) if own else ()
     paths = {
         str(folder / desired.seed_volume(host)): "seed",
-        str(folder / desired.console_volume(host)): "console log",
+        **{str(folder / name): "console log" for name in desired.console_volumes(host)},
         own or str(host.vm.disk_path): "disk",
     }
     users = others.of(paths)

@@ -17,7 +17,7 @@ from swarm.vm.busy import busy
 from swarm.vm.destroy import destroy, rest
 from swarm.vm.observe import domain_facts
 from swarm.vm.ready import SHUTDOWN, TIMEOUT, wait
-from swarm.vm.serial import console_log
+from swarm.vm.serial import Part, console_log, part
 from swarm.vm.share import make_share
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ __all__ = [
     "SHUTDOWN",
     "asleep",
     "console",
+    "console_after",
     "destroy",
     "need",
     "screenshot",
@@ -102,11 +103,18 @@ def _shut_down(host: Host, domain: Domain, talk: Talk, limit: float) -> None:
             )
 
 
-def console(host: Host, last: int | None = None) -> list[str]:
-    """Return the serial console's lines since the VM's start, from at most its `last` bytes."""
+def console(host: Host) -> list[str]:
+    """Return the serial console's lines since the VM's start, from at most serial.MOST bytes."""
     with Libvirt(host.hypervisor.uri) as connection:
         need(host, connection)
-        return console_log(host, connection, last)
+        return console_log(host, connection)
+
+
+def console_after(host: Host, after: int) -> Part:
+    """Return the serial console's complete lines after the first `after` bytes, and where they end."""
+    with Libvirt(host.hypervisor.uri) as connection:
+        need(host, connection)
+        return part(host, connection, after)
 
 
 def screenshot(host: Host, path: Path) -> tuple[int, int]:

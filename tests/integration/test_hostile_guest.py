@@ -71,7 +71,9 @@ def rows(ran: Ran, name: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("lies", [FACTS, MARKS, FLOODS, TIMES, ENDS], ids=["facts", "marks", "floods", "times", "ends"])
+@pytest.mark.parametrize(
+    "lies", [FACTS, MARKS, FLOODS, TIMES, ENDS], ids=["facts", "marks", "floods", "times", "ends"]
+)
 def test_customize_survives(den: World, lies: Sequence[str]) -> None:
     """Each lie is an error of its host alone, within its time, and the hosts beside it get their plan."""
     ran = den.inv("customize", "--plan", f"--timeout={LIMIT}", "--host", ",".join((*GOOD, *lies)))

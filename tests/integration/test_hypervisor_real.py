@@ -16,6 +16,7 @@ from swarm.vm import desired, fitness, seed, shape
 from swarm.vm.actions import Action, Work, remember
 from swarm.vm.difference import changes, make_plan
 from swarm.vm.observe import acceleration, observe
+from swarm.vm import serial
 from swarm.vm.serial import console_log
 from tests import samples
 from tests.integration.pools import FOLDER, MAC
@@ -116,7 +117,7 @@ def test_the_reference_vm_is_defined_and_stays_so(
     )
     assert (seen.reserved, seen.domain.autostart, seen.domain.disk) == (True, True, str(zap.vm.disk_path))
     assert seen.domain.seed == str(FOLDER / "swarm-zap-seed.iso")
-    assert b"CIDATA" in pool.read("swarm-zap-seed.iso")
+    assert b"CIDATA" in pool.tail("swarm-zap-seed.iso", 1 << 30)[0]
 
     # As after the first boot: the seed is out of the definition and of the note.
     domain = Domain.find(libvirt, zap.vm.domain)
@@ -191,6 +192,30 @@ def test_a_vm_that_never_started_has_no_console_log(
     pool.upload("swarm-zap-console.log", io.BytesIO(said), len(said), "raw")
     assert console_log(zap, libvirt) == ["Booting", "last line"]
     assert console_log(zap, libvirt, 11) == ["last line"]
+
+
+def test_a_console_log_of_any_size_is_read_in_parts(
+    libvirt: Libvirt, zap: Host, work: Work, pool: Pool
+) -> None:
+    """Of a log that a guest fills, only the end is read. Whoever follows it gets each complete line once."""
+    assert pool.find(work.host.vm.disk_path.name)
+    name = desired.console_volume(zap)
+    flood = b"flood\n" * (serial.MOST // 6 + 100_000) + b"log"
+    pool.upload(name, io.BytesIO(flood), len(flood), "raw")
+    assert sum(len(line) + 1 for line in console_log(zap, libvirt)) <= serial.MOST + 1
+    first = serial.part(zap, libvirt, 0)
+    assert (first.lines[-1], first.end) == ("flood", len(flood) - 3)
+    assert serial.part(zap, libvirt, first.end) == ([], first.end)
+    pool.delete(name)
+    longer = flood + b"in:\n\nnew"
+    pool.upload(name, io.BytesIO(longer), len(longer), "raw")
+    assert serial.part(zap, libvirt, first.end) == (["login:"], len(longer) - 3)
+    pool.delete(name)
+    pool.upload(name, io.BytesIO(b"again\n"), 6, "raw")  # the VM was started again, or the log rotated
+    assert serial.part(zap, libvirt, first.end) == (["again"], 6)
+    pool.delete(name)
+    pool.upload(name, io.BytesIO(b"x" * (serial.MOST + 5)), serial.MOST + 5, "raw")
+    assert serial.part(zap, libvirt, 0).end == serial.MOST + 5
 
 
 def test_a_domain_that_the_schema_forbids_is_refused(libvirt: Libvirt, zap: Host) -> None:

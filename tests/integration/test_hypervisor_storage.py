@@ -50,14 +50,14 @@ def test_what_is_uploaded_is_what_is_there(pool: Pool) -> None:
     assert (made.name, made.physical, made.path) == ("data", len(DATA), str(FOLDER / "data"))
     assert progress == sorted(progress)
     assert progress[-1] == len(DATA)
-    assert pool.read("data") == DATA
-    assert pool.read("data", 100) == DATA[-100:]
-    assert pool.read("data", 1 << 30) == DATA
-    assert pool.read("data", 0) == b""
+    assert pool.tail("data", 1 << 30)[0] == DATA
+    assert pool.tail("data", 100)[0] == DATA[-100:]
+    assert pool.tail("data", 1 << 30)[0] == DATA
+    assert pool.tail("data", 0)[0] == b""
     assert pool.delete("data") is True
     assert (pool.delete("data"), pool.find("data")) == (False, None)
     with pytest.raises(HypervisorError, match="has no volume data"):
-        pool.read("data")
+        pool.tail("data", 1)
 
 
 class Breaking(io.BytesIO):

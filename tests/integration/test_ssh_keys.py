@@ -40,9 +40,7 @@ def guest(server: Sshd, tmp_path: Path, *authorized: str) -> Guest:
     """Return the server as the guest of a host file that names the keys in `authorized`."""
     ssh.pin(tmp_path / "pins", ["many"], server.public)
     ssh.write_config(
-        ssh.Target(
-            "many", "127.0.0.1", tmp_path / "pins", USER, port=server.port, authorized=authorized
-        )
+        ssh.Target("many", "127.0.0.1", tmp_path / "pins", USER, port=server.port, authorized=authorized)
     )
     return Guest(ssh.part_path("many"), "many")
 
@@ -69,7 +67,9 @@ def test_an_earlier_key_still_logs_in(server: Sshd, keys: Path, tmp_path: Path) 
 @pytest.mark.usefixtures("agent")
 def test_too_many_keys_are_named(server: Sshd, tmp_path: Path) -> None:
     """If the guest gives up before its key was offered, the error says so, and how to offer it first."""
-    with pytest.raises(TooManyKeys, match="many: login denied: the guest accepted none of the first keys") as caught:
+    with pytest.raises(
+        TooManyKeys, match="many: login denied: the guest accepted none of the first keys"
+    ) as caught:
         guest(server, tmp_path, login_key(tmp_path / "other")).run("true")
     assert re.search("ssh-add", caught.value.hint or "")
     assert isinstance(caught.value, LoginRefused)
