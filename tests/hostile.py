@@ -145,8 +145,8 @@ class World:
                 env={**os.environ, "SWARM_LITELLM": str(self.dirs.state / "litellm"), **extra},
             )
         self.close(words[-1].split(","))
-        texts = (stream.decode("utf-8", "replace") for stream in (done.stdout, done.stderr))
-        return Ran(done.returncode, *texts, scale.most / _MIB)
+        out, err = (stream.decode("utf-8", "replace") for stream in (done.stdout, done.stderr))
+        return Ran(done.returncode, out, err, scale.most / _MIB)
 
     def close(self, names: Sequence[str]) -> None:
         """End the kept connections of hosts."""

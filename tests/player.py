@@ -30,11 +30,12 @@ _EVIL = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202egnp.exe\u2066\x7f".encode()
 _SHELL = ("/bin/sh", "-c")
 
 
-def _say(text: bytes, to: int = 1) -> None:
-    """Write everything, until nobody reads it."""
+def _say(text: bytes, to: int = 1) -> int:
+    """Write everything, until nobody reads it. Return how much that was."""
     view = memoryview(text)
     while view:
         view = view[os.write(to, view) :]
+    return len(text)
 
 
 def _stay() -> NoReturn:
@@ -77,9 +78,8 @@ def _begun() -> bytes:
     return mark
 
 
-def _end(mark: bytes, code: bytes) -> None:
-    for stream in (2, 1):
-        _say(b"\n" + mark + b" end " + code + b"\n", stream)
+def _end(mark: bytes, code: bytes) -> int:
+    return sum(_say(b"\n" + mark + b" end " + code + b"\n", stream) for stream in (2, 1))
 
 
 def _facts(change: Callable[[bytes], bytes]) -> None:
@@ -149,12 +149,12 @@ def _kill() -> NoReturn:
     _stay()
 
 
-def _one_fact() -> None:
+def _one_fact() -> int:
     """Begin the answer to the first question."""
     text, mark = _script()
     inner = next((each for each in _MARK.findall(text) if each != mark), b"none")
     _say(mark + b" begin\n")
-    _say(inner + b" fact 0\nhalf an ans")
+    return _say(inner + b" fact 0\nhalf an ans")
 
 
 def _suite(play: Callable[[], object]) -> None:
@@ -184,7 +184,7 @@ def _once_then(words: bytes, later: Callable[[], object]) -> None:
     sys.exit(255)
 
 
-def _words(text: bytes, code: int) -> None:
+def _words(text: bytes, code: int) -> NoReturn:
     _say(text, 2)
     sys.exit(code)
 

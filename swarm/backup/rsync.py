@@ -169,7 +169,7 @@ def _run(command: list[str], lock: int, advance: Callable[[int], None]) -> Outco
     with process:
         reader.start()
         try:
-            for line in iter(lambda: process.stdout.readline(_LONGEST), b""):
+            while line := process.stdout.readline(_LONGEST):
                 advance(outcome.take(line.rstrip(b"\n")))
             outcome.code = process.wait()
         except BaseException:
@@ -225,6 +225,11 @@ _REASONS: dict[int | str, tuple[type[SwarmError], str, str | None]] = {
         Refused,
         "more files would be deleted from the mirror than the dry run has shown",
         "run the backup again",
+    ),
+    2: (
+        CommandFailed,
+        "rsync does not understand the guest: {reason}",
+        "does its ~/.bashrc print anything? It must be silent where no terminal is",
     ),
     11: (CommandFailed, "rsync could not read or write a file: {reason}", None),
     20: (CommandFailed, "rsync was interrupted", "run the backup again; it continues"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["GROUPS", "MEMORY", "TOTAL", "TOO_LARGE", "Check", "Result", "arguments", "read_report", "run"]
+__all__ = ["GROUPS", "MEMORY", "TOO_LARGE", "TOTAL", "Check", "Result", "arguments", "read_report", "run"]
 
 Result = Literal["kept", "broken", "skipped"]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import re
+import secrets
 import selectors
 import signal
 import stat
@@ -45,8 +47,10 @@ mv -fT -- "$new" "$target"
 """
 _DOWNLOAD = """set -eu
 exec <@SOURCE@
+printf '\\n%s\\n' @MARK@
 stat -L -c '%s %a' /dev/stdin
-exec cat
+cat
+printf '\\n%s\\n' @MARK@
 """
 
 
@@ -67,8 +71,9 @@ def download(link: Link, remote: str, local: Path, *, preserve_mode: bool = True
     scratch = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as target:
-            received = _Received(target, f"{link.alias}: {remote}")
-            script = _filled(_DOWNLOAD, {"SOURCE": quote(remote)})
+            mark = secrets.token_hex(12)
+            received = _Received(target, f"{link.alias}: {remote}", mark)
+            script = _filled(_DOWNLOAD, {"SOURCE": quote(remote), "MARK": mark})
             _transfer(link, script, subprocess.DEVNULL, received.take, f"copying {remote}")
             mode = received.check()
             os.fchmod(target.fileno(), mode if preserve_mode else 0o644)
@@ -79,31 +84,35 @@ def download(link: Link, remote: str, local: Path, *, preserve_mode: bool = True
 
 
 class _Received:
-    """What arrives of a download: a line with size and mode, then exactly that many bytes."""
+    """What arrives of a download: the mark, a line with size and mode, exactly that many bytes, and the mark again.
 
-    def __init__(self, target: IO[bytes], what: str) -> None:
-        self._target, self._what = target, what
-        self._head, self._left, self._mode = b"", -1, 0
+    What comes before and after is what a login prints.
+    """
+
+    def __init__(self, target: IO[bytes], what: str, mark: str) -> None:
+        self._target, self._what, self._mark = target, what, f"\n{mark}\n".encode()
+        self._head, self._left, self._mode, self._after = b"", -1, 0, b""
 
     def take(self, data: bytes) -> None:
         """Take the next bytes. Raise CommandFailed for what does not fit the first line."""
         if self._left < 0:
             self._head += data
-            line, newline, data = self._head.partition(b"\n")
+            line, newline, data = self._head.partition(self._mark)[2].partition(b"\n")
             if not newline and len(self._head) < _MESSAGES:
                 return
             size, _, mode = line.partition(b" ")
             if not (newline and _SIZE.fullmatch(line)):
                 raise CommandFailed(f"{self._what}: received a malformed answer from the guest")
             self._left, self._mode = int(size), int(mode, 8) & 0o777
-        if len(data) > self._left:
+        self._target.write(data[: self._left])
+        self._after += data[self._left :][: len(self._mark) - len(self._after)]
+        self._left = max(0, self._left - len(data))
+        if not self._mark.startswith(self._after):
             raise CommandFailed(f"{self._what}: the file grew while it was copied", "copy it again")
-        self._left -= len(data)
-        self._target.write(data)
 
     def check(self) -> int:
         """Return the file's mode. Raise CommandFailed if bytes are missing."""
-        if self._left:
+        if self._left or self._after != self._mark:
             raise CommandFailed(f"{self._what}: the copy is incomplete", "copy it again")
         self._target.flush()
         os.fsync(self._target.fileno())
@@ -123,7 +132,10 @@ def _transfer(
     shell = (
         f"if [ -O /proc/1 ]; then exec sh -c {quote(script)}; else exec sudo -n -- sh -c {quote(script)}; fi"
     )
-    command = [*link.command(), "--", link.alias, f"exec sh -c {quote(shell if link.root else script)}"]
+    # The login shell may be any, so it sees no character that the shells treat differently.
+    coded = base64.b64encode((shell if link.root else script).encode("utf-8", "surrogateescape")).decode()
+    through = f"exec sh -c 'eval \"$(echo {coded} | base64 -d)\"'"
+    command = [*link.command(), "--", link.alias, through]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=source, stdout=pipe, stderr=pipe, bufsize=0) as process:
         try:

@@ -12,11 +12,10 @@ from swarm.deadline import Deadline
 from swarm.errors import HypervisorError
 from swarm.hypervisor.domain import Domain
 from swarm.hypervisor.network import Network
-from swarm.vm import desired, fitness, seed, shape
+from swarm.vm import desired, fitness, seed, serial, shape
 from swarm.vm.actions import Action, Work, remember
 from swarm.vm.difference import changes, make_plan
 from swarm.vm.observe import acceleration, observe
-from swarm.vm import serial
 from swarm.vm.serial import console_log
 from tests import samples
 from tests.integration.pools import FOLDER, MAC
