@@ -114,7 +114,7 @@ def _size(pid: int) -> int:
         held = sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
         for each in (folder / "fd").iterdir():
             with contextlib.suppress(OSError):
-                name = os.readlink(each)
+                name = str(each.readlink())
                 if name.startswith("/memfd:") or name.endswith("(deleted)"):
                     held += each.stat().st_blocks * 512
         return held

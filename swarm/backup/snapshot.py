@@ -133,8 +133,8 @@ class Conversation:
             raise self._malformed() from None
         if self._entries > _ENTRIES:
             raise CommandFailed(
-                f"{self._source.host}: the guest names more than {_ENTRIES:,} databases, tables and files of other owners",
-                "find out on the guest which files do not belong to OpenClaw's account, and exclude them (backup.exclude)",
+                f"{self._source.host}: the guest names more than {_ENTRIES:,} databases and files of other owners",
+                "exclude what does not belong to OpenClaw's account: backup.exclude in the host file",
             )
 
     def _malformed(self) -> CommandFailed:

@@ -43,18 +43,16 @@ def run(command: bytes) -> Output:
 def _read(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
     assert process.stdout is not None  # noqa: S101 - both are pipes
     assert process.stderr is not None  # noqa: S101
-    found = {process.stdout: bytearray(), process.stderr: bytearray()}
+    out, err = bytearray(), bytearray()
     with selectors.DefaultSelector() as ready:
-        for stream in found:
-            ready.register(stream, selectors.EVENT_READ)
+        ready.register(process.stdout, selectors.EVENT_READ, out)
+        ready.register(process.stderr, selectors.EVENT_READ, err)
         while ready.get_map():
             for key, _ in ready.select():
                 data = os.read(key.fd, _CHUNK)
+                key.data.extend(data)
                 if not data:
                     ready.unregister(key.fileobj)
-                for stream, kept in found.items():
-                    if stream is key.fileobj:
-                        kept += data
-            if sum(map(len, found.values())) > LONGEST:
+            if len(out) + len(err) > LONGEST:
                 raise TooLong
-    return bytes(found[process.stdout]), bytes(found[process.stderr])
+    return bytes(out), bytes(err)

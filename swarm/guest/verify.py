@@ -109,8 +109,9 @@ def verify(
 ) -> Verification:
     """Test every promise on the guest and return the results. A broken promise is no error.
 
-    It may take `limit` seconds, suite.TOTAL by default. With `junit`, also write the report in JUnit's XML. Raise Unreachable if the guest can't be reached, CommandFailed
-    if the suite can't run, takes too long or leaves no readable report, UsageError if the report can't be written.
+    It may take `limit` seconds, suite.TOTAL by default. With `junit`, also write the report in JUnit's XML. Raise
+    Unreachable if the guest can't be reached, CommandFailed if the suite can't run, takes too long or leaves no
+    readable report, UsageError if the report can't be written.
     """
     # This also connects, so that the suite finds a connection, and says clearly why there is none.
     deadline = Deadline(limit or suite.TOTAL)

@@ -155,9 +155,9 @@ class Pool:
             return _made(raw)
 
     def tail(self, name: str, most: int, after: int = 0) -> tuple[bytes, int]:
-        """Return what a volume holds after its first `after` bytes, but no more than its last `most`, and where that ends.
+        """Return what a volume holds after its first `after` bytes, at most its last `most`, and where that ends.
 
-        A volume that has become shorter than `after` is read from its beginning. Raise HypervisorError if there is none.
+        A volume that is shorter than `after` by now is read from its beginning. Raise HypervisorError without a volume.
         """
         self.refresh()
         raw = self._lookup(name)

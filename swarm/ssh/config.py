@@ -40,7 +40,8 @@ class Target:
     `embedded` is the private hypervisor that runs it, `jump` the remote one as a destination of ssh
     (user@machine or ssh://user@machine:port). At most one is given. `near` says that the guest runs on this
     machine. `identity` is the private key to log in with. With None, ssh offers the keys in `authorized`, which
-    are public ones, and then its defaults and the agent's keys. The pinned host key is found by `name`, so it stays valid when the address changes.
+    are public ones, first, and then the agent's other keys and the user's own. The pinned host key is found by
+    `name`, so it stays valid when the address changes.
     """
 
     name: str

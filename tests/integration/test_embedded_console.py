@@ -19,7 +19,8 @@ _MOST = 2 * (4 << 20)  # bytes: the log and the part before it
 _FLOOD = bytes.fromhex("baf803b078eeebfd")  # mov dx, 0x3f8; mov al, "x"; out dx, al; jmp to the third
 _DOMAIN = """<domain type='qemu'><name>flood</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='pc'>hvm</type></os><devices>
-<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{disk}'/><target dev='hda' bus='ide'/></disk>
+<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{disk}'/>
+<target dev='hda' bus='ide'/></disk>
 <serial type='pty'><log file='{log}' append='off'/><target port='0'/></serial></devices></domain>"""
 
 
