@@ -28,7 +28,7 @@ __all__ = ["Ran", "World", "world"]
 # The version is fixed, since looking one up needs a network.
 _FILE = """hypervisor: {{uri: none}}
 machine: {{address: {address}, hostname: {hostname}}}
-openclaw: {{version: "2026.9.6", user: {user}}}
+openclaw: {{version: "2026.9.6"}}
 """
 _PLAYER = Path(__file__).with_name("player.py")
 _EVERY = 0.05  # seconds between two measurements of the memory
@@ -174,11 +174,7 @@ def world(folder: Path, dirs: Dirs, names: Sequence[str], refused: Sequence[str]
         with server:
             _log_into(server, player)
             for name, address in addresses.items():
-                text = _FILE.format(
-                    address=address,
-                    hostname=socket.gethostname(),
-                    user="newcomer" if name == "fresh" else "openclaw",
-                )
+                text = _FILE.format(address=address, hostname=socket.gethostname())
                 (dirs.hosts / f"{name}.yaml").write_text(text, encoding="utf-8")
                 ssh.pin(dirs.hosts / f"{name}.known_hosts", [name], server.public)
             yield World(server, owner, dirs, folder)

@@ -112,17 +112,6 @@ def _honest() -> NoReturn:
     os.execv(_SHELL[0], [*_SHELL, sys.argv[2]])  # noqa: S606 - that is what a login shell does
 
 
-def _fresh() -> None:
-    """Be a machine without what waits for a network that leads nowhere."""
-    text, _ = _script()
-    text = (
-        text.replace(b"command -v npm", b"true")
-        .replace(b"npm view", b"false")
-        .replace(b"apt-helper", b"false")
-    )
-    sys.exit(subprocess.run([*_SHELL, sys.argv[2]], input=text, check=False).returncode)
-
-
 def _noisy() -> None:
     """Be a shell that greets and takes leave, as with a .bashrc and a .bash_logout that print."""
     for stream in (1, 2):
@@ -191,7 +180,6 @@ def _words(text: bytes, code: int) -> NoReturn:
 
 PLAYS: dict[str, Callable[[], object]] = {
     "honest": _honest,
-    "fresh": _fresh,
     "noisy": _noisy,
     # Lies in facts
     "escapes": lambda: _lie(_EVIL, keep=True),

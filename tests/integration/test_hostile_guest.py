@@ -36,7 +36,7 @@ SUITE = ("suite-flood", "suite-errors", "suite-line")
 SUITE_TIMES = ("suite-drip", "suite-silence", "suite-gone")
 # What is no lie for a verb that does not ask for it.
 TRUE = {
-    "status": {"doubled", "swapped-marks", "odd-marks", "no-done", "long-done", "gone-end", "child", *FACTS},
+    "status": {"doubled", "swapped-marks", "odd-marks", "no-done", "long-done", "child", *FACTS},
     "customize": {"child"},
     "provision": {"swapped-marks", "odd-marks", "no-done", "long-done", "child"},
 }
@@ -72,7 +72,7 @@ def rows(ran: Ran, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "lies", [FACTS, MARKS, FLOODS, TIMES, ENDS], ids=["facts", "marks", "floods", "times", "ends"]
+    "lies", [FACTS, MARKS, (*FLOODS, *TIMES), ENDS], ids=["facts", "marks", "floods-and-times", "ends"]
 )
 def test_customize_survives(den: World, lies: Sequence[str]) -> None:
     """Each lie is an error of its host alone, within its time, and the hosts beside it get their plan."""
@@ -92,16 +92,8 @@ def test_install_survives(den: World) -> None:
     assert failed(ran, lies) == set(lies)
 
 
-def test_install_tells_the_others(den: World) -> None:
-    """A guest that leaves in the middle is an error of its host alone: the one beside it learns why it is unfit."""
-    ran = den.inv("install", "--plan", "--host", ",".join(("fresh", *ENDS[:-1])))
-    is_safe(ran)
-    assert failed(ran, ENDS) == {*ENDS[:-1]}
-    assert "fresh error: the guest was not started by systemd" in ran.err
-
-
 @pytest.mark.parametrize(
-    "lies", [(*FACTS, *MARKS), FLOODS, (*TIMES, *ENDS)], ids=["lies", "floods", "times-and-ends"]
+    "lies", [(*FACTS, *MARKS, *ENDS), (*FLOODS, *TIMES)], ids=["lies", "floods-and-times"]
 )
 def test_provision_survives(den: World, lies: Sequence[str]) -> None:
     """A machine that swarm did not make is asked who we are, and each lie about it is an error of that host."""
@@ -132,32 +124,30 @@ def test_status_survives(den: World) -> None:
     ran = den.inv("status", "--host", ",".join((*GOOD, *lies)))
     is_safe(ran)
     for name in (*GOOD, *TRUE["status"] - {"huge-facts", "brackets", "braces"}):
-        assert rows(ran, name)[3] == "ok"
-    for name in set(lies) - TRUE["status"]:
+        assert rows(ran, name)[3] == "ok", name
+    for name in set(lies) - TRUE["status"] - {"gone-end"}:  # whose answer may have arrived before it goes
         assert rows(ran, name)[3] == "✗"
     assert rows(ran, "honest")[4:] == rows(ran, "noisy")[4:] != []
 
 
-@pytest.mark.parametrize("lies", [SUITE, SUITE_TIMES, FLOODS[:5], FLOODS[5:], ENDS[:-1]],
-                         ids=["suite", "times", "floods", "early floods", "ends"])  # fmt: skip
+@pytest.mark.parametrize(
+    "lies", [SUITE, SUITE_TIMES, (*FLOODS, *ENDS[:-1])], ids=["suite", "times", "floods-and-ends"]
+)
 def test_verify_survives(den: World, lies: Sequence[str]) -> None:
     """Each lie is an error of its host, or breaks its promises; nothing takes longer than it may."""
-    ran = den.inv("verify", f"--timeout={2 * LIMIT}", "--host", ",".join(lies))
+    ran = den.inv("verify", f"--timeout={LIMIT}", "--host", ",".join(lies))
     is_safe(ran)
     assert failed(ran, lies) == set(lies)
 
 
 def test_a_shell_that_prints_keeps_its_promises(den: World) -> None:
-    """A login shell that prints before and after, on both streams, changes nothing about what verify finds."""
-    ran = den.inv("verify", "--host", "honest,noisy")
+    """A login shell that prints before and after, on both streams, changes nothing about what verify finds.
+
+    Control characters in what another guest's commands say are shown, in the promises that they break.
+    """
+    ran = den.inv("verify", "--host", "honest,noisy,suite-escapes")
     is_safe(ran)
+    assert "suite-escapes 33 promises: 0 kept" in ran.err
     found = re.findall(r"^(?:honest|noisy) (\d+ promises: .*)$", ran.err, re.MULTILINE)
     assert len(found) == 2
     assert found[0] == found[1]
-
-
-def test_what_a_suite_is_told_is_shown_safely(den: World) -> None:
-    """Control characters in what a test's command says are shown, in the promise that it breaks."""
-    ran = den.inv("verify", "--host", "suite-escapes")
-    is_safe(ran)
-    assert "33 promises: 0 kept" in ran.err
