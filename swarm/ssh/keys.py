@@ -8,16 +8,16 @@ import re
 import struct
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarm.errors import Unfit
 from swarm.files import private_dir, write_atomically
 from swarm.locks import hold
-from swarm.paths import expanded, state_dir
+from swarm.paths import home, state_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 __all__ = ["identities", "keypair", "own_key", "own_public_key", "pin", "pinned"]
 
@@ -117,8 +117,12 @@ def identities(authorized: Sequence[str]) -> list[Path]:
 @cache
 def _own_files() -> dict[Path, str]:
     """Return the user's private keys, each with its public key as "type key", or "" if that is not beside it."""
-    found = {}
-    for path in (expanded(Path("~/.ssh")) / name for name in _DEFAULTS):
+    found: dict[Path, str] = {}
+    try:
+        folder = home() / ".ssh"
+    except Unfit:
+        return found
+    for path in (folder / name for name in _DEFAULTS):
         with suppress(OSError, UnicodeDecodeError):
             if path.is_file():
                 found[path] = ""
