@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from swarm.guest.kinds.accounts import authorized_keys, group, member, user
 from swarm.guest.kinds.commands import check, command
+from swarm.guest.kinds.documents import json_file
 from swarm.guest.kinds.edits import block, edit, line, user_block
-from swarm.guest.kinds.files import directory, file, seed, user_file
+from swarm.guest.kinds.files import directory, file, once, seed, user_file
 from swarm.guest.kinds.firewall import firewall, firewall_default, firewall_rule
 from swarm.guest.kinds.mounts import mount
 from swarm.guest.kinds.npm import npm_global, pnpm_global
@@ -84,6 +85,7 @@ CASES: dict[str, tuple[Step, tuple[str, ...]]] = {
         (f"file 644 zed zed {HELLO}", "absent"),
     ),
     "seed": (seed("zed", "/home/zed/x", "first", after=A, hidden=("first",)), ("there", "absent")),
+    "file that is written once": (once("/etc/x", "first", after=A), ("there", "absent")),
     "folder": (
         directory("/srv/box", mode="0711", after=A),
         ("directory 711 root root", "directory 755 root root", "directory 711 zed root", "absent", "other"),
@@ -135,6 +137,18 @@ CASES: dict[str, tuple[Step, tuple[str, ...]]] = {
     "user block": (
         user_block("zed", "/home/zed/.bashrc", "own", "export A=1", after=A),
         ("absent", "file 600 zed zed none\nx\n"),
+    ),
+    "JSON file": (
+        json_file("/etc/x.json", lambda now: {"a": 1} | now, "with a", after=A),
+        (
+            "absent",
+            "file 640 root adm none\n\n",
+            'file 640 root adm none\n{ "a": 2 }\n',
+            'file 640 root adm none\n{"b": [1, "x"]}\n',
+            "file 640 root adm none\n[1]\n",
+            "file 640 root adm none\n{,}\n",
+            "other 777 root root symbolic link",
+        ),
     ),
     "sysctl": (
         sysctl("vm.swappiness", "10"),

@@ -12,7 +12,7 @@ from swarm.guest.install.openclaw import account, first_config, software
 from swarm.guest.install.software import docker, node, tailscale
 from swarm.guest.install.steps import steps
 from swarm.guest.install.trust import authorities
-from swarm.guest.kinds.files import file
+from swarm.guest.kinds.files import once
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.units import linger, unit
 from swarm.templates import render
@@ -151,8 +151,8 @@ def test_every_step(*, upgrade: bool, tailscale_on: bool, monkeypatch: pytest.Mo
         *checks(chosen),
         *trust,
         tools,
-        file("/etc/vim/vimrc.local", render("guest/vimrc.local.j2"), after=BASE),
-        file("/etc/gitconfig", render("guest/gitconfig.j2"), after=BASE),
+        once("/etc/vim/vimrc.local", render("guest/vimrc.local.j2"), after=BASE),
+        once("/etc/gitconfig", render("guest/gitconfig.j2"), after=BASE),
         *hardening(chosen, BASE),
         *who,
         sudoers(chosen, BASE),

@@ -68,6 +68,13 @@ def test_names_that_are_unknown() -> None:
         firewall_default("sideways", "deny")
 
 
+def test_json_that_is_nested_too_deeply() -> None:
+    """A JSON file with brackets without end is refused, like any other that is no object."""
+    step = CASES["JSON file"][0]
+    deep = f"file 644 root root none\n{'[' * 200_000}"
+    assert step.refuse(deep) == "/etc/x.json is not a JSON object: nested too deeply"
+
+
 FIRST_WORDS = st.sampled_from(
     [
         word

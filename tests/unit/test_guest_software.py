@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from swarm.errors import Refused
-from swarm.guest.install.software import auth_key, docker, node, tailscale
+from swarm.guest.install.software import auth_key, docker, node, tailscale, with_defaults
 from swarm.guest.kinds.accounts import member
-from swarm.guest.kinds.files import file
+from swarm.guest.kinds.documents import json_file
 from swarm.guest.kinds.npm import npm_global
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.repositories import Repository, apt_repository
@@ -41,7 +41,7 @@ def test_docker_com(*, upgrade: bool) -> None:
         ),
         after=BASE,
     )
-    daemon = file("/etc/docker/daemon.json", render("guest/docker-daemon.json.j2"))
+    daemon = json_file("/etc/docker/daemon.json", with_defaults, "with live-restore and rotated logs")
     parts = ("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin")
     after = (source.subject, daemon.subject)
     program = packages("Docker", (*parts, "apparmor"), after=after, from_repository=True, upgrade=upgrade)
@@ -65,7 +65,7 @@ def docker_service(program: Step, daemon: Step) -> list[Step]:
 @pytest.mark.parametrize("upgrade", [False, True])
 def test_docker_of_the_distribution(*, upgrade: bool) -> None:
     """From the distribution, Docker comes with what its release has of buildx and compose."""
-    daemon = file("/etc/docker/daemon.json", render("guest/docker-daemon.json.j2"))
+    daemon = json_file("/etc/docker/daemon.json", with_defaults, "with live-restore and rotated logs")
     names = (
         "docker.io",
         "docker-cli|docker.io",
@@ -77,6 +77,35 @@ def test_docker_of_the_distribution(*, upgrade: bool) -> None:
     program = packages("Docker", names, after=(*BASE, daemon.subject), upgrade=upgrade)
     found = docker(settings(user="zed", docker_source="distribution"), BASE, "user zed", upgrade=upgrade)
     same(found, [daemon, program, *docker_service(program, daemon)])
+
+
+LOGS = {"max-file": "3", "max-size": "10m"}
+DAEMON = {"live-restore": True, "log-driver": "json-file", "log-opts": LOGS}
+
+
+@pytest.mark.parametrize(
+    ("now", "wanted"),
+    [
+        ({}, DAEMON),
+        (DAEMON, DAEMON),
+        (
+            {"data-root": "/data", "registry-mirrors": ["http://10.0.0.1"]},
+            {"data-root": "/data", "registry-mirrors": ["http://10.0.0.1"], **DAEMON},
+        ),
+        ({"live-restore": False}, {**DAEMON, "live-restore": False}),
+        ({"log-opts": {"max-size": "1g"}}, {**DAEMON, "log-opts": {"max-file": "3", "max-size": "1g"}}),
+        ({"log-driver": "journald"}, {"log-driver": "journald", "live-restore": True}),
+        (
+            {"log-driver": "local", "log-opts": {"compress": "false"}},
+            {"log-driver": "local", "log-opts": {"compress": "false"}, "live-restore": True},
+        ),
+        ({"log-opts": None}, {"live-restore": True, "log-driver": "json-file", "log-opts": None}),
+    ],
+)
+def test_settings_of_docker_that_are_there_stay(now: dict[str, object], wanted: dict[str, object]) -> None:
+    """Docker's daemon.json gets only the settings that it lacks; a data-root, mirrors or another log driver stay."""
+    assert with_defaults(now) == wanted
+    assert with_defaults(wanted) == wanted
 
 
 PNPM = {"name": "pnpm", "version": "latest", "check": "/usr/local/bin/pnpm --version"}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from swarm.errors import Refused
 from swarm.guest.engine.step import Step
 from swarm.guest.kinds.accounts import member
-from swarm.guest.kinds.files import file
+from swarm.guest.kinds.documents import json_file
 from swarm.guest.kinds.npm import npm_global
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.repositories import Repository, apt_repository
@@ -20,7 +21,7 @@ from swarm.templates import render
 if TYPE_CHECKING:
     from swarm.inventory.inside import InstallSettings
 
-__all__ = ["auth_key", "docker", "node", "tailscale"]
+__all__ = ["auth_key", "docker", "node", "tailscale", "with_defaults"]
 
 _LOWEST_NODE = "24.16"  # from the field "engines" of OpenClaw's package.json
 _DAEMON_JSON = "/etc/docker/daemon.json"
@@ -136,7 +137,7 @@ def docker(settings: InstallSettings, after: tuple[str, ...], account: str, *, u
         source = _repository(settings, "docker", "docker-ce", "docker-ce-cli", "containerd.io")
         steps, names = [apt_repository(source, after=after)], _DOCKER_COM
     ready = tuple(step.subject for step in steps) or after
-    daemon = file(_DAEMON_JSON, render("guest/docker-daemon.json.j2"))
+    daemon = json_file(_DAEMON_JSON, with_defaults, "with live-restore and rotated logs")
     software = packages(
         "Docker", names, after=(*ready, daemon.subject), from_repository=bool(steps), upgrade=upgrade
     )
@@ -150,6 +151,20 @@ def docker(settings: InstallSettings, after: tuple[str, ...], account: str, *, u
         service,
         member(settings.user, "docker", after=(software.subject, account)),
     ]
+
+
+def with_defaults(daemon: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of Docker's daemon.json with swarm's where it has none. Every setting that is there stays.
+
+    The options of logs belong to a log driver, so another driver than swarm's keeps its own.
+    """
+    defaults: dict[str, Any] = json.loads(render("guest/docker-daemon.json.j2"))
+    options = defaults.pop("log-opts")
+    merged = defaults | daemon
+    own = daemon.get("log-opts", {})
+    if merged["log-driver"] == defaults["log-driver"] and isinstance(own, dict):
+        merged["log-opts"] = options | own
+    return merged
 
 
 def tailscale(

@@ -12,7 +12,7 @@ from swarm.guest.install.gateway import gateway
 from swarm.guest.install.hardening import hardening, sudoers
 from swarm.guest.install.software import auth_key, docker, node, tailscale
 from swarm.guest.install.trust import authorities, certificates
-from swarm.guest.kinds.files import file
+from swarm.guest.kinds.files import once
 from swarm.guest.kinds.packages import packages
 from swarm.paths import expanded
 from swarm.templates import render
@@ -75,8 +75,8 @@ def steps(settings: InstallSettings, *, upgrade: bool = False) -> list[Step]:
         *checks(settings),
         *trust,
         tools,
-        file("/etc/vim/vimrc.local", render("guest/vimrc.local.j2"), after=base),
-        file("/etc/gitconfig", render("guest/gitconfig.j2"), after=base),
+        once("/etc/vim/vimrc.local", render("guest/vimrc.local.j2"), after=base),
+        once("/etc/gitconfig", render("guest/gitconfig.j2"), after=base),
         *hardening(settings, base),
         *account,
         sudoers(settings, base),

@@ -13,7 +13,7 @@ from swarm.text import quote
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["directory", "file", "guarded", "seed", "user_file"]
+__all__ = ["directory", "file", "guarded", "once", "seed", "user_file"]
 
 _DIGITS = 12  # hexadecimal, of a checksum: enough to tell two contents apart
 
@@ -96,15 +96,28 @@ def seed(
     name: str, path: str, content: str, *, after: tuple[str, ...] = (), hidden: tuple[str, ...] = ()
 ) -> Step:
     """Return a step for a user's file (mode 600) that is written only if it does not exist."""
-    step = Step(
-        subject=f"seed {path}",
+    step = once(path, content, mode="600", owner=name, after=after, hidden=hidden)
+    return by_user(name, replace(step, subject=f"seed {path}"))
+
+
+def once(
+    path: str,
+    content: str,
+    *,
+    mode: str = "644",
+    owner: str = "root",
+    after: tuple[str, ...] = (),
+    hidden: tuple[str, ...] = (),
+) -> Step:
+    """Return a step for a file that is written only if it does not exist. The one that is there belongs to others."""
+    return Step(
+        subject=f"file {path}",
         probe=f"if [ -e {quote(path)} ]; then echo there; else echo {ABSENT}; fi",
         wanted="there",
-        apply=lambda fact: None if fact == "there" else content_put(path, content, "600", name, name),
+        apply=lambda fact: None if fact == "there" else content_put(path, content, mode, owner, owner),
         after=after,
         secrets=hidden,
     )
-    return by_user(name, step)
 
 
 def directory(path: str, *, mode: str = "755", owner: str = "root", after: tuple[str, ...] = ()) -> Step:
