@@ -17,7 +17,7 @@ from swarm.guest.kinds.mounts import mount
 from swarm.guest.kinds.npm import npm_global, pnpm_global
 from swarm.guest.kinds.owned import owned_file
 from swarm.guest.kinds.packages import packages
-from swarm.guest.kinds.repositories import Repository, apt_repository
+from swarm.guest.kinds.repositories import Repository, apt_key, apt_repository
 from swarm.guest.kinds.settings import sysctl
 from swarm.guest.kinds.units import linger, unit
 
@@ -32,6 +32,11 @@ A = ("earlier",)
 def total(content: str) -> str:
     """The checksum of a file's content."""
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def other(content: str) -> str:
+    """A file of apt's sources as a fact."""
+    return b64encode(f"{content}\n".encode()).decode()
 
 
 HELLO = total("hello\n")
@@ -50,7 +55,9 @@ VENDOR = Repository(
 )
 PLAIN = Repository("plain", "https://x.example.com/", "./", "", "https://x.example.com/k", VENDOR.fingerprint)
 GOOD_KEY = b64encode(PGP.read_bytes()).decode()
+OS, LATER = (f"os debian bookworm amd64\nnow {now}" for now in (1_700_000_000, 1_900_000_000))
 SOURCES = total(VENDOR.sources("debian bookworm amd64"))
+WHOLE = f"sources {SOURCES}\npin {total(VENDOR.pins)}\nkey {GOOD_KEY}"
 LOADED = "LoadState=loaded\nUnitFileState=enabled\nActiveState=active\nNeedDaemonReload=no"
 TWO_FILES = unit("x.service", config=("/etc/x", "/etc/y z"), after=A, reacts_to=("file /etc/x",))
 
@@ -257,9 +264,15 @@ CASES: dict[str, tuple[Step, tuple[str, ...]]] = {
             "lists\ncandidate b 1",
             "lists",
             "installed a\ninstalled b 1 extra\nlists",
+            "installed a 1\nlists\nbroken E: Malformed entry 1 in list file /etc/apt/sources.list.d/x.list (Suite)",
+            "installed a 1\nlists\nbroken ",
+            "installed a 1\ninstalled b 1\nbroken E: Malformed",
         ),
     ),
-    "packages of a repository": (packages("some", ("a",), from_repository=True), ("lists", "")),
+    "packages of a repository": (
+        packages("some", ("a",), from_repository=True),
+        ("lists", "", "broken E: Conflict"),
+    ),
     "packages from a version on": (
         packages("some", ("a", "b"), at_least={"a": "2.1", "b": "3"}),
         (
@@ -279,21 +292,37 @@ CASES: dict[str, tuple[Step, tuple[str, ...]]] = {
     "repository": (
         apt_repository(VENDOR, after=A),
         (
-            f"os debian bookworm amd64\nsources \npin \nkey \noffered {GOOD_KEY}",
-            f"os debian bookworm amd64\nsources 0\npin 0\nkey {GOOD_KEY}",
-            f"os debian bookworm amd64\nsources {SOURCES}\npin {total(VENDOR.pins)}\nkey {GOOD_KEY}",
-            f"os debian bookworm amd64\nsources {SOURCES}\npin 0\nkey {GOOD_KEY}",
-            f"os debian bookworm amd64\nsources 0\npin {total(VENDOR.pins)}\nkey {GOOD_KEY}",
-            "os debian bookworm amd64\nsources \npin \nkey \nfailed E: no route",
-            "os debian bookworm amd64\nsources \npin \nkey \noffered AAAA",
-            "os debian bookworm amd64\nsources \npin \nkey %%%",
+            f"{OS}\nsources \npin \nkey \noffered {GOOD_KEY}",
+            f"{OS}\nsources 0\npin 0\nkey {GOOD_KEY}",
+            f"{OS}\n{WHOLE}",
+            f"{OS}\nsources {SOURCES}\npin 0\nkey {GOOD_KEY}",
+            f"{OS}\nsources 0\npin {total(VENDOR.pins)}\nkey {GOOD_KEY}",
+            f"{OS}\nsources \npin \nkey \nfailed E: no route",
+            f"{OS}\nsources \npin \nkey \noffered AAAA",
+            f"{OS}\nsources \npin \nkey %%%",
+            # The key is good until November 2029.
+            f"{LATER}\nsources \npin \nkey \noffered {GOOD_KEY}",
+            f"{LATER}\n{WHOLE}",
+            # Sources of others.
+            f"{OS}\nother /etc/apt/sources.list.d/other.list {other('deb https://pkgs.example.com/x y main')}\n{WHOLE}",
+            f"{OS}\nother /etc/apt/sources.list {other('deb https://pkgs.example.com/debian bookworm main')}\n{WHOLE}",
+            f"{OS}\nother /etc/apt/sources.list {other('deb https://pkgs.example.com/debian bookworm test')}\n{WHOLE}",
         ),
     ),
     "repository without pins": (
         apt_repository(PLAIN),
         (
             f"os debian  amd64\nsources {total(PLAIN.sources('debian  amd64'))}\npin \nkey {GOOD_KEY}",
-            f"os debian\nsources \npin \nkey \noffered {GOOD_KEY}",
+            f"os debian\nnow 1700000000\nsources \npin \nkey \noffered {GOOD_KEY}",
+        ),
+    ),
+    "key of a repository": (
+        apt_key(VENDOR, after=A),
+        (
+            f"now 1700000000\nkey {GOOD_KEY}",
+            f"now 1900000000\nkey {GOOD_KEY}",
+            "now 1900000000\nkey ",
+            "now 1900000000\nkey AAAA",
         ),
     ),
     "npm package": (

@@ -339,6 +339,41 @@ key_fact() {
   rm -rf "$folder"
 }
 
+# now_fact: "now SECONDS" since 1970, by the guest's clock.
+now_fact() {
+  echo "now $(date +%s)"
+}
+
+# sources_fact HOST OWN: a line "other PATH BASE64" for each file of apt's sources except OWN that names the host.
+sources_fact() {
+  grep -lsF -- "$1" /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources |
+    while IFS= read -r file; do
+      [ "$file" = "$2" ] || echo "other $file $(base64 -w0 -- "$file")"
+    done
+}
+
+# keep_files FOLDER FILE…: copy those that exist into the folder. put_back FOLDER FILE…: make each what it was then, and
+# remove those that did not exist, and the folder.
+keep_files() {
+  copies=$1
+  shift
+  for file; do if [ -e "$file" ]; then cp -a --parents -- "$file" "$copies"; fi; done
+}
+put_back() {
+  copies=$1
+  shift
+  for file; do
+    rm -f -- "$file"
+    if [ -e "$copies$file" ]; then cp -a -- "$copies$file" "$file"; fi
+  done
+  rm -rf -- "$copies"
+}
+
+# apt_lists: fetch the package lists. A source that fails is reported, and does not stop what the others have.
+apt_lists() {
+  apt update || echo "some package sources failed; going on with the others"
+}
+
 # The four functions of a packages step; they share the variables ask and candidates.
 # package_version NAME: set $found to the installed version. Fail if there is none.
 package_version() {
@@ -362,7 +397,8 @@ packages_lowest() {
 }
 
 # packages_candidates ALWAYS CHOICE…: "lists" if apt's lists are less than a week old, and "candidate NAME VERSION"
-# for each package that apt offers. A choice is "a", "a|b" (one of them is enough), or "a|" (optional). apt-cache
+# for each package that apt offers, or "broken MESSAGE" if apt cannot read its sources. A choice
+# is "a", "a|b" (one of them is enough), or "a|" (optional). apt-cache
 # takes 0.3 s, so it runs only if a package is missing or ALWAYS is 1.
 packages_candidates() {
   [ "$1" = 0 ] || ask=1
@@ -380,7 +416,11 @@ packages_candidates() {
   [ "$ask" = 1 ] || return 0
   if [ -n "$(find /var/lib/apt/lists/partial -maxdepth 0 -mtime -7)" ] &&
     find /var/lib/apt/lists | grep -q _Packages; then echo lists; fi
-  candidates=$(apt-cache policy -- "$@" | while IFS= read -r line; do
+  if ! offers=$(apt-cache policy -- "$@"); then
+    echo "broken $(apt-cache policy 2>&1 >/dev/null | grep -m1 '^E:')"
+    return 0
+  fi
+  candidates=$(printf '%s\n' "$offers" | while IFS= read -r line; do
     case $line in
       "  Candidate: (none)") ;;
       "  Candidate: "*) echo "candidate $name ${line#"  Candidate: "}" ;;

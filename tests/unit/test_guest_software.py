@@ -12,7 +12,7 @@ from swarm.guest.kinds.accounts import member
 from swarm.guest.kinds.documents import json_file
 from swarm.guest.kinds.npm import npm_global
 from swarm.guest.kinds.packages import packages
-from swarm.guest.kinds.repositories import Repository, apt_repository
+from swarm.guest.kinds.repositories import Repository, apt_key, apt_repository
 from swarm.guest.kinds.units import unit
 from swarm.inventory.inside import Source
 from swarm.templates import render
@@ -26,10 +26,16 @@ if TYPE_CHECKING:
 BASE = ("packages: tools",)
 
 
+def vendor(repository: Repository) -> tuple[Step, Step]:
+    """The steps for a repository of a vendor."""
+    key = apt_key(repository, after=BASE)
+    return key, apt_repository(repository, after=BASE, reacts_to=(key.subject,))
+
+
 @pytest.mark.parametrize("upgrade", [False, True])
 def test_docker_com(*, upgrade: bool) -> None:
     """Docker comes with buildx and compose, is configured before it starts, and the account may use it."""
-    source = apt_repository(
+    key, source = vendor(
         Repository(
             "docker",
             "https://download.docker.com/linux/{id}",
@@ -38,14 +44,13 @@ def test_docker_com(*, upgrade: bool) -> None:
             "https://download.docker.com/linux/debian/gpg",
             "9DC8 5822 9FC7 DD38 854A E2D8 8D81 803C 0EBF CD88",
             ("docker-ce", "docker-ce-cli", "containerd.io"),
-        ),
-        after=BASE,
+        )
     )
     daemon = json_file("/etc/docker/daemon.json", with_defaults, "with live-restore and rotated logs")
     parts = ("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin")
     after = (source.subject, daemon.subject)
     program = packages("Docker", (*parts, "apparmor"), after=after, from_repository=True, upgrade=upgrade)
-    expected = [source, daemon, program, *docker_service(program, daemon)]
+    expected = [key, source, daemon, program, *docker_service(program, daemon)]
     same(docker(settings(user="zed"), BASE, "user zed", upgrade=upgrade), expected)
 
 
@@ -117,7 +122,7 @@ PNPM = {"name": "pnpm", "version": "latest", "check": "/usr/local/bin/pnpm --ver
 @pytest.mark.parametrize("upgrade", [False, True])
 def test_node_of_nodesource(*, version: str, lowest: str, upgrade: bool) -> None:
     """Node comes from the repository of its release line, pinned to it, in a version that OpenClaw accepts."""
-    source = apt_repository(
+    key, source = vendor(
         Repository(
             "nodesource",
             f"https://deb.nodesource.com/node_{version.partition('.')[0]}.x",
@@ -126,8 +131,7 @@ def test_node_of_nodesource(*, version: str, lowest: str, upgrade: bool) -> None
             "https://deb.nodesource.com/gpgkey/nodesource-repo.gpg.key",
             "6F71 F525 2828 41EE DAF8 51B4 2F59 B5F9 9B1B E0B4",
             ("nodejs",),
-        ),
-        after=BASE,
+        )
     )
     program = packages(
         "Node",
@@ -137,7 +141,7 @@ def test_node_of_nodesource(*, version: str, lowest: str, upgrade: bool) -> None
         at_least={"nodejs": lowest},
         upgrade=upgrade,
     )
-    expected = [source, program, npm_global(**PNPM, after=(program.subject,))]
+    expected = [key, source, program, npm_global(**PNPM, after=(program.subject,))]
     same(node(settings(nodejs_version=version), BASE, upgrade=upgrade), expected)
 
 
@@ -171,17 +175,17 @@ def test_mirror() -> None:
     mirror = Source(
         uri="http://10.0.0.1/node_{major}", suite="s", key_url="http://10.0.0.1/key", fingerprint="A" * 40
     )
-    step = node(settings(sources={"nodesource": mirror}), BASE, upgrade=False)[0]
+    steps = node(settings(sources={"nodesource": mirror}), BASE, upgrade=False)[:2]
     expected = Repository(
         "nodesource", "http://10.0.0.1/node_24", "s", "", "http://10.0.0.1/key", "A" * 40, ("nodejs",)
     )
-    same([step], [apt_repository(expected, after=BASE)])
+    same(steps, vendor(expected))
 
 
 @pytest.mark.parametrize("upgrade", [False, True])
 def test_tailscale(*, upgrade: bool) -> None:
     """Tailscale comes from its repository, and joins last."""
-    source = apt_repository(
+    key, source = vendor(
         Repository(
             "tailscale",
             "https://pkgs.tailscale.com/stable/{id}",
@@ -189,18 +193,17 @@ def test_tailscale(*, upgrade: bool) -> None:
             "main",
             "https://pkgs.tailscale.com/stable/debian/bookworm.noarmor.gpg",
             "2596 A99E AAB3 3821 893C 0A79 458C A832 957F 5868",
-        ),
-        after=BASE,
+        )
     )
     program = packages(
         "Tailscale", ("tailscale",), after=(source.subject,), from_repository=True, upgrade=upgrade
     )
     service = unit("tailscaled.service", after=(program.subject,))
     found = tailscale(settings(), BASE, "tskey-1", upgrade=upgrade)
-    same(found[:3], [source, program, service])
-    assert place(found[3]) == ("Tailscale network", (service.subject,), ())
-    assert found[3].secrets == ("tskey-1",)
-    assert found[3].wanted == "Running"
+    same(found[:4], [key, source, program, service])
+    assert place(found[4]) == ("Tailscale network", (service.subject,), ())
+    assert found[4].secrets == ("tskey-1",)
+    assert found[4].wanted == "Running"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +220,7 @@ def test_tailscale_joins(
     key: str | None, fact: str, script: str | None, reason: str | None, shown: str | None
 ) -> None:
     """The guest joins unless it has joined, and without a key the run is refused, with where the key belongs."""
-    step = tailscale(settings(tailscale_authkey_env="TS"), (), key, upgrade=False)[3]
+    step = tailscale(settings(tailscale_authkey_env="TS"), (), key, upgrade=False)[4]
     assert (step.apply(fact), step.shown(fact)) == (script, shown)
     sentence = "Tailscale is enabled, but {} holds no auth key to join with"
     assert step.refuse(fact) == (reason and sentence.format(reason))
@@ -236,7 +239,7 @@ def test_auth_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert auth_key(named_file) == "from-file"
     path.write_text(" \n")
     assert auth_key(named_file) is None
-    refusal = tailscale(named_file, (), None, upgrade=False)[3].refuse("")
+    refusal = tailscale(named_file, (), None, upgrade=False)[4].refuse("")
     assert refusal == f"Tailscale is enabled, but the file {path} holds no auth key to join with"
     monkeypatch.setenv("TS", "")
     assert auth_key(variable) is None

@@ -15,10 +15,10 @@ from swarm.guest.install.openclaw import RECORD, release, unknown_here
 from swarm.guest.kinds.accounts import authorized_keys
 from swarm.guest.kinds.edits import line, with_block, without_blocks
 from swarm.guest.kinds.files import file
+from swarm.guest.kinds.keyrings import fingerprints
 from swarm.guest.kinds.mounts import mount
 from swarm.guest.kinds.npm import npm_global
 from swarm.guest.kinds.packages import packages
-from swarm.guest.kinds.repositories import fingerprints
 from swarm.guest.kinds.units import unit
 from swarm.inventory.inside import InstallSettings
 from swarm.paths import ROOT

@@ -12,7 +12,7 @@ from swarm.guest.kinds.accounts import member
 from swarm.guest.kinds.documents import json_file
 from swarm.guest.kinds.npm import npm_global
 from swarm.guest.kinds.packages import packages
-from swarm.guest.kinds.repositories import Repository, apt_repository
+from swarm.guest.kinds.repositories import Repository, apt_key, apt_repository
 from swarm.guest.kinds.units import unit
 from swarm.inventory.inside import Source
 from swarm.paths import expanded
@@ -83,6 +83,12 @@ def _repository(settings: InstallSettings, name: str, *pinned: str, **values: st
     return Repository(name, uri, source.suite, source.components, source.key_url, source.fingerprint, pinned)
 
 
+def _vendor(repository: Repository, after: tuple[str, ...]) -> list[Step]:
+    """The steps for a vendor's repository. After the last one it is in apt's sources, with a key that is good."""
+    key = apt_key(repository, after=after)
+    return [key, apt_repository(repository, after=after, reacts_to=(key.subject,))]
+
+
 def node(settings: InstallSettings, after: tuple[str, ...], *, upgrade: bool) -> list[Step]:
     """Return the steps for Node, npm and pnpm. After the last one, all three are installed."""
     major = settings.nodejs_version.split(".")[0]
@@ -100,16 +106,16 @@ def node(settings: InstallSettings, after: tuple[str, ...], *, upgrade: bool) ->
 def _nodesource(
     settings: InstallSettings, after: tuple[str, ...], major: str, lowest: dict[str, str], *, upgrade: bool
 ) -> list[Step]:
-    source = apt_repository(_repository(settings, "nodesource", "nodejs", major=major), after=after)
+    source = _vendor(_repository(settings, "nodesource", "nodejs", major=major), after)
     program = packages(
         "Node",
         ("nodejs",),
-        after=(source.subject,),
+        after=(source[-1].subject,),
         from_repository=True,
         at_least=lowest,
         upgrade=upgrade,
     )
-    return [source, program]
+    return [*source, program]
 
 
 def _node_of_npm(settings: InstallSettings, after: tuple[str, ...]) -> list[Step]:
@@ -132,11 +138,12 @@ def docker(settings: InstallSettings, after: tuple[str, ...], account: str, *, u
 
     `account` is the subject of the step for that account.
     """
-    steps, names = [], _DOCKER_DISTRIBUTION
+    steps: list[Step] = []
+    names = _DOCKER_DISTRIBUTION
     if settings.docker_source == "docker.com":
         source = _repository(settings, "docker", "docker-ce", "docker-ce-cli", "containerd.io")
-        steps, names = [apt_repository(source, after=after)], _DOCKER_COM
-    ready = tuple(step.subject for step in steps) or after
+        steps, names = _vendor(source, after), _DOCKER_COM
+    ready = (steps[-1].subject,) if steps else after
     daemon = json_file(_DAEMON_JSON, with_defaults, "with live-restore and rotated logs")
     software = packages(
         "Docker", names, after=(*ready, daemon.subject), from_repository=bool(steps), upgrade=upgrade
@@ -171,9 +178,9 @@ def tailscale(
     settings: InstallSettings, after: tuple[str, ...], key: str | None, *, upgrade: bool
 ) -> list[Step]:
     """Return the steps for Tailscale. After the last one the guest has joined with the auth key `key`."""
-    repository = apt_repository(_repository(settings, "tailscale"), after=after)
+    repository = _vendor(_repository(settings, "tailscale"), after)
     software = packages(
-        "Tailscale", ("tailscale",), after=(repository.subject,), from_repository=True, upgrade=upgrade
+        "Tailscale", ("tailscale",), after=(repository[-1].subject,), from_repository=True, upgrade=upgrade
     )
     service = unit("tailscaled.service", after=(software.subject,))
     join = render("guest/tailscale-join.sh.j2", key=key or "")
@@ -188,7 +195,7 @@ def tailscale(
         shown=lambda fact: fact or None,
         secrets=(key,) if key else (),
     )
-    return [repository, software, service, joined]
+    return [*repository, software, service, joined]
 
 
 def _where(settings: InstallSettings) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from swarm.guest.engine.step import Step
@@ -43,11 +43,15 @@ def packages(
         install = f"apt install --no-install-recommends -- {quote(*needed)}"
         # Lists that are too old lead to packages that are gone: fetch them and try once more.
         found = _Found.read(fact)
-        first = "" if found.lists and not upgrade and not found.old else "apt update\n"
-        return f"dpkg --configure -a\n{first}{install} || {{ apt update && {install}; }}"
+        first = "" if found.lists and not upgrade and not found.old else "apt_lists\n"
+        return f"dpkg --configure -a\n{first}{install} || {{ apt_lists; {install}; }}"
 
     def refuse(fact: str) -> str | None:
         found = _Found.read(fact)
+        if (
+            found.broken and not from_repository
+        ):  # a repository that is added before may be what makes them whole
+            return f"apt cannot read the guest's package sources: {found.broken}"
         if from_repository or not found.lists:
             return None
         if found.low:
@@ -101,6 +105,7 @@ class _Found:
     candidates: Mapping[str, str]
     old: Mapping[str, str]
     low: Mapping[str, str]
+    broken: str = ""  # apt's own words, if it cannot read its sources
 
     @classmethod
     def read(cls, fact: str) -> _Found:
@@ -110,7 +115,9 @@ class _Found:
             match row:
                 case [kind, name, version] if kind in tables:
                     tables[kind][name] = version
-        return cls(["lists"] in rows, tables["installed"], tables["candidate"], tables["old"], tables["low"])
+        broken = [" ".join(row[1:]) or "it gives no reason" for row in rows if row[:1] == ["broken"]]
+        found = cls(["lists"] in rows, tables["installed"], tables["candidate"], tables["old"], tables["low"])
+        return replace(found, broken="".join(broken[:1]))
 
     def missing(self, spec: str, *, upgrade: bool) -> str | None:
         """The package of a name's alternatives that must be installed or upgraded, or None."""
