@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-from base64 import b64encode
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swarm.guest.kinds.accounts import authorized_keys, group, member, user
+from swarm.guest.kinds.accounts import authorized_keys, group, member, seeded_keys, user
 from swarm.guest.kinds.commands import check, command
 from swarm.guest.kinds.documents import json_file
 from swarm.guest.kinds.edits import block, edit, line, user_block
@@ -16,10 +13,9 @@ from swarm.guest.kinds.firewall import firewall, firewall_default, firewall_rule
 from swarm.guest.kinds.mounts import mount
 from swarm.guest.kinds.npm import npm_global, pnpm_global
 from swarm.guest.kinds.owned import owned_file
-from swarm.guest.kinds.packages import packages
-from swarm.guest.kinds.repositories import Repository, apt_key, apt_repository
 from swarm.guest.kinds.settings import sysctl
 from swarm.guest.kinds.units import linger, unit
+from tests.step_cases_apt import APT_CASES, GOOD_KEY, total
 
 if TYPE_CHECKING:
     from swarm.guest.engine.step import Step
@@ -29,35 +25,10 @@ __all__ = ["CASES", "GOOD_KEY"]
 A = ("earlier",)
 
 
-def total(content: str) -> str:
-    """The checksum of a file's content."""
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def other(content: str) -> str:
-    """A file of apt's sources as a fact."""
-    return b64encode(f"{content}\n".encode()).decode()
-
-
+OWN = "uid 1000\ngroup 1000\nhome zed"
 HELLO = total("hello\n")
 KEY = "ssh-ed25519 AAAAfirst me"
 KEYS = f"# BEGIN swarm keys\n{KEY}\n# END swarm keys\n"
-# A key that was made for these tests.
-PGP = Path(__file__).parent / "unit" / "test_guest_kinds.pgp"
-VENDOR = Repository(
-    "vendor",
-    "https://pkgs.example.com/{id}",
-    "{codename}",
-    "main",
-    "https://pkgs.example.com/key.asc",
-    "BFB6 D5D6 FB93 E784 C3F2 BEBB 40FA F1DC 4AB7 B401",
-    ("tool", "other"),
-)
-PLAIN = Repository("plain", "https://x.example.com/", "./", "", "https://x.example.com/k", VENDOR.fingerprint)
-GOOD_KEY = b64encode(PGP.read_bytes()).decode()
-OS, LATER = (f"os debian bookworm amd64\nnow {now}" for now in (1_700_000_000, 1_900_000_000))
-SOURCES = total(VENDOR.sources("debian bookworm amd64"))
-WHOLE = f"sources {SOURCES}\npin {total(VENDOR.pins)}\nkey {GOOD_KEY}"
 LOADED = "LoadState=loaded\nUnitFileState=enabled\nActiveState=active\nNeedDaemonReload=no"
 TWO_FILES = unit("x.service", config=("/etc/x", "/etc/y z"), after=A, reacts_to=("file /etc/x",))
 
@@ -99,7 +70,13 @@ CASES: dict[str, tuple[Step, tuple[str, ...]]] = {
     ),
     "folder of a user": (
         directory("/home/zed/box", owner="zed"),
-        ("directory 755 zed zed", "directory 700 zed zed", "absent"),
+        (
+            "directory 755 zed zed",
+            "directory 700 zed zed",
+            "directory 755 zed users",
+            "directory 755 root root",
+            "absent",
+        ),
     ),
     "edit": (
         edit(
@@ -170,9 +147,23 @@ CASES: dict[str, tuple[Step, tuple[str, ...]]] = {
     "group": (group("makers", after=A), ("there", "absent")),
     "user": (
         user("zed", home="/home/z d", home_mode="0750", after=A),
-        ("/home/z d:/bin/bash 750", "/home/z d:/bin/sh 750", "/home/z d:/bin/bash missing", "absent"),
+        (
+            f"/home/z d:/bin/bash 750\n{OWN}",
+            f"/home/z d:/bin/sh 750\n{OWN}",
+            "/home/z d:/bin/bash missing\nuid 1000\ngroup 1000",
+            "/home/z d:/bin/bash 750\nuid 1000\nhome zed",
+            "/home/z d:/bin/bash 750\nuid 1000\ngroup 1000\nhome root",
+            "/home/z d:/bin/bash 750\nuid 1000\ngroup 1000\nhome UNKNOWN",
+            "/var/mail:/usr/sbin/nologin 750\nuid 8\ngroup 8",
+            "/nonexistent:/usr/sbin/nologin 750\nuid 65534\ngroup 65534",
+            "absent",
+            "absent\ngroup 1004",
+            "absent\ngroup 27",
+            "absent\nhome root",
+            "absent\nhome ann",
+        ),
     ),
-    "user with defaults": (user("zed", home="/home/zed"), ("/home/zed:/bin/bash 755", "absent")),
+    "user with defaults": (user("zed", home="/home/zed"), (f"/home/zed:/bin/bash 755\n{OWN}", "absent")),
     "member": (member("zed", "makers", after=A), ("yes", "no")),
     "authorized keys": (
         authorized_keys("zed", "/home/zed", [KEY, "ssh-rsa AAAAsecond"], after=A),
@@ -186,6 +177,15 @@ CASES: dict[str, tuple[Step, tuple[str, ...]]] = {
             f"file 600 zed zed none\n{KEY}\nssh-ed25519 AAAAother you\n",
             f"file 600 zed zed none\n{KEYS}x AAAAother\n{KEYS}",
         ),
+    ),
+    "keys of the first boot": (
+        seeded_keys("zed", "/home/zed", [KEY], after=A),
+        ("", "AAAAfirst", "AAAAfirst\nAAAAold", "AAAAold\nAAAAolder"),
+    ),
+    "root's keys of the first boot": (seeded_keys("root", "/root", [KEY]), ("AAAAold",)),
+    "authorized keys of root": (
+        authorized_keys("root", "/root", [KEY]),
+        (f"file 600 root root none\n{KEYS}", "absent"),
     ),
     "command": (
         command("of mine", "echo 'it'", unless="test -e /x", after=A, hidden=("it",)),
@@ -252,79 +252,6 @@ CASES: dict[str, tuple[Step, tuple[str, ...]]] = {
         mount("share", "/mnt/my share", "virtiofs", "defaults", after=A)[1],
         ("share  virtiofs", "other 9p", "none"),
     ),
-    "packages": (
-        packages("some", ("a", "b|c", "d|"), after=A),
-        (
-            "installed a 1\ninstalled b 1",
-            "installed a 1\nlists\ncandidate b 2\ncandidate c 2",
-            "lists\ncandidate a 1\ncandidate c 2\ncandidate d 3",
-            "installed a 1\ninstalled c 1",
-            "installed a 1\nlists\ncandidate b 1\ncandidate d 1",
-            "installed a 1",
-            "lists\ncandidate b 1",
-            "lists",
-            "installed a\ninstalled b 1 extra\nlists",
-            "installed a 1\nlists\nbroken E: Malformed entry 1 in list file /etc/apt/sources.list.d/x.list (Suite)",
-            "installed a 1\nlists\nbroken ",
-            "installed a 1\ninstalled b 1\nbroken E: Malformed",
-        ),
-    ),
-    "packages of a repository": (
-        packages("some", ("a",), from_repository=True),
-        ("lists", "", "broken E: Conflict"),
-    ),
-    "packages from a version on": (
-        packages("some", ("a", "b"), at_least={"a": "2.1", "b": "3"}),
-        (
-            "installed a 2.1\ninstalled b 3",
-            "installed a 2.0\ninstalled b 3\nold a 2.0\nlists\ncandidate a 2.2\ncandidate b 3",
-            "lists\ncandidate a 2.0\ncandidate b 2\nlow a 2.0\nlow b 2",
-        ),
-    ),
-    "packages upgraded": (
-        packages("some", ("a", "b|c"), upgrade=True),
-        (
-            "installed a 1\ninstalled b 1\nlists\ncandidate a 1\ncandidate b 1",
-            "installed a 1\ninstalled b 1\nlists\ncandidate a 2\ncandidate b 1",
-            "installed a 1\ninstalled b 1",
-        ),
-    ),
-    "repository": (
-        apt_repository(VENDOR, after=A),
-        (
-            f"{OS}\nsources \npin \nkey \noffered {GOOD_KEY}",
-            f"{OS}\nsources 0\npin 0\nkey {GOOD_KEY}",
-            f"{OS}\n{WHOLE}",
-            f"{OS}\nsources {SOURCES}\npin 0\nkey {GOOD_KEY}",
-            f"{OS}\nsources 0\npin {total(VENDOR.pins)}\nkey {GOOD_KEY}",
-            f"{OS}\nsources \npin \nkey \nfailed E: no route",
-            f"{OS}\nsources \npin \nkey \noffered AAAA",
-            f"{OS}\nsources \npin \nkey %%%",
-            # The key is good until November 2029.
-            f"{LATER}\nsources \npin \nkey \noffered {GOOD_KEY}",
-            f"{LATER}\n{WHOLE}",
-            # Sources of others.
-            f"{OS}\nother /etc/apt/sources.list.d/other.list {other('deb https://pkgs.example.com/x y main')}\n{WHOLE}",
-            f"{OS}\nother /etc/apt/sources.list {other('deb https://pkgs.example.com/debian bookworm main')}\n{WHOLE}",
-            f"{OS}\nother /etc/apt/sources.list {other('deb https://pkgs.example.com/debian bookworm test')}\n{WHOLE}",
-        ),
-    ),
-    "repository without pins": (
-        apt_repository(PLAIN),
-        (
-            f"os debian  amd64\nsources {total(PLAIN.sources('debian  amd64'))}\npin \nkey {GOOD_KEY}",
-            f"os debian\nnow 1700000000\nsources \npin \nkey \noffered {GOOD_KEY}",
-        ),
-    ),
-    "key of a repository": (
-        apt_key(VENDOR, after=A),
-        (
-            f"now 1700000000\nkey {GOOD_KEY}",
-            f"now 1900000000\nkey {GOOD_KEY}",
-            "now 1900000000\nkey ",
-            "now 1900000000\nkey AAAA",
-        ),
-    ),
     "npm package": (
         npm_global("thing", "24.x", "thing --version", lowest="24.16.2", after=A),
         ("24.16.2", "24.16.1", "24.15.9", "26.1.0", "2.99.0", "", "24"),
@@ -339,4 +266,5 @@ CASES: dict[str, tuple[Step, tuple[str, ...]]] = {
         pnpm_global("zed", "claw", "/home/zed", "/var/lib/record", after=A),
         ("1.2.3\n1.2.3", "none\n1.2.3", "1.2.2\n1.2.3", "1.2.3\nnone", "none\nnone"),
     ),
+    **APT_CASES,
 }

@@ -265,13 +265,44 @@ setting_fact() {
   if recall "$settings_table" "$1:"; then echo "$found"; else echo unknown; fi
 }
 
-# user_fact NAME: "absent", or "HOME:SHELL MODE" with the mode of the home folder.
+# user_fact NAME HOME: "absent", or "HOME:SHELL MODE" with the mode of the account's home folder. Below it are lines
+# "uid NUMBER", "group NUMBER" of a group of that name, and "home OWNER" of the folder HOME, for each that exists.
 user_fact() {
-  recall "$users_table" "$1:" || { echo absent; return 0; }
-  shell=${found##*:} home=${found%:*}
-  home=${home##*:}
-  file_state "$home" || found=missing
-  echo "$home:$shell ${found%% *}"
+  if recall "$users_table" "$1:"; then
+    shell=${found##*:} home=${found%:*} uid=${found#*:*:}
+    home=${home##*:}
+    file_state "$home" || found=missing
+    echo "$home:$shell ${found%% *}"
+    echo "uid ${uid%%:*}"
+  else
+    echo absent
+  fi
+  if recall "$groups_table" "$1:"; then
+    found=${found#*:}
+    echo "group ${found%%:*}"
+  fi
+  if file_state "$2"; then
+    found=${found#* }
+    echo "home ${found%% *}"
+  fi
+}
+
+# former_accounts_fact NAME SEEDED SUDOERS: each account other than NAME that swarm has made and that can log in. Those
+# with a file of sudo rules by swarm are, and SEEDED if the first boot made it.
+former_accounts_fact() {
+  if [ "$1" != "$2" ] && recall "$users_table" "$2:"; then
+    case $found in *:OpenClaw:*/nologin) ;; *:OpenClaw:*) echo "$2" ;; esac
+  fi
+  grep -ls '^# Written by swarm\. ' "$3"/* | while IFS= read -r file; do
+    [ "${file##*/}" = "$1" ] || echo "${file##*/}"
+  done
+}
+
+# seeded_keys_fact FILE: each public key in the first boot's user data that the file has.
+seeded_keys_fact() {
+  [ -f "$1" ] || return 0
+  grep -ohE '(ssh|ecdsa|sk)-[a-z0-9@.-]+ AAAA[A-Za-z0-9+/=]+' /var/lib/cloud/instance/user-data.txt |
+    cut -d ' ' -f 2 | grep -oFf - -- "$1" | sort -u
 }
 
 # group_fact NAME: "there" or "absent".

@@ -79,6 +79,29 @@ def test_keys(guest: Guest, expected: Expected) -> None:
     assert guest.out(f"stat -c '%a %U' {path}") == f"600 {guest.user}"
 
 
+def test_keys_of_root(guest: Guest, expected: Expected) -> None:
+    """The keys of the host file can log in as root, and no others that swarm has put there."""
+    if not expected.ssh_keys:
+        pytest.skip("the host file names no keys")
+    path, data = "/root/.ssh/authorized_keys", "/var/lib/cloud/instance/user-data.txt"
+    own = guest.out(f"sed -n '/^# BEGIN swarm keys$/,/^# END swarm keys$/p' {path}")
+    wanted = {key.split()[1] for key in expected.ssh_keys}
+    assert {line.split()[1] for line in own.splitlines() if not line.startswith("#")} == wanted
+    words = {word for line in guest.out(f"cat {path}").splitlines() for word in line.split()}
+    seeded = guest.ask(
+        f"grep -ohE '(ssh|ecdsa|sk)-[a-z0-9@.-]+ AAAA[A-Za-z0-9+/=]+' {data} | cut -d ' ' -f 2"
+    ).text
+    assert words & set(seeded.split()) - wanted == set()
+
+
+def test_former_accounts(guest: Guest) -> None:
+    """Accounts that swarm made for another openclaw.user have no rights left."""
+    rules = guest.ask("grep -ls '^# Written by swarm[.] ' /etc/sudoers.d/*").text
+    assert {path.rpartition("/")[2] for path in rules.split()} <= {guest.user}
+    seeded = guest.ask("getent passwd openclaw").text.split(":")
+    assert guest.user == "openclaw" or seeded[4:5] != ["OpenClaw"] or seeded[6].endswith("/nologin")
+
+
 def test_sudo_is_scoped(guest: Guest) -> None:
     """The OpenClaw user may use sudo on its gateway, and nothing else."""
     rules = guest.out(f"sudo -l -U {guest.user}")

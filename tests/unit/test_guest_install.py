@@ -6,6 +6,7 @@ import pytest
 
 from swarm.guest.engine.script import as_user
 from swarm.guest.install.checks import checks
+from swarm.guest.install.former import former_accounts
 from swarm.guest.install.gateway import gateway
 from swarm.guest.install.hardening import hardening, sudoers
 from swarm.guest.install.openclaw import account, first_config, software
@@ -143,6 +144,7 @@ def test_every_step(*, upgrade: bool, tailscale_on: bool, monkeypatch: pytest.Mo
     some = ("acl", "build-essential", "ca-certificates", "curl", "dbus-user-session", "git")
     others = ("jq", "rsync", "sudo", "tmux", "vim")
     tools = packages("tools", (*some, *others), after=(trust[0].subject,), upgrade=upgrade)
+    former = former_accounts(chosen, BASE)
     who = account(chosen, BASE)
     containers = docker(chosen, BASE, who[0].subject, upgrade=upgrade)
     runtime = node(chosen, BASE, upgrade=upgrade)
@@ -154,6 +156,7 @@ def test_every_step(*, upgrade: bool, tailscale_on: bool, monkeypatch: pytest.Mo
         once("/etc/vim/vimrc.local", render("guest/vimrc.local.j2"), after=BASE),
         once("/etc/gitconfig", render("guest/gitconfig.j2"), after=BASE),
         *hardening(chosen, BASE),
+        former,
         *who,
         sudoers(chosen, BASE),
         *containers,
@@ -163,7 +166,7 @@ def test_every_step(*, upgrade: bool, tailscale_on: bool, monkeypatch: pytest.Mo
         *gateway(
             chosen,
             program=(program[-1].subject,),
-            account=(who[0].subject, containers[-1].subject),
+            account=(former.subject, who[0].subject, containers[-1].subject),
             config=None,
         ),
     ]

@@ -11,7 +11,7 @@ import pytest
 from swarm.errors import Refused
 from swarm.guest.engine.script import BUNDLE, as_user
 from swarm.guest.install.openclaw import account, first_config, release, software, unknown_here
-from swarm.guest.kinds.accounts import authorized_keys, user
+from swarm.guest.kinds.accounts import authorized_keys, seeded_keys, user
 from swarm.guest.kinds.commands import command
 from swarm.guest.kinds.edits import user_block
 from swarm.guest.kinds.files import directory, seed, user_file
@@ -22,16 +22,23 @@ from tests.unit.steps import place, same, settings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from swarm.guest.engine.step import Step
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJsgVAbu2GKBfVKE4fOWwTDfv4fWcBMVjb8d0p4u8CVx tests"
 BASE = ("packages: tools",)
 RECORD = "/var/lib/swarm/openclaw-release"
 
 
+def keys_of(name: str, home: str, after: tuple[str, ...]) -> list[Step]:
+    """The steps for the keys that may log in as `name`."""
+    own = authorized_keys(name, home, [KEY], after=after)
+    return [own, seeded_keys(name, home, [KEY], after=(own.subject,))]
+
+
 @pytest.mark.parametrize("keys", [(), (KEY,)])
 @pytest.mark.parametrize("proxy", [False, True])
 def test_account(*, keys: tuple[str, ...], proxy: bool) -> None:
-    """The account gets its environment, private folders, and the keys of the host file, if there are any."""
+    """The account gets its environment, private folders, and the host file's keys, if there are any; root gets these too."""
     found = account(settings(user="zed", ssh_keys=keys, ca_certificates=["machine"] if proxy else []), BASE)
     home = "/home/zed"
     after = ("user zed",)
@@ -47,7 +54,8 @@ def test_account(*, keys: tuple[str, ...], proxy: bool) -> None:
         state,
         directory(f"{home}/.openclaw/credentials", **inner),  # type: ignore[arg-type]
         directory(f"{home}/.openclaw/workspace", **inner),  # type: ignore[arg-type]
-        *([authorized_keys("zed", home, [KEY], after=after)] if keys else []),
+        *(keys_of("zed", home, after) if keys else []),
+        *(keys_of("root", "/root", ()) if keys else []),
     ]
     same(found, expected)
 

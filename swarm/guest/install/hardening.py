@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from swarm.guest.engine.step import Step
     from swarm.inventory.inside import InstallSettings
 
-__all__ = ["hardening", "sudoers"]
+__all__ = ["SUDOERS", "hardening", "sudoers"]
+
+SUDOERS = "/etc/sudoers.d"
 
 # Packets to a published port arrive on any interface except Docker's own bridges.
 _DOCKER_RULES = (
@@ -81,7 +83,7 @@ def sudoers(settings: InstallSettings, after: tuple[str, ...]) -> Step:
     """Return the step for the OpenClaw user's sudo rules. A file that visudo rejects is never put in place."""
     text = render("guest/sudoers.j2", user=settings.user, tailscale=settings.tailscale_enabled)
     return file(
-        f"/etc/sudoers.d/{settings.user}",
+        f"{SUDOERS}/{settings.user}",
         text,
         mode="440",
         after=after,

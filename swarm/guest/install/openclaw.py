@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from swarm.errors import Refused
 from swarm.guest.engine.script import BUNDLE, as_user, prelude
 from swarm.guest.engine.step import Step
-from swarm.guest.kinds.accounts import authorized_keys, user
+from swarm.guest.kinds.accounts import authorized_keys, seeded_keys, user
 from swarm.guest.kinds.commands import command
 from swarm.guest.kinds.edits import user_block
 from swarm.guest.kinds.files import directory, seed, user_file
@@ -51,8 +51,17 @@ def account(settings: InstallSettings, after: tuple[str, ...]) -> list[Step]:
         private(f"{settings.config_dir}/credentials", after=(state.subject,)),
         private(f"{settings.config_dir}/workspace", after=(state.subject,)),
     ]
-    if settings.ssh_keys:
-        steps.append(authorized_keys(name, home, settings.ssh_keys, after=there))
+    return [*steps, *_keys(settings, there)]
+
+
+def _keys(settings: InstallSettings, there: tuple[str, ...]) -> list[Step]:
+    """The steps for the keys that may log in, as the account and as root: those of the host file."""
+    if not settings.ssh_keys:
+        return []
+    steps = []
+    for name, home, after in ((settings.user, settings.home, there), ("root", "/root", ())):
+        own = authorized_keys(name, home, settings.ssh_keys, after=after)
+        steps += [own, seeded_keys(name, home, settings.ssh_keys, after=(own.subject,))]
     return steps
 
 

@@ -8,6 +8,7 @@ from swarm.errors import Refused
 from swarm.guest.engine.converge import converge
 from swarm.guest.install import openclaw
 from swarm.guest.install.checks import checks
+from swarm.guest.install.former import former_accounts
 from swarm.guest.install.gateway import gateway
 from swarm.guest.install.hardening import hardening, sudoers
 from swarm.guest.install.software import auth_key, docker, node, tailscale
@@ -67,6 +68,7 @@ def steps(settings: InstallSettings, *, upgrade: bool = False) -> list[Step]:
     trust = authorities(certificates(settings))
     tools = packages("tools", _TOOLS, after=(trust[0].subject,), upgrade=upgrade)
     base = (tools.subject,)
+    former = former_accounts(settings, base)
     account = openclaw.account(settings, base)
     containers = docker(settings, base, account[0].subject, upgrade=upgrade)
     runtime = node(settings, base, upgrade=upgrade)
@@ -78,6 +80,7 @@ def steps(settings: InstallSettings, *, upgrade: bool = False) -> list[Step]:
         once("/etc/vim/vimrc.local", render("guest/vimrc.local.j2"), after=base),
         once("/etc/gitconfig", render("guest/gitconfig.j2"), after=base),
         *hardening(settings, base),
+        former,
         *account,
         sudoers(settings, base),
         *containers,
@@ -87,7 +90,7 @@ def steps(settings: InstallSettings, *, upgrade: bool = False) -> list[Step]:
         *gateway(
             settings,
             program=(program[-1].subject,),
-            account=(account[0].subject, containers[-1].subject),
+            account=(former.subject, account[0].subject, containers[-1].subject),
             config=_config(settings),
         ),
     ]

@@ -128,8 +128,18 @@ def directory(path: str, *, mode: str = "755", owner: str = "root", after: tuple
         if fact == f"directory {mode} {owner} {owner}":
             return None
         script = f"mkdir -p -- {target}\nchmod {mode} {target}"
-        # Another owner makes the folder by itself.
-        return f"{script}\nchown root:root {target}" if owner == "root" else script
+        # Another owner makes the folder by itself, and may give it only to a group of its own.
+        return (
+            f"{script}\nchown root:root {target}" if owner == "root" else f"{script}\nchgrp {owner} {target}"
+        )
+
+    def refuse(fact: str) -> str | None:
+        if fact == "other":
+            return f"{path} exists, but is not a folder"
+        now = fact.split()[2] if fact.startswith("directory ") else owner
+        if owner not in {now, "root"}:
+            return f"{path} belongs to {now}, not to {owner}; move it away, or change its owner"
+        return None
 
     step = Step(
         subject=f"folder {path}",
@@ -137,7 +147,7 @@ def directory(path: str, *, mode: str = "755", owner: str = "root", after: tuple
         wanted=f"{mode} {owner}:{owner}",
         apply=apply,
         after=after,
-        refuse=lambda fact: f"{path} exists, but is not a folder" if fact == "other" else None,
+        refuse=refuse,
         shown=lambda fact: None if fact == ABSENT else fact.removeprefix("directory "),
         known={"files": (path,)},
     )
