@@ -227,7 +227,10 @@ CASES: dict[str, tuple[Step, tuple[str, ...]]] = {
     ),
     "firewall default routed": (firewall_default("routed", "allow"), ("DROP", "ACCEPT")),
     "firewall default outgoing": (firewall_default("outgoing", "reject"), ("REJECT", "ACCEPT")),
-    "firewall rule": (firewall_rule(22, "tcp", after=A), ("allowed", "none")),
+    "firewall rule": (
+        firewall_rule(22, "tcp", after=A),
+        ("allow\nallow", "allow", "limit\nlimit", "limit\nnone", "none\nnone", "none", ""),
+    ),
     "firewall": (
         firewall(("/etc/ufw/a", "/etc/ufw/b"), chains=("-A X -j DROP",), after=A, reacts_to=("rule",)),
         (

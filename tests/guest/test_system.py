@@ -80,7 +80,7 @@ def test_keys(guest: Guest, expected: Expected) -> None:
 
 
 def test_keys_of_root(guest: Guest, expected: Expected) -> None:
-    """The keys of the host file can log in as root, and no others that swarm has put there."""
+    """Of swarm's keys, exactly those of the host file can log in as root."""
     if not expected.ssh_keys:
         pytest.skip("the host file names no keys")
     path, data = "/root/.ssh/authorized_keys", "/var/lib/cloud/instance/user-data.txt"
@@ -95,7 +95,7 @@ def test_keys_of_root(guest: Guest, expected: Expected) -> None:
 
 
 def test_former_accounts(guest: Guest) -> None:
-    """Accounts that swarm made for another openclaw.user have no rights left."""
+    """Accounts of an earlier openclaw.user have no rights left."""
     rules = guest.ask("grep -ls '^# Written by swarm[.] ' /etc/sudoers.d/*").text
     assert {path.rpartition("/")[2] for path in rules.split()} <= {guest.user}
     seeded = guest.ask("getent passwd openclaw").text.split(":")

@@ -38,7 +38,7 @@ def keys_of(name: str, home: str, after: tuple[str, ...]) -> list[Step]:
 @pytest.mark.parametrize("keys", [(), (KEY,)])
 @pytest.mark.parametrize("proxy", [False, True])
 def test_account(*, keys: tuple[str, ...], proxy: bool) -> None:
-    """The account gets its environment, private folders, and the host file's keys, if there are any; root gets these too."""
+    """The account gets its environment and private folders, and it and root the keys of the host file, if any."""
     found = account(settings(user="zed", ssh_keys=keys, ca_certificates=["machine"] if proxy else []), BASE)
     home = "/home/zed"
     after = ("user zed",)

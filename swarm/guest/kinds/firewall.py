@@ -33,14 +33,24 @@ def firewall_default(direction: str, policy: str, *, after: tuple[str, ...] = ()
 
 
 def firewall_rule(port: int, protocol: str, *, after: tuple[str, ...] = ()) -> Step:
-    """Return a step for a UFW rule that allows a port from everywhere, in IPv4 and IPv6."""
+    """Return a step for a UFW rule that lets in a port from everywhere, in IPv4, and in IPv6 if UFW has it on.
+
+    A rule that limits the rate of connections stays, and one that is missing beside it limits too.
+    """
+
+    def apply(fact: str) -> str | None:
+        actions = fact.split()
+        if actions and "none" not in actions:
+            return None
+        return f"ufw {'limit' if 'limit' in actions else 'allow'} {port}/{protocol}"
+
     return Step(
         subject=f"firewall rule {port}/{protocol}",
         probe=f"ufw_rule_fact {port} {protocol}",
         wanted="allowed",
-        apply=lambda fact: None if fact == "allowed" else f"ufw allow {port}/{protocol}",
+        apply=apply,
         after=after,
-        shown=lambda fact: None if fact == "none" else fact,
+        shown=lambda fact: ", ".join(fact.split()) if {*fact.split()} - {"none"} else None,
     )
 
 
