@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from swarm.errors import CommandFailed, SwarmError, Unreachable, VerificationFailed
@@ -81,30 +81,28 @@ def _table(data: object) -> dict[str, object]:
     return data if isinstance(data, dict) else {}
 
 
+@dataclass
 class Ladder:
     """One wait for a guest that boots.
 
     `state` asks the hypervisor for the domain's state, `console` returns the last lines of its serial
-    console, and `share` is the tag and the mount point of the shared directory, if there is one. `patience` is
-    for how many seconds a login may be refused, `starting` for how many the domain may not run yet.
+    console, and `share` is the tag and the mount point of the shared directory, if there is one. Only the
+    `first_boot` waits for cloud-init: later it has nothing to do, and may be disabled or purged. `patience` is for
+    how many seconds a login may be refused, `starting` for how many the domain may not run yet.
     """
 
-    def __init__(
-        self,
-        guest: Guest,
-        *,
-        user: str,
-        state: Callable[[], str],
-        console: Callable[[], list[str]],
-        share: tuple[str, str] | None,
-        deadline: Deadline,
-        patience: float = _LOGIN_PATIENCE,
-        starting: float = _STARTING,
-    ) -> None:
-        self.guest, self.user, self.state, self.console, self.share = guest, user, state, console, share
-        self.deadline, self.patience, self.starting = deadline, patience, starting
-        self._renewed = False
-        self._refusal: KeyRefused | LoginRefused | None = None
+    guest: Guest
+    _: KW_ONLY
+    user: str
+    state: Callable[[], str]
+    console: Callable[[], list[str]]
+    share: tuple[str, str] | None
+    deadline: Deadline
+    first_boot: bool = True
+    patience: float = _LOGIN_PATIENCE
+    starting: float = _STARTING
+    _renewed: bool = field(default=False, init=False)
+    _refusal: KeyRefused | LoginRefused | None = field(default=None, init=False)
 
     @property
     def name(self) -> str:
@@ -118,8 +116,9 @@ class Ladder:
             ("SSH port open", self.port),
             ("pinned host key shown", self.key),
             ("login", self.login),
-            ("cloud-init done", self.cloud_init),
         ]
+        if self.first_boot:
+            ladder.append(("cloud-init done", self.cloud_init))
         return [*ladder, ("share mounted", self.mounted)] if self.share else ladder
 
     def running(self, meter: Meter) -> bool:

@@ -33,6 +33,7 @@ __all__ = [
     "domain_facts",
     "network_facts",
     "observe",
+    "seed_of",
 ]
 
 
@@ -67,7 +68,7 @@ class DomainFacts:
     @property
     def seed(self) -> str | None:
         """The path of the seed, while the domain has one: until the first boot is over."""
-        return _source(self.xml, "vdb") or (_source(self.live_xml, "vdb") if self.live_xml else None)
+        return seed_of(self.xml) or (seed_of(self.live_xml) if self.live_xml else None)
 
     @property
     def interfaces(self) -> list[tuple[str, str]]:
@@ -297,6 +298,11 @@ def _base(found: dict[str, Volume], image: images.Image | None) -> Volume | None
     name = desired.base_volume(image.name, image.sha256, image.size) if image else None
     volume = found.get(name) if name else None
     return volume if volume and volume.physical == desired.base_volume_size(volume.name) else None
+
+
+def seed_of(xml: str) -> str | None:
+    """Return the path of the seed in a domain's XML, or None."""
+    return _source(xml, "vdb")
 
 
 def _source(xml: str, target: str) -> str | None:

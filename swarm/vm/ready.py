@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from swarm import access, ssh
 from swarm.errors import HypervisorError
 from swarm.vm.ladder import Ladder, Rung, wait_for_guest
+from swarm.vm.observe import seed_of
 from swarm.vm.serial import console_log
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ _CONSOLE = 16 * 1024  # bytes at the console log's end from which a failure quot
 
 
 def wait(host: Host, connection: Libvirt, domain: Domain, deadline: Deadline, talk: Talk) -> list[Rung]:
-    """Wait until the host's guest is ready. Return the rungs, or raise Unreachable, naming the one not reached."""
+    """Wait until the host's guest is ready. Return the rungs, or raise Unreachable, naming the one not reached.
+
+    While the domain has the seed, this is the first boot, and cloud-init must finish without an error.
+    """
     share = host.vm.virtiofs
 
     def console() -> list[str]:
@@ -47,5 +51,6 @@ def wait(host: Host, connection: Libvirt, domain: Domain, deadline: Deadline, ta
         console=console,
         share=(share.tag, str(share.target)) if share else None,
         deadline=deadline,
+        first_boot=seed_of(domain.xml()) is not None,
     )
     return wait_for_guest(ladder, talk)

@@ -58,6 +58,7 @@ def ladder_of(
     console: list[str] = CONSOLE,
     share: tuple[str, str] | None = SHARE,
     limit: float = 3600,
+    first_boot: bool = True,
     patience: float = 90,
     starting: float = 5,
 ) -> tuple[Ladder, Answers]:
@@ -71,6 +72,7 @@ def ladder_of(
         console=lambda: console,
         share=share,
         deadline=deadline,
+        first_boot=first_boot,
         patience=patience,
         starting=starting,
     )

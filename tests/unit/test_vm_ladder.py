@@ -47,6 +47,14 @@ def test_without_a_share_nothing_waits_for_it() -> None:
     assert ladder.mounted(notes()[0]) is True
 
 
+def test_cloud_init_counts_at_the_first_boot_only() -> None:
+    """A later boot does not ask for cloud-init, which may be gone by then, or remember an old error."""
+    ladder, guest = ladder_of("", "", "virtiofs\n", first_boot=False)
+    rungs = wait_for_guest(ladder, talk()[0])
+    assert [rung.name for rung in rungs] == [name for name in RUNGS if name != "cloud-init done"]
+    assert not any("cloud-init" in command for command, _ in guest.asked)
+
+
 HINTS = {
     "domain running": "the hypervisor does not start it: ./inv doctor",
     "SSH port open": "a slow machine needs more time (--timeout SECONDS); run the command again to continue",

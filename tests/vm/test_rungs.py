@@ -111,24 +111,14 @@ def test_refused_login_is_named(spare: Lab) -> None:
     assert "'login' was not reached within 12 s" in ran.err
 
 
-def test_unfinished_cloud_init_is_named(spare: Lab) -> None:
-    """A cloud-init that does not finish fails its rung, and the hint is the command that shows its state."""
-    with broken(
-        spare, "mv /run/cloud-init/result.json /run/result", "mv /run/result /run/cloud-init/result.json"
-    ):
-        ran = start_paused(spare, 15)
-    assert "'cloud-init done' was not reached within 15 s" in ran.err
-    assert "cloud-init status --long" in ran.err
-
-
-def test_cloud_inits_own_error_is_shown(spare: Lab) -> None:
-    """When cloud-init reports an error, the wait ends at once and shows it."""
+def test_cloud_init_may_be_gone_after_the_first_boot(spare: Lab) -> None:
+    """Once the seed is gone, a start asks neither whether cloud-init has finished nor for an error of the past."""
     result = '{"v1": {"datasource": "x", "errors": ["the disk ate my homework"]}}'
     spoil = f"cp /run/cloud-init/result.json /run/result; echo '{result}' > /run/cloud-init/result.json"
     with broken(spare, spoil, "mv /run/result /run/cloud-init/result.json"):
         ran = start_paused(spare, 60)
-    assert ran.code == 1
-    assert "cloud-init in zap failed: the disk ate my homework" in ran.err
+    assert ran.code == 0, ran.err
+    assert "cloud-init" not in ran.err
 
 
 def test_missing_share_is_named(spare: Lab) -> None:
