@@ -164,6 +164,25 @@ file_fact() {
   if [ "$found" != "$2" ] && [ "${3-}" != quiet ] && [ "$size" -le 131072 ]; then show "$1" "$size"; fi
 }
 
+# system_environment: export what /etc/environment gives to every login, such as a proxy; not what swarm sets.
+# A script that goes through sudo or as_user has no login, so it would not have them.
+system_environment() {
+  [ -r /etc/environment ] || return 0
+  while IFS= read -r row || [ -n "$row" ]; do
+    row=${row#"${row%%[! 	]*}"} row=${row#export }
+    name=${row%%=*} value=${row#*=}
+    case $row in [A-Za-z_]*=*) ;; *) continue ;; esac
+    case $name in
+      *[!A-Za-z0-9_]*) continue ;;
+      PATH | HOME | SHELL | USER | LOGNAME | PWD | IFS | ENV | LC_ALL | LD_*) continue ;;
+      PNPM_HOME | XDG_RUNTIME_DIR | DBUS_SESSION_BUS_ADDRESS | swarm_*) continue ;;
+    esac
+    value=${value%"${value##*[! 	]}"}
+    case $value in \"*\" | \'*\') value=${value#?} value=${value%?} ;; esac
+    command export "$name=$value" 2>/dev/null || :
+  done </etc/environment
+}
+
 # as_user NAME: run the shell script on standard input as that user, with access to the user's D-Bus and systemd.
 as_user() {
   entry=$(getent passwd -- "$1") || return 1

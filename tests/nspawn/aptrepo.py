@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PORT = 8099
+_LONG_AGO = ("--faked-system-time", "20200101T000000")
 
 
 class AptRepo:
@@ -34,7 +35,9 @@ class AptRepo:
         self.folder.mkdir()
         self._keys.mkdir(mode=0o700)
         for name in ("right", "wrong"):
-            self._gpg("--quick-gen-key", f"{name} <{name}@example.invalid>", "ed25519", "sign", "never")
+            self._gpg(
+                *_LONG_AGO, "--quick-gen-key", f"{name} <{name}@example.invalid>", "ed25519", "sign", "never"
+            )
             listing = self._gpg("--with-colons", "--list-keys", f"{name}@example.invalid").splitlines()
             self.fingerprints[name] = next(line.split(":")[9] for line in listing if line.startswith("fpr"))
             (self.folder / f"{name}.asc").write_text(
@@ -66,6 +69,16 @@ class AptRepo:
         run("gpgconf", "--homedir", self._keys, "--kill", "all", check=False)
         shutil.rmtree(self.folder)
         shutil.rmtree(self._keys)
+
+    def expired_copy(self, name: str) -> Path:
+        """Return a copy of a key as it was when it still had an end, which has passed. The key itself is renewed."""
+        fingerprint = self.fingerprints[name]
+        self._gpg(*_LONG_AGO, "--quick-set-expire", fingerprint, "1y")
+        copy = self.folder / f"{name}-expired.asc"
+        copy.write_text(self._gpg("--armor", "--export", fingerprint))
+        self._gpg("--quick-set-expire", fingerprint, "never")
+        (self.folder / f"{name}.asc").write_text(self._gpg("--armor", "--export", fingerprint))
+        return copy
 
     def package(self, name: str, version: str, files: dict[str, str]) -> None:
         """Add a package with the given executable files."""

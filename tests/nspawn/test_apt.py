@@ -12,7 +12,7 @@ from swarm.guest.engine.converge import converge
 from swarm.guest.install.software import docker, node, tailscale
 from swarm.guest.kinds.accounts import user
 from swarm.guest.kinds.packages import packages
-from swarm.guest.kinds.repositories import Repository, apt_repository
+from swarm.guest.kinds.repositories import Repository, apt_key, apt_repository
 from swarm.inventory.inside import InstallSettings, Source
 from tests.nspawn.aptrepo import AptRepo
 
@@ -41,7 +41,9 @@ def repo(machine: Machine) -> Iterator[AptRepo]:
     """A repository that is removed from the machine after the test."""
     with AptRepo(machine) as made:
         yield made
-    lists = "/etc/apt/sources.list.d/{vendor,nodesource,docker,tailscale}.sources"
+    lists = (
+        "/etc/apt/sources.list.d/{vendor,nodesource,docker,tailscale}.sources /etc/apt/sources.list.d/mine.*"
+    )
     names = f"{lists} /etc/apt/keyrings/* /etc/apt/preferences.d/*"
     machine.ssh(
         f"bash -c 'rm -f {names}'; rm -f /var/lib/apt/lists/127.0.0.1*; dpkg --purge tool other 2>/dev/null || true"
@@ -162,6 +164,68 @@ def test_old_source_list(machine: Machine, repo: AptRepo, guest: Guest, talk: Ta
     converge(guest, [apt_repository(vendor(repo))], talk)
     machine.ssh("sed -i s/bookworm/bullseye/ /etc/apt/sources.list.d/vendor.sources")
     assert subjects(converge(guest, [apt_repository(vendor(repo))], talk)) == ["apt repository vendor"]
+
+
+MINE = "/etc/apt/sources.list.d/mine.list"
+
+
+def test_entry_of_others(machine: Machine, repo: AptRepo, guest: Guest, talk: Talk) -> None:
+    """Another entry for the repository, with another key, is disabled: apt stops at both. A failure undoes that."""
+    entry = f"deb [signed-by=/etc/apt/keyrings/mine.asc] {repo.url} bookworm main"
+    machine.ssh(
+        f"mkdir -p /etc/apt/keyrings; cd /etc/apt/keyrings; curl -fsS -o mine.asc {repo.url}/right.asc"
+    )
+    machine.ssh(f"echo '{entry}' >{MINE}; apt-get update -q")
+    repo.publish("wrong")
+    with pytest.raises(CommandFailed, match="apt repository vendor failed"):
+        converge(guest, [apt_repository(vendor(repo))], talk)
+    assert machine.ssh(f"cat {MINE}; apt-get indextargets >/dev/null && echo good") == f"{entry}\ngood\n"
+    repo.publish("right")
+    converge(guest, [apt_repository(vendor(repo))], talk)
+    # As an earlier version has left it: both entries are there, and apt is dead for everything.
+    machine.ssh(f"echo '{entry}' >{MINE}")
+    assert "Conflicting values set for option Signed-By" in machine.ssh("apt-get update 2>&1 || true")
+    assert subjects(converge(guest, [apt_repository(vendor(repo))], talk)) == ["apt repository vendor"]
+    assert machine.ssh(f"cat {MINE}").endswith(f"vendor.sources: {entry}\n")
+    machine.ssh("apt-get update -q")
+    assert not converge(guest, [apt_repository(vendor(repo))], talk)
+
+
+def test_renewed_key(machine: Machine, repo: AptRepo, guest: Guest, talk: Talk) -> None:
+    """The guest's copy of a key that has expired is fetched again, and one that the vendor did not renew is refused."""
+    expired = repo.expired_copy("right")
+    key = apt_key(vendor(repo))
+    wanted = [key, apt_repository(vendor(repo), reacts_to=(key.subject,))]
+    repo.publish("right")
+    converge(guest, wanted, talk)
+    assert not converge(guest, wanted, talk)
+    old = f"curl -fsS -o /etc/apt/keyrings/vendor.asc {repo.url}/{expired.name}"
+    assert "EXPKEYSIG" in machine.ssh(
+        f"{old}; rm -f /var/lib/apt/lists/127.0.0.1*; apt-get update 2>&1 || true"
+    )
+    assert subjects(converge(guest, wanted, talk)) == [key.subject, "apt repository vendor"]
+    machine.ssh("apt-get update -q -o APT::Update::Error-Mode=any")
+    assert not converge(guest, wanted, talk)
+    machine.ssh("rm /etc/apt/keyrings/vendor.asc")
+    expired.rename(repo.folder / "right.asc")
+    with pytest.raises(Refused, match="has an expired key of the vendor repository: it was good until 20"):
+        converge(guest, wanted, talk)
+
+
+def test_sources_of_others(machine: Machine, repo: AptRepo, guest: Guest, talk: Talk) -> None:
+    """A source of others that fails is no obstacle. Of one that apt can't read, apt's own words are the reason."""
+    repo.package("other", "1.0", {"/usr/share/swarm-other": "x\n"})
+    repo.publish("right")
+    converge(guest, [apt_repository(vendor(repo))], talk)
+    machine.ssh("rm -f /var/lib/apt/lists/127.0.0.1*")
+    machine.ssh(
+        f"echo 'deb [trusted=yes] {repo.url}/none bookworm main' >{MINE}; touch /var/lib/apt/lists/partial"
+    )
+    converge(guest, [packages("other", ("other",), from_repository=True)], talk)
+    assert machine.ssh("cat /usr/share/swarm-other") == "x\n"
+    machine.ssh(f"dpkg --purge other; echo 'deb nonsense' >{MINE}")
+    with pytest.raises(Refused, match="apt cannot read the guest's package sources: E: Malformed entry 1"):
+        converge(guest, [packages("other", ("other",))], talk)
 
 
 def test_unknown_package(machine: Machine, guest: Guest, talk: Talk) -> None:

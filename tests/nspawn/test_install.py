@@ -183,6 +183,24 @@ def test_drift(host: Machine, talk: Talk) -> None:
     assert not install(host.guest(), SETTINGS, talk)
 
 
+def test_settings_of_others(host: Machine, talk: Talk) -> None:
+    """A limit of the firewall, IPv6 that is off, and Docker's own settings stay. Nothing has "no effect"."""
+    host.ssh(
+        "ufw limit 22/tcp; sed -i s/^IPV6=yes/IPV6=no/ /etc/default/ufw; "
+        'echo \'{"labels": ["a=b"]}\' >/etc/docker/daemon.json'
+    )
+    plan = install(host.guest(), SETTINGS, talk, deadline=Deadline(600))
+    assert set(subjects(plan)) == {"firewall", "file /etc/docker/daemon.json", "unit docker.service"}
+    assert not install(host.guest(), SETTINGS, talk)
+    daemon = json.loads(host.ssh("cat /etc/docker/daemon.json"))
+    assert (daemon["labels"], daemon["log-driver"], daemon["live-restore"]) == (["a=b"], "json-file", True)
+    assert "limit tcp 22 0.0.0.0/0" in host.ssh("cat /etc/ufw/user.rules")
+    broken = [check for check in verify(host.guest(), Expected(), talk).checks if check.result == "broken"]
+    assert broken == []
+    host.ssh("ufw --force delete limit 22/tcp; sed -i s/^IPV6=no/IPV6=yes/ /etc/default/ufw")
+    assert "firewall rule 22/tcp" in subjects(install(host.guest(), SETTINGS, talk, deadline=Deadline(600)))
+
+
 def test_release_that_does_not_exist(host: Machine, talk: Talk, trips: list[str]) -> None:
     """If npm is available, an unknown version or channel is refused before any change."""
     for wrong in ({"version": "1.2.3-nope"}, {"channel": "no-such-channel"}):

@@ -10,7 +10,7 @@ from swarm.guest.install.former import former_accounts
 from swarm.guest.install.gateway import gateway
 from swarm.guest.install.hardening import hardening, sudoers
 from swarm.guest.install.openclaw import account, first_config, software
-from swarm.guest.install.software import docker, node, tailscale
+from swarm.guest.install.software import docker, found_node, node, tailscale
 from swarm.guest.install.steps import steps
 from swarm.guest.install.trust import authorities
 from swarm.guest.kinds.files import once
@@ -148,7 +148,8 @@ def test_every_step(*, upgrade: bool, tailscale_on: bool, monkeypatch: pytest.Mo
     who = account(chosen, BASE)
     containers = docker(chosen, BASE, who[0].subject, upgrade=upgrade)
     runtime = node(chosen, BASE, upgrade=upgrade)
-    program = software(chosen, (runtime[-1].subject, who[0].subject), upgrade=upgrade)
+    found = found_node(chosen, (runtime[-1].subject, who[0].subject))
+    program = software(chosen, (found.subject,), upgrade=upgrade)
     expected = [
         *checks(chosen),
         *trust,
@@ -162,6 +163,7 @@ def test_every_step(*, upgrade: bool, tailscale_on: bool, monkeypatch: pytest.Mo
         *containers,
         *(tailscale(chosen, BASE, "tskey-1", upgrade=upgrade) if tailscale_on else []),
         *runtime,
+        found,
         *program,
         *gateway(
             chosen,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm.guest.engine.script import as_user, prelude
+from swarm.guest.engine.script import as_user, opening, prelude
 from swarm.text import quote
 from tests.model_guest import shell
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PRELUDE = prelude()  # as hosts get it
 
@@ -23,6 +27,52 @@ def recalled(tables: str, script: str) -> str:
 def test_as_user_hides_the_script() -> None:
     """A script for another user goes through a pipe, not through an argument."""
     assert as_user("zed", "echo hidden").endswith("| as_user zed")
+
+
+ENVIRONMENT = """# a comment
+https_proxy=http://10.0.0.1:3128
+  export no_proxy="localhost, 10.0.0.0/8"\t
+quoted='$(touch injected)'
+PATH=/evil
+LD_PRELOAD=/evil.so
+bad-name=x
+=x
+swarm_prelude=x
+nonsense
+UID=0
+last=end"""
+
+
+def test_environment_of_the_system(tmp_path: Path) -> None:
+    """What /etc/environment gives to every login reaches scripts too, as text, except what swarm sets itself."""
+    path = tmp_path / "environment"
+    path.write_text(ENVIRONMENT)
+    functions = PRELUDE.replace("/etc/environment", str(path))
+    names = ("https_proxy", "no_proxy", "quoted", "PATH", "LD_PRELOAD", "last")
+    shown = "\n".join(f'echo "${{{name}-none}}"' for name in names)
+    found = (
+        shell(f"cd {tmp_path}\n{functions}\nPATH=/bin\nset -eu\nsystem_environment\n{shown}")
+        .decode()
+        .splitlines()
+    )
+    assert found == [
+        "http://10.0.0.1:3128",
+        "localhost, 10.0.0.0/8",
+        "$(touch injected)",
+        "/bin",
+        "none",
+        "end",
+    ]
+    assert not (tmp_path / "injected").exists()
+    path.unlink()
+    assert shell(f"{functions}\nset -eu\nsystem_environment\necho on") == b"on\n"
+
+
+def test_every_script_has_the_environment_of_the_system() -> None:
+    """A script of root and one of a user begin with what /etc/environment gives, so a proxy is used by both."""
+    assert "\nsystem_environment\n" in opening("mark").removeprefix(prelude())
+    assert "\nsystem_environment\n" in opening("mark", changing=True)
+    assert "'system_environment\nset -eu\n" in as_user("zed", "true")
 
 
 def test_known_units() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from swarm.errors import Refused
-from swarm.guest.install.software import auth_key, docker, node, tailscale, with_defaults
+from swarm.guest.install.software import auth_key, docker, found_node, node, tailscale, with_defaults
 from swarm.guest.kinds.accounts import member
 from swarm.guest.kinds.documents import json_file
 from swarm.guest.kinds.npm import npm_global
@@ -168,6 +168,33 @@ def test_node_of_npm() -> None:
     npm = npm_global("npm", "latest", "/usr/local/bin/npm --version", after=(program.subject,))
     found = node(settings(nodejs_source="npm", nodejs_version="24.17.0"), BASE, upgrade=False)
     same(found, [old, program, npm, npm_global(**PNPM, after=(npm.subject,))])
+
+
+@pytest.mark.parametrize(
+    ("source", "fact", "refused"),
+    [
+        ("nodesource", "", False),
+        ("nodesource", "/usr/bin/node\nv18.20.4", False),
+        ("nodesource", "/usr/local/bin/node\nv24.16.0", False),
+        ("nodesource", "/home/zed/.local/bin/node\nv26.1.0", False),
+        ("nodesource", "/usr/local/bin/node\nv24.15.9", True),
+        ("distribution", "/home/zed/.local/bin/node\nv25.0.0", True),
+        ("distribution", "/usr/local/bin/node\nnonsense", True),
+        ("npm", "/usr/local/bin/node\nv18.20.4", False),
+        ("npm", "/usr/bin/node\nv18.20.4", False),
+        ("npm", "/home/zed/.local/bin/node\nv26.0.9", True),
+    ],
+)
+def test_node_that_the_account_finds(*, source: str, fact: str, refused: bool) -> None:
+    """A Node of others that comes first in the account's PATH must be one that OpenClaw can run with."""
+    step = found_node(settings(user="zed", nodejs_source=source), BASE)
+    path, _, version = fact.partition("\n")
+    reason = (
+        f"the PATH of zed finds {path} first, which is Node {version}; OpenClaw needs 24.16 or a later 24, "
+    )
+    assert step.refuse(fact) == (f"{reason}or 26.1 or later: remove it" if refused else None)
+    assert step.apply(fact) is None
+    assert (step.reader, step.unread) == ("zed", "")
 
 
 def test_mirror() -> None:

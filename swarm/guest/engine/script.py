@@ -136,13 +136,14 @@ def opening(mark: str, *, changing: bool = False) -> str:
         lock = f"{_HEART}{_TAKE_LOCK}\ntrap 'swarm_quiet; : >{_LOCK}' EXIT\necho at work >&9"
     else:
         lock = f"if [ -s {_LOCK} ]; then\n{_HEART}{_TAKE_LOCK}\nswarm_quiet\n: >{_LOCK}\nfi"
-    start = f"{_ENVIRONMENT}{_functions()}"
+    start = f"{_functions()}system_environment\n{_ENVIRONMENT}"
     return f"{start}{lock.replace('@MARK@', mark)}\n"
 
 
 def as_user(name: str, script: str) -> str:
     """Return shell that runs `script` as the user `name`. It goes through a pipe, so no process list shows it."""
-    return f"printf '%s\\n' \"$swarm_prelude\" {quote(f'set -eu{chr(10)}{script}')} | as_user {quote(name)}"
+    whole = f"system_environment\nset -eu\n{script}"
+    return f"printf '%s\\n' \"$swarm_prelude\" {quote(whole)} | as_user {quote(name)}"
 
 
 def alone_as(name: str, script: str) -> str:

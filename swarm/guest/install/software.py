@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from swarm.errors import Refused
@@ -21,7 +22,7 @@ from swarm.templates import render
 if TYPE_CHECKING:
     from swarm.inventory.inside import InstallSettings
 
-__all__ = ["auth_key", "docker", "node", "tailscale", "with_defaults"]
+__all__ = ["auth_key", "docker", "found_node", "node", "tailscale", "with_defaults"]
 
 _LOWEST_NODE = "24.16"  # from the field "engines" of OpenClaw's package.json
 _DAEMON_JSON = "/etc/docker/daemon.json"
@@ -131,6 +132,35 @@ def _node_of_npm(settings: InstallSettings, after: tuple[str, ...]) -> list[Step
     )
     npm = npm_global("npm", "latest", "/usr/local/bin/npm --version", after=(program.subject,))
     return [old, program, npm]
+
+
+def found_node(settings: InstallSettings, after: tuple[str, ...]) -> Step:
+    """Return a step that refuses a Node of others that the account's PATH finds first and OpenClaw can't run with."""
+    replaced = {"/usr/bin/node", "/bin/node"}
+    if settings.nodejs_source == "npm":
+        replaced.add("/usr/local/bin/node")
+
+    def refuse(fact: str) -> str | None:
+        path, _, version = fact.partition("\n")
+        if not version or path in replaced or _supported(version):
+            return None
+        needed = "OpenClaw needs 24.16 or a later 24, or 26.1 or later"
+        return f"the PATH of {settings.user} finds {path} first, which is Node {version}; {needed}: remove it"
+
+    return Step(
+        subject="Node in the PATH",
+        probe="command -v node && node --version; :",
+        wanted="one that OpenClaw can run with",
+        after=after,
+        refuse=refuse,
+        reader=settings.user,
+    )
+
+
+def _supported(version: str) -> bool:
+    """Whether OpenClaw can run with this Node, as its package.json says."""
+    numbers = tuple(int(number) for number in re.findall(r"[0-9]{1,6}", version)[:2])
+    return (24, 16) <= numbers < (25,) or numbers >= (26, 1)
 
 
 def docker(settings: InstallSettings, after: tuple[str, ...], account: str, *, upgrade: bool) -> list[Step]:

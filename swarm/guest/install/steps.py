@@ -11,7 +11,7 @@ from swarm.guest.install.checks import checks
 from swarm.guest.install.former import former_accounts
 from swarm.guest.install.gateway import gateway
 from swarm.guest.install.hardening import hardening, sudoers
-from swarm.guest.install.software import auth_key, docker, node, tailscale
+from swarm.guest.install.software import auth_key, docker, found_node, node, tailscale
 from swarm.guest.install.trust import authorities, certificates
 from swarm.guest.kinds.files import once
 from swarm.guest.kinds.packages import packages
@@ -72,7 +72,8 @@ def steps(settings: InstallSettings, *, upgrade: bool = False) -> list[Step]:
     account = openclaw.account(settings, base)
     containers = docker(settings, base, account[0].subject, upgrade=upgrade)
     runtime = node(settings, base, upgrade=upgrade)
-    program = openclaw.software(settings, (runtime[-1].subject, account[0].subject), upgrade=upgrade)
+    found = found_node(settings, (runtime[-1].subject, account[0].subject))
+    program = openclaw.software(settings, (found.subject,), upgrade=upgrade)
     return [
         *checks(settings),
         *trust,
@@ -86,6 +87,7 @@ def steps(settings: InstallSettings, *, upgrade: bool = False) -> list[Step]:
         *containers,
         *_tailscale(settings, base, upgrade=upgrade),
         *runtime,
+        found,
         *program,
         *gateway(
             settings,
