@@ -288,7 +288,7 @@ setting_fact() {
 # "uid NUMBER", "group NUMBER" of a group of that name, and "home OWNER" of the folder HOME, for each that exists.
 user_fact() {
   if recall "$users_table" "$1:"; then
-    shell=${found##*:} home=${found%:*} uid=${found#*:*:}
+    shell=${found##*:} home=${found%:*} uid=${found#*:}
     home=${home##*:}
     file_state "$home" || found=missing
     echo "$home:$shell ${found%% *}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SEEDED = "openclaw:x:1000:1000:OpenClaw:/home/openclaw:/bin/bash"
-USERS = "zed:x:1001:1001::/home/zed:/bin/bash\nsys:x:8:8::/var/mail:/usr/sbin/nologin"
+USERS = "zed:x:1001:100::/home/zed:/bin/bash\nsys:x:8:8::/var/mail:/usr/sbin/nologin"
 GROUPS = "zed:x:1001:\nleft:x:1004:\nsudo:x:27:"
 
 
