@@ -17,7 +17,8 @@ from ruamel.yaml import YAML
 
 from swarm import ssh
 from swarm.inventory import load
-from swarm.vm import seed
+from swarm.vm import desired, seed
+from swarm.vm.observe import seed_of
 from tests.samples import variant
 
 if TYPE_CHECKING:
@@ -165,3 +166,10 @@ def test_the_seeds_disk_is_what_the_domain_has() -> None:
     source = ET.fromstring(seed.device_xml(path)).find("source")
     assert source is not None
     assert source.get("file") == path
+
+
+def test_first_boot_is_known_by_the_seed() -> None:
+    """A domain's definition tells whether its first boot is over: the seed is in it until then."""
+    path = f"/var/lib/libvirt/images/{desired.seed_volume(ZAP)}"
+    assert seed_of(desired.domain_xml(ZAP, "qemu", path)) == path
+    assert seed_of(desired.domain_xml(ZAP, "qemu", None)) is None
