@@ -319,7 +319,7 @@ former_accounts_fact() {
 
 # seeded_keys_fact FILE: each public key in the first boot's user data that the file has.
 seeded_keys_fact() {
-  [ -f "$1" ] || return 0
+  if ! [ -f "$1" ] || ! [ -e /var/lib/cloud/instance/user-data.txt ]; then return 0; fi
   grep -ohE '(ssh|ecdsa|sk)-[a-z0-9@.-]+ AAAA[A-Za-z0-9+/=]+' /var/lib/cloud/instance/user-data.txt |
     cut -d ' ' -f 2 | grep -oFf - -- "$1" | sort -u
 }
@@ -403,7 +403,8 @@ key_fact() {
 
 # now_fact: "now SECONDS" since 1970, by the guest's clock.
 now_fact() {
-  echo "now $(date +%s)"
+  [ -n "${now-}" ] || now=$(date +%s)
+  echo "now $now"
 }
 
 # sources_fact HOST OWN: a line "other PATH BASE64" for each file of apt's sources except OWN that names the host.

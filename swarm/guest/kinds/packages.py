@@ -48,9 +48,8 @@ def packages(
 
     def refuse(fact: str) -> str | None:
         found = _Found.read(fact)
-        if (
-            found.broken and not from_repository
-        ):  # a repository that is added before may be what makes them whole
+        # A repository that is added before may be what makes them whole.
+        if found.broken and not from_repository:
             return f"apt cannot read the guest's package sources: {found.broken}"
         if from_repository or not found.lists:
             return None
