@@ -18,7 +18,7 @@ from tools.seaweed import free_ports
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["DOWN", "HANGS", "OURS", "SLOW", "UP", "endpoint", "measure", "restart"]
+__all__ = ["DOWN", "HANGS", "OURS", "SLOW", "UP", "endpoint", "fill", "measure", "restart"]
 
 OURS = ROOT / "hooks/agentmon/handler.ts"
 UP, SLOW, HANGS, DOWN = "up", "slow", "hangs", "down"
@@ -48,12 +48,17 @@ def measure(hook: Path, state: str, name: str, count: int, **variables: str) -> 
         return _run(hook, name, count, Path(folder), url, variables)
 
 
-def restart(fill: int, **variables: str) -> dict[str, float]:
+def restart(size: int, **variables: str) -> dict[str, float]:
     """Return how our hook delivers a spool of so many bytes after a start."""
     with tempfile.TemporaryDirectory(prefix="swarm-bench-") as folder, endpoint(UP) as url:
-        if fill:
-            _run(OURS, "fill", fill, Path(folder), url, variables)
+        if size:
+            fill(size, Path(folder))
         return _run(OURS, "restart", _OWN, Path(folder), url, variables)
+
+
+def fill(size: int, state: Path) -> None:
+    """Put so many bytes of events into the spool of a state folder, as a killed process leaves them."""
+    _run(OURS, "fill", size, state, "http://127.0.0.1:1", {})
 
 
 def _run(

@@ -10,7 +10,8 @@ import type { TestContext } from "node:test";
 import { configure } from "../../hooks/agentmon/lib/config.ts";
 import type { Config } from "../../hooks/agentmon/lib/config.ts";
 import { post } from "../../hooks/agentmon/lib/post.ts";
-import type { Posting, Reply } from "../../hooks/agentmon/lib/post.ts";
+import type { Posting } from "../../hooks/agentmon/lib/post.ts";
+import type { Reply } from "../../hooks/agentmon/lib/reply.ts";
 import { real } from "../../hooks/agentmon/lib/runtime.ts";
 import type { Runtime } from "../../hooks/agentmon/lib/runtime.ts";
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -23,7 +25,6 @@ from tools.seaweed import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 __all__ = ["IDLE", "SECRETS", "VERSION", "Gateway", "package"]
 
@@ -125,6 +126,18 @@ class Gateway:
     def alive(self) -> bool:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def peak(self) -> int:
+        """The most memory that it has had in RAM, in bytes, as the kernel counts it (VmHWM)."""
+        assert self._process is not None  # noqa: S101 - it was started
+        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii", errors="replace")
+        return int(re.findall(r"^VmHWM:\s+([0-9]+) kB$", status, re.MULTILINE)[0]) * 1024
+
+    def forget_peak(self) -> None:
+        """Let `peak` start anew from the memory that it has now."""
+        assert self._process is not None  # noqa: S101 - it was started
+        Path(f"/proc/{self._process.pid}/clear_refs").write_text("5", encoding="ascii")  # proc(5)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it, by default as systemd does."""

@@ -2,7 +2,8 @@
 
 import { randomFillSync } from "node:crypto";
 import { post } from "./post.ts";
-import type { Posting, Reply } from "./post.ts";
+import type { Posting } from "./post.ts";
+import type { Reply } from "./reply.ts";
 
 export interface Runtime {
   /** Milliseconds since 1970. */

@@ -1,0 +1,65 @@
+"""The part of bench/hook.py about memory in the real gateway: a start with a full spool, against an empty one."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from bench import _handler
+from tools.lab.process import LabError
+from tools.netns import Namespace
+from tools.openclaw.gateway import Gateway, package
+
+__all__ = ["restarts"]
+
+_LIMIT = 900.0  # seconds for a spool; one event a request takes 4 minutes for 64 MiB
+_SETTLE = 60.0  # seconds after which a gateway with nothing to do has loaded what it loads lazily
+
+
+class Restart(NamedTuple):
+    """What a start cost."""
+
+    start: int  # bytes of memory at its highest until the gateway was ready
+    after: int  # bytes at its highest from then on, until the spool was empty
+    seconds: float  # from ready to an empty spool
+
+
+def restarts(sizes: list[int]) -> list[Restart]:
+    """Return what each start of a gateway costs whose spool holds so many bytes."""
+    package()  # installed before the registry is out of reach
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="swarm-bench-")))
+        network = Namespace()
+        stack.callback(network.close)
+        stack.enter_context(network.inside())
+        url = stack.enter_context(_handler.endpoint(_handler.UP))
+        found = []
+        for number, size in enumerate(sizes):
+            home = folder / f"gateway{number}"
+            home.mkdir()
+            found.append(_restart(home, url, size))
+        return found
+
+
+def _restart(home: Path, url: str, size: int) -> Restart:
+    gateway = Gateway(home, {"AGENTMON_INGEST_URL": url})
+    try:
+        if size:
+            _handler.fill(size, gateway.state)
+        gateway.start()
+        before = gateway.peak
+        gateway.forget_peak()
+        start = time.monotonic()
+        emptied = 0.0
+        while gateway.spool or time.monotonic() - start < _SETTLE:
+            if time.monotonic() - start > _LIMIT:
+                raise LabError(f"a spool of {size} bytes was not delivered in {_LIMIT:.0f} seconds")
+            time.sleep(1)
+            if not gateway.spool and not emptied:
+                emptied = time.monotonic() - start
+        return Restart(before, gateway.peak, emptied)
+    finally:
+        gateway.close()
