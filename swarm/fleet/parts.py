@@ -57,6 +57,7 @@ def expected(host: Host) -> Expected:
     from swarm import access
     from swarm.guest.install.trust import certificates
     from swarm.guest.verify import Expected
+    from swarm.vm import egress
 
     own, settings = host.share, host.openclaw
     return Expected(
@@ -73,6 +74,8 @@ def expected(host: Host) -> Expected:
         tailscale=settings.tailscale_enabled,
         authorities=tuple(certificates(settings).values()),
         agentmon=host.agentmon is not None,
+        filtered=egress.filtered(host),
+        allow=tuple(map(str, egress.allowed(host))) if host.own_vm else (),
     )
 
 

@@ -32,6 +32,7 @@ Result = Literal["kept", "broken", "skipped"]
 GROUPS = {
     "test_boot": "boot",
     "test_firewall": "firewall",
+    "test_network": "network",
     "test_docker": "Docker",
     "test_openclaw": "OpenClaw",
     "test_agentmon": "agentmon",

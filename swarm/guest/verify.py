@@ -47,6 +47,8 @@ class Expected:
     tailscale: bool = False
     authorities: tuple[str, ...] = ()  # certificates in PEM form
     agentmon: bool = False  # whether events are sent
+    filtered: bool = False  # whether the hypervisor filters what the guest may reach
+    allow: tuple[str, ...] = ()  # and what it lets through besides the internet
 
 
 @dataclass(frozen=True)

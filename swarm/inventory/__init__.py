@@ -11,6 +11,7 @@ from __future__ import annotations
 from swarm.inventory.agentmon import AgentmonSettings
 from swarm.inventory.backup import BackupSettings
 from swarm.inventory.checks import NetworkFacts, check_disk, check_network, cross_check, locate
+from swarm.inventory.egress import ANY, Egress, Target, target
 from swarm.inventory.fields import GIB, size
 from swarm.inventory.files import load, load_all, load_draft, load_others, load_several, names, validate
 from swarm.inventory.inside import Customize, InstallSettings
@@ -19,6 +20,7 @@ from swarm.inventory.schema import json_schema, schema_text
 from swarm.inventory.uri import EMBEDDED, NONE
 
 __all__ = [
+    "ANY",
     "EMBEDDED",
     "GIB",
     "NONE",
@@ -26,11 +28,13 @@ __all__ = [
     "BackupSettings",
     "Customize",
     "Drill",
+    "Egress",
     "Host",
     "Hypervisor",
     "InstallSettings",
     "Machine",
     "NetworkFacts",
+    "Target",
     "Virtiofs",
     "Vm",
     "check_disk",
@@ -46,5 +50,6 @@ __all__ = [
     "names",
     "schema_text",
     "size",
+    "target",
     "validate",
 ]

@@ -10,6 +10,7 @@ from swarm.errors import Refused
 from swarm.inventory import uri as addresses
 from swarm.inventory.agentmon import AgentmonSettings
 from swarm.inventory.backup import BackupSettings
+from swarm.inventory.egress import Egress
 from swarm.inventory.fields import (
     GIB,
     Address,
@@ -116,6 +117,9 @@ class Vm(Section):
     ip: Address = Field(
         description="The address that libvirt's DHCP server reserves for the VM.",
         examples=["192.168.122.182"],
+    )
+    network: Egress = Field(
+        default=Egress(), description="What the guest may reach besides the internet; optional."
     )
     virtiofs: Virtiofs | None = Field(default=None, description="A shared directory; optional.")
     autostart: bool = Field(default=True, description="Start the VM when its hypervisor starts.")

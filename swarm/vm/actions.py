@@ -12,6 +12,7 @@ from swarm import access, images, ssh
 from swarm.errors import HypervisorError, InventoryError, Refused
 from swarm.files import private_dir
 from swarm.hypervisor.domain import Domain
+from swarm.hypervisor.filters import Filter
 from swarm.hypervisor.network import Network
 from swarm.hypervisor.storage import Pool, find_pool, make_pool
 from swarm.hypervisor.usage import usage
@@ -19,7 +20,7 @@ from swarm.inventory import EMBEDDED, Host, locate, size
 from swarm.locks import hold
 from swarm.paths import state_dir
 from swarm.text import amount
-from swarm.vm import desired, fitness, shape
+from swarm.vm import desired, egress, fitness, shape
 from swarm.vm import seed as seeds
 from swarm.vm.desired import Note
 from swarm.vm.ready import SHUTDOWN, wait
@@ -126,6 +127,14 @@ def _release(work: Work) -> None:
 def _reserve(work: Work) -> None:
     vm = work.host.vm
     work.network.reserve(vm.mac, str(vm.ip), vm.hostname)
+
+
+def _filter(work: Work) -> None:
+    host, network = work.host, work.observed.network or work.observed.planned
+    if network is None:
+        raise HypervisorError(f"the network {host.hypervisor.network} is gone", _AGAIN)
+    xml = egress.filter_xml(host, network, work.observed.filter.own)
+    Filter(work.connection, egress.filter_name(host)).define(xml)
 
 
 def _pin_host_key(work: Work) -> None:
@@ -264,6 +273,7 @@ class Action(StrEnum):
     NETWORK = ("network", _start_network)
     RELEASE = ("release", _release)
     RESERVATION = ("reservation", _reserve)
+    FILTER = ("filter", _filter)
     HOST_KEY = ("host_key", _pin_host_key)
     SEED = ("seed", _make_seed)
     DOMAIN = ("domain", _define_domain)

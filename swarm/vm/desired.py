@@ -13,6 +13,7 @@ from xml.sax.saxutils import quoteattr
 
 from swarm.hypervisor.domain import NAMESPACE
 from swarm.templates import render
+from swarm.vm.egress import filter_name, unfiltered
 from swarm.vm.shape import FORM
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def domain_xml(host: Host, kind: str, seed: str | None) -> str:
         uuid=domain_uuid(host),
         title=f"swarm: {host.name}",
         seed=seed,
+        filter=None if unfiltered(host) else filter_name(host),
         console_log=str(host.vm.disk_path.parent / console_volume(host)),
     )
 

@@ -11,6 +11,7 @@ from swarm.embedded import Embedded
 from swarm.errors import Refused
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.domain import Domain
+from swarm.hypervisor.filters import Filter, supported
 from swarm.hypervisor.network import Network
 from swarm.hypervisor.storage import Volume, find_pool
 from swarm.hypervisor.usage import Usage, usage
@@ -18,7 +19,7 @@ from swarm.inventory import EMBEDDED, Host
 from swarm.plan import Change, Plan
 from swarm.reconcile import Applied, reconcile
 from swarm.text import amount
-from swarm.vm import desired
+from swarm.vm import desired, egress
 from swarm.vm.busy import busy
 from swarm.vm.observe import StaleReservation, domain_facts
 
@@ -39,13 +40,14 @@ class Kept:
 
 @dataclass(frozen=True)
 class Remains:
-    """What exists of a host: its domain's name, volumes with labels, reservations and a pinned key."""
+    """What exists of a host: its domain's name, volumes with labels, reservations, a filter's name and a pinned key."""
 
     domain: str | None = None
     volumes: tuple[tuple[str, Volume], ...] = ()
     reservations: tuple[StaleReservation, ...] = ()
     kept: tuple[Kept, ...] = ()
     pinned: bool = False
+    filter: str | None = None
 
 
 def removal(host: Host, remains: Remains) -> Plan:
@@ -57,6 +59,8 @@ def removal(host: Host, remains: Remains) -> Plan:
     changes += [
         Change("delete", "reservation", f"{entry.ip} for {entry.mac}") for entry in remains.reservations
     ]
+    if remains.filter:
+        changes.append(Change("delete", "network filter", remains.filter))
     if remains.pinned:
         changes.append(Change("delete", "pinned host key", str(host.known_hosts)))
     if remains.domain:
@@ -116,6 +120,7 @@ def survey(host: Host, connection: Libvirt) -> Remains:
         reservations=tuple(_reservations(host, connection, domain, others)),
         kept=kept,
         pinned=host.known_hosts.exists(),
+        filter=_filter(host, connection),
     )
 
 
@@ -169,6 +174,12 @@ def _reservations(
     return found
 
 
+def _filter(host: Host, connection: Libvirt) -> str | None:
+    name = egress.filter_name(host)
+    xml = Filter(connection, name).xml() if supported(connection) else None
+    return name if xml and egress.ours(host, xml) else None
+
+
 def remove(host: Host, connection: Libvirt, remains: Remains) -> None:
     """Remove everything that was found. Raise Refused, and remove nothing, if another domain uses a volume by now.
 
@@ -191,6 +202,8 @@ def remove(host: Host, connection: Libvirt, remains: Remains) -> None:
             pool.refresh()
     for entry in remains.reservations:
         Network(connection, entry.network).release(entry.mac)
+    if remains.filter:
+        Filter(connection, remains.filter).remove()
     _forget(host)
     if domain:
         domain.undefine()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 from swarm.errors import InventoryError, Unfit
 from swarm.inventory import locate, size
 from swarm.plan import Change, Plan
-from swarm.vm import desired, shape
+from swarm.vm import desired, egress, shape
 from swarm.vm.actions import Action
 from swarm.vm.desired import Note
 from swarm.vm.refusals import refuse
@@ -105,24 +106,42 @@ def _network(host: Host, observed: Observed) -> Iterator[Change]:
             f"{host.vm.ip} for {host.vm.mac}",
             key=Action.RESERVATION,
         )
+    yield from _filter(host, observed)
+
+
+def _filter(host: Host, observed: Observed) -> Iterator[Change]:
+    """Yield the change of the network filter, which has to be there before a domain that names it can start."""
+    found = observed.filter
+    if egress.unfiltered(host) or not found.supported:
+        return
+    # Without the libvirt network, there is no VM yet, and no filter that could be right.
+    if (net := observed.network) and egress.same(egress.filter_xml(host, net, found.own), found.xml):
+        return
+    kind: Literal["create", "update"] = "update" if found.xml else "create"
+    before = "other rules" if found.xml else None
+    yield Change(kind, "network filter", before, egress.summary(host), key=Action.FILTER)
 
 
 def _update(host: Host, observed: Observed, domain: DomainFacts, *, restart: bool) -> Iterator[Change]:
-    yield from _network(host, observed)
+    running = domain.state != "stopped"
+    later = running and not restart
+    network = list(_network(host, observed))
+    moved = [each for each in network if each.subject == "reservation" and each.action == "update"]
+    yield from (replace(each, note=_LATER) if later and each in moved else each for each in network)
     note = domain.note or Note(host.name, domain.kind, observed.pinned or "", host.vm.image)
     if not observed.pinned and note.host_key:
         text = "pinned again, as the domain's metadata records it"
         yield Change("create", "host key", after=text, key=Action.HOST_KEY)
     yield from _disk_changes(host, observed)
-    running = domain.state != "stopped"
     wanted = desired.domain_xml(host, observed.kind, domain.seed)
-    defined = list(_definition(wanted, domain.xml, note, later=running and not restart))
+    defined = list(_definition(wanted, domain.xml, note, later=later))
     yield from defined
     if domain.autostart != host.vm.autostart:
         words = {True: "on", False: "off"}
         before, after = words[domain.autostart], words[host.vm.autostart]
         yield Change("update", "autostart", before, after, key=Action.AUTOSTART)
-    if running and restart and (pending(domain) or any(change.subject != "metadata" for change in defined)):
+    changed = moved or any(change.subject != "metadata" for change in defined)
+    if running and restart and (changed or pending(domain)):
         yield Change("run", "restart", after=", ".join(pending(domain)) or None, key=Action.RESTART)
     if not running or domain.state == "paused":
         yield Change("run", "start", key=Action.START)

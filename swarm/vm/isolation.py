@@ -16,10 +16,11 @@ from xml.sax.saxutils import quoteattr
 from swarm.deadline import Deadline
 from swarm.errors import HypervisorError, Unreachable, VerificationFailed
 from swarm.hypervisor.domain import Domain
+from swarm.hypervisor.filters import Filter
 from swarm.hypervisor.network import Network, subnets
-from swarm.inventory import Host
+from swarm.inventory import Egress, Host
 from swarm.templates import render
-from swarm.vm import desired
+from swarm.vm import desired, egress
 from swarm.vm.ready import SHUTDOWN, wait
 
 if TYPE_CHECKING:
@@ -80,17 +81,19 @@ def isolate(host: AnyHost, connection: Libvirt, talk: Talk, deadline: Deadline) 
     network = Network(connection, network_name(host))
     network.remove()
     subnet = _created(host, network, connection)
+    moved = host.model_copy(
+        update={
+            "own_vm": host.vm.model_copy(update={"ip": subnet[2], "network": Egress()}),
+            "hypervisor": host.hypervisor.model_copy(update={"network": network.name}),
+        }
+    )
+    # The isolated network has no way out. The filter keeps the guest from services of the hypervisor itself, too.
+    Filter(connection, egress.filter_name(moved)).define(egress.closed_xml(moved))
     domain.update(_interface(host, network.name), live=False)
     domain.update(_interface(host, network.name, "down"), live=True)
     time.sleep(_DOWN)
     domain.update(_interface(host, network.name, "up"), live=True)  # the guest asks for an address again
     check(domain, network)
-    moved = host.model_copy(
-        update={
-            "own_vm": host.vm.model_copy(update={"ip": subnet[2]}),
-            "hypervisor": host.hypervisor.model_copy(update={"network": network.name}),
-        }
-    )
     _await(moved, connection, domain, talk, deadline)
     check(domain, network)
     return moved
@@ -111,7 +114,8 @@ def _created(host: Host, network: Network, connection: Libvirt) -> IPv4Network:
 def _interface(host: Host, network: str, link: str = "") -> str:
     state = f"<link state={quoteattr(link)}/>" if link else ""
     source = f"<mac address={quoteattr(host.vm.mac)}/><source network={quoteattr(network)}/>"
-    return f"<interface type='network'>{source}<model type='virtio'/>{state}</interface>"
+    rules = f"<filterref filter={quoteattr(egress.filter_name(host))}/>"
+    return f"<interface type='network'>{source}<model type='virtio'/>{rules}{state}</interface>"
 
 
 def _await(host: Host, connection: Libvirt, domain: Domain, talk: Talk, deadline: Deadline) -> None:

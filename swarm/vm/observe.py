@@ -13,7 +13,7 @@ from swarm.hypervisor.domain import Domain, Trial
 from swarm.hypervisor.network import Network, Reservation, subnets
 from swarm.hypervisor.usage import usage
 from swarm.inventory import EMBEDDED, Host, NetworkFacts
-from swarm.vm import desired, fitness
+from swarm.vm import desired, egress, fitness
 from swarm.vm.desired import Note
 from swarm.vm.folders import pool_problem
 from swarm.vm.share import share_problem
@@ -99,8 +99,9 @@ class Observed:
     `pool_problem` says why the disk's folder must not become a pool, with a hint. `disk_lost` says that the domain's
     disk is not where it was.
     `reservations` are those of the host's network, `stale` those of the domain that are to be removed. `macs` and
-    `taken` map each MAC, and each path that the host needs, to the name of another domain that uses it.
-    `share_problem` is what is wrong with the shared folder. `missing` is what a new VM needs, each with a remedy.
+    `taken` map each MAC, and each path that the host needs, to the name of another domain that uses it. `filter` is
+    what is known of its network filter. `share_problem` is what is wrong with the shared folder. `missing` is what a
+    new VM needs, each with a remedy.
     """
 
     domain: DomainFacts | None = None
@@ -113,6 +114,7 @@ class Observed:
     reserved: bool = False
     reservations: tuple[Reservation, ...] = ()
     stale: tuple[StaleReservation, ...] = ()
+    filter: egress.Facts = field(default_factory=egress.Facts)
     pool: str | None = None
     pool_problem: tuple[str, str] | None = None
     disk: Volume | None = None
@@ -149,6 +151,7 @@ def observe(host: Host, connection: Libvirt, shared: Shared | None = None) -> Ob
     domain = domain_facts(host, connection)
     kind = _kind(host, domain) if domain else acceleration(host, connection)
     others = usage(connection, besides=desired.domain_uuid(host), known=shared.holdings)
+    filtering = egress.look(host, connection)
     namesake, owner = _namesake(host, connection)
     planned, overlap = _planned(host, connection) if not facts else (None, None)
     seen = Observed(
@@ -162,12 +165,13 @@ def observe(host: Host, connection: Libvirt, shared: Shared | None = None) -> Ob
         reserved=network.exists and network.reserved(host.vm.mac, str(host.vm.ip), host.vm.hostname),
         reservations=tuple(network.reservations()) if network.exists else (),
         stale=tuple(_stale(host, domain, connection)) if domain else (),
+        filter=filtering,
         pinned=ssh.pinned(host.known_hosts),
         kind=kind,
         macs=others.macs,
         taken=others.of((str(host.vm.disk_path), str(host.vm.disk_path.parent / desired.seed_volume(host)))),
         share_problem=share_problem(host, connection),
-        missing=() if domain else tuple(fitness.missing(connection, kind)),
+        missing=(*(() if domain else fitness.missing(connection, kind)), *filtering.missing),
     )
     return _with_volumes(host, connection, shared, seen)
 

@@ -11,6 +11,7 @@ from swarm.hypervisor.network import Reservation, clash
 from swarm.inventory import EMBEDDED, NetworkFacts, check_disk, check_network, locate
 from swarm.inventory.fields import NAME
 from swarm.text import amount
+from swarm.vm import egress
 
 if TYPE_CHECKING:
     from swarm.inventory import Host
@@ -24,6 +25,12 @@ def refuse(host: Host, observed: Observed) -> None:
     _refuse_names(host, observed)
     _refuse_taken(host, observed)
     _refuse_addresses(host, observed)
+    if observed.filter.xml and not egress.ours(host, observed.filter.xml):
+        name = egress.filter_name(host)
+        raise Refused(
+            f"{host.name}: the hypervisor already has a network filter {name!r}, which swarm did not make",
+            f"remove it, if nothing needs it: virsh nwfilter-undefine {name}",
+        )
     if observed.pool is None and observed.disk_wanted and observed.pool_problem:
         problem, hint = observed.pool_problem
         raise Refused(f"{_at(host, 'disk_path')}: {problem}", hint)

@@ -58,9 +58,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out agentmon's promises where no events are sent: a host without agentmon promises nothing about it."""
-    if not _expected(config).agentmon:
-        items[:] = [item for item in items if item.path.stem != "test_agentmon"]
+    """Leave out what a host file promises nothing about: agentmon without events, and a network without a filter."""
+    expected = _expected(config)
+    absent = {"test_agentmon": not expected.agentmon, "test_network": not expected.filtered}
+    items[:] = [item for item in items if not absent.get(item.path.stem)]
 
 
 @pytest.fixture(scope="session")

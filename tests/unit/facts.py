@@ -8,7 +8,7 @@ from typing import Any
 
 from swarm.hypervisor.storage import Volume
 from swarm.inventory import GIB, Host, NetworkFacts
-from swarm.vm import desired, shape
+from swarm.vm import desired, egress, shape
 from swarm.vm.desired import Note
 from swarm.vm.difference import changes
 from swarm.vm.observe import DomainFacts, Observed
@@ -20,6 +20,7 @@ CREATED = [
     "+ image: ubuntu-24.04",
     "+ base volume: uploaded into the hypervisor's pool",
     "+ reservation: 192.168.122.182 for 52:54:00:01:00:71",
+    "+ network filter: the internet, and no private address",
     "+ host key: made here and pinned before the first boot",
     "+ seed: host key, users and network for the first boot",
     "+ domain: zap [claw]: 3072 MiB, 2 vCPUs, Secure Boot, TPM 2.0, emulation",
@@ -66,6 +67,7 @@ def observed(host: Host, **fields: Any) -> Observed:
         network=NETWORK,
         network_active=True,
         reserved=True,
+        filter=egress.Facts(egress.filter_xml(host, NETWORK, ())),
         pool="images",
         disk=volume(),
         pinned=KEY,

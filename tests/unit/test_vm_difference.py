@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from swarm.vm import egress
 from swarm.vm.desired import Note
 from swarm.vm.difference import pending
 from tests import samples
@@ -64,7 +65,8 @@ def test_no_autostart_is_no_change_for_a_new_domain(zap: Host) -> None:
 SECOND = "takes effect at the next start; --restart does it now"
 SOURCE = Path("~/lab/swarm").expanduser()
 SHARE = f"type mount, accessmode passthrough, driver type virtiofs, source dir {SOURCE}, target dir swarm"
-CARD = "source network default, model type virtio"
+CARD = "source network default, model type virtio, filterref filter swarm-zap"
+FILTER = "~ network filter: other rules → the internet, and no private address"
 START = ["▸ start", "▸ boot: wait until the guest is ready"]
 
 
@@ -78,13 +80,25 @@ START = ["▸ start", "▸ boot: wait until the guest is ready"]
         ({"virtiofs": None}, {}, {}, [f"~ share swarm: {SHARE} ({SECOND})"]),
         ({"mac": "52:54:00:01:00:72"}, {"reserved": False}, {}, [
             "+ reservation: 192.168.122.182 for 52:54:00:01:00:72",
+            FILTER,
             f"~ network interface 52:54:00:01:00:72: type network, mac address 52:54:00:01:00:72, {CARD} ({SECOND})",
             f"~ network interface 52:54:00:01:00:71: type network, mac address 52:54:00:01:00:71, {CARD} ({SECOND})",
         ]),
         ({"autostart": False}, {}, {}, ["~ autostart: on → off"]),
         ({"disk_size": "80G"}, {}, {}, ["~ disk: 60G → 80G (the guest grows its file system at its next start)"]),
         ({"ip": "192.168.122.183"}, {"reserved": False}, {}, [
-            "~ reservation: 192.168.122.182 → 192.168.122.183 for 52:54:00:01:00:71",
+            f"~ reservation: 192.168.122.182 → 192.168.122.183 for 52:54:00:01:00:71 ({SECOND})",
+            FILTER,
+        ]),
+        ({"network": {"allow": ["10.0.0.7", "192.168.122.1:4000"]}}, {}, {}, [
+            "~ network filter: other rules → the internet, and no private address but 10.0.0.7, 192.168.122.1:4000",
+        ]),
+        ({}, {"filter": egress.Facts(own=frozenset({IPv4Address("198.51.100.4")}))}, {}, [
+            "+ network filter: the internet, and no private address",
+        ]),
+        ({}, {"filter": egress.Facts(supported=False)}, {}, []),
+        ({"network": {"allow": ["any"]}}, {}, {}, [
+            f"~ network interface 52:54:00:01:00:71: filterref filter swarm-zap → no filterref filter ({SECOND})",
         ]),
         ({}, {"pinned": None}, {}, ["+ host key: pinned again, as the domain's metadata records it"]),
         ({}, {"network_active": False}, {"state": "stopped"}, ["~ network: stopped → running", *START]),
@@ -129,6 +143,16 @@ def test_restart_brings_what_waits(zap: Host) -> None:
     waiting = replace(old, live_note=replace(old.live_note, spec=old.live_note.spec | {"memory": "other"}))
     assert lines(zap, observed(zap, domain=waiting), restart=True) == ["▸ restart: memory"]
     assert lines(zap, observed(zap), restart=True) == []
+
+
+def test_a_restart_brings_another_address(zap: Host) -> None:
+    """With --restart, a VM whose address has changed is restarted, since it keeps the old one until then."""
+    moved = samples.variant(zap, ip="192.168.122.183")
+    assert lines(moved, observed(zap, reserved=False), restart=True) == [
+        "~ reservation: 192.168.122.182 → 192.168.122.183 for 52:54:00:01:00:71",
+        FILTER,
+        "▸ restart",
+    ]
 
 
 def test_autostart_alone_restarts_nothing(zap: Host) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from swarm.errors import InventoryError, Refused, SwarmError, Unfit
 from swarm.hypervisor.network import Reservation
+from swarm.vm import egress
 from swarm.vm.difference import make_plan
 from swarm.vm.observe import Observed, StaleReservation
 from swarm.vm.refusals import refuse
@@ -101,6 +102,12 @@ REFUSALS: list[tuple[dict[str, Any], type[SwarmError], str, str]] = [
         InventoryError,
         "hosts/zap.yaml:15: vm.ip: 192.168.122.182 is reserved for 52:54:00:00:00:09 in the network default",
         "use the free address 192.168.122.2",
+    ),
+    (
+        {"filter": egress.Facts("<filter name='swarm-zap'><uuid>an administrator's</uuid></filter>")},
+        Refused,
+        "zap: the hypervisor already has a network filter 'swarm-zap', which swarm did not make",
+        "remove it, if nothing needs it: virsh nwfilter-undefine swarm-zap",
     ),
 ]
 

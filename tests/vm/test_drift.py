@@ -43,6 +43,42 @@ def test_edit_from_outside_is_drift_and_put_back(spare: Lab) -> None:
     assert spare.inv("plan", "--only", "vm", "--host", "zap").code == 0
 
 
+def _reaches(lab: Lab, port: int) -> bool:
+    """Return whether packets from the guest reach a port of the hypervisor. Nothing listens there, so it refuses."""
+    answer = lab.ssh("zap", f"timeout 3 bash -c 'exec 3<>/dev/tcp/192.168.122.1/{port}' 2>/dev/null; echo $?")
+    assert answer.strip() in {"1", "124"}
+    return answer.strip() == "1"
+
+
+def test_an_allowed_address_can_be_reached_at_once(spare: Lab) -> None:
+    """What vm.network.allow names opens in the running guest, nothing else does, and it closes again."""
+    assert not _reaches(spare, 18804)
+    spare.edit("zap", network={"allow": ["192.168.122.1:18804"]})
+    plan = spare.inv("provision", "--host", "zap")
+    assert plan.code == 0
+    assert "no private address but 192.168.122.1:18804" in plan.err
+    assert _reaches(spare, 18804)
+    assert not _reaches(spare, 18805)
+    spare.edit("zap", network={"allow": []})
+    assert spare.inv("provision", "--host", "zap").code == 0
+    assert not _reaches(spare, 18804)
+
+
+def test_a_filter_from_outside_is_put_back(spare: Lab) -> None:
+    """Rules that were changed with virsh are shown, and swarm's own are in force again after a run."""
+    with spare.hypervisor() as connection:
+        raw = connection.raw.nwfilterLookupByName("swarm-zap")
+        identity = f"<filter name='swarm-zap'><uuid>{raw.UUIDString()}</uuid>"
+        rule = "<rule action='accept' direction='inout'><all/></rule>"
+        connection.raw.nwfilterDefineXML(f"{identity}{rule}</filter>")
+        assert _reaches(spare, 18804)
+        plan = spare.inv("plan", "--only", "vm", "--host", "zap")
+        assert plan.code == 2
+        assert "~ network filter: other rules →" in plan.err
+        assert spare.inv("provision", "--host", "zap").code == 0
+        assert not _reaches(spare, 18804)
+
+
 def test_disk_grows_while_the_guest_runs_and_never_shrinks(spare: Lab) -> None:
     """A larger disk_size reaches the running guest at once; a smaller one is refused with the line of the host file."""
     spare.edit("zap", disk_size="61G")

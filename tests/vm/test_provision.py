@@ -122,6 +122,42 @@ def test_guest_shows_the_pinned_key_and_no_other(zap: Lab, guest: Guest) -> None
     assert guest.check_output("ls /etc/ssh/ssh_host_*_key | wc -l") == "1"
 
 
+def test_a_guest_reaches_the_internet_and_no_private_address(guest: Guest) -> None:
+    """Of its hypervisor, the guest reaches DNS only; the rest, its neighbors and link-local addresses do not answer."""
+    script = "timeout 3 bash -c 'exec 3<>/dev/tcp/{}' 2>/dev/null; echo $?"
+    assert guest.run(script.format("192.168.122.1/53")).stdout.strip() == "0"
+    for place in (
+        "192.168.122.1/22",
+        "192.168.122.77/22",
+        "169.254.169.254/80",
+        "169.254.53.1/80",
+        "10.0.0.1/80",
+    ):
+        assert guest.run(script.format(place)).stdout.strip() == "124", place
+
+
+def test_a_guest_has_no_other_address(guest: Guest) -> None:
+    """What the guest sends from an address that is not its own gets no answer."""
+    script = """python3 - <<'END'
+import socket
+for address in ("192.168.122.182", "192.168.122.99"):
+    try:
+        with socket.create_connection(("192.168.122.1", 53), 3, (address, 0)):
+            print("answered")
+    except OSError as error:
+        print(type(error).__name__)
+END"""
+    guest.run(
+        "ip addr add 192.168.122.99/24 dev $(ip -o route get 192.168.122.1 | sed 's/.* dev //; s/ .*//')"
+    )
+    try:
+        assert guest.run(script).stdout.split() == ["answered", "TimeoutError"]
+    finally:
+        guest.run(
+            "ip addr del 192.168.122.99/24 dev $(ip -o route get 192.168.122.1 | sed 's/.* dev //; s/ .*//')"
+        )
+
+
 def test_seed_is_gone(zap: Lab, guest: Guest) -> None:
     """After the first boot nothing is left of the seed, which held the host's private key: no drive, no file."""
     assert guest.check_output("ls /dev/vd?") == "/dev/vda"
