@@ -6,14 +6,17 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bench import _handler
 from tools.lab.process import LabError
 from tools.netns import Namespace
 from tools.openclaw.gateway import Gateway, package
 
-__all__ = ["restarts"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Restart", "restarts"]
 
 _LIMIT = 900.0  # seconds for a spool; one event a request takes 4 minutes for 64 MiB
 _SETTLE = 60.0  # seconds after which a gateway with nothing to do has loaded what it loads lazily
@@ -27,8 +30,8 @@ class Restart(NamedTuple):
     seconds: float  # from ready to an empty spool
 
 
-def restarts(sizes: list[int]) -> list[Restart]:
-    """Return what each start of a gateway costs whose spool holds so many bytes."""
+def restarts(sizes: list[int]) -> Iterator[tuple[int, Restart]]:
+    """Yield what each start of a gateway costs whose spool holds so many bytes."""
     package()  # installed before the registry is out of reach
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="swarm-bench-")))
@@ -36,12 +39,10 @@ def restarts(sizes: list[int]) -> list[Restart]:
         stack.callback(network.close)
         stack.enter_context(network.inside())
         url = stack.enter_context(_handler.endpoint(_handler.UP))
-        found = []
         for number, size in enumerate(sizes):
             home = folder / f"gateway{number}"
             home.mkdir()
-            found.append(_restart(home, url, size))
-        return found
+            yield size, _restart(home, url, size)
 
 
 def _restart(home: Path, url: str, size: int) -> Restart:
