@@ -95,13 +95,14 @@ const measurements: Record<string, () => Promise<object>> = {
   async fill() {
     const folder = join(process.env.OPENCLAW_STATE_DIR!, "agentmon");
     mkdirSync(folder, { recursive: true, mode: 0o700 });
+    const [schema, type] = [{ name: "agentmon.event", version: 1 }, "metric.snapshot"];
     const payload = { boot: "0".repeat(36), name: "cron", attributes: { "openclaw.cron.job": "x".repeat(200) } };
     let events = 0;
     for (let bytes = 0, segment = 0; bytes < count; segment++) {
       let text = "";
       while (text.length < 1024 * 1024 && bytes + text.length < count) {
         const source = { framework: "openclaw", client_id: "bench", host: "bench" };
-        text += encode(JSON.stringify({ event: { id: `${events}`, seq: ++events, source }, payload }));
+        text += encode(JSON.stringify({ schema, event: { id: `${events}`, type, seq: ++events, source }, payload }));
       }
       bytes += text.length;
       // A process of this number does not exist.

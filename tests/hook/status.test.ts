@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { Sealer } from "../../hooks/agentmon/lib/envelope.ts";
+import type { Entry } from "../../hooks/agentmon/lib/envelope.ts";
 import { Emitter } from "../../hooks/agentmon/lib/emitter.ts";
 import { HOOK_EVENTS, PLUGIN_EVENTS } from "../../hooks/agentmon/lib/mapping.ts";
 import { family, Status } from "../../hooks/agentmon/lib/status.ts";
@@ -96,4 +98,24 @@ test("an event's family follows from its type and name", () => {
   const rows = [...Object.values(HOOK_EVENTS), ...Object.values(PLUGIN_EVENTS)];
   const named = rows.filter(({ act }) => act === "occurrence" || act.startsWith("span"));
   for (const { name } of named) assert.match(family("span.start", name), /^[a-z]+$/, name);
+});
+
+test("the family of an event is found without parsing it, in whatever form it was spooled", (t) => {
+  const path = folder(t);
+  const status = new Status(path, new Clock(), counts);
+  const entries: [string, string, string][] = [
+    ["span.end", "execute_tool", "tool"],
+    ["session.start", "x", "session"],
+    ["metric.snapshot", "agentmon", "agentmon"],
+  ];
+  const sealer = new Sealer(settings("", path), new Clock());
+  const events = entries.map(([type, name]) => sealer.seal({ type, at: 0, payload: { name } } as Entry));
+  const parse = JSON.parse;
+  t.after(() => (JSON.parse = parse));
+  JSON.parse = () => assert.fail("an event was parsed");
+  status.delivered(events.slice(0, 2));
+  JSON.parse = parse;
+  status.delivered([JSON.stringify(JSON.parse(events[2]!), null, 1)]);
+  status.write();
+  assert.deepEqual(Object.keys(read(path).families), entries.map(([, , name]) => name));
 });

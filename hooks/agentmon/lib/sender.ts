@@ -27,6 +27,7 @@ export interface Observer {
 
 const BATCH = 10; // events per request, as agentmon's other hooks send them
 const READ = 200; // events per read of the spool in the form `single`
+const SETTLE = 50; // events that are delivered one by one before the spool is told
 
 const CONTENT: Record<BatchForm, string> = {
   single: "application/json",
@@ -49,7 +50,10 @@ export class Sender {
   readonly #source: Source;
   readonly #runtime: Runtime;
   readonly #observer: Observer | undefined;
+  readonly #headers: Record<string, string>;
   #limit = BATCH;
+  /** Events that are delivered, and that the spool does not know of yet. */
+  #unsettled = 0;
   #attempt = 0;
   #stopped = false;
   #woken = false;
@@ -67,6 +71,7 @@ export class Sender {
     this.#source = source;
     this.#runtime = runtime;
     this.#observer = observer;
+    this.#headers = { ...config.headers, "content-type": CONTENT[config.batch] };
   }
 
   /** Start to deliver. Does nothing without a URL. */
@@ -127,6 +132,14 @@ export class Sender {
 
   /** Deliver events in order. Returns when each is delivered or refused, or when the sender has been stopped. */
   async #deliver(events: string[]): Promise<void> {
+    try {
+      await this.#deliverAll(events);
+    } finally {
+      await this.#settle();
+    }
+  }
+
+  async #deliverAll(events: string[]): Promise<void> {
     const size = this.#config.batch === "single" ? 1 : this.#limit;
     const parts: string[][] = [];
     for (let at = 0; at < events.length; at += size) parts.push(events.slice(at, at + size));
@@ -154,12 +167,21 @@ export class Sender {
     this.#said.delete("down");
     this.#said.delete("misconfigured");
     if (part.length >= this.#limit && this.#limit < BATCH) this.#limit += 1;
-    await this.#source.ack(part.length);
+    this.#unsettled += part.length;
+    if (this.#unsettled >= SETTLE) await this.#settle();
     this.#observer?.trouble("");
     this.#observer?.delivered(part);
   }
 
+  /** Let the spool forget what is delivered. */
+  async #settle(): Promise<void> {
+    const count = this.#unsettled;
+    this.#unsettled = 0;
+    if (count > 0) await this.#source.ack(count);
+  }
+
   async #refuse(status: number): Promise<void> {
+    await this.#settle();
     this.counts.refused += 1;
     this.#say(
       "refused",
@@ -170,6 +192,7 @@ export class Sender {
   }
 
   async #again({ verdict, asked, status, cause }: Answer): Promise<void> {
+    await this.#settle();
     this.counts.retries += 1;
     this.#attempt += 1;
     this.#observer?.trouble(status ? `HTTP ${status}` : "no answer");
@@ -191,11 +214,12 @@ export class Sender {
   }
 
   async #post(part: string[]): Promise<Answer> {
-    const abort = (this.#abort = new AbortController());
+    // One for many requests: each leaves more garbage than the request itself.
+    const abort = this.#abort?.signal.aborted === false ? this.#abort : (this.#abort = new AbortController());
     const cancel = this.#runtime.after(this.#config.timeout, () => abort.abort());
     try {
       const answer = await this.#runtime.post(this.#config.url!, {
-        headers: { ...this.#config.headers, "content-type": CONTENT[this.#config.batch] },
+        headers: this.#headers,
         body: body(part, this.#config.batch),
         signal: abort.signal,
       });

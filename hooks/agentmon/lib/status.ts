@@ -18,6 +18,10 @@ const DELAY = 1_000; // ms from a change to its write, so that a burst costs one
 const SIZE = 64 * 1024; // bytes of an earlier file that are read
 const MOST = 32; // families; the mapping table has fewer
 
+// Where envelope.ts puts them. To parse each event would cost more memory than to send it.
+const TYPE = /^\{"schema":\{[^{}]*\},"event":\{"id":"[^"]*","type":"([a-z._]+)"/;
+const NAME = /"payload":\{"boot":"[^"]*","name":"([a-z._]+)"/;
+
 // The names of rows in lib/mapping.ts that are not their family's name.
 const FAMILIES: Readonly<Record<string, string>> = {
   chat: "model",
@@ -32,6 +36,18 @@ export function family(type: string, name: unknown): string {
   if (type.startsWith("run.") || type === "error") return "run";
   const row = String(name);
   return FAMILIES[row] ?? row.split(".")[0]!;
+}
+
+/** Return the family of an event that is JSON, or undefined for what an earlier version may have spooled. */
+function familyOf(text: string): string | undefined {
+  const type = TYPE.exec(text)?.[1];
+  if (type) return family(type, NAME.exec(text)?.[1]);
+  try {
+    const { event, payload } = JSON.parse(text) as { event: { type: string }; payload: { name?: string } };
+    return family(event.type, payload.name);
+  } catch {
+    return undefined;
+  }
 }
 
 export class Status {
@@ -69,15 +85,8 @@ export class Status {
   delivered(events: string[]): void {
     const now = this.#runtime.now();
     for (const text of events) {
-      try {
-        const { event, payload } = JSON.parse(text) as {
-          event: { type: string };
-          payload: { name?: string };
-        };
-        this.#note(family(event.type, payload.name), "delivered", now);
-      } catch {
-        // The endpoint took something that an earlier version had spooled.
-      }
+      const found = familyOf(text);
+      if (found) this.#note(found, "delivered", now);
     }
   }
 
@@ -124,9 +133,13 @@ export class Status {
   }
 
   #note(name: string, what: keyof Family, at: number): void {
-    const found = this.#families.get(name) ?? { happened: 0, delivered: 0 };
-    if (this.#families.size >= MOST && !this.#families.has(name)) return;
-    this.#families.set(name, { ...found, [what]: at });
+    let found = this.#families.get(name);
+    if (!found) {
+      if (this.#families.size >= MOST) return;
+      found = { happened: 0, delivered: 0 };
+      this.#families.set(name, found);
+    }
+    found[what] = at;
     this.#schedule();
   }
 
