@@ -36,8 +36,10 @@ __all__ = [
     "filter_name",
     "filter_xml",
     "filtered",
+    "local",
     "look",
     "ours",
+    "public",
     "same",
     "summary",
     "unfiltered",
@@ -160,12 +162,19 @@ def addresses(connection: Libvirt) -> frozenset[ipaddress.IPv4Address]:
     Of this machine all are known; of another one, that at which libvirt is reached.
     """
     if connection.local:
-        table = Path("/proc/net/fib_trie").read_text(encoding="ascii")
-        found = {ipaddress.IPv4Address(text) for text in _LOCAL.findall(table)}
-    else:
-        found = set()
-        with suppress(OSError):  # the name of an SSH configuration, which DNS does not know
-            name = urlsplit(connection.uri).hostname or ""
-            for entry in socket.getaddrinfo(name, None, socket.AF_INET):
-                found.add(ipaddress.IPv4Address(str(entry[4][0])))
+        return public(local(Path("/proc/net/fib_trie").read_text(encoding="ascii")))
+    try:
+        found = socket.getaddrinfo(urlsplit(connection.uri).hostname, None, socket.AF_INET)
+    except OSError:  # the name of an SSH configuration, which DNS does not know
+        return frozenset()
+    return public(ipaddress.IPv4Address(str(entry[4][0])) for entry in found)
+
+
+def local(table: str) -> set[ipaddress.IPv4Address]:
+    """Return the addresses of this machine from /proc/net/fib_trie. Pure."""
+    return {ipaddress.IPv4Address(text) for text in _LOCAL.findall(table)}
+
+
+def public(found: Iterable[ipaddress.IPv4Address]) -> frozenset[ipaddress.IPv4Address]:
+    """Return the addresses that are not closed anyway. Pure."""
     return frozenset(each for each in found if not any(each in network for network in _CLOSED))

@@ -16,7 +16,7 @@ from xml.sax.saxutils import quoteattr
 from swarm.deadline import Deadline
 from swarm.errors import HypervisorError, Unreachable, VerificationFailed
 from swarm.hypervisor.domain import Domain
-from swarm.hypervisor.filters import Filter
+from swarm.hypervisor.filters import Filter, supported
 from swarm.hypervisor.network import Network, subnets
 from swarm.inventory import Egress, Host
 from swarm.templates import render
@@ -88,11 +88,15 @@ def isolate(host: AnyHost, connection: Libvirt, talk: Talk, deadline: Deadline) 
         }
     )
     # The isolated network has no way out. The filter keeps the guest from services of the hypervisor itself, too.
-    Filter(connection, egress.filter_name(moved)).define(egress.closed_xml(moved))
-    domain.update(_interface(host, network.name), live=False)
-    domain.update(_interface(host, network.name, "down"), live=True)
+    rules = egress.filter_name(moved) if supported(connection) else ""
+    if rules:
+        Filter(connection, rules).define(egress.closed_xml(moved))
+    domain.update(_interface(host, network.name, rules), live=False)
+    domain.update(_interface(host, network.name, rules, "down"), live=True)
     time.sleep(_DOWN)
-    domain.update(_interface(host, network.name, "up"), live=True)  # the guest asks for an address again
+    domain.update(
+        _interface(host, network.name, rules, "up"), live=True
+    )  # the guest asks for an address again
     check(domain, network)
     _await(moved, connection, domain, talk, deadline)
     check(domain, network)
@@ -111,11 +115,11 @@ def _created(host: Host, network: Network, connection: Libvirt) -> IPv4Network:
     raise trouble
 
 
-def _interface(host: Host, network: str, link: str = "") -> str:
+def _interface(host: Host, network: str, rules: str, link: str = "") -> str:
     state = f"<link state={quoteattr(link)}/>" if link else ""
     source = f"<mac address={quoteattr(host.vm.mac)}/><source network={quoteattr(network)}/>"
-    rules = f"<filterref filter={quoteattr(egress.filter_name(host))}/>"
-    return f"<interface type='network'>{source}<model type='virtio'/>{rules}{state}</interface>"
+    filtering = f"<filterref filter={quoteattr(rules)}/>" if rules else ""
+    return f"<interface type='network'>{source}<model type='virtio'/>{filtering}{state}</interface>"
 
 
 def _await(host: Host, connection: Libvirt, domain: Domain, talk: Talk, deadline: Deadline) -> None:

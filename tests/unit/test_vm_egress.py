@@ -150,3 +150,29 @@ def test_the_link_carries_only_the_guests_own_addresses(zap: Host) -> None:
         ("arp", {"match": "no", "arpsrcipaddr": "192.168.122.182"}),
         ("mac", {}),
     ]
+
+
+TABLE = """Main:
+  +-- 0.0.0.0/0 3 0 5
+     |-- 0.0.0.0
+        /0 universe UNICAST
+     +-- 198.51.100.0/24 2 0 2
+        |-- 198.51.100.0
+           /24 link UNICAST
+        |-- 198.51.100.4
+           /32 host LOCAL
+        |-- 198.51.100.255
+           /32 link BROADCAST
+     +-- 127.0.0.0/8 2 0 2
+        |-- 127.0.0.1
+           /32 host LOCAL
+        |-- 192.168.122.1
+           /32 host LOCAL
+"""
+
+
+def test_the_addresses_of_this_machine() -> None:
+    """Of this machine's own addresses, the filter has to name only the public ones."""
+    found = egress.local(TABLE)
+    assert sorted(map(str, found)) == ["127.0.0.1", "192.168.122.1", "198.51.100.4"]
+    assert egress.public(found) == {IPv4Address("198.51.100.4")}
