@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from swarm.fleet.status import FULL, SPOOLED
+from swarm.fleet.status import FOREIGN, FULL, SPOOLED
 from swarm.text import amount
 
 if TYPE_CHECKING:
@@ -57,11 +57,14 @@ def _vm(status: Status) -> Iterator[tuple[str, str]]:
 
 def _ssh(status: Status) -> Iterator[tuple[str, str]]:
     inv = _inv(status)
+    silent = ("the VM runs, but the guest does not answer", inv("console"))
+    if status.vm == FOREIGN:
+        silent = ("the machine does not answer", "the console of the engine that made it")
     advice = {
         "no pinned key": ("no host key is pinned, so nothing is asked of the guest", inv("provision")),
         "other host key": ("the host key does not match the pinned key", f"{inv('pin')} if you changed it"),
         "login refused": ("the guest refuses the login", inv("ssh")),
-        "no answer": ("the VM runs, but the guest does not answer", inv("console")),
+        "no answer": silent,
     }
     if status.ssh in advice:
         yield advice[status.ssh]

@@ -23,6 +23,18 @@ def test_a_host_that_is_well_has_nothing_red() -> None:
     assert actions(well()) == []
 
 
+def test_a_silent_machine_has_no_console_of_ours() -> None:
+    """A VM that does not answer has a serial console; a machine that swarm did not make has that of its engine."""
+    (own,) = actions(replace(well(), ssh="no answer"))
+    assert (own.what, own.command) == (
+        "the VM runs, but the guest does not answer",
+        "./inv console --host ant",
+    )
+    (foreign,) = actions(replace(well(), ssh="no answer", vm="foreign"))
+    assert foreign.what == "the machine does not answer"
+    assert "./inv" not in foreign.command
+
+
 def test_each_trouble_has_a_command() -> None:
     """Each part in trouble is one sentence with the command that helps."""
     assert [(each.what, each.command) for each in actions(troubled())] == [
