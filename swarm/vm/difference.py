@@ -119,7 +119,10 @@ def _filter(host: Host, observed: Observed) -> Iterator[Change]:
         return
     kind: Literal["create", "update"] = "update" if found.xml else "create"
     before = "other rules" if found.xml else None
-    yield Change(kind, "network filter", before, egress.summary(host), key=Action.FILTER)
+    # Until now, the agent of an existing VM reached everything, and it may rely on something.
+    new = observed.domain is not None and not found.xml
+    note = "vm.network.allow lists what else the agent needs" if new else None
+    yield Change(kind, "network filter", before, egress.summary(host), note=note, key=Action.FILTER)
 
 
 def _update(host: Host, observed: Observed, domain: DomainFacts, *, restart: bool) -> Iterator[Change]:

@@ -94,7 +94,7 @@ START = ["▸ start", "▸ boot: wait until the guest is ready"]
             "~ network filter: other rules → the internet, and no private address but 10.0.0.7, 192.168.122.1:4000",
         ]),
         ({}, {"filter": egress.Facts(own=frozenset({IPv4Address("198.51.100.4")}))}, {}, [
-            "+ network filter: the internet, and no private address",
+            "+ network filter: the internet, and no private address (vm.network.allow lists what else the agent needs)",
         ]),
         ({}, {"filter": egress.Facts(supported=False)}, {}, []),
         ({"network": {"allow": ["any"]}}, {}, {}, [
