@@ -86,6 +86,7 @@ class Sshd:
 
     `within` is the PID of a process in whose network namespace the server listens. `fixed` is the address that it then
     listens at, on the port of SSH; by default it is loopback on a free port.
+    `settings` are further lines of its configuration, before all others.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Sshd:
         within: int | None = None,
         *,
         fixed: str = "",
+        settings: str = "",
     ) -> None:
         self.folder = folder
         self.private, self.public = ssh.keypair("host") if host_key is None else (host_key, "")
@@ -106,6 +108,7 @@ class Sshd:
         self.within = within
         self.port = 0
         self._fixed = fixed
+        self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
 
     def log(self) -> str:
@@ -175,6 +178,7 @@ class Sshd:
     def _config(self, unpacked: Path | None) -> str:
         newer = unpacked is not None and (unpacked / "usr/lib/openssh/sshd-session").exists()
         lines = [
+            self._settings,
             f"Port {self.port}",
             f"ListenAddress {self._fixed or '127.0.0.1'}",
             f'HostKey "{self.folder}/host_key"',

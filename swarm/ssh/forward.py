@@ -40,7 +40,7 @@ def reverse(link: Link, port: int) -> Iterator[int]:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise CommandFailed(
             f"{link.alias}: can't forward a port of the guest to this machine: {reason[0]}",
-            "the guest's sshd_config must allow it: AllowTcpForwarding yes",
+            "the guest's sshd_config must allow it: AllowTcpForwarding yes, PermitListen 127.0.0.1:*",
         )
     try:
         yield theirs

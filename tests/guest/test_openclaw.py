@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from swarm.guest.verify import Expected
     from tests.guest.conftest import Guest
 
+# What `systemd-analyze security` says: 9.8 for the unit as OpenClaw writes it, and 7.7 with swarm's drop-in. It counts
+# as if the gateway were root's.
+_EXPOSURE = 8.3
+
 
 def test_node(guest: Guest) -> None:
     """Node is 24.16 or a later 24, or 26.1 or later, as OpenClaw needs."""
@@ -51,6 +55,22 @@ def test_gateway_unit(guest: Guest) -> None:
     """The gateway is a user unit that starts at boot and is running."""
     assert guest.as_user("systemctl --user is-enabled openclaw-gateway.service") == "enabled"
     assert guest.as_user("systemctl --user is-active openclaw-gateway.service") == "active"
+
+
+def test_gateway_is_confined(guest: Guest) -> None:
+    """The running gateway can gain no privileges, and the kernel filters its system calls."""
+    main = guest.as_user("systemctl --user show -p MainPID --value openclaw-gateway.service")
+    state = guest.out(f"cat /proc/{main}/status").splitlines()
+    assert "NoNewPrivs:\t1" in state
+    assert "Seccomp:\t2" in state
+
+
+def test_gateway_exposure(guest: Guest) -> None:
+    """The gateway's exposure, as systemd counts it, is lower than that of a service without limits."""
+    told = guest.as_user("systemd-analyze --user security --no-pager openclaw-gateway.service")
+    found = re.search(r": (\d+\.\d) ", told.splitlines()[-1])
+    assert found, f"found {told.splitlines()[-1]}"
+    assert float(found[1]) <= _EXPOSURE, f"found {found[1]}, expected {_EXPOSURE} or less"
 
 
 def test_gateway_is_ready(guest: Guest, expected: Expected) -> None:

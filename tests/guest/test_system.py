@@ -102,6 +102,23 @@ def test_former_accounts(guest: Guest) -> None:
     assert guest.user == "openclaw" or seeded[4:5] != ["OpenClaw"] or seeded[6].endswith("/nologin")
 
 
+def test_forwarding(guest: Guest, expected: Expected) -> None:
+    """SSH forwards no X11, agent or socket, and TCP only to the gateway and from loopback."""
+    wanted = {
+        "x11forwarding no",
+        "allowagentforwarding no",
+        "allowstreamlocalforwarding no",
+        "permittunnel no",
+        "gatewayports no",
+        f"permitopen 127.0.0.1:{expected.port} localhost:{expected.port}",
+        "permitlisten 127.0.0.1:* localhost:*",
+    }
+    for user in ("root", guest.user):
+        asked = f"user={user},host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22"
+        settings = guest.out(f"/usr/sbin/sshd -T -C {asked}").splitlines()
+        assert sorted(wanted - set(settings)) == []
+
+
 def test_sudo_is_scoped(guest: Guest) -> None:
     """The OpenClaw user may use sudo on its gateway, and nothing else."""
     rules = guest.out(f"sudo -l -U {guest.user}")

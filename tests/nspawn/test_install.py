@@ -111,7 +111,7 @@ def test_every_promise(host: Machine, talk: Talk, tmp_path: Path) -> None:
     # What such a machine has not: Secure Boot, TPM, a virtiofs share (two promises), buildx, Tailscale,
     # authorities.
     assert sum(promise.result == "skipped" for promise in promises) == 7
-    assert sum(promise.result == "kept" for promise in promises) >= 26
+    assert sum(promise.result == "kept" for promise in promises) >= 29
     assert (tmp_path / "report.xml").read_text().startswith("<?xml")
 
 
@@ -128,6 +128,30 @@ def test_real_gateway(host: Machine) -> None:
     config = json.loads(host.ssh("cat /home/openclaw/.openclaw/openclaw.json"))
     assert len(config["gateway"]["auth"]["token"]) == 48
     assert host.ssh("stat -c '%a %U' /home/openclaw/.openclaw/openclaw.json") == "600 openclaw\n"
+
+
+def test_what_agents_do_in_the_confinement(host: Machine) -> None:
+    """With the gateway's limits a program uses Docker, Node, ssh and namespaces as without, but no sudo."""
+    folder, work = "/run/systemd/user/confined.service.d", "/home/openclaw/work.sh"
+    uses = (
+        "docker version -f '{{.Server.Os}}'; node -p 2+2; ssh -G x >/dev/null && echo ssh; unshare -Ur id -u"
+    )
+    host.ssh(f"""cat >{work} <<'END'
+{uses}
+sudo -n -l >/dev/null 2>&1 && echo sudo || echo none
+END
+install -D -m 644 /etc/systemd/user/openclaw-gateway.service.d/50-swarm.conf {folder}/limits.conf""")
+    run = "systemd-run --user --pipe --wait --quiet --collect --unit"
+    bus = "export XDG_RUNTIME_DIR=/run/user/$(id -u); systemctl --user daemon-reload"
+    try:
+        confined, free = (
+            host.ssh(f"runuser -u openclaw -- sh -c '{bus}; {run} {name} sh {work} 2>&1'")
+            for name in ("confined", "free")
+        )
+    finally:
+        host.ssh(f"rm -r {folder} {work}")
+    assert free == "linux\n4\nssh\n0\nsudo\n"
+    assert confined == free.replace("sudo", "none")
 
 
 def test_backup_of_the_real_gateway(host: Machine, world: World, dirs: Dirs) -> None:
@@ -258,7 +282,7 @@ def test_the_next_release(world: World, talk: Talk) -> None:
     expected = Expected(swappiness=10, timezone="Europe/Berlin", ssh_keys=(KEY,), buildx=True)
     promises = verify(newer.guest(), expected, talk).checks
     assert [promise for promise in promises if promise.result == "broken"] == []
-    assert sum(promise.result == "kept" for promise in promises) >= 27
+    assert sum(promise.result == "kept" for promise in promises) >= 30
     assert not install(newer.guest(), SETTINGS, talk)
     assert not customize(newer.guest(), OWN, talk)
 

@@ -11,6 +11,7 @@ from swarm.guest.install.gateway import gateway
 from swarm.guest.install.hardening import hardening, sudoers
 from swarm.guest.install.openclaw import account, first_config, software
 from swarm.guest.install.software import docker, found_node, node, tailscale
+from swarm.guest.install.sshd import sshd
 from swarm.guest.install.steps import steps
 from swarm.guest.install.trust import authorities
 from swarm.guest.kinds.files import once
@@ -21,6 +22,7 @@ from tests.unit.steps import named, place, same, settings
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJsgVAbu2GKBfVKE4fOWwTDfv4fWcBMVjb8d0p4u8CVx tests"
 BASE = ("packages: tools",)
+SANDBOX = "/etc/systemd/user/openclaw-gateway.service.d/50-swarm.conf"
 RECORD = "/var/lib/swarm/openclaw-release"
 
 
@@ -97,12 +99,13 @@ def test_gateway(mode: str) -> None:
     service = unit(
         "openclaw-gateway.service",
         user="zed",
-        config=(path, *node_files),
+        config=(path, SANDBOX, *node_files),
         after=("gateway unit",),
-        reacts_to=("gateway unit", "program"),
+        reacts_to=("gateway unit", f"file {SANDBOX}", "program"),
     )
-    same([found[0], found[1], found[3]], [lingering, start, service])
-    install, ready = found[2], found[4]
+    sandbox = file(SANDBOX, render("guest/gateway-sandbox.conf.j2"), after=("account",))
+    same([found[0], found[1], found[2], found[4]], [lingering, start, sandbox, service])
+    install, ready = found[3], found[5]
     assert place(install) == (
         "gateway unit",
         ("program", lingering.subject, start.subject),
@@ -158,6 +161,7 @@ def test_every_step(*, upgrade: bool, tailscale_on: bool, monkeypatch: pytest.Mo
         once("/etc/gitconfig", render("guest/gitconfig.j2"), after=BASE),
         *hardening(chosen, BASE),
         former,
+        *sshd(chosen, BASE),
         *who,
         sudoers(chosen, BASE),
         *containers,

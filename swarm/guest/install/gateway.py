@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from swarm.guest.engine.script import as_user
 from swarm.guest.engine.step import Step
 from swarm.guest.install.openclaw import first_config
+from swarm.guest.kinds.files import file
 from swarm.guest.kinds.units import linger, unit
 from swarm.templates import render
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["gateway"]
 
 _UNIT = "openclaw-gateway.service"
+# Root's, and read by every user's systemd. OpenClaw writes the unit itself, which lies in the user's home.
+_SANDBOX = f"/etc/systemd/user/{_UNIT}.d/50-swarm.conf"
 # Seconds until the gateway is ready. It takes 15 on a quiet machine with two cores, and 300 under emulation.
 _READY = 600
 # They change with Node: the gateway must then be restarted.
@@ -37,15 +40,16 @@ def gateway(
     lingering = linger(settings.user, after=account)
     start = first_config(settings, config)
     path = f"{settings.home}/.config/systemd/user/{_UNIT}"
+    sandbox = file(_SANDBOX, render("guest/gateway-sandbox.conf.j2"), after=account)
     install = _unit_file(settings, path, (*program, lingering.subject, start.subject), program)
     service = unit(
         _UNIT,
         user=settings.user,
-        config=(path, *_NODE_FILES),
+        config=(path, _SANDBOX, *_NODE_FILES),
         after=(install.subject,),
-        reacts_to=(install.subject, *program),
+        reacts_to=(install.subject, sandbox.subject, *program),
     )
-    return [lingering, start, install, service, _ready(settings.port, (service.subject,))]
+    return [lingering, start, sandbox, install, service, _ready(settings.port, (service.subject,))]
 
 
 def _unit_file(

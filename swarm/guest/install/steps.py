@@ -12,6 +12,7 @@ from swarm.guest.install.former import former_accounts
 from swarm.guest.install.gateway import gateway
 from swarm.guest.install.hardening import hardening, sudoers
 from swarm.guest.install.software import auth_key, docker, found_node, node, tailscale
+from swarm.guest.install.sshd import sshd
 from swarm.guest.install.trust import authorities, certificates
 from swarm.guest.kinds.files import once
 from swarm.guest.kinds.packages import packages
@@ -82,6 +83,7 @@ def steps(settings: InstallSettings, *, upgrade: bool = False) -> list[Step]:
         once("/etc/gitconfig", render("guest/gitconfig.j2"), after=base),
         *hardening(settings, base),
         former,
+        *sshd(settings, base),
         *account,
         sudoers(settings, base),
         *containers,
