@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from swarm.guest.kinds.accounts import authorized_keys, group, member, seeded_keys, user
+from swarm.guest.kinds.archives import PNPM, pinned
 from swarm.guest.kinds.commands import check, command
 from swarm.guest.kinds.documents import json_file
 from swarm.guest.kinds.edits import block, edit, line, user_block
@@ -267,7 +268,16 @@ CASES: dict[str, tuple[Step, tuple[str, ...]]] = {
     "npm package, major": (npm_global("thing", "9", "true"), ("9.1.0", "10.0.0")),
     "pnpm package": (
         pnpm_global("zed", "claw", "/home/zed", "/var/lib/record", after=A),
-        ("1.2.3\n1.2.3", "none\n1.2.3", "1.2.2\n1.2.3", "1.2.3\nnone", "none\nnone"),
+        (
+            "1.2.3\n1.2.3\nsha512-a\nsha512-a",
+            "1.2.3\n1.2.3\nsha512-b\nsha512-a",
+            "1.2.3\n1.2.3\nsha512-a\nnone",
+            "none\n1.2.3\nnone\nsha512-a",
+            "1.2.2\n1.2.3\nsha512-b\nnone",
+            "1.2.3\nnone\nsha512-a\nnone",
+            "none\nnone\nnone\nnone",
+        ),
     ),
     **APT_CASES,
+    "pinned package": (pinned(PNPM, after=A), ("12.21.0", "12.20.0", "")),
 }

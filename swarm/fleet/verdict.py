@@ -94,7 +94,8 @@ def record_for(record: str, installed: str) -> str:
     """
     if recorded(record) == installed:
         return record
-    rest = [row for row in record.splitlines() if not row.startswith("version ")] or ["pinned"]
+    of_that = ("version ", "integrity ")  # the next installation looks the checksum up
+    rest = [row for row in record.splitlines() if not row.startswith(of_that)] or ["pinned"]
     return "\n".join([f"version {installed}", *rest]) + "\n"
 
 

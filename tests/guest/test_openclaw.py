@@ -58,7 +58,7 @@ def test_gateway_unit(guest: Guest) -> None:
 
 
 def test_gateway_is_confined(guest: Guest) -> None:
-    """The running gateway can gain no privileges, and the kernel filters its system calls."""
+    """The gateway can gain no privileges; its system calls are filtered."""
     main = guest.as_user("systemctl --user show -p MainPID --value openclaw-gateway.service")
     state = guest.out(f"cat /proc/{main}/status").splitlines()
     assert "NoNewPrivs:\t1" in state
@@ -66,7 +66,7 @@ def test_gateway_is_confined(guest: Guest) -> None:
 
 
 def test_gateway_exposure(guest: Guest) -> None:
-    """The gateway's exposure, as systemd counts it, is lower than that of a service without limits."""
+    """The gateway's exposure, as systemd counts it, is limited."""
     told = guest.as_user("systemd-analyze --user security --no-pager openclaw-gateway.service")
     found = re.search(r": (\d+\.\d) ", told.splitlines()[-1])
     assert found, f"found {told.splitlines()[-1]}"

@@ -103,7 +103,7 @@ def test_former_accounts(guest: Guest) -> None:
 
 
 def test_forwarding(guest: Guest, expected: Expected) -> None:
-    """SSH forwards no X11, agent or socket, and TCP only to the gateway and from loopback."""
+    """SSH forwards TCP to the gateway and from loopback, and nothing else."""
     wanted = {
         "x11forwarding no",
         "allowagentforwarding no",

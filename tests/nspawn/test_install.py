@@ -13,7 +13,7 @@ from swarm.deadline import Deadline
 from swarm.errors import Refused
 from swarm.guest.customize import customize
 from swarm.guest.engine.converge import converge
-from swarm.guest.install import openclaw
+from swarm.guest.install import openclaw, pins
 from swarm.guest.install.steps import install
 from swarm.guest.kinds.accounts import user
 from swarm.guest.verify import Expected, verify
@@ -140,7 +140,7 @@ def test_what_agents_do_in_the_confinement(host: Machine) -> None:
 {uses}
 sudo -n -l >/dev/null 2>&1 && echo sudo || echo none
 END
-install -D -m 644 /etc/systemd/user/openclaw-gateway.service.d/50-swarm.conf {folder}/limits.conf""")
+install -D -m 644 /home/openclaw/.config/systemd/user/openclaw-gateway.service.d/50-swarm.conf {folder}/limits.conf""")
     run = "systemd-run --user --pipe --wait --quiet --collect --unit"
     bus = "export XDG_RUNTIME_DIR=/run/user/$(id -u); systemctl --user daemon-reload"
     try:
@@ -238,6 +238,16 @@ def test_pin(host: Machine, talk: Talk) -> None:
     version = host.ssh("sed -n 's/^version //p' /var/lib/swarm/openclaw-release").strip()
     assert not install(host.guest(), SETTINGS.model_copy(update={"version": version}), talk)
     assert not install(host.guest(), SETTINGS, talk, upgrade=False)
+
+
+def test_another_archive_of_the_same_release(host: Machine, talk: Talk, dirs: Dirs) -> None:
+    """Once another host has got another archive of the installed release, the installation is refused."""
+    assert dirs
+    rows = dict(row.split(" ", 1) for row in host.ssh("cat /var/lib/swarm/openclaw-release").splitlines())
+    assert pins.INTEGRITY.fullmatch(rows["integrity"])
+    pins.learn("other", f"version {rows['version']}\nintegrity sha512-{'A' * 86}==\n")
+    with pytest.raises(Refused, match="is not the archive that was installed before"):
+        install(host.guest(), SETTINGS, talk)
 
 
 def test_checkout(host: Machine, talk: Talk) -> None:

@@ -22,7 +22,7 @@ FACTS = (
     "none",
     "unknown\nabsent",
     "other 644 root root directory 0",
-    "none\nnone",
+    "none\nnone\nnone\nnone",
 )
 
 

@@ -14,7 +14,7 @@ from swarm.guest.install.software import docker, found_node, node, tailscale
 from swarm.guest.install.sshd import sshd
 from swarm.guest.install.steps import steps
 from swarm.guest.install.trust import authorities
-from swarm.guest.kinds.files import once
+from swarm.guest.kinds.files import file, once, user_file
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.units import linger, unit
 from swarm.templates import render
@@ -22,7 +22,7 @@ from tests.unit.steps import named, place, same, settings
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJsgVAbu2GKBfVKE4fOWwTDfv4fWcBMVjb8d0p4u8CVx tests"
 BASE = ("packages: tools",)
-SANDBOX = "/etc/systemd/user/openclaw-gateway.service.d/50-swarm.conf"
+SANDBOX = "/home/zed/.config/systemd/user/openclaw-gateway.service.d/50-swarm.conf"
 RECORD = "/var/lib/swarm/openclaw-release"
 
 
@@ -103,7 +103,7 @@ def test_gateway(mode: str) -> None:
         after=("gateway unit",),
         reacts_to=("gateway unit", f"file {SANDBOX}", "program"),
     )
-    sandbox = file(SANDBOX, render("guest/gateway-sandbox.conf.j2"), after=("account",))
+    sandbox = user_file("zed", SANDBOX, render("guest/gateway-sandbox.conf.j2"), after=("account",))
     same([found[0], found[1], found[2], found[4]], [lingering, start, sandbox, service])
     install, ready = found[3], found[5]
     assert place(install) == (

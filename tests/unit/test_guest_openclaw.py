@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJsgVAbu2GKBfVKE4fOWwTDfv4fWcBMVjb8d0p4u8CVx tests"
 BASE = ("packages: tools",)
 RECORD = "/var/lib/swarm/openclaw-release"
+SEALED = f"grep -q '^integrity ' {RECORD}"
 
 
 def keys_of(name: str, home: str, after: tuple[str, ...]) -> list[Step]:
@@ -66,14 +67,23 @@ def test_account(*, keys: tuple[str, ...], proxy: bool) -> None:
         ({}, "", True),
         ({}, "version 2026.9.6", True),
         ({}, "channel latest", True),
-        ({}, "version 2026.9.6\nchannel latest", False),
-        ({}, "version 2026.9.6\nchannel latest\noffered 2026.9.7", True),
-        ({}, "version 2026.9.6\nchannel latest\noffered 2026.9.6", False),
-        ({"channel": "beta"}, "version 2026.9.6\nchannel latest", True),
-        ({"version": "2026.9.6"}, "version 2026.9.6\nchannel latest", False),
-        ({"version": "2026.9.6"}, "version 2026.9.6\npinned\noffered 2026.9.6", False),
-        ({"version": "2026.9.6"}, "version 2026.9.6\npinned\noffered 2026.9.7", True),
-        ({"version": "2026.9.7"}, "version 2026.9.6\npinned", True),
+        ({}, "version 2026.9.6\nchannel latest", True),
+        ({}, "version 2026.9.6\nchannel latest\nintegrity sha512-a", False),
+        ({}, "version 2026.9.6\nchannel latest\nintegrity sha512-a\noffered 2026.9.7 sha512-b", True),
+        ({}, "version 2026.9.6\nchannel latest\nintegrity sha512-a\noffered 2026.9.6 sha512-a", False),
+        ({"channel": "beta"}, "version 2026.9.6\nchannel latest\nintegrity sha512-a", True),
+        ({"version": "2026.9.6"}, "version 2026.9.6\nchannel latest\nintegrity sha512-a", False),
+        (
+            {"version": "2026.9.6"},
+            "version 2026.9.6\npinned\nintegrity sha512-a\noffered 2026.9.6 sha512-a",
+            False,
+        ),
+        (
+            {"version": "2026.9.6"},
+            "version 2026.9.6\npinned\nintegrity sha512-a\noffered 2026.9.7 sha512-b",
+            True,
+        ),
+        ({"version": "2026.9.7"}, "version 2026.9.6\npinned\nintegrity sha512-a", True),
     ],
 )
 def test_release(*, values: dict[str, str], fact: str, due: bool) -> None:
@@ -91,10 +101,10 @@ def test_release(*, values: dict[str, str], fact: str, due: bool) -> None:
 @pytest.mark.parametrize(
     ("values", "upgrade", "condition"),
     [
-        ({}, False, f"grep -qxF 'channel latest' {RECORD}"),
+        ({}, False, f"grep -qxF 'channel latest' {RECORD} && {SEALED}"),
         ({}, True, "false"),
-        ({"version": "1.2.3"}, False, f"grep -qxF 'version 1.2.3' {RECORD}"),
-        ({"version": "1.2.3"}, True, f"grep -qxF 'version 1.2.3' {RECORD}"),
+        ({"version": "1.2.3"}, False, f"grep -qxF 'version 1.2.3' {RECORD} && {SEALED}"),
+        ({"version": "1.2.3"}, True, f"grep -qxF 'version 1.2.3' {RECORD} && {SEALED}"),
     ],
 )
 def test_release_probe(*, values: dict[str, str], upgrade: bool, condition: str) -> None:
@@ -108,8 +118,8 @@ def test_release_probe(*, values: dict[str, str], upgrade: bool, condition: str)
     ("fact", "shown", "refused"),
     [
         ("version 1\nchannel latest", "1", False),
-        ("version 1\nchannel latest\noffered 2", "1 → 2", False),
-        ("offered 2", "2", False),
+        ("version 1\nchannel latest\noffered 2 sha512-a", "1 → 2", False),
+        ("offered 2 none", "2", False),
         ("channel latest", None, False),
         ("unknown", None, True),
         ("version 1\nunknown", "1", True),
@@ -124,9 +134,29 @@ def test_release_is_shown(*, fact: str, shown: str | None, refused: bool) -> Non
 
 
 @pytest.mark.parametrize(
+    ("fact", "refused"),
+    [
+        ("offered 1.2.3 sha512-a", False),
+        ("offered 1.2.3 sha512-b", True),
+        ("offered 1.2.3 none", True),
+        ("offered 1.2.4 sha512-b", False),
+        ("version 1.2.3\npinned\nintegrity sha512-a", False),
+        ("version 1.2.3\npinned\nintegrity sha512-b", True),
+        ("version 1.2.3\npinned\nintegrity sha512-a\noffered 1.2.3 sha512-b", True),
+    ],
+)
+def test_release_of_another_archive(*, fact: str, refused: bool) -> None:
+    """A release is refused if its archive is not the one that was installed before, here or on another host."""
+    step = release(settings(), (), upgrade=False, pins={"openclaw@1.2.3": "sha512-a"})
+    reason = step.refuse(fact)
+    assert (reason is not None) is refused
+    assert not reason or "openclaw@1.2.3 is not the archive that was installed before" in reason
+
+
+@pytest.mark.parametrize(
     ("npm", "refused"),
     [
-        ("echo 1.2.3", False),
+        ('echo \'"version": "1.2.3"\'', False),
         ("echo npm error code E404 >&2; exit 1", True),
         ("echo npm error network >&2; exit 1", False),
         (None, False),
@@ -140,7 +170,7 @@ def test_release_asked_for_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """If the guest has no npm, the one here asks the default registry. Only its clear no is a reason to refuse."""
-    for name in ("sh", "mktemp", "rm", "grep", "tail", "env"):
+    for name in ("sh", "sed", "mktemp", "rm", "grep", "tail", "env"):
         (tmp_path / name).symlink_to(shutil.which(name) or "")
     if npm:
         clean = '[ -z "${npm_config_registry-}" ] && [ "$npm_config_fetch_timeout" = 5000 ]'

@@ -9,7 +9,9 @@ import pytest
 from swarm.errors import Refused
 from swarm.guest.install.software import auth_key, docker, found_node, node, tailscale, with_defaults
 from swarm.guest.kinds.accounts import member
+from swarm.guest.kinds.archives import NPM, PNPM, pinned
 from swarm.guest.kinds.documents import json_file
+from swarm.guest.kinds.files import file
 from swarm.guest.kinds.npm import npm_global
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.repositories import Repository, apt_key, apt_repository
@@ -113,9 +115,6 @@ def test_settings_of_docker_that_are_there_stay(now: dict[str, object], wanted: 
     assert with_defaults(wanted) == wanted
 
 
-PNPM = {"name": "pnpm", "version": "latest", "check": "/usr/local/bin/pnpm --version"}
-
-
 @pytest.mark.parametrize(
     ("version", "lowest"), [("24.x", "24.16"), ("24", "24.16"), ("26.1.0", "26.1"), ("28.x", "28.1")]
 )
@@ -141,7 +140,7 @@ def test_node_of_nodesource(*, version: str, lowest: str, upgrade: bool) -> None
         at_least={"nodejs": lowest},
         upgrade=upgrade,
     )
-    expected = [key, source, program, npm_global(**PNPM, after=(program.subject,))]
+    expected = [key, source, program, pinned(PNPM, after=(program.subject,))]
     same(node(settings(nodejs_version=version), BASE, upgrade=upgrade), expected)
 
 
@@ -150,7 +149,7 @@ def test_node_of_the_distribution(*, upgrade: bool) -> None:
     """The distribution's Node must be new enough."""
     lowest = {"nodejs": "24.16"}
     program = packages("Node", ("nodejs", "npm"), after=BASE, at_least=lowest, upgrade=upgrade)
-    expected = [program, npm_global(**PNPM, after=(program.subject,))]
+    expected = [program, pinned(PNPM, after=(program.subject,))]
     same(node(settings(nodejs_source="distribution"), BASE, upgrade=upgrade), expected)
 
 
@@ -165,9 +164,9 @@ def test_node_of_npm() -> None:
         program="/usr/bin/npm",
         after=(old.subject,),
     )
-    npm = npm_global("npm", "latest", "/usr/local/bin/npm --version", after=(program.subject,))
+    npm = pinned(NPM, after=(program.subject,))
     found = node(settings(nodejs_source="npm", nodejs_version="24.17.0"), BASE, upgrade=False)
-    same(found, [old, program, npm, npm_global(**PNPM, after=(npm.subject,))])
+    same(found, [old, program, npm, pinned(PNPM, after=(npm.subject,))])
 
 
 @pytest.mark.parametrize(

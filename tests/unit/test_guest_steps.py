@@ -153,7 +153,7 @@ def test_npm_versions(version: str, fact: str, due: bool) -> None:  # noqa: FBT0
 @pytest.mark.parametrize(
     ("npm", "refused"),
     [
-        ("echo 1.2.3", False),
+        ('echo \'"version": "1.2.3"\'', False),
         ("echo npm error code E404 >&2; exit 1", True),
         ("echo npm error network >&2; exit 1", False),
         (None, False),
@@ -166,7 +166,7 @@ def test_release_that_this_computer_can_ask_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """If the guest has no npm, the local one asks npm's default registry. Only a clear no is a reason to refuse."""
-    for name in ("sh", "mktemp", "rm", "grep", "tail", "env"):
+    for name in ("sh", "sed", "mktemp", "rm", "grep", "tail", "env"):
         (tmp_path / name).symlink_to(shutil.which(name) or "")
     if npm:
         (tmp_path / "npm").write_text(f'#!/bin/sh\n[ -z "${{npm_config_registry-}}" ] || exit 9\n{npm}\n')
@@ -202,12 +202,12 @@ def test_npm_package_that_does_not_work(works_after: int, calls: list[str], code
     ("settings", "fact", "due"),
     [
         ({}, "", True),
-        ({}, "version 2026.9.6\nchannel latest", False),
-        ({"channel": "beta"}, "version 2026.9.6\nchannel latest", True),
-        ({"version": "2026.9.6"}, "version 2026.9.6\nchannel latest", False),
-        ({"version": "2026.9.7"}, "version 2026.9.6\npinned", True),
-        ({}, "version 2026.9.6\nchannel latest\noffered 2026.9.7", True),
-        ({}, "version 2026.9.6\nchannel latest\noffered 2026.9.6", False),
+        ({}, "version 2026.9.6\nchannel latest\nintegrity sha512-a", False),
+        ({"channel": "beta"}, "version 2026.9.6\nchannel latest\nintegrity sha512-a", True),
+        ({"version": "2026.9.6"}, "version 2026.9.6\nchannel latest\nintegrity sha512-a", False),
+        ({"version": "2026.9.7"}, "version 2026.9.6\npinned\nintegrity sha512-a", True),
+        ({}, "version 2026.9.6\nchannel latest\nintegrity sha512-a\noffered 2026.9.7 sha512-b", True),
+        ({}, "version 2026.9.6\nchannel latest\nintegrity sha512-a\noffered 2026.9.6 sha512-a", False),
     ],
 )
 def testrelease(settings: dict[str, str], fact: str, due: bool) -> None:  # noqa: FBT001 - a column of the table

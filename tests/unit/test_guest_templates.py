@@ -12,6 +12,7 @@ from jinja2 import meta
 
 from swarm import templates
 from swarm.guest.engine.script import prelude
+from swarm.guest.kinds.archives import PNPM
 
 FOLDER = Path(__file__).parents[2] / "templates"
 NAMES = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.glob("guest/*.sh.j2"))
@@ -23,7 +24,7 @@ def values(name: str) -> dict[str, Any]:
     source = (FOLDER / name).read_text(encoding="utf-8")
     given = meta.find_undeclared_variables(templates.environment(escape=False).parse(source))
     numbers = {"port": 2000, "seconds": 60}
-    lists = {"stale": [ODD, "other"], "writes": ["true"]}
+    lists = {"stale": [ODD, "other"], "writes": ["true"], "package": PNPM}
     return dict.fromkeys(given, ODD) | {
         key: value for key, value in (numbers | lists).items() if key in given
     }
@@ -127,7 +128,11 @@ def test_unit_file(*, text: str | None, development: bool, fact: str, home: Path
 @pytest.mark.parametrize(
     ("answer", "record", "printed"),
     [
-        ("offered 1.2.3", "version 1.2.3\nchannel latest\n", "openclaw@latest is 1.2.3\n"),
+        (
+            "offered 1.2.3 sha512-a",
+            "version 1.2.3\nchannel latest\nintegrity sha512-a\n",
+            "openclaw@latest is 1.2.3\n",
+        ),
         ("unknown", None, "npm's registry has no openclaw@latest\n"),
         ("unanswered E500", None, "npm's registry does not say what openclaw@latest is: unanswered E500\n"),
     ],

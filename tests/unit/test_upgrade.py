@@ -12,6 +12,7 @@ from swarm.errors import CommandFailed, Refused, UsageError
 from swarm.fleet import unfinished, verdict, wayback
 from swarm.fleet.unfinished import Unfinished
 from swarm.fleet.verdict import Route
+from swarm.guest.engine.script import prelude
 from swarm.guest.install import openclaw
 from swarm.guest.kinds.npm import pnpm_global
 from swarm.guest.suite import Check, Result
@@ -87,6 +88,7 @@ def test_an_installation_that_was_cut_off_goes_to_the_recorded_version() -> None
         (RECORD, "2026.9.5", RECORD),
         (RECORD, "2026.9.4", "version 2026.9.4\nchannel latest\n"),
         ("", "2026.9.4", "version 2026.9.4\npinned\n"),
+        (f"{RECORD}integrity sha512-a\n", "2026.9.4", "version 2026.9.4\nchannel latest\n"),
     ],
 )
 def test_the_record_goes_back_as_it_was(record: str, installed: str, wanted: str) -> None:
@@ -188,8 +190,8 @@ def test_going_back_needs_no_registry_to_know_the_version(hosts: Dirs) -> None:
     assert hosts
     step = wayback.program(wayback.pinned(load("ant"), "2026.9.5"))
     assert (step.after, step.reacts_to) == ((), ())
-    assert "openclaw@2026.9.5" in (step.apply("2026.9.6\n2026.9.5") or "")
-    assert step.apply("2026.9.5\n2026.9.5") is None
+    assert "openclaw@2026.9.5" in (step.apply("2026.9.6\n2026.9.5\nnone\nnone") or "")
+    assert step.apply("2026.9.5\n2026.9.5\nnone\nnone") is None
 
 
 @pytest.mark.parametrize("content", ['{"version":"2026.9.6"}', "", None])
@@ -204,7 +206,9 @@ def test_a_damaged_package_is_replaced(tmp_path: Path, content: str | None) -> N
     if content is not None:
         (package / "package.json").write_text(content)
     step = pnpm_global("zed", "openclaw", str(home), str(record))
-    done = subprocess.run(["sh", "-eu"], input=step.probe, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["sh", "-eu"], input=f"{prelude()}{step.probe}", capture_output=True, text=True, check=True
+    )
     assert "openclaw@2026.9.5" in (step.apply(done.stdout.rstrip("\n")) or "")
 
 

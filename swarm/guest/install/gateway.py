@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from swarm.guest.engine.script import as_user
 from swarm.guest.engine.step import Step
 from swarm.guest.install.openclaw import first_config
-from swarm.guest.kinds.files import file
+from swarm.guest.kinds.files import user_file
 from swarm.guest.kinds.units import linger, unit
 from swarm.templates import render
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["gateway"]
 
 _UNIT = "openclaw-gateway.service"
-# Root's, and read by every user's systemd. OpenClaw writes the unit itself, which lies in the user's home.
-_SANDBOX = f"/etc/systemd/user/{_UNIT}.d/50-swarm.conf"
 # Seconds until the gateway is ready. It takes 15 on a quiet machine with two cores, and 300 under emulation.
 _READY = 600
 # They change with Node: the gateway must then be restarted.
@@ -40,12 +38,14 @@ def gateway(
     lingering = linger(settings.user, after=account)
     start = first_config(settings, config)
     path = f"{settings.home}/.config/systemd/user/{_UNIT}"
-    sandbox = file(_SANDBOX, render("guest/gateway-sandbox.conf.j2"), after=account)
+    drop_in = f"{path}.d/50-swarm.conf"
+    # OpenClaw does not touch a unit of which a part belongs to another account, so this part is the user's too.
+    sandbox = user_file(settings.user, drop_in, render("guest/gateway-sandbox.conf.j2"), after=account)
     install = _unit_file(settings, path, (*program, lingering.subject, start.subject), program)
     service = unit(
         _UNIT,
         user=settings.user,
-        config=(path, _SANDBOX, *_NODE_FILES),
+        config=(path, drop_in, *_NODE_FILES),
         after=(install.subject,),
         reacts_to=(install.subject, sandbox.subject, *program),
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from swarm.errors import Refused
 from swarm.guest.engine.script import BUNDLE, as_user, prelude
 from swarm.guest.engine.step import Step
+from swarm.guest.install.pins import foreign
 from swarm.guest.kinds.accounts import authorized_keys, seeded_keys, user
 from swarm.guest.kinds.commands import command
 from swarm.guest.kinds.edits import user_block
@@ -22,12 +23,15 @@ from swarm.templates import render
 from swarm.text import quote
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from swarm.inventory.inside import InstallSettings
 
-__all__ = ["RECORD", "account", "first_config", "release", "software", "unknown_here"]
+__all__ = ["RECORD", "RELEASE", "account", "first_config", "release", "software", "unknown_here"]
 
 _FOLDER = "/var/lib/swarm"
 RECORD = f"{_FOLDER}/openclaw-release"
+RELEASE = "OpenClaw release"  # the subject of the step that writes the record
 # Characters. Shorter texts in a configuration are words like "loopback". No API key is that short.
 _SHORTEST_KEY = 12
 _ONE_QUESTION = Lock()
@@ -65,25 +69,34 @@ def _keys(settings: InstallSettings, there: tuple[str, ...]) -> list[Step]:
     return steps
 
 
-def software(settings: InstallSettings, after: tuple[str, ...], *, upgrade: bool) -> list[Step]:
-    """Return the steps for the program, as a release or as a checkout. After the last one it is complete."""
+def software(
+    settings: InstallSettings, after: tuple[str, ...], *, upgrade: bool, pins: Mapping[str, str] | None = None
+) -> list[Step]:
+    """Return the steps for the program, as a release or as a checkout. After the last one it is complete.
+
+    `pins` are the checksums of releases that were seen before, by PACKAGE@VERSION.
+    """
     if settings.install_mode == "development":
         return _checkout(settings, after)
-    resolved = release(settings, after, upgrade=upgrade)
+    resolved = release(settings, after, upgrade=upgrade, pins=pins)
     return [
         resolved,
         pnpm_global(settings.user, "openclaw", settings.home, RECORD, after=(resolved.subject,)),
     ]
 
 
-def release(settings: InstallSettings, after: tuple[str, ...], *, upgrade: bool) -> Step:
+def release(
+    settings: InstallSettings, after: tuple[str, ...], *, upgrade: bool, pins: Mapping[str, str] | None = None
+) -> Step:
     """Return the step that records in the guest which version to install: the pinned one, or the channel's newest.
 
     A channel is resolved once. npm's registry is asked again only for an upgrade, another channel or another pin.
+    The checksum of the version's archive is recorded too. It is refused if it is not that of `pins`.
     """
     asked = f"openclaw@{settings.version or settings.channel}"
     line = f"version {settings.version}" if settings.version else f"channel {settings.channel}"
-    answered = "false" if upgrade and not settings.version else f"grep -qxF {quote(line)} {RECORD}"
+    known = f"grep -qxF {quote(line)} {RECORD} && grep -q '^integrity ' {RECORD}"
+    answered = "false" if upgrade and not settings.version else known
     script = render(
         "guest/openclaw-release.sh.j2",
         asked=asked,
@@ -92,23 +105,28 @@ def release(settings: InstallSettings, after: tuple[str, ...], *, upgrade: bool)
         record=RECORD,
     )
     return Step(
-        subject="OpenClaw release",
+        subject=RELEASE,
         probe=f"[ -e {RECORD} ] && cat {RECORD}\n{answered} || release_fact {quote(asked)}\n:",
         wanted=f"{settings.version}, pinned" if settings.version else line,
         apply=lambda fact: None if _recorded(settings, _fields(fact)) else script,
         after=after,
-        refuse=lambda fact: _refusal(asked, _fields(fact), upgrade=upgrade),
+        refuse=lambda fact: _refusal(asked, _fields(fact), pins or {}, upgrade=upgrade),
         shown=lambda fact: _versions(_fields(fact)),
     )
 
 
 def _fields(fact: str) -> dict[str, str]:
-    """The record's lines, and the answer of release_fact, by their first word."""
-    return {key: rest for key, _, rest in (row.partition(" ") for row in fact.splitlines())}
+    """The record's lines, and the answer of release_fact, by their first word. "sealed" is the offered checksum."""
+    known = {key: rest for key, _, rest in (row.partition(" ") for row in fact.splitlines())}
+    if "offered" in known:
+        known["offered"], _, known["sealed"] = known["offered"].partition(" ")
+    return known
 
 
 def _recorded(settings: InstallSettings, known: dict[str, str]) -> bool:
     """Whether the record is of the wanted pin or channel, and npm's registry offers nothing else."""
+    if "integrity" not in known:
+        return False
     recorded = known.get("version")
     if settings.version:
         return recorded == settings.version == known.get("offered", recorded)
@@ -116,8 +134,13 @@ def _recorded(settings: InstallSettings, known: dict[str, str]) -> bool:
     return bool(recorded) and same and known.get("offered", recorded) == recorded
 
 
-def _refusal(asked: str, known: dict[str, str], *, upgrade: bool) -> str | None:
+def _refusal(asked: str, known: dict[str, str], pins: Mapping[str, str], *, upgrade: bool) -> str | None:
     """The reason not to begin. An upgrade without an answer would pass for one that has nothing to do."""
+    for version, integrity in (("version", "integrity"), ("offered", "sealed")):
+        if integrity in known and (
+            reason := foreign(f"openclaw@{known.get(version)}", known[integrity], pins)
+        ):
+            return reason
     if upgrade and "unanswered" in known:
         return f"npm's registry does not say what {asked} is: {known['unanswered'][:200]}"
     return f"npm's registry has no {asked}" if _unknown(asked, known) else None

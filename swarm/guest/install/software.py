@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from swarm.errors import Refused
 from swarm.guest.engine.step import Step
 from swarm.guest.kinds.accounts import member
+from swarm.guest.kinds.archives import NPM, PNPM, pinned
 from swarm.guest.kinds.documents import json_file
+from swarm.guest.kinds.files import file
 from swarm.guest.kinds.npm import npm_global
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.repositories import Repository, apt_key, apt_repository
@@ -100,8 +102,7 @@ def node(settings: InstallSettings, after: tuple[str, ...], *, upgrade: bool) ->
         steps = [packages("Node", ("nodejs", "npm"), after=after, at_least=lowest, upgrade=upgrade)]
     else:
         steps = _node_of_npm(settings, after)
-    pnpm = npm_global("pnpm", "latest", "/usr/local/bin/pnpm --version", after=(steps[-1].subject,))
-    return [*steps, pnpm]
+    return [*steps, pinned(PNPM, after=(steps[-1].subject,))]
 
 
 def _nodesource(
@@ -130,8 +131,7 @@ def _node_of_npm(settings: InstallSettings, after: tuple[str, ...]) -> list[Step
         program="/usr/bin/npm",
         lowest=_LOWEST_NODE,
     )
-    npm = npm_global("npm", "latest", "/usr/local/bin/npm --version", after=(program.subject,))
-    return [old, program, npm]
+    return [old, program, pinned(NPM, after=(program.subject,))]
 
 
 def found_node(settings: InstallSettings, after: tuple[str, ...]) -> Step:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from swarm.errors import Refused
 from swarm.guest.engine.converge import converge
-from swarm.guest.install import openclaw
+from swarm.guest.install import openclaw, pins
 from swarm.guest.install.checks import checks
 from swarm.guest.install.former import former_accounts
 from swarm.guest.install.gateway import gateway
@@ -20,6 +20,8 @@ from swarm.paths import expanded
 from swarm.templates import render
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from swarm.console import Talk
     from swarm.deadline import Deadline
     from swarm.guest.engine.step import Step
@@ -57,15 +59,25 @@ def install(
     """Install OpenClaw and everything that it needs on the guest. Return the changes that were made, or would be.
 
     With `upgrade`, packages are brought to their newest versions and the channel is resolved again. Raise Refused
-    before anything is changed if it cannot work, CommandFailed if a step fails, Unreachable if the connection breaks.
+    before anything is changed if it cannot work, CommandFailed if a step fails, Unreachable if the connection breaks,
+    and VerificationFailed if another host has got another archive of the same release.
     """
     with guest.connecting():
-        wanted = steps(settings, upgrade=upgrade)
-    return converge(guest, wanted, talk, plan_only=plan_only, deadline=deadline)
+        wanted = steps(settings, upgrade=upgrade, known=pins.known())
+    plan = converge(guest, wanted, talk, plan_only=plan_only, deadline=deadline)
+    if not plan_only and any(change.subject == openclaw.RELEASE for change in plan):
+        record = guest.check(f"head -c 4096 {openclaw.RECORD}", "reading the record of OpenClaw's release")
+        pins.learn(guest.alias, record)
+    return plan
 
 
-def steps(settings: InstallSettings, *, upgrade: bool = False) -> list[Step]:
-    """Return every step of the installation. Raise Refused if a file that the settings name can't be read."""
+def steps(
+    settings: InstallSettings, *, upgrade: bool = False, known: Mapping[str, str] | None = None
+) -> list[Step]:
+    """Return every step of the installation. Raise Refused if a file that the settings name can't be read.
+
+    `known` are the checksums of releases that were installed before, by PACKAGE@VERSION.
+    """
     trust = authorities(certificates(settings))
     tools = packages("tools", _TOOLS, after=(trust[0].subject,), upgrade=upgrade)
     base = (tools.subject,)
@@ -74,7 +86,7 @@ def steps(settings: InstallSettings, *, upgrade: bool = False) -> list[Step]:
     containers = docker(settings, base, account[0].subject, upgrade=upgrade)
     runtime = node(settings, base, upgrade=upgrade)
     found = found_node(settings, (runtime[-1].subject, account[0].subject))
-    program = openclaw.software(settings, (found.subject,), upgrade=upgrade)
+    program = openclaw.software(settings, (found.subject,), upgrade=upgrade, pins=known)
     return [
         *checks(settings),
         *trust,

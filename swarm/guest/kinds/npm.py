@@ -8,9 +8,9 @@ from swarm.guest.engine.script import as_user
 from swarm.guest.engine.step import Step
 from swarm.text import quote
 
-__all__ = ["npm_global", "pnpm_global"]
+__all__ = ["VERSION_LINE", "npm_global", "pnpm_global"]
 
-_VERSION_LINE = r's/^ *"version": *"\([^"]*\)".*/\1/p'  # for sed, on a package.json
+VERSION_LINE = r's/^ *"version": *"\([^"]*\)".*/\1/p'  # for sed, on a package.json
 
 
 def npm_global(
@@ -28,7 +28,7 @@ def npm_global(
     `check` is shell that fails if the package does not work. It is then removed, so that the next run starts over.
     """
     place = quote(f"/usr/local/lib/node_modules/{name}/package.json")
-    where = "--global --prefix /usr/local --no-fund --no-audit --loglevel=error --"
+    where = "--global --prefix /usr/local --ignore-scripts --no-fund --no-audit --loglevel=error --"
     install = f"{program} install {where} {quote(f'{name}@{version}')}"
     # npm silently skips an optional part that it cannot fetch. In pnpm's case that part is the program.
     undo = f"{program} uninstall {where} {quote(name)}"
@@ -36,7 +36,7 @@ def npm_global(
     script = f"{install}\nif ! {check} >/dev/null; then\n{again}\nfi"
     return Step(
         subject=f"npm package {name}",
-        probe=f"[ -e {place} ] && sed -n {quote(_VERSION_LINE)} {place}\n:",
+        probe=f"[ -e {place} ] && sed -n {quote(VERSION_LINE)} {place}\n:",
         wanted=version,
         apply=lambda fact: None if _good(fact, version, lowest) else script,
         after=after,
@@ -59,28 +59,32 @@ def _numbers(version: str) -> tuple[int, ...]:
 def pnpm_global(user: str, name: str, home: str, record: str, *, after: tuple[str, ...] = ()) -> Step:
     """Return a step for a package that pnpm installs for one user, in the version that the file `record` holds.
 
-    The fact is the version that the program's shim in PNPM_HOME leads to, and the recorded one. Build scripts of the
-    package may run, since its author asks for them. Those of its dependencies are not needed and stay off.
+    The fact is the version that the program's shim in PNPM_HOME leads to, the recorded one, and the checksums of the
+    archive that pnpm has installed and of the recorded one, "none" for what is not there. Build scripts of the
+    package may run once its checksum has been compared, since its author asks for them. Those of its dependencies are
+    not needed and stay off.
     """
     shim = quote(f"{home}/.local/share/pnpm/bin/{name}")
+    recorded = f"sed -n 's/^{{}} //p' {quote(record)} | grep . || echo none"
     probe = f"""
 target=$(sed -n 's/^# cmd-shim-target=//p' {shim})
 if [ -n "$target" ]; then
-  sed -n {quote(_VERSION_LINE)} "$(dirname "$target")/package.json" 2>/dev/null | head -n1 | grep . || echo none
+  sed -n {quote(VERSION_LINE)} "$(dirname "$target")/package.json" 2>/dev/null | head -n1 | grep . || echo none
 else
   echo none
 fi
-sed -n 's/^version //p' {quote(record)} | grep . || echo none
+{recorded.format("version")}
+pnpm_integrity {quote(name)} "$target"
+{recorded.format("integrity")}
 """
 
     def apply(fact: str) -> str | None:
-        installed, recorded = fact.split("\n")
-        if recorded == "none":
+        installed, version, there, wanted = fact.split("\n")
+        if version == "none":
             return "echo 'no version is recorded'; exit 1"
-        if installed == recorded:
+        if installed == version and wanted in {"none", there}:
             return None
-        add = f"pnpm add --global --reporter=append-only --allow-build={quote(name)} {quote(f'{name}@{recorded}')}"
-        return as_user(user, f'mkdir -p "$PNPM_HOME/bin"\n{add}')
+        return as_user(user, _pnpm_add(name, version, wanted, shim))
 
     return Step(
         subject=f"pnpm package {name}",
@@ -90,5 +94,21 @@ sed -n 's/^version //p' {quote(record)} | grep . || echo none
         after=after,
         shown=lambda fact: None if fact.startswith("none\n") else fact.partition("\n")[0],
         reader=user,
-        unread="none\nnone",
+        unread="none\nnone\nnone\nnone",
     )
+
+
+def _pnpm_add(name: str, version: str, integrity: str, shim: str) -> str:
+    """Shell that installs a package, first without any script. With another checksum it is removed again."""
+    add = "pnpm add --global --reporter=append-only"
+    what = quote(f"{name}@{version}")
+    script = ['mkdir -p "$PNPM_HOME/bin"']
+    if integrity != "none":
+        script.append(f"""{add} --ignore-scripts {what}
+found=$(pnpm_integrity {quote(name)} "$(sed -n 's/^# cmd-shim-target=//p' {shim})")
+if [ "$found" != {quote(integrity)} ]; then
+  pnpm remove --global {quote(name)} || :
+  echo {quote(f"{name}@{version} is not the recorded one: its checksum is not {integrity}, but")} "$found"
+  exit 1
+fi""")
+    return "\n".join([*script, f"{add} --allow-build={quote(name)} {what}"])

@@ -1,0 +1,201 @@
+"""Archives of npm are what they were the first time, or what swarm comes with. Nothing of another one runs."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import subprocess
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from swarm.errors import Refused, VerificationFailed
+from swarm.guest.engine.script import prelude
+from swarm.guest.install import pins
+from swarm.guest.kinds.archives import NPM, PNPM
+from swarm.guest.kinds.npm import pnpm_global
+from swarm.templates import render
+from swarm.text import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conftest import Dirs
+
+A, B = (f"sha512-{letter * 86}==" for letter in "ab")
+LOCK = """lockfileVersion: '9.0'
+
+packages:
+
+  '@scope/claw@1.2.3':
+    resolution: {integrity: sha512-scoped}
+
+  claw-more@1.2.3:
+    resolution: {integrity: sha512-more}
+
+  claw@1.2.3:
+    resolution: {integrity: SUM}
+    engines: {node: '>=18'}
+
+snapshots:
+
+  claw@1.2.3(peer@1.0.0):
+    optional: true
+"""
+# pnpm, as far as it matters: `add` writes a shim, a lock file and a package, and says what it was asked to do.
+FAKE_PNPM = """#!/bin/sh
+echo "pnpm $*"
+[ "$1" = add ] || exit 0
+place=$HOME/store/node_modules/claw
+mkdir -p "$place"
+cp "$HOME/lock" "$HOME/store/pnpm-lock.yaml"
+printf '{\\n  "version": "1.2.3"\\n}\\n' >"$place/package.json"
+echo "# cmd-shim-target=$place/claw.mjs" >"$PNPM_HOME/bin/claw"
+"""
+
+
+def record(version: str, integrity: str) -> str:
+    """The text of a guest's record."""
+    return f"version {version}\nchannel latest\nintegrity {integrity}\n"
+
+
+def test_the_first_checksum_counts(dirs: Dirs) -> None:
+    """The first checksum of a release is kept, the same one is fine on any host, and another one is an error."""
+    assert pins.known() == {}
+    pins.learn("ant", record("1.2.3", A))
+    pins.learn("bee", record("1.2.3", A))
+    pins.learn("bee", record("1.2.4", B))
+    with pytest.raises(VerificationFailed, match=r"cat: openclaw@1.2.3 is not the archive") as caught:
+        pins.learn("cat", record("1.2.3", B))
+    assert str(pins.path()) in str(caught.value)
+    assert pins.known() == {"openclaw@1.2.3": A, "openclaw@1.2.4": B}
+    assert pins.path().parent == dirs.state
+    assert pins.path().stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "version 1.2.3\nchannel latest\n",
+        record("1.2.3", "none"),
+        record("x" * 99, A),
+        record("1.2.3", "\x1b[2J"),
+    ],
+)
+def test_what_is_no_checksum_is_not_kept(dirs: Dirs, text: str) -> None:
+    """A record without a version and a checksum of the right form teaches nothing."""
+    assert dirs
+    pins.learn("ant", text)
+    assert pins.known() == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "[" * 100_000, '{"openclaw@1": 7}', '{"openclaw@1": "md5"}', "\xff"]
+)
+def test_a_damaged_file_is_no_first_use(dirs: Dirs, text: str) -> None:
+    """A damaged file is refused with the way out. It does not pass for an empty one."""
+    pins.path().parent.mkdir(parents=True, exist_ok=True)
+    pins.path().write_text(text, encoding="latin-1")
+    with pytest.raises(Refused, match="does not hold checksums of packages") as caught:
+        pins.known()
+    assert "rm " in (caught.value.hint or "")
+    assert dirs
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Callable[[str], str]:
+    """Run shell with the prelude as a user with a pnpm of which the lock file is written here."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/pnpm").write_text(FAKE_PNPM)
+    (tmp_path / "bin/pnpm").chmod(0o755)
+    (tmp_path / "record").write_text(record("1.2.3", A))
+
+    def run(script: str) -> str:
+        home, pnpm_home = tmp_path, tmp_path / ".local/share/pnpm"
+        done = subprocess.run(
+            ["sh"],
+            input=f"{prelude()}\n{script}",
+            env={"PATH": f"{home}/bin:/usr/bin:/bin", "HOME": str(home), "PNPM_HOME": str(pnpm_home)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return f"{done.stdout}{done.stderr}"
+
+    return run
+
+
+@pytest.mark.parametrize(("installed", "scripts"), [(A, True), (B, False)])
+def test_scripts_run_after_the_comparison(
+    guest: Callable[[str], str], tmp_path: Path, installed: str, *, scripts: bool
+) -> None:
+    """A package is installed without scripts first. With another checksum than the recorded one the package is removed."""
+    (tmp_path / "lock").write_text(LOCK.replace("SUM", installed))
+    step = pnpm_global("zed", "claw", str(tmp_path), str(tmp_path / "record"))
+    script = step.apply(f"none\n1.2.3\nnone\n{A}") or ""
+    user = f"as_user() {{ sh; }}\nswarm_prelude={quote(prelude())}\n"
+    told = [line for line in guest(user + script).splitlines() if line]
+    first = "pnpm add --global --reporter=append-only --ignore-scripts claw@1.2.3"
+    assert told[0] == first
+    if scripts:
+        assert told[1:] == ["pnpm add --global --reporter=append-only --allow-build=claw claw@1.2.3"]
+    else:
+        assert told[1] == "pnpm remove --global claw"
+        assert told[2] == f"claw@1.2.3 is not the recorded one: its checksum is not {A}, but {B}"
+        assert len(told) == 3
+    fact = guest(step.probe)
+    assert fact == f"1.2.3\n1.2.3\n{installed}\n{A}\n"
+    assert (step.apply(fact.rstrip("\n")) is None) is scripts
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> tuple[Path, str]:
+    """An npm whose pack gives out a package `tool`, and that package's checksum."""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/package.json").write_text(json.dumps({"name": "tool", "version": "1.0.0"}, indent=2))
+    (tmp_path / "package/tool.sh").write_text("#!/bin/sh\necho it works\n")
+    subprocess.run(["tar", "-czf", "tool-1.0.0.tgz", "package"], cwd=tmp_path, check=True)
+    digest = hashlib.sha512((tmp_path / "tool-1.0.0.tgz").read_bytes()).digest()
+    pack = f"while [ $1 != --pack-destination ]; do shift; done\ncp {tmp_path}/tool-1.0.0.tgz $2"
+    npm = f"#!/bin/sh\n{pack}\necho tool-1.0.0.tgz\n"
+    (tmp_path / "bin").mkdir(exist_ok=True)
+    (tmp_path / "bin/npm").write_text(npm)
+    (tmp_path / "bin/npm").chmod(0o755)
+    return tmp_path, f"sha512-{base64.b64encode(digest).decode()}"
+
+
+@pytest.mark.parametrize("genuine", [True, False])
+def test_a_pinned_package(archive: tuple[Path, str], *, genuine: bool) -> None:
+    """A package with the known checksum is unpacked and linked. Of another one nothing is unpacked."""
+    folder, integrity = archive
+    package = replace(
+        NPM, name="tool", version="1.0.0", integrity=integrity if genuine else A, programs={"tool": "tool.sh"}
+    )
+    place = folder / "usr/lib/node_modules/tool"
+    script = render("guest/npm-pinned.sh.j2", package=package, place=str(place), prefix=str(folder / "usr"))
+    done = subprocess.run(
+        ["sh", "-eu"],
+        input=f"{prelude()}\n{script}",
+        env={"PATH": f"{folder}/bin:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) is genuine, done.stderr
+    if genuine:
+        program = subprocess.run([folder / "usr/bin/tool"], capture_output=True, text=True, check=True)
+        assert program.stdout == "it works\n"
+    else:
+        assert f"is not the expected one: its checksum is {integrity}, not {A}" in done.stderr
+        assert not place.exists()
+
+
+def test_the_pins() -> None:
+    """Each pinned archive has a checksum of the right form, and pnpm has a program for both architectures."""
+    sums = [NPM.integrity, PNPM.integrity, *(total for _, total in PNPM.natives.values())]
+    assert [each for each in sums if not pins.INTEGRITY.fullmatch(each)] == []
+    assert set(PNPM.natives) == {"amd64", "arm64"}
