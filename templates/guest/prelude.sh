@@ -506,7 +506,8 @@ packages_offered() {
 release_fact() {
   command -v npm >/dev/null || return 0
   folder=$(mktemp -d)
-  if npm view --json --cache "$folder" --logs-max=0 "$1" version dist.integrity >"$folder/answer" 2>"$folder/errors"; then
+  if npm view --json --cache "$folder" --logs-max=0 "$1" version dist.integrity \
+    >"$folder/answer" 2>"$folder/errors"; then
     version=$(sed -n 's/^ *"version": *"\([^"]*\)".*/\1/p' "$folder/answer" | tail -n1)
     integrity=$(sed -n 's/^ *"dist.integrity": *"\(sha512-[^"]*\)".*/\1/p' "$folder/answer" | tail -n1)
     if [ -n "$version" ]; then echo "offered $version ${integrity:-none}"; else echo unknown; fi
@@ -535,5 +536,6 @@ npm_archive() {
 # TARGET, from pnpm's lock file, or "none".
 pnpm_integrity() {
   lock=${2%"/node_modules/$1/"*}/pnpm-lock.yaml
-  sed -n "/^  '\{0,1\}$1@[^(]*:\$/{n;s/.*integrity: \([^,} ]*\).*/\1/p;}" "$lock" 2>/dev/null | head -n1 | grep . || echo none
+  sum='s/.*integrity: \([^,} ]*\).*/\1/p'
+  sed -n "/^  '\{0,1\}$1@[^(]*:\$/{n;$sum;}" "$lock" 2>/dev/null | head -n1 | grep . || echo none
 }

@@ -14,7 +14,7 @@ import pytest
 from swarm.errors import Refused, VerificationFailed
 from swarm.guest.engine.script import prelude
 from swarm.guest.install import pins
-from swarm.guest.kinds.archives import NPM, PNPM
+from swarm.guest.kinds.archives import NPM, PNPM, pinned
 from swarm.guest.kinds.npm import pnpm_global
 from swarm.templates import render
 from swarm.text import quote
@@ -133,7 +133,7 @@ def guest(tmp_path: Path) -> Callable[[str], str]:
 def test_scripts_run_after_the_comparison(
     guest: Callable[[str], str], tmp_path: Path, installed: str, *, scripts: bool
 ) -> None:
-    """A package is installed without scripts first. With another checksum than the recorded one the package is removed."""
+    """A package is installed without scripts first, and removed if its checksum is not the recorded one."""
     (tmp_path / "lock").write_text(LOCK.replace("SUM", installed))
     step = pnpm_global("zed", "claw", str(tmp_path), str(tmp_path / "record"))
     script = step.apply(f"none\n1.2.3\nnone\n{A}") or ""
@@ -192,6 +192,15 @@ def test_a_pinned_package(archive: tuple[Path, str], *, genuine: bool) -> None:
     else:
         assert f"is not the expected one: its checksum is {integrity}, not {A}" in done.stderr
         assert not place.exists()
+
+
+def test_the_version_of_npm(tmp_path: Path) -> None:
+    """The installed version is the first one in package.json: npm's has a second, of a tool."""
+    manifest = tmp_path / "package.json"
+    manifest.write_text('{\n  "version": "12.2.1",\n  "tool": {\n    "version": "5.1.1"\n  }\n}\n')
+    probe = pinned(NPM).probe.replace("/usr/local/lib/node_modules/npm/package.json", str(manifest))
+    done = subprocess.run(["sh"], input=probe, capture_output=True, text=True, check=True)
+    assert pinned(NPM).apply(done.stdout.rstrip("\n")) is None
 
 
 def test_the_pins() -> None:

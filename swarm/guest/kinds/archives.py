@@ -66,7 +66,7 @@ def pinned(package: Pinned, *, after: tuple[str, ...] = ()) -> Step:
     manifest = quote(f"{place}/package.json")
     return Step(
         subject=f"npm package {package.name}",
-        probe=f"[ -e {manifest} ] && sed -n {quote(VERSION_LINE)} {manifest}\n:",
+        probe=f"[ -e {manifest} ] && sed -n {quote(VERSION_LINE)} {manifest} | head -n1\n:",
         wanted=package.version,
         apply=lambda fact: None if fact == package.version else script,
         after=after,
