@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["back", "upgrade"]
 
 _LOOKING = 60.0  # seconds for a small answer from a guest under emulation
-_RECORD = 4096  # bytes; a record has 50
+_RECORD = 4096  # bytes; a record has 160
 
 
 def upgrade(host: Host, talk: Talk, *, plan_only: bool, yes: bool, limit: float) -> Report:

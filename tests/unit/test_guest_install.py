@@ -9,7 +9,7 @@ from swarm.guest.install.checks import checks
 from swarm.guest.install.former import former_accounts
 from swarm.guest.install.gateway import gateway
 from swarm.guest.install.hardening import hardening, sudoers
-from swarm.guest.install.openclaw import account, first_config, software
+from swarm.guest.install.openclaw import PACKAGE, RELEASE, account, first_config, software
 from swarm.guest.install.software import docker, found_node, node, tailscale
 from swarm.guest.install.sshd import sshd
 from swarm.guest.install.steps import steps
@@ -178,3 +178,4 @@ def test_every_step(*, upgrade: bool, tailscale_on: bool, monkeypatch: pytest.Mo
     ]
     same(steps(chosen, upgrade=upgrade), expected)
     assert containers[-1].subject == "user openclaw in group docker"
+    assert {RELEASE, PACKAGE} <= {step.subject for step in expected}

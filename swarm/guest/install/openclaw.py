@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 
     from swarm.inventory.inside import InstallSettings
 
-__all__ = ["RECORD", "RELEASE", "account", "first_config", "release", "software", "unknown_here"]
+__all__ = ["PACKAGE", "RECORD", "RELEASE", "account", "first_config", "release", "software", "unknown_here"]
 
 _FOLDER = "/var/lib/swarm"
 RECORD = f"{_FOLDER}/openclaw-release"
 RELEASE = "OpenClaw release"  # the subject of the step that writes the record
+PACKAGE = "pnpm package openclaw"  # and of the one that installs what it names
 # Characters. Shorter texts in a configuration are words like "loopback". No API key is that short.
 _SHORTEST_KEY = 12
 _ONE_QUESTION = Lock()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["INTEGRITY", "foreign", "known", "learn", "path"]
 
 INTEGRITY = re.compile(r"sha512-[A-Za-z0-9+/]{86}==")  # 64 bytes in base64
+_SHOWN = 20  # characters of a checksum in a message; enough to find it in the file
 _RECORDED = re.compile(
     r"^version (\d[0-9A-Za-z.+-]{0,63})$.*?^integrity (\S{1,128})$", re.MULTILINE | re.DOTALL
 )
@@ -51,8 +52,9 @@ def foreign(release: str, integrity: str, pins: Mapping[str, str]) -> str | None
     """Return why a release with this checksum is not to be installed, or None."""
     if pins.get(release, integrity) == integrity:
         return None
+    now, first = (each if len(each) <= _SHOWN else f"{each[:_SHOWN]}…" for each in (integrity, pins[release]))
     what = f"{release} is not the archive that was installed before"
-    return f"{what}: its checksum is {integrity}, not {pins[release]}, which {path()} holds"
+    return f"{what}: its checksum is {now}, not {first}, which {path()} holds"
 
 
 def learn(host: str, record: str) -> None:

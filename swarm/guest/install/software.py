@@ -12,7 +12,6 @@ from swarm.guest.engine.step import Step
 from swarm.guest.kinds.accounts import member
 from swarm.guest.kinds.archives import NPM, PNPM, pinned
 from swarm.guest.kinds.documents import json_file
-from swarm.guest.kinds.files import file
 from swarm.guest.kinds.npm import npm_global
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.repositories import Repository, apt_key, apt_repository

@@ -65,7 +65,9 @@ def install(
     with guest.connecting():
         wanted = steps(settings, upgrade=upgrade, known=pins.known())
     plan = converge(guest, wanted, talk, plan_only=plan_only, deadline=deadline)
-    if not plan_only and any(change.subject == openclaw.RELEASE for change in plan):
+    # After an interruption the release may be recorded already, and only the package is left.
+    changed = {change.subject for change in plan} & {openclaw.RELEASE, openclaw.PACKAGE}
+    if changed and not plan_only:
         record = guest.check(f"head -c 4096 {openclaw.RECORD}", "reading the record of OpenClaw's release")
         pins.learn(guest.alias, record)
     return plan
