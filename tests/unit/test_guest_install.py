@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from swarm.guest.engine.script import as_user
@@ -100,12 +102,15 @@ def test_gateway(mode: str) -> None:
         "openclaw-gateway.service",
         user="zed",
         config=(path, SANDBOX, *node_files),
-        after=("gateway unit",),
+        after=(f"file {SANDBOX}",),
         reacts_to=("gateway unit", f"file {SANDBOX}", "program"),
     )
-    sandbox = user_file("zed", SANDBOX, render("guest/gateway-sandbox.conf.j2"), after=("account",))
-    same([found[0], found[1], found[2], found[4]], [lingering, start, sandbox, service])
-    install, ready = found[3], found[5]
+    sandbox = replace(
+        user_file("zed", SANDBOX, render("guest/gateway-sandbox.conf.j2"), after=("gateway unit",)),
+        reacts_to=("gateway unit",),
+    )
+    same([found[0], found[1], found[3], found[4]], [lingering, start, sandbox, service])
+    install, ready = found[2], found[5]
     assert place(install) == (
         "gateway unit",
         ("program", lingering.subject, start.subject),
@@ -125,7 +130,8 @@ def test_gateway(mode: str) -> None:
         port=2000,
     )
     stop = "systemctl --user stop openclaw-gateway.service 2>/dev/null || :"
-    write = as_user("zed", f"{stop}\nopenclaw gateway install --force --runtime node --port 2000")
+    bare = f"rm -f {SANDBOX}\nsystemctl --user daemon-reload"
+    write = as_user("zed", f"{stop}\n{bare}\nopenclaw gateway install --force --runtime node --port 2000")
     assert [install.apply(fact) for fact in ("absent", "old", "current")] == [write, write, None]
     assert install.shown("absent") is None
     assert install.shown("old") == "of another version, Node or port"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from swarm.guest.engine.script import as_user
@@ -10,6 +11,7 @@ from swarm.guest.install.openclaw import first_config
 from swarm.guest.kinds.files import user_file
 from swarm.guest.kinds.units import linger, unit
 from swarm.templates import render
+from swarm.text import quote
 
 if TYPE_CHECKING:
     from swarm.inventory.inside import InstallSettings
@@ -39,21 +41,24 @@ def gateway(
     start = first_config(settings, config)
     path = f"{settings.home}/.config/systemd/user/{_UNIT}"
     drop_in = f"{path}.d/50-swarm.conf"
+    install = _unit_file(settings, path, drop_in, (*program, lingering.subject, start.subject), program)
     # OpenClaw does not touch a unit of which a part belongs to another account, so this part is the user's too.
-    sandbox = user_file(settings.user, drop_in, render("guest/gateway-sandbox.conf.j2"), after=account)
-    install = _unit_file(settings, path, (*program, lingering.subject, start.subject), program)
+    text = render("guest/gateway-sandbox.conf.j2")
+    sandbox = replace(
+        user_file(settings.user, drop_in, text), after=(install.subject,), reacts_to=(install.subject,)
+    )
     service = unit(
         _UNIT,
         user=settings.user,
         config=(path, drop_in, *_NODE_FILES),
-        after=(install.subject,),
+        after=(sandbox.subject,),
         reacts_to=(install.subject, sandbox.subject, *program),
     )
-    return [lingering, start, sandbox, install, service, _ready(settings.port, (service.subject,))]
+    return [lingering, start, install, sandbox, service, _ready(settings.port, (service.subject,))]
 
 
 def _unit_file(
-    settings: InstallSettings, path: str, after: tuple[str, ...], program: tuple[str, ...]
+    settings: InstallSettings, path: str, drop_in: str, after: tuple[str, ...], program: tuple[str, ...]
 ) -> Step:
     """The unit file, as OpenClaw itself writes it. It names the installed version's folder, Node and the port."""
     probe = render(
@@ -66,7 +71,9 @@ def _unit_file(
     )
     # OpenClaw migrates the state's databases here, and refuses that while a gateway of another version runs.
     stop = f"systemctl --user stop {_UNIT} 2>/dev/null || :"
-    write = f"{stop}\nopenclaw gateway install --force --runtime node --port {settings.port}"
+    # A drop-in that its new unit brings in is to OpenClaw a change by somebody else. It is written again afterwards.
+    bare = f"rm -f {quote(drop_in)}\nsystemctl --user daemon-reload"
+    write = f"{stop}\n{bare}\nopenclaw gateway install --force --runtime node --port {settings.port}"
     return Step(
         subject="gateway unit",
         probe=probe,
