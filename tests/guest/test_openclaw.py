@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from swarm.guest.verify import Expected
     from tests.guest.conftest import Guest
 
-# What `systemd-analyze security` says: 9.8 for the unit as OpenClaw writes it, and 7.7 with swarm's drop-in. It counts
+# What `systemd-analyze security` says: 9.8 for the unit as OpenClaw writes it, and 7.9 with swarm's drop-in. It counts
 # as if the gateway were root's.
 _EXPOSURE = 8.3
 
