@@ -17,11 +17,9 @@ from swarm.guest.install import openclaw, pins
 from swarm.guest.install.steps import install
 from swarm.guest.kinds.accounts import user
 from swarm.guest.verify import Expected, verify
-from swarm.inventory.inside import Customize, InstallSettings
 from swarm.ssh.guest import Guest
 from tests.nspawn.at_the_prompt import Operator
 from tests.nspawn.installed import KEY, OWN, SETTINGS
-from tools.lab import base_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -282,79 +280,3 @@ def test_checkout(host: Machine, talk: Talk) -> None:
     )
     assert subjects(converge(guest, wanted, talk)) == ["command build of OpenClaw"]
     assert host.ssh("runuser -l dev -c ~dev/.local/bin/openclaw") == "2\n"
-
-
-def test_the_next_release(world: World, talk: Talk) -> None:
-    """On Debian 13, which bans with nft and has buildx, every promise is kept, and a second run does nothing."""
-    newer = world.machine(base_tree("trixie"), internet=True)
-    install(newer.guest(), SETTINGS, talk, deadline=Deadline(1500))
-    customize(newer.guest(), OWN, talk, deadline=Deadline(600))
-    expected = Expected(swappiness=10, timezone="Europe/Berlin", ssh_keys=(KEY,), buildx=True)
-    promises = verify(newer.guest(), expected, talk).checks
-    assert [promise for promise in promises if promise.result == "broken"] == []
-    assert sum(promise.result == "kept" for promise in promises) >= 30
-    assert not install(newer.guest(), SETTINGS, talk)
-    assert not customize(newer.guest(), OWN, talk)
-
-
-def test_seed(machine: Machine, talk: Talk, tmp_path: Path) -> None:
-    """An initial configuration is installed once, readable by the user only. Later runs leave it unchanged."""
-    path = tmp_path / "openclaw.json"
-    path.write_text('{"gateway": {"mode": "local", "auth": {"token": "a-token-of-my-own"}}}\n')
-    settings = InstallSettings.model_validate({"config": str(path), "user": "seeded"})
-    wanted = [*openclaw.account(settings, ()), openclaw.first_config(settings, path.read_text())]
-    guest = machine.guest()
-    converge(guest, wanted, talk)
-    there = "/home/seeded/.openclaw/openclaw.json"
-    assert machine.ssh(f"cat {there}; stat -c '%a %U' {there}") == f"{path.read_text()}600 seeded\n"
-    machine.ssh(f"echo mine >{there}")
-    assert not converge(guest, wanted, talk)
-    assert machine.ssh(f"cat {there}") == "mine\n"
-
-
-def test_customize_without_the_user(machine: Machine, talk: Talk) -> None:
-    """Customizing a host without an installation fails with a hint to install first."""
-    with pytest.raises(Refused, match="run `inv install` first"):
-        customize(machine.guest(), Customize(), talk, user="nobody-yet")
-
-
-def test_unknown_system(machine: Machine, talk: Talk) -> None:
-    """An unsupported system is named and refused before any change."""
-    fedora = 'ID=fedora\nVERSION_ID=41\nPRETTY_NAME="Fedora Linux 41"\n'
-    machine.ssh(f"cp -a /usr/lib/os-release /root/os-release; printf '{fedora}' >/usr/lib/os-release")
-    try:
-        with pytest.raises(
-            Refused, match=r"the guest runs Fedora Linux 41; expected Debian 12, Ubuntu 22.04, or a later"
-        ):
-            install(machine.guest(), SETTINGS, talk)
-    finally:
-        machine.ssh("mv /root/os-release /usr/lib/os-release")
-
-
-def test_verify_logs_in_once(machine: Machine, talk: Talk) -> None:
-    """However many promises there are, all are tested over one connection."""
-    count = "journalctl -q -t sshd -g 'Accepted publickey' -o cat | wc -l"
-    before = int(machine.ssh(count))
-    verify(machine.guest(), Expected(), talk)
-    machine.guest().close()
-    assert int(machine.ssh(count)) - before <= 2  # the question's own login is one of them
-
-
-def test_broken_promise(machine: Machine, talk: Talk) -> None:
-    """Broken promises are reported, each with the observed state."""
-    promises = {
-        promise.text: promise for promise in verify(machine.guest(), Expected(swappiness=77), talk).checks
-    }
-    found = machine.ssh("cat /proc/sys/vm/swappiness").strip()
-    swappiness, firewall, gateway = (
-        promises[text]
-        for text in (
-            "vm.swappiness has the value of the host file.",
-            "The firewall starts at boot.",
-            "The gateway reports that it is ready.",
-        )
-    )
-    assert {swappiness.result, firewall.result, gateway.result} == {"broken"}
-    assert swappiness.detail == f"found {found}, expected 77"
-    words = "grep: /etc/ufw/ufw.conf: No such file or directory"
-    assert firewall.detail == f"{words} (asked by: grep -x 'ENABLED=yes' /etc/ufw/ufw.conf)"

@@ -16,7 +16,7 @@ from swarm.guest.install.software import docker, found_node, node, tailscale
 from swarm.guest.install.sshd import sshd
 from swarm.guest.install.steps import steps
 from swarm.guest.install.trust import authorities
-from swarm.guest.kinds.files import file, once, user_file
+from swarm.guest.kinds.files import once, user_file
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.units import linger, unit
 from swarm.templates import render
