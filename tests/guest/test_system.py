@@ -96,7 +96,7 @@ def test_keys_of_root(guest: Guest, expected: Expected) -> None:
 
 def test_former_accounts(guest: Guest) -> None:
     """Accounts of an earlier openclaw.user have no rights left."""
-    rules = guest.ask("grep -ls '^# Written by swarm[.] ' /etc/sudoers.d/*").text
+    rules = guest.out("grep -ls '^# Written by swarm[.] ' /etc/sudoers.d/* || :")
     assert {path.rpartition("/")[2] for path in rules.split()} <= {guest.user}
     seeded = guest.ask("getent passwd openclaw").text.split(":")
     assert guest.user == "openclaw" or seeded[4:5] != ["OpenClaw"] or seeded[6].endswith("/nologin")

@@ -147,7 +147,7 @@ def test_a_shell_that_prints_keeps_its_promises(den: World) -> None:
     """
     ran = den.inv("verify", "--host", "honest,noisy,suite-escapes")
     is_safe(ran)
-    assert "suite-escapes 33 promises: 0 kept" in ran.err
+    assert re.search(r"^suite-escapes \d+ promises: 0 kept", ran.err, re.MULTILINE)
     found = re.findall(r"^(?:honest|noisy) (\d+ promises: .*)$", ran.err, re.MULTILINE)
     assert len(found) == 2
     assert found[0] == found[1]

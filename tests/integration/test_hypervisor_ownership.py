@@ -98,7 +98,7 @@ def paths(host: Host, libvirt: Libvirt) -> list[str]:
     return sorted(volume.name for _, volume in survey(host, libvirt).volumes)
 
 
-BEFORE = (Action.RESERVATION, Action.HOST_KEY, Action.SEED)
+BEFORE = (Action.RESERVATION, Action.FILTER, Action.HOST_KEY, Action.SEED)
 
 
 def test_a_run_killed_before_its_domain_leaves_only_what_has_swarms_name(

@@ -96,7 +96,7 @@ def apply(work: Work, *actions: Action) -> None:
         action.apply(work)
 
 
-DEFINED = (Action.RESERVATION, Action.HOST_KEY, Action.SEED, Action.DOMAIN, Action.AUTOSTART)
+DEFINED = (Action.RESERVATION, Action.FILTER, Action.HOST_KEY, Action.SEED, Action.DOMAIN, Action.AUTOSTART)
 REST = ["▸ start", "▸ first boot: wait until the guest is ready, then eject and delete the seed"]
 
 
