@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from swarm.errors import InventoryError, SwarmError, UsageError, explained
 from swarm.inventory import Host, cross_check, load, load_several, names
+from swarm.inventory.checks import file_of
+from swarm.inventory.document import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,8 +36,8 @@ class Selection:
 def chosen(words: str | None) -> Selection:
     """Return the hosts that `--host` names: names, patterns, @groups or "all", separated by commas, each host once.
 
-    Raise InventoryError for a host file that is named and can't be used. Patterns, groups and "all" tolerate it: it may
-    be meant, so it becomes an error of its own, and the other hosts run. Raise UsageError if no host is named.
+    Raise InventoryError for a host file that is named and can't be used. Patterns, groups and "all" tolerate it: if it
+    may be meant, it becomes an error of its own, and the other hosts run. Raise UsageError if no host is named.
     """
     if not words:
         raise UsageError("which host? --host takes names, patterns, @groups, or all", _known())
@@ -95,9 +97,10 @@ def _meant(
         return list(loaded), broken
     if word.startswith("@"):
         members = [name for name, host in loaded.items() if word[1:] in host.groups]
-        if not members:
+        errors = {name: error for name, error in broken.items() if _may_be_in(name, word[1:])}
+        if not (members or errors):
             raise UsageError(f"no host is in the group {word}", _groups(loaded.values()))
-        return members, broken  # nobody knows the groups of a file that can't be read
+        return members, errors
     if not _wide(word):
         load_several([word])  # raises what is wrong with a host that is named
         return [word], {}
@@ -106,6 +109,15 @@ def _meant(
     if not hits and not errors:
         raise UsageError(f"no host has a name like {word!r}", _known())
     return hits, errors
+
+
+def _may_be_in(name: str, group: str) -> bool:
+    """Whether a broken host file may belong to a group: it names the group, or its groups can't be read."""
+    try:
+        groups = read(file_of(name)).values.get("groups") or []
+    except Exception:  # noqa: BLE001 - whatever is wrong with the file, its groups are not known
+        return True
+    return not isinstance(groups, list) or group in groups
 
 
 def _known() -> str:

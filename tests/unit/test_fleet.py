@@ -299,6 +299,38 @@ def test_a_broken_host_file_may_be_in_the_group(hosts: list[Host], dirs: Dirs) -
     assert set(chosen("b*").broken) == {"broken"}
 
 
+def in_group(dirs: Dirs, name: str, groups: str, more: str = "") -> None:
+    """Append groups, and other lines, to a host file."""
+    with (dirs.hosts / f"{name}.yaml").open("a", encoding="utf-8") as file:
+        file.write(f"groups: {groups}\n{more}")
+
+
+def test_only_the_files_of_a_group_matter_to_it(hosts: list[Host], dirs: Dirs) -> None:
+    """Invalid or clashing files outside a group are not its errors. A member that clashes is, and names the other."""
+    assert hosts
+    in_group(dirs, "ant", "[home]")
+    in_group(dirs, "bee", "[wings]")
+    in_group(dirs, "cat", "[paws]", "color: black\n")
+    clash = (dirs.hosts / "bee.yaml").read_text(encoding="utf-8").replace("[wings]", "[]")
+    (dirs.hosts / "bug.yaml").write_text(clash, encoding="utf-8")
+    home, wings, paws = (chosen(f"@{group}") for group in ("home", "wings", "paws"))
+    assert ([host.name for host in home.hosts], set(home.broken)) == (["ant"], set())
+    assert (wings.hosts, set(wings.broken)) == ([], {"bee"})
+    assert "bug.yaml" in wings.broken["bee"].message
+    assert (paws.hosts, set(paws.broken)) == ([], {"cat"})
+    assert set(chosen("@home,@paws").broken) == {"cat"}
+    assert set(chosen("all").broken) == {"bee", "bug", "cat"}
+
+
+@pytest.mark.parametrize("text", ["vm: [", "groups: home\n", "", "- 1\n", "groups: [home]\n"])
+def test_a_file_whose_groups_are_not_known_may_be_in_any(hosts: list[Host], dirs: Dirs, text: str) -> None:
+    """A file that is no YAML, or whose groups are no list, is reported with each group."""
+    assert hosts
+    in_group(dirs, "ant", "[home]")
+    (dirs.hosts / "broken.yaml").write_text(text, encoding="utf-8")
+    assert set(chosen("@home").broken) == {"broken"}
+
+
 def test_a_broken_host_file_excludes_only_its_host(
     hosts: list[Host], dirs: Dirs, capsys: pytest.CaptureFixture[str]
 ) -> None:
