@@ -1,13 +1,15 @@
 """Events that a proof led here: kept in a file until they are back in the guest's spool, from where they are sent.
 
 The receiver answers 2xx only after an event is in the file. So nothing is lost if this computer stops in the middle:
-the next `inv hook.deploy` finds the file and puts its events back first.
+the next `inv hook.deploy` finds the file and puts its events back first. One proof of a host runs at a time: two would
+share the file and the gateway, and the second would lead the events of the first away.
 """
 
 from __future__ import annotations
 
 import os
 import zlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,18 +18,29 @@ from swarm.agentmon.envelope import Event, parse
 from swarm.errors import SwarmError
 from swarm.files import private_dir
 from swarm.guest.engine.script import alone_as
+from swarm.locks import hold
 from swarm.paths import state_dir
 from swarm.text import quote
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from swarm.console import Talk
     from swarm.inventory import InstallSettings
     from swarm.ssh.guest import Guest
 
-__all__ = ["MOST", "Captured"]
+__all__ = ["MOST", "Captured", "alone"]
 
 MOST = 16 << 20  # bytes; beyond that the receiver takes no more, and events stay in the guest's spool
+
+
+@contextmanager
+def alone(host: str, talk: Talk) -> Iterator[None]:
+    """Keep other processes from proving this host's events during the block. Wait while one does. Raise OSError."""
+    path = private_dir(private_dir(state_dir()) / "agentmon") / f"{host}.lock"
+    with hold(path, waiting=lambda: talk.step("waiting for another run that deploys or tests the hook")):
+        yield
 
 
 class Captured:

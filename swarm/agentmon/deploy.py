@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from swarm.agentmon.captured import MOST, Captured
+from swarm.agentmon.captured import MOST, Captured, alone
 from swarm.agentmon.endpoint import rejection
 from swarm.agentmon.hook import SUBJECT, gateway, hook_files, restored, steps, variables
 from swarm.agentmon.receiver import Receiver
@@ -122,14 +122,15 @@ def deploy(guest: Guest, host: Host, talk: Talk, *, plan_only: bool = False, tel
     """
     files, wanted = hook_files(), variables(section(host), host.name)
     silent = Talk(talk.screen, talk.host, quiet=True)
-    pending = converge(guest, steps(host.openclaw, wanted, files, 0), silent, plan_only=True)
-    if plan_only or not (pending or Captured(host.name).size):
-        if pending or tell:
-            show(pending, talk)
-        return pending
-    with _tap(guest, host) as (receiver, port, seen):
-        todo = steps(host.openclaw, wanted, files, port)
-        plan, tapped = _proof(guest, host.openclaw, files, todo, receiver, seen, talk)
+    with contextlib.nullcontext() if plan_only else alone(host.name, talk):
+        pending = converge(guest, steps(host.openclaw, wanted, files, 0), silent, plan_only=True)
+        if plan_only or not (pending or Captured(host.name).size):
+            if pending or tell:
+                show(pending, talk)
+            return pending
+        with _tap(guest, host) as (receiver, port, seen):
+            todo = steps(host.openclaw, wanted, files, port)
+            plan, tapped = _proof(guest, host.openclaw, files, todo, receiver, seen, talk)
     if tapped and not seen.complete:
         raise _failure(host.name, seen)
     if seen.rejected:
@@ -144,7 +145,7 @@ def prove(guest: Guest, host: Host, talk: Talk) -> Report:
     folder = f"{host.openclaw.config_dir}/hooks/agentmon"
     if not guest.run(f"test -e {quote(f'{folder}/HOOK.md')}", hide=True, warn=True).ok:
         raise Refused(f"{host.name}: the hook is not deployed", f"./inv hook.deploy --host {host.name}")
-    with _tap(guest, host) as (receiver, port, seen):
+    with alone(host.name, talk), _tap(guest, host) as (receiver, port, seen):
         todo = [gateway(host.openclaw, files, port, force=True)]
         _proof(guest, host.openclaw, files, todo, receiver, seen, talk)
     return Report(seen, time.monotonic() - start)

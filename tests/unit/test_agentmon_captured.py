@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import json
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from swarm.agentmon.captured import Captured
+from swarm.agentmon.captured import Captured, alone
+from swarm.agentmon.deploy import deploy, prove
 from swarm.agentmon.endpoint import judge
 from swarm.agentmon.envelope import parse
 from swarm.console import Screen, Talk
 from swarm.errors import CommandFailed
+from swarm.inventory import load
+from tests import samples
 from tests.agentmon_events import event
 from tests.unit.steps import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from swarm.console import Meter
+    from swarm.inventory import Host
+    from swarm.ssh.guest import Guest
     from tests.conftest import Dirs
 
 
@@ -27,14 +39,30 @@ class Ear:
 
     def __init__(self, *, fails: bool = False) -> None:
         self.scripts: list[str] = []
-        self.fails = fails
+        self.fails, self.asked = fails, 0
+
+    def script(self, text: str, *_: object) -> str:
+        """Take a script that is answered piece by piece."""
+        return self.check(text, "a script")
+
+    def run(self, *_: object, **__: object) -> SimpleNamespace:
+        """Say that the hook is there."""
+        return SimpleNamespace(ok=True)
 
     def check(self, script: str, what: str, **_: Any) -> str:
         """Take a script."""
+        self.asked += 1
         if self.fails:
             raise CommandFailed(f"zap: {what} failed")
         self.scripts.append(script)
         return ""
+
+
+def load_with_agentmon() -> Host:
+    """Return the host zap with agentmon."""
+    with samples.write().open("a", encoding="utf-8") as file:
+        file.write("agentmon: {url: http://192.168.122.1:8080}\n")
+    return load("zap")
 
 
 def kept(*payloads: str) -> Captured:
@@ -84,6 +112,60 @@ def test_a_failed_return_keeps_the_events() -> None:
     with pytest.raises(CommandFailed):
         captured.put_back(Ear(fails=True), settings())  # type: ignore[arg-type] # as above
     assert len(captured.events()) == 1
+
+
+class Waiting(Talk):
+    """Notes that somebody has to wait."""
+
+    def __init__(self) -> None:
+        super().__init__(Screen())
+        self.noted = Event()
+
+    @contextmanager
+    def step(self, text: str, *, silent: bool = False) -> Iterator[Meter]:
+        """Show a step as Talk does."""
+        assert "waiting for another run" in text
+        self.noted.set()
+        with super().step(text, silent=silent) as meter:
+            yield meter
+
+
+@pytest.mark.usefixtures("dirs")
+def test_two_proofs_of_a_host_take_turns() -> None:
+    """The second waits until the first has put its events back. A proof of another host does not wait."""
+    order, talk, guest = list[str](), Waiting(), Ear()
+
+    def prove(host: str) -> None:
+        with alone(host, talk):
+            order.append(f"{host} begins with {Captured(host).size}")
+
+    with ThreadPoolExecutor(1) as pool:
+        with alone("zap", talk):
+            captured = kept("a")
+            prove("bee")
+            assert not talk.noted.is_set()
+            second = pool.submit(prove, "zap")
+            assert talk.noted.wait(60)
+            captured.put_back(guest, settings())  # type: ignore[arg-type] # as above
+            order.append("the first ends")
+        second.result()
+    assert order == ["bee begins with 0", "the first ends", "zap begins with 0"]
+
+
+@pytest.mark.parametrize("verb", [deploy, prove])
+@pytest.mark.usefixtures("dirs")
+def test_deploy_and_test_wait_for_each_other(verb: Callable[[Guest, Host, Talk], object]) -> None:
+    """Neither `hook.deploy` nor `hook.test` reaches for the guest's gateway while another run of them works there."""
+    talk, guest = Waiting(), Ear(fails=True)
+    host = load_with_agentmon()
+    with ThreadPoolExecutor(1) as pool:
+        with alone("zap", talk):
+            running = pool.submit(verb, guest, host, talk)  # type: ignore[arg-type] # only run() and check() are called
+            assert talk.noted.wait(60)
+            assert guest.asked == 0
+        with pytest.raises(CommandFailed):
+            running.result()
+    assert guest.asked == 1
 
 
 @pytest.mark.parametrize(
