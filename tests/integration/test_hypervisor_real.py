@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import io
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 import pytest
 
 from swarm.console import Screen, Talk
 from swarm.deadline import Deadline
-from swarm.errors import HypervisorError
+from swarm.errors import HypervisorError, UsageError
+from swarm.fleet.new import Wish, new
 from swarm.hypervisor.domain import Domain
 from swarm.hypervisor.network import Network
+from swarm.paths import ROOT
 from swarm.vm import desired, fitness, seed, serial, shape
 from swarm.vm.actions import Action, Work, remember
 from swarm.vm.difference import changes, make_plan
 from swarm.vm.observe import acceleration, observe
 from swarm.vm.serial import console_log
+from swarm.vm.throwaway import mac_for
 from tests import samples
+from tests.integration.dhcp import lease
 from tests.integration.pools import FOLDER, MAC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from swarm.embedded import Embedded
     from swarm.hypervisor.connection import Libvirt
     from swarm.hypervisor.storage import Pool, Volume
     from swarm.inventory import Host
@@ -222,3 +228,38 @@ def test_a_domain_that_the_schema_forbids_is_refused(libvirt: Libvirt, zap: Host
     with pytest.raises(HypervisorError, match="defining the VM failed"):
         Domain.define(libvirt, desired.domain_xml(zap, "qemu", None).replace("memballoon", "memballon"))
     assert Domain.find(libvirt, zap.vm.domain) is None
+
+
+@pytest.fixture
+def leased(libvirt: Libvirt) -> Iterator[Network]:
+    """A network of its own, so that its leases are in no other test's way."""
+    made = Network(libvirt, "leased")
+    xml = desired.network_xml("leased", IPv4Address("192.168.77.3"))
+    made.define(xml.replace('stp="on"', 'stp="off"'))  # it would hold frames back for seconds
+    made.activate()
+    yield made
+    made.remove()
+
+
+def test_a_leased_address_is_never_picked(
+    embedded: Embedded, leased: Network, dirs: Dirs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`inv new` passes over the addresses and MACs that dnsmasq has leased to others, and refuses them as --ip."""
+    first, own = "52:54:00:77:00:01", mac_for("bee", ())
+    for mac, address in ((first, "192.168.77.2"), (own, "192.168.77.4")):
+        assert lease(embedded, leased.raw.bridgeName(), mac, address) == address
+    assert sorted(leased.leases()) == [("192.168.77.2", first), ("192.168.77.4", own)]
+    monkeypatch.setenv("SWARM_STATE", str(embedded.state.parent))
+    text = (
+        (ROOT / "hosts" / "demo.yaml").read_text(encoding="utf-8").replace("192.168.122.30", "192.168.77.3")
+    )
+    text = text.replace("  uri: embedded\n", "  uri: embedded\n  network: leased\n")
+    (dirs.hosts / "demo.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=f"--ip: 192.168.77.2 is already used by a lease of {first}"):
+        new(Wish("bee", ip="192.168.77.2"), Talk(Screen()), plan_only=True)
+    known = new(Wish("bee", mac=own), Talk(Screen()), plan_only=True).host.vm
+    assert (known.mac, str(known.ip)) == (own, "192.168.77.4")  # it is this machine's lease
+    made = new(Wish("bee"), Talk(Screen()), plan_only=False)
+    assert str(made.host.vm.ip) == "192.168.77.5"
+    assert made.host.vm.mac not in {first, own}
+    assert not [note for note in made.notes if "hypervisor" in note]
