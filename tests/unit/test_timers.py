@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from swarm import timers, units
 from swarm.errors import CommandFailed, Unfit, UsageError
 
+ALL = [*timers.KINDS, timers.HEALTH, timers.DRIFT]
 ROOTS = ["/opt/swarm", "/srv/my swarm", "/srv/50%/\"a\"\\$HOME 'b'"]
 
 
@@ -44,7 +46,7 @@ def test_systemd_accepts_the_units(root: str, tmp_path: Path) -> None:
     folder = tmp_path / "units"
     folder.mkdir()
     values = {"PATH": "/usr/bin:/bin", "SWARM_HOSTS": f"{project}/hosts"}
-    for name, text in timers.render([*timers.KINDS, timers.HEALTH], values, project).items():
+    for name, text in timers.render(ALL, values, project).items():
         (folder / name.replace("@", "@zap-2")).write_text(text)
     names = sorted(map(str, folder.iterdir()))
     done = subprocess.run(
@@ -55,6 +57,37 @@ def test_systemd_accepts_the_units(root: str, tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
+@pytest.mark.parametrize(
+    ("kind", "first", "hours"),
+    [
+        ("backup", "03:00", 24),
+        ("drill", "05:00", 7 * 24),
+        (timers.HEALTH, None, 6),
+        (timers.DRIFT, "06:00", 24),
+    ],
+)
+def test_systemd_reads_the_calendar_as_it_is_meant(kind: str, first: str | None, hours: int) -> None:
+    """Each timer elapses as often as the documents say, and at their hour."""
+    files = timers.render([kind], {}, Path("/opt/swarm"))
+    [text] = [text for name, text in files.items() if name.endswith(".timer")]
+    [calendar] = re.findall(r"^OnCalendar=(.*)$", text, re.MULTILINE)
+    done = subprocess.run(
+        ["systemd-analyze", "calendar", "--iterations=2", calendar],
+        env={"TZ": "UTC", "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    runs = [
+        datetime.fromisoformat(each)
+        for each in re.findall(r"(?:Next elapse|Iter. #2): \w+ (\S+ \S+) UTC", done.stdout)
+    ]
+    assert len(runs) == 2, done.stdout
+    assert runs[1] - runs[0] == timedelta(hours=hours)
+    assert first is None or f"{runs[0]:%H:%M}" == first
 
 
 def test_litellm_is_checked_every_six_hours() -> None:
