@@ -137,7 +137,9 @@ def redeploy(
         )
     positive("--timeout", limit)
     host = selection.hosts[0]
-    if not archive:  # fail before anything is created
+    if archive:  # fail before anything is created
+        catalog(host, identity).find(archive)
+    else:
         from swarm.backup.recover import require_mirror
 
         require_mirror(host)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from swarm.commands import restore
-from swarm.errors import Refused, UsageError
+from swarm.errors import Refused, SwarmError, UsageError
 from swarm.paths import ROOT
 
 if TYPE_CHECKING:
@@ -45,3 +45,19 @@ def test_one_host_is_rebuilt_at_a_time(ip: str, option: str) -> None:
         rebuild("ant", plan_only=True)
     with pytest.raises(Refused, match="there is no mirror"):
         rebuild("ant")
+
+
+@pytest.mark.parametrize(
+    ("archive", "identity", "sentence"),
+    [
+        ("latest", "", "ant: there is no archive yet at "),
+        ("ant-20261101T030000Z", "", "ant: there is no archive 'ant-20261101T030000Z' at "),
+        ("latest", "/no/such.key", "/no/such.key"),
+    ],
+)
+def test_nothing_is_created_for_an_archive_that_is_not_there(
+    archive: str, identity: str, sentence: str
+) -> None:
+    """A VM takes minutes to make, so the archive and the key file are looked for first."""
+    with pytest.raises(SwarmError, match=sentence):
+        restore.redeploy("ant", "", archive=archive, path="", identity=identity, plan_only=False, limit=900)
