@@ -24,7 +24,8 @@ class Unfinished:
     """An upgrade from `old` to `new`.
 
     `record` is the text of the guest's record before it. `archive` and `backup` are the name and the start, in seconds
-    since 1970, of the backup. `broken` lists the promises that were broken before.
+    since 1970, of the backup. `broken` lists the promises that were broken before. `returning` says why the way back
+    began, or is empty: then the next run completes the way back and not the upgrade.
     """
 
     old: str
@@ -33,6 +34,7 @@ class Unfinished:
     archive: str
     backup: float
     broken: tuple[str, ...]
+    returning: str = ""
 
 
 def _path(host: str) -> Path:

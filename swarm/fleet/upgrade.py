@@ -1,7 +1,8 @@
 """`inv upgrade`: back up, install the newest versions, test every promise, and go back if one breaks.
 
 From the backup to the last check, a note on this machine tells what to go back to. A run that finds such a note
-completes that upgrade, so Ctrl-C and power cuts leave nothing that needs more than the same command.
+completes that upgrade, or its way back if that had begun. So Ctrl-C and power cuts leave nothing that needs more than
+the same command.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from swarm import history
@@ -37,7 +39,11 @@ def upgrade(host: Host, talk: Talk, *, plan_only: bool, yes: bool, limit: float)
     """
     _refuse_development(host)
     with unfinished.alone(host.name):
-        return _Upgrade(host, talk, limit).run(plan_only=plan_only, yes=yes)
+        note = unfinished.load(host.name)
+        if note and note.returning:
+            talk.warn(verdict.returning(Route(note.old, note.new), note.returning))
+            return _go_on_back(host, note, talk, plan_only=plan_only, yes=yes)
+        return _Upgrade(host, talk, limit).run(note, plan_only=plan_only, yes=yes)
 
 
 def back(host: Host, talk: Talk, *, yes: bool) -> Report:
@@ -50,17 +56,19 @@ def back(host: Host, talk: Talk, *, yes: bool) -> Report:
                 f"{host.name}: no upgrade is unfinished, so there is nothing to go back to",
                 f"./inv restore --host {host.name} --archive NAME brings an older state back",
             )
-        if not yes and not talk.ask(f"Put OpenClaw {note.old} and its state from before the upgrade back?"):
-            raise Refused(f"{host.name}: nothing was changed", "--yes goes back without a question")
-        route = Route(note.old, note.new)
-        try:
-            _return(host, note, "going back was asked for", talk)
-        except KeyboardInterrupt:
-            talk.warn(f"interrupted; ./inv upgrade --host {host.name} --back goes on from there")
-            raise
-        report = Report(host.name, changed=True, route=route, went_back=True)
-        talk.say(report.summary)
-        return report
+        return _go_on_back(host, note, talk, plan_only=False, yes=yes)
+
+
+def _go_on_back(host: Host, note: Unfinished, talk: Talk, *, plan_only: bool, yes: bool) -> Report:
+    route = Route(note.old, note.new)
+    if plan_only:
+        return Report(host.name, changed=True, route=route, planned=True, went_back=True)
+    if not yes and not talk.ask(f"Put OpenClaw {note.old} and its state from before the upgrade back?"):
+        raise Refused(f"{host.name}: nothing was changed", "--yes goes back without a question")
+    _return(host, note, note.returning or "going back was asked for", talk)
+    report = Report(host.name, changed=True, route=route, went_back=True)
+    talk.say(report.summary)
+    return report
 
 
 def _refuse_development(host: Host) -> None:
@@ -72,11 +80,18 @@ def _refuse_development(host: Host) -> None:
 
 
 def _return(host: Host, note: Unfinished, why: str, talk: Talk) -> None:
-    """Go back. Raise VerificationFailed if that fails; the note stays then."""
+    """Go back. Raise VerificationFailed if that fails; the note stays then, for --back or another attempt."""
     route, start = Route(note.old, note.new), time.monotonic()
+    unfinished.save(host.name, replace(note, returning=why))
     try:
         wayback.go_back(host, note, talk)
+    except KeyboardInterrupt:
+        talk.warn(verdict.interrupted_back(host.name, route))
+        raise
     except wayback.Stopped as stopped:
+        unfinished.save(
+            host.name, replace(note, returning="")
+        )  # it may never work; the way forward stays open
         _remember(host, route, "stuck", start)
         raise verdict.stuck(host.name, route, why, stopped.phase, stopped.error) from stopped.error
     unfinished.clear(host.name)
@@ -95,8 +110,8 @@ class _Upgrade:
     def __init__(self, host: Host, talk: Talk, limit: float) -> None:
         self.host, self.talk, self.limit = host, talk, limit
 
-    def run(self, *, plan_only: bool, yes: bool) -> Report:
-        earlier = unfinished.load(self.host.name)
+    def run(self, earlier: Unfinished | None, *, plan_only: bool, yes: bool) -> Report:
+        """Upgrade, or complete the `earlier` upgrade."""
         installed, record = self._versions()
         if not installed and not earlier:
             raise Refused(
@@ -178,6 +193,9 @@ class _Upgrade:
         try:
             guest = parts.connect(self.host)
             report = back_up(parts.source(self.host, guest), self.host.backup, self.talk)
+        except KeyboardInterrupt:
+            self.talk.warn("interrupted during the backup; nothing was upgraded")
+            raise
         except SwarmError as error:
             raise Refused(
                 f"{name}: the backup failed, so nothing was upgraded: {error.message}", error.hint
@@ -198,13 +216,13 @@ class _Upgrade:
         route = Route(note.old, note.new)
         try:
             why = self._attempt(note)
-            if not why:
-                return
-            self.talk.warn(f"the upgrade failed, so the old version and state are put back: {why}")
-            _return(self.host, note, why, self.talk)
         except KeyboardInterrupt:
             self.talk.warn(verdict.interrupted(self.host.name, route))
             raise
+        if not why:
+            return
+        self.talk.warn(f"the upgrade failed, so the old version and state are put back: {why}")
+        _return(self.host, note, why, self.talk)
         raise verdict.outcome(self.host.name, route, why, self.host.openclaw.version)
 
     def _attempt(self, note: Unfinished) -> str:

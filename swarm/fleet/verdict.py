@@ -21,6 +21,7 @@ __all__ = [
     "broken",
     "cause",
     "interrupted",
+    "interrupted_back",
     "newly_broken",
     "outcome",
     "promise",
@@ -28,6 +29,7 @@ __all__ = [
     "reason",
     "record_for",
     "recorded",
+    "returning",
     "route",
     "stuck",
 ]
@@ -67,7 +69,8 @@ class Report:
         if not self.changed:
             return "nothing to do"
         if self.went_back:
-            return f"OpenClaw {self.route.old} and its state are back"
+            what = f"OpenClaw {self.route.old} and its state"
+            return f"would put {what} back" if self.planned else f"{what} are back"
         return f"{'would upgrade' if self.planned else 'upgraded'} {self.route}"
 
     def to_json(self) -> dict[str, Any]:
@@ -174,5 +177,22 @@ def interrupted(host: str, route: Route) -> str:
     """Return what to say after Ctrl-C between the backup and the last check."""
     return (
         f"the upgrade {route} was interrupted; ./inv upgrade --host {host} completes it, and "
-        f"./inv upgrade --host {host} --back puts OpenClaw {route.old} and its state back"
+        f"./inv upgrade --host {host} --back puts OpenClaw {route.old} and its state back; "
+        "the gateway may be stopped until then"
+    )
+
+
+def interrupted_back(host: str, route: Route) -> str:
+    """Return what to say after Ctrl-C on the way back."""
+    return (
+        f"the way back to OpenClaw {route.old} was interrupted; ./inv upgrade --host {host} goes on with it; "
+        "the gateway may be stopped until then"
+    )
+
+
+def returning(route: Route, why: str) -> str:
+    """Return what the run after an interrupted way back says first."""
+    return (
+        f"an upgrade {route} is unfinished: OpenClaw {route.old} and its state were being put back ({why}); "
+        "this goes on with the way back"
     )
