@@ -1,4 +1,4 @@
-"""A real S3 server on loopback, and a TCP proxy in front of it that breaks connections on request."""
+"""A real S3 server on loopback, with and without TLS."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import contextlib
 import json
 import socket
 import subprocess
-import threading
 import time
 from contextlib import contextmanager
 from importlib.metadata import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from swarm.s3 import Bucket
 
@@ -26,11 +25,14 @@ _READY = 120  # seconds that a loaded machine may take
 
 
 class Seaweed:
-    """A running SeaweedFS. `endpoint` is its S3 server."""
+    """A running SeaweedFS. `endpoint` is its S3 server.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.endpoint = ""
+    With `certificate`, a PEM file whose key is beside it as .key, `tls_endpoint` is the same server behind TLS.
+    """
+
+    def __init__(self, folder: Path, certificate: Path | None = None) -> None:
+        self.folder, self._certificate = folder, certificate
+        self.endpoint = self.tls_endpoint = ""
 
     def start(self) -> None:
         """Start the server and wait until it accepts a signed PUT. Ports may be taken meanwhile: then start again."""
@@ -65,13 +67,20 @@ class Seaweed:
         identity = {"name": "swarm", "credentials": keys, "actions": ["Admin", "Read", "Write", "List"]}
         config.write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
         names = [f"{name}{suffix}" for name in _PORTS for suffix in ("", ".grpc")]
+        names += ["s3.port.https"] if self._certificate else []
         ports = self._ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+        tls = []
+        if self._certificate:
+            self.tls_endpoint = f"https://127.0.0.1:{ports['s3.port.https']}"
+            key = self._certificate.with_suffix(".key")
+            tls = [f"-s3.cert.file={self._certificate}", f"-s3.key.file={key}"]
         command = [
             _weed(), "server", f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             "-master.telemetry=false", "-filer", "-s3", f"-s3.config={config}", "-s3.iam=false",
             "-master.volumeSizeLimitMB=64", "-volume.max=0",
             "-s3.port.iceberg=0", "-s3.port.lance=0", *(f"-{name}={port}" for name, port in ports.items()),
+            *tls,
         ]  # fmt: skip
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
@@ -91,9 +100,9 @@ class Seaweed:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Seaweed]:
-    """Run a server while the block runs."""
-    server = Seaweed(folder)
+def serving(folder: Path, certificate: Path | None = None) -> Iterator[Seaweed]:
+    """Run a server while the block runs, with `certificate` also behind TLS."""
+    server = Seaweed(folder, certificate)
     server.start()
     try:
         yield server
@@ -119,90 +128,6 @@ def bucket(server: Seaweed, name: str, endpoint: str | None = None) -> Bucket:
     """Create a bucket and return it as a destination that owns every object, by way of `endpoint` if given."""
     server.client().create_bucket(Bucket=name)
     return Bucket(name, "backups", endpoint=endpoint or server.endpoint, owns=lambda _name: True)
-
-
-class Proxy:
-    """Passes TCP connections on to a server.
-
-    After `up` bytes to the server, or `down` bytes from it, all connections break and new ones are refused. With
-    `answer`, every request gets that answer instead.
-    """
-
-    def __init__(self, endpoint: str) -> None:
-        host, _, port = endpoint.removeprefix("http://").rpartition(":")
-        self._server = (host, int(port))
-        self.up: int | None = None
-        self.down: int | None = None
-        self.answer: bytes | None = None
-        self.broken = False
-        self._lock = threading.Lock()
-        self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.cut()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()
-
-    def cut(self) -> None:
-        """Break every connection."""
-        with self._lock:
-            self.broken = True
-            for each in self._open:
-                with contextlib.suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
-                each.close()
-            self._open.clear()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                if self.broken:
-                    client.close()
-                elif self.answer:
-                    threading.Thread(target=self._reply, args=(client,), daemon=True).start()
-                else:
-                    self._connect(client)
-
-    def _reply(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError), client:
-            client.recv(1 << 16)
-            client.sendall(self.answer or b"")
-
-    def _connect(self, client: socket.socket) -> None:
-        server = socket.create_connection(self._server)
-        with self._lock:
-            self._open += [client, server]
-        for source, sink, counter in ((client, server, "up"), (server, client, "down")):
-            threading.Thread(target=self._pump, args=(source, sink, counter), daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket, counter: str) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 16):
-                left = getattr(self, counter)
-                if left is not None:
-                    setattr(self, counter, left - len(data))
-                    if left < len(data):
-                        sink.sendall(data[:left])
-                        self.cut()
-                        return
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-
-
-def error_answer(status: str, code: str) -> bytes:
-    """Return an S3 error as an HTTP answer."""
-    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>a test</Message></Error>".encode()
-    head = f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nConnection: close\r\n"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def _weed() -> str:

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from swarm.errors import RemoteError, Unfit
+from swarm.s3.download import Patience, download
 from swarm.s3.port import Stored
-from swarm.s3.reasons import EXISTS, GONE, code, reason
+from swarm.s3.reasons import EXISTS, GONE, Interrupted, code, reason, transient
 from swarm.s3.upload import Upload
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Bucket", "Missing"]
 
-_READ = 1 << 20
 _ATTEMPTS = 6
 
 
@@ -40,10 +40,12 @@ class Bucket:
         endpoint: str | None = None,
         ca_certificate: Path | None = None,
         owns: Callable[[str], bool] = lambda _name: False,
+        patience: Patience | None = None,
     ) -> None:
         self.bucket = bucket
         self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.endpoint, self._ca, self._owns = endpoint, ca_certificate, owns
+        self._patience = patience or Patience()
         self.url = f"s3://{bucket}/{self.prefix}" + (f" at {endpoint}" if endpoint else "")
         self._made: dict[int, Any] = {}
         self._checked = False
@@ -51,7 +53,7 @@ class Bucket:
     def client(self, attempts: int = _ATTEMPTS) -> Any:  # noqa: ANN401 - boto3 has no types
         """Return the client. Credentials come from the default chain of AWS."""
         if attempts not in self._made:
-            self._made[attempts] = _client(self.endpoint, self._ca, attempts)
+            self._made[attempts] = _client(self.endpoint, self._ca, attempts, self._patience.silence)
         return self._made[attempts]
 
     def check(self) -> None:
@@ -92,16 +94,8 @@ class Bucket:
                 raise
 
     def read(self, name: str) -> Iterator[bytes]:
-        """Yield an object's content."""
-        with self.explained("read", name):
-            answer = self.client().get_object(Bucket=self.bucket, Key=self.prefix + name)
-            left = int(answer["ContentLength"])
-            with contextlib.closing(answer["Body"]) as body:
-                while chunk := body.read(_READ):
-                    left -= len(chunk)
-                    yield chunk
-        if left:
-            raise RemoteError(f"can't read {name} in {self.url}: the content ended early")
+        """Yield an object's content. Continue where a broken download stopped."""
+        return download(self, name, self._patience)
 
     def head(self, name: str) -> dict[str, Any] | None:
         """Return an object's metadata, or None if it does not exist."""
@@ -157,8 +151,7 @@ class Bucket:
         except (BotoCoreError, ClientError, Boto3Error, HTTPError) as error:
             what, hint = reason(error, self.bucket, self.endpoint)
             thing = f"{name} in {self.url}" if name else self.url
-            kind = Missing if code(error) in GONE else Exists if code(error) in EXISTS else RemoteError
-            raise kind(f"can't {action} {thing}: {what}", hint) from None
+            raise _kind(error)(f"can't {action} {thing}: {what}", hint) from None
 
     def _ensure(self) -> None:
         """Check once before the first write: a PUT into a missing bucket creates it on some servers."""
@@ -166,16 +159,24 @@ class Bucket:
             self.check()
 
 
-def _client(endpoint: str | None, ca_certificate: Path | None, attempts: int) -> Any:  # noqa: ANN401
+def _kind(error: Exception) -> type[RemoteError]:
+    if code(error) in GONE:
+        return Missing
+    if code(error) in EXISTS:
+        return Exists
+    return Interrupted if transient(error) else RemoteError
+
+
+def _client(endpoint: str | None, ca: Path | None, attempts: int, silence: float) -> Any:  # noqa: ANN401
     import boto3
     from botocore.config import Config
 
-    if ca_certificate and not ca_certificate.is_file():
-        raise Unfit(f"backup.ca_certificate: {ca_certificate} does not exist", "correct the host file")
+    if ca and not ca.is_file():
+        raise Unfit(f"backup.ca_certificate: {ca} does not exist", "correct the host file")
     config = Config(
         retries={"mode": "adaptive", "total_max_attempts": attempts},
         connect_timeout=5,
-        read_timeout=60,
+        read_timeout=silence,
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         s3={"addressing_style": "path"} if endpoint else {},
@@ -185,7 +186,7 @@ def _client(endpoint: str | None, ca_certificate: Path | None, attempts: int) ->
         "s3",
         endpoint_url=endpoint,
         region_name=session.region_name or "us-east-1",
-        verify=str(ca_certificate) if ca_certificate else None,
+        verify=str(ca) if ca else None,
         config=config,
     )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from swarm.errors import RemoteError
 from swarm.text import visible
 
-__all__ = ["EXISTS", "GONE", "code", "reason"]
+__all__ = ["EXISTS", "GONE", "Interrupted", "code", "reason", "transient"]
 
 GONE = {"404", "NoSuchKey", "NotFound"}
 EXISTS = {"412", "PreconditionFailed", "ConditionalRequestConflict"}
 
+_TRANSIENT = {408, 429, 500, 502, 503, 504}
 _KEYS = "check the keys of the default profile in ~/.aws/credentials"
 _LATER = "run the command again later"
 _CODES: dict[str, tuple[str, str | None]] = {
@@ -63,6 +65,20 @@ _NETWORK = {
 }
 
 
+class Interrupted(RemoteError):
+    """The connection broke, or the server asks to retry later."""
+
+
+def transient(error: BaseException) -> bool:
+    """Return whether the same request may succeed later."""
+    from botocore.exceptions import ConnectionError as NoConnection
+    from botocore.exceptions import HTTPClientError, IncompleteReadError
+    from urllib3.exceptions import HTTPError
+
+    network = (NoConnection, HTTPClientError, IncompleteReadError, HTTPError)
+    return isinstance(error, network) or _status(error) in _TRANSIENT
+
+
 def code(error: BaseException) -> str:
     """Return the code of an error that the server reported, or an empty string."""
     response = getattr(error, "response", None)
@@ -74,10 +90,14 @@ def reason(error: BaseException, bucket: str, endpoint: str | None) -> tuple[str
     name = code(error) or type(error).__name__
     known = _CODES.get(name) or _NETWORK.get(name)
     if known is None:
-        status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode")
-        known = _CODES.get(str(status))
+        known = _CODES.get(str(_status(error)))
     if known is None:
         return visible(f"{name}: {error}"[:300], lines=False), None
     what, hint = known
     names = {"bucket": bucket, "server": endpoint or "the S3 server"}
     return what.format(**names), hint.format(**names) if hint else None
+
+
+def _status(error: BaseException) -> int | None:
+    response = getattr(error, "response", None)  # None in errors of the network
+    return response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None

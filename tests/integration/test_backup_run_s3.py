@@ -12,7 +12,8 @@ from swarm.backup.mirror import Source
 from swarm.backup.now import Report, back_up
 from swarm.console import Talk, screen
 from tests.integration.guest_state import make_place
-from tools.seaweed import Proxy, Seaweed, serving, use_keys
+from tools.proxy import Proxy
+from tools.seaweed import Seaweed, serving, use_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
