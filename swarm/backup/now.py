@@ -189,10 +189,9 @@ class _Run:
         last = self.record.archive
         target = [*(place.url for place in self.places), self.settings.recipient, list(self.settings.exclude)]
         due = self.record.dirty or self.record.settings != target or not self._everywhere(last)
-        if not due:
-            failed = self._errors()
-            notes = tuple(done.notes)
-            return Report(self.host, current=last, notes=notes, warnings=notes, errors=failed)
+        if not due or all(place.error for place in self.places):
+            current, notes = None if due else last, tuple(done.notes)
+            return Report(self.host, current=current, notes=notes, warnings=notes, errors=self._errors())
         name = free_name(
             self.host, self.places, datetime.now(UTC), encrypted=self.settings.recipient is not None
         )

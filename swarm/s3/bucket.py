@@ -149,7 +149,7 @@ class Bucket:
         try:
             yield
         except (BotoCoreError, ClientError, Boto3Error, HTTPError) as error:
-            what, hint = reason(error, self.bucket, self.endpoint)
+            what, hint = reason(error, self.bucket, self.endpoint, authority=self._ca is not None)
             thing = f"{name} in {self.url}" if name else self.url
             raise _kind(error)(f"can't {action} {thing}: {what}", hint) from None
 
@@ -171,8 +171,8 @@ def _client(endpoint: str | None, ca: Path | None, attempts: int, silence: float
     import boto3
     from botocore.config import Config
 
-    if ca and not ca.is_file():
-        raise Unfit(f"backup.ca_certificate: {ca} does not exist", "correct the host file")
+    if ca:
+        _check_authority(ca)
     config = Config(
         retries={"mode": "adaptive", "total_max_attempts": attempts},
         connect_timeout=5,
@@ -189,6 +189,22 @@ def _client(endpoint: str | None, ca: Path | None, attempts: int, silence: float
         verify=str(ca) if ca else None,
         config=config,
     )
+
+
+def _check_authority(path: Path) -> None:
+    """Raise Unfit unless a file holds a certificate: boto3 would only report that TLS failed."""
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except FileNotFoundError:
+        raise Unfit(f"backup.ca_certificate: {path} does not exist", "correct the host file") from None
+    except ssl.SSLError:
+        raise Unfit(
+            f"backup.ca_certificate: {path} holds no certificate in PEM format", "correct the host file"
+        ) from None
+    except OSError as error:
+        raise Unfit(f"backup.ca_certificate: {path} can't be read: {error.strerror}") from None
 
 
 def _retained(found: dict[str, Any]) -> datetime | None:

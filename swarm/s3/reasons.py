@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from swarm.errors import RemoteError
 from swarm.text import visible
 
@@ -45,6 +47,11 @@ _CODES: dict[str, tuple[str, str | None]] = {
     "QuotaExceeded": ("the bucket's quota is exhausted", "raise it, or lower backup.keep"),
     "NoSuchUpload": ("the server has dropped the unfinished upload", "run the command again"),
 }
+_UNTRUSTED = {  # what OpenSSL says about a certificate: what to do about it, unless it is the authority
+    "mismatch": "correct the host name in backup.endpoint",
+    "expired": "renew the server's certificate",
+    "not yet valid": "check this machine's clock",
+}
 _NETWORK = {
     "NoCredentialsError": (
         "there are no credentials",
@@ -57,7 +64,6 @@ _NETWORK = {
     "ReadTimeoutError": ("{server} stopped answering", _LATER),
     "ConnectionClosedError": ("{server} closed the connection", _LATER),
     "ProxyConnectionError": ("the proxy can't be reached", "check HTTP_PROXY and HTTPS_PROXY"),
-    "SSLError": ("the TLS certificate of {server} is not trusted", "set backup.ca_certificate"),
     "IncompleteReadError": ("the content ended early", "run the command again"),
     "ResponseStreamingError": ("the connection broke off", "run the command again"),
     "ProtocolError": ("the connection broke off", "run the command again"),
@@ -85,9 +91,13 @@ def code(error: BaseException) -> str:
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
-def reason(error: BaseException, bucket: str, endpoint: str | None) -> tuple[str, str | None]:
-    """Return what an error of boto3 means, and what to do about it."""
+def reason(
+    error: BaseException, bucket: str, endpoint: str | None, *, authority: bool = False
+) -> tuple[str, str | None]:
+    """Return what an error of boto3 means, and what to do about it. `authority`: whether a CA certificate is set."""
     name = code(error) or type(error).__name__
+    if name == "SSLError":
+        return _tls(str(error), endpoint or "the S3 server", authority=authority)
     known = _CODES.get(name) or _NETWORK.get(name)
     if known is None:
         known = _CODES.get(str(_status(error)))
@@ -96,6 +106,16 @@ def reason(error: BaseException, bucket: str, endpoint: str | None) -> tuple[str
     what, hint = known
     names = {"bucket": bucket, "server": endpoint or "the S3 server"}
     return what.format(**names), hint.format(**names) if hint else None
+
+
+def _tls(text: str, server: str, *, authority: bool) -> tuple[str, str]:
+    found = re.search(r"certificate verify failed: (.{1,200}?) \(_ssl", text)
+    if not found:
+        return f"TLS with {server} failed", "check whether backup.endpoint should be http:// or https://"
+    cause = found[1].rstrip(".")
+    hints = (hint for words, hint in _UNTRUSTED.items() if words in cause)
+    hint = next(hints, f"{'correct' if authority else 'set'} backup.ca_certificate")
+    return f"the TLS certificate of {server} is not trusted ({visible(cause, lines=False)})", hint
 
 
 def _status(error: BaseException) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,11 @@ import pytest
 from swarm.backup.catalog import Catalog
 from swarm.backup.mirror import Source
 from swarm.backup.now import Report, back_up
+from swarm.backup.repository import read_manifest, read_summary
+from swarm.backup.store import verify
 from swarm.console import Talk, screen
+from swarm.errors import SwarmError
+from tests.integration.authority import make_authority, make_certificate
 from tests.integration.guest_state import make_place
 from tools.proxy import Proxy
 from tools.seaweed import Seaweed, serving, use_keys
@@ -27,9 +32,16 @@ MEDIA = 30 << 20  # bytes that do not compress: several parts of a multipart upl
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The certificate of the authority that the server's certificate comes from."""
+    return make_authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, authority: Path) -> Iterator[Seaweed]:
     """The S3 server that these tests share."""
-    with serving(tmp_path_factory.mktemp("seaweed")) as made:
+    folder = tmp_path_factory.mktemp("seaweed")
+    with serving(folder, make_certificate(authority, folder)) as made:
         yield made
 
 
@@ -119,3 +131,50 @@ def test_a_missing_bucket(place: Place, store: Seaweed) -> None:
     assert any("elsewhere" in error for error in done.errors)
     assert "elsewhere" not in [each["Name"] for each in store.client().list_buckets()["Buckets"]]
     assert (place.mirror / "openclaw.json").is_file()
+
+
+def test_a_server_with_a_certificate_of_a_private_authority(
+    place: Place, store: Seaweed, authority: Path
+) -> None:
+    """With the authority's certificate, a server behind TLS takes archives, which are listed and verified."""
+    done = run(place, store.tls_endpoint, ca_certificate=authority)
+    assert (done.exit_code, set((done.verified or {}).values())) == (0, {"content"})
+    catalog = Catalog(place.host, place.settings)
+    [(destination, name)] = catalog.names()
+    assert [(row.name, row.problem) for row in catalog.rows()] == [(name, None)]
+    summary, manifest = read_summary(destination, name), read_manifest(destination, name, identity=None)
+    assert verify(destination, name, summary, manifest) == "content"
+    assert run(place, store.tls_endpoint).current == str(name)
+
+
+@pytest.mark.parametrize(
+    ("trusted", "expected", "hint"),
+    [
+        (None, "certificate of https://.* is not trusted .*issuer", "set backup.ca_certificate"),
+        ("another", "certificate of https://.* is not trusted .*issuer", "correct backup.ca_certificate"),
+        ("empty", "ca_certificate: .*empty.pem holds no certificate", "correct the host file"),
+    ],
+)
+def test_a_server_whose_certificate_is_not_trusted(
+    place: Place, store: Seaweed, tmp_path: Path, trusted: str | None, expected: str, hint: str
+) -> None:
+    """Without the right authority there is no archive, and the error says which setting to correct."""
+    make_authority(tmp_path, "another")
+    (tmp_path / "empty.pem").touch()
+    chosen = tmp_path / f"{trusted}.pem" if trusted else None
+    done = run(place, store.tls_endpoint, ca_certificate=chosen)
+    assert (done.exit_code, done.archive, done.verified) == (1, None, None)
+    assert re.search(expected, done.errors[0])
+    with pytest.raises(SwarmError, match=expected) as caught:
+        names(place)
+    assert caught.value.hint == hint
+    place.settings = place.settings.model_copy(update={"endpoint": store.endpoint, "ca_certificate": None})
+    assert names(place) == []
+
+
+def test_a_server_without_tls_at_an_https_address(place: Place, store: Seaweed) -> None:
+    """An endpoint with https:// that speaks plain HTTP is not called untrusted: the hint is about the address."""
+    run(place, store.endpoint.replace("http:", "https:"))
+    with pytest.raises(SwarmError, match=r"TLS with https://.* failed") as caught:
+        names(place)
+    assert caught.value.hint == "check whether backup.endpoint should be http:// or https://"
