@@ -20,6 +20,7 @@ class Proxy:
     After `up` bytes to the server, or `down` bytes from it, all connections break and new ones are refused. With
     `answer`, every request gets that answer instead. Each number in `cuts` is for one new connection: it breaks after
     so many bytes from the server, and the next connection is accepted. `how` it breaks: closed, reset, or silent.
+    `flip` is the number of a byte to the server that is changed on its way, among all bytes of all connections.
     `accepted` counts the connections, and `passed` the bytes from the server.
     """
 
@@ -29,6 +30,7 @@ class Proxy:
         self.up: int | None = None
         self.down: int | None = None
         self.answer: bytes | None = None
+        self.flip: int | None = None
         self.cuts: list[int] = []
         self.how: Literal["closed", "reset", "silent"] = "closed"
         self.accepted = self.passed = 0
@@ -89,6 +91,8 @@ class Proxy:
             while sinks:
                 for source in select.select(list(sinks), [], [])[0]:
                     data = source.recv(1 << 16)
+                    if source is client:
+                        data = self._flipped(data)
                     self.passed += len(data) if source is server else 0
                     if not data:
                         sinks.pop(source).shutdown(socket.SHUT_WR)
@@ -100,6 +104,14 @@ class Proxy:
                         return
                     elif source is server and budget is not None:
                         budget -= len(data)
+
+    def _flipped(self, data: bytes) -> bytes:
+        if self.flip is None:
+            return data
+        at, self.flip = self.flip, self.flip - len(data)
+        if not 0 <= at < len(data):
+            return data
+        return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
     def _forward(self, data: bytes, sink: socket.socket, counter: str) -> bool:
         left = getattr(self, counter)

@@ -104,7 +104,8 @@ def _block(
         name, b"%07o" % mode, zero, zero, b"%011o" % size, b"%011o" % mtime, b" " * 8, kind, target,
         b"ustar\x0000", owner, group, zero, zero, b"",
     )  # fmt: skip
-    return b"%s%06o\0 %s" % (block[:148], sum(block), block[156:])
+    total = sum(block.translate(None, b"\0"))  # without the zeros, of which most of a block consists
+    return b"%s%06o\0 %s" % (block[:148], total, block[156:])
 
 
 class Reader:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from swarm.errors import RemoteError, Unfit
@@ -47,14 +49,20 @@ class Bucket:
         self.endpoint, self._ca, self._owns = endpoint, ca_certificate, owns
         self._patience = patience or Patience()
         self.url = f"s3://{bucket}/{self.prefix}" + (f" at {endpoint}" if endpoint else "")
-        self._made: dict[int, Any] = {}
+        self._made: dict[tuple[int, bool], Any] = {}
+        self._making = Lock()
         self._checked = False
 
-    def client(self, attempts: int = _ATTEMPTS) -> Any:  # noqa: ANN401 - boto3 has no types
-        """Return the client. Credentials come from the default chain of AWS."""
-        if attempts not in self._made:
-            self._made[attempts] = _client(self.endpoint, self._ca, attempts, self._patience.silence)
-        return self._made[attempts]
+    def client(self, attempts: int = _ATTEMPTS, *, signed: bool = True) -> Any:  # noqa: ANN401 - boto3 has no types
+        """Return the client. Credentials come from the default chain of AWS.
+
+        Without `signed`, content is not part of the signature of a request. Its checksum, a header, still is.
+        """
+        key = attempts, signed
+        with self._making:  # a client may be shared by threads; a session may not
+            if key not in self._made:
+                self._made[key] = self._new_client(attempts, signed=signed)
+            return self._made[key]
 
     def check(self) -> None:
         """Raise RemoteError unless the bucket exists and the credentials are accepted."""
@@ -153,6 +161,34 @@ class Bucket:
             thing = f"{name} in {self.url}" if name else self.url
             raise _kind(error)(f"can't {action} {thing}: {what}", hint) from None
 
+    @cached_property
+    def _session(self) -> Any:  # noqa: ANN401
+        import boto3
+
+        return boto3.session.Session()  # it keeps the description of S3, which takes long to read
+
+    def _new_client(self, attempts: int, *, signed: bool) -> Any:  # noqa: ANN401
+        from botocore.config import Config
+
+        if self._ca:
+            _check_authority(self._ca)
+        style: dict[str, Any] = {"addressing_style": "path"} if self.endpoint else {}
+        config = Config(
+            retries={"mode": "adaptive", "total_max_attempts": attempts},
+            connect_timeout=5,
+            read_timeout=self._patience.silence,
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3=style if signed else {**style, "payload_signing_enabled": False},
+        )
+        return self._session.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name=self._session.region_name or "us-east-1",
+            verify=str(self._ca) if self._ca else None,
+            config=config,
+        )
+
     def _ensure(self) -> None:
         """Check once before the first write: a PUT into a missing bucket creates it on some servers."""
         if not self._checked:
@@ -165,30 +201,6 @@ def _kind(error: Exception) -> type[RemoteError]:
     if code(error) in EXISTS:
         return Exists
     return Interrupted if transient(error) else RemoteError
-
-
-def _client(endpoint: str | None, ca: Path | None, attempts: int, silence: float) -> Any:  # noqa: ANN401
-    import boto3
-    from botocore.config import Config
-
-    if ca:
-        _check_authority(ca)
-    config = Config(
-        retries={"mode": "adaptive", "total_max_attempts": attempts},
-        connect_timeout=5,
-        read_timeout=silence,
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        s3={"addressing_style": "path"} if endpoint else {},
-    )
-    session = boto3.session.Session()
-    return session.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name=session.region_name or "us-east-1",
-        verify=str(ca) if ca else None,
-        config=config,
-    )
 
 
 def _check_authority(path: Path) -> None:

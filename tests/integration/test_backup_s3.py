@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from botocore.awsrequest import AWSPreparedRequest
+
 _MIB = 1 << 20
 
 
@@ -222,6 +224,38 @@ def test_a_connection_cut_in_mid_upload_leaves_no_object(proxy: Proxy, made: Buc
         upload()
     assert proxy.broken
     assert made.objects() == []
+
+
+def test_a_byte_that_changes_on_its_way_leaves_no_object(proxy: Proxy, made: Bucket) -> None:
+    """The server refuses a part whose content is not what was sent, and there is an error and no object."""
+    there = through(proxy, made)
+    there.check()
+    proxy.flip = 4 * _MIB
+    data = content(12 * _MIB)
+
+    def upload() -> None:
+        with there.writer("flipped") as writer:
+            writer.write(data)
+            writer.commit()
+
+    with pytest.raises(RemoteError, match=r"flipped in s3://.*: data was damaged on its way to the server"):
+        upload()
+    assert made.objects() == []
+
+
+def test_the_checksum_of_a_part_is_signed(made: Bucket) -> None:
+    """Nobody without the key can change a part and its checksum: the checksum's header belongs to the signature."""
+    signed: list[str] = []
+
+    def note(request: AWSPreparedRequest, **_: object) -> None:
+        signed.append(request.headers["Authorization"].decode())
+
+    made.client(signed=False).meta.events.register("before-send.s3.UploadPart", note)
+    with made.writer("signed") as writer:
+        writer.write(content(9 * _MIB))
+        writer.commit()
+    assert len(signed) == 2
+    assert all("x-amz-checksum-sha256" in each for each in signed)
 
 
 def test_a_truncated_body_is_an_error(proxy: Proxy, made: Bucket) -> None:
