@@ -17,7 +17,7 @@ from swarm.front.process import begin
 
 begin()
 
-if sys.argv[1:2] in (["install"], ["customize"]):
+if sys.argv[1:2] in (["install"], ["customize"], ["backup"]):
     from swarm.ssh import early
 
     early.connect(sys.argv[2:])
