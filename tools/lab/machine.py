@@ -195,6 +195,7 @@ class Machine:
         public = self.world.key.with_suffix(".pub").read_text()
         (self.root / "root/.ssh/authorized_keys").write_text(public)
         (self.root / "etc/machine-id").write_text(uuid4().hex + "\n")
+        (self.root / "etc/hostname").write_text(f"{self.alias}\n")
         (self.root / "etc/resolv.conf").unlink(missing_ok=True)
         shutil.copy("/etc/resolv.conf", self.root / "etc/resolv.conf")
         key = self.root / "etc/ssh/ssh_host_ed25519_key"
