@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from swarm.guest.engine.step import Step
-    from swarm.ssh.guest import Guest
 
 __all__ = ["COMMANDS", "FILES", "LINES", "OWNER", "SYSCTLS", "converge_all", "our_steps"]
 
@@ -70,22 +69,20 @@ def converge_all(config: Path, names: list[str]) -> None:
     from swarm.console import Screen, Talk
     from swarm.errors import SwarmError
     from swarm.guest.engine.converge import converge, observe
-    from swarm.ssh.guest import Guest
 
     wanted = our_steps()
-    guests = [Guest(config, link.alias, link=link) for link in links]
-    asked = [observe(guest, wanted) for guest in guests]
+    asked = [observe(link, wanted) for link in links]
     screen = Screen()
     screen.load()
     failed: list[SwarmError] = []
 
-    def one(guest: Guest, answer: Callable[[], dict[str, str]]) -> None:
+    def one(link: Connection, answer: Callable[[], dict[str, str]]) -> None:
         try:
-            converge(guest, wanted, Talk(screen, guest.alias), asked=answer)
+            converge(link, wanted, Talk(screen, link.alias), asked=answer)
         except SwarmError as error:
             failed.append(error)
 
-    threads = [Thread(target=one, args=pair) for pair in zip(guests, asked, strict=True)]
+    threads = [Thread(target=one, args=pair) for pair in zip(links, asked, strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -19,8 +19,7 @@ from swarm.text import amount, quote, visible
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from invoke.runners import Promise
-
+    from swarm.ssh.conversation import Running
     from swarm.ssh.guest import Guest
 
 __all__ = ["Conversation", "Database", "Source", "Survey", "clean_up", "converse"]
@@ -93,18 +92,18 @@ class Conversation:
         self._error: SwarmError | None = None
         self._begun, self._ended, self._noise = threading.Event(), False, ""
         self._entries, self._noises = 0, 0
-        self.promise: Promise
+        self.running: Running
 
     def wait(self) -> bool:
         """Wait until the guest is connected, so that others share the connection. Return False if the program ended."""
         while not self._begun.wait(0.01) and not self._source.guest.is_connected:
-            if self.promise.runner.process_is_finished:
+            if self.running.finished:
                 return self._begun.is_set()
         return True
 
     def result(self) -> Survey:
         """Wait for the end and return what the guest said. Raise a SwarmError if it could not do its work."""
-        done = self.promise.join()
+        done = self.running.join()
         if self._error:
             raise self._error
         if not self._ended:
@@ -117,7 +116,7 @@ class Conversation:
 
     def give_up(self) -> None:
         """End the conversation."""
-        self.promise.runner.kill()
+        self.running.kill()
 
     def take(self, line: bytes) -> None:
         """Take one line of the program's output. Raise CommandFailed for one that the program cannot have printed."""
@@ -188,7 +187,7 @@ def converse(
     conversation = Conversation(source)
     program = "\n".join(path.read_text(encoding="utf-8") for path in _PROGRAM)
     script = _SCRIPT.format(request=request, program=program)
-    conversation.promise = source.guest.script(script, conversation.take, _LIMITS)
+    conversation.running = source.guest.script(script, conversation.take, _LIMITS)
     return conversation
 
 

@@ -173,11 +173,11 @@ def _vm(host: Host, talk: Talk) -> Plan:
 
 def _guest(host: Host, talk: Talk) -> Plan:
     from swarm.commands.guest import customizing
-    from swarm.fleet.parts import connect, installing
+    from swarm.fleet.parts import installing, link
 
-    guest = connect(host)
-    first = installing(host, guest, talk, plan_only=True)
-    return Plan(host.name, (*first.changes, *customizing(host, guest, talk, plan_only=True).changes))
+    way = link(host)
+    first = installing(host, way, talk, plan_only=True)
+    return Plan(host.name, (*first.changes, *customizing(host, way, talk, plan_only=True).changes))
 
 
 def _agentmon(host: Host, talk: Talk) -> Plan:

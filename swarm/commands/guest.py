@@ -14,7 +14,7 @@ from swarm.commands.run import Outcome, Selection, chosen, in_turn, run
 from swarm.commands.vm import positive, provisioned
 from swarm.deadline import Deadline
 from swarm.errors import UsageError
-from swarm.fleet.parts import connect, expected, installing_all
+from swarm.fleet.parts import connect, expected, installing_all, link
 from swarm.inventory import load
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from swarm.guest.verify import Verification
     from swarm.inventory import Host
     from swarm.plan import Plan
-    from swarm.ssh.guest import Guest
+    from swarm.ssh.link import Link
 
 __all__ = [
     "customize",
@@ -109,14 +109,14 @@ def _show(outcomes: list[Outcome[Any]]) -> int:
     return render(outcomes, as_json=False)
 
 
-def customizing(host: Host, guest: Guest, talk: Talk, **options: Any) -> Plan:
+def customizing(host: Host, way: Link, talk: Talk, **options: Any) -> Plan:
     """Apply settings and the user's own list in one guest. Return the changes."""
     from swarm.guest.customize import customize as verb
     from swarm.inventory.inside import Share
 
     own = host.share
     share = Share(tag=own.tag, target=str(own.target)) if own else None
-    return verb(guest, host.guest, talk, share=share, user=host.openclaw.user, **options)
+    return verb(way, host.guest, talk, share=share, user=host.openclaw.user, **options)
 
 
 def _installed(
@@ -138,14 +138,14 @@ def _over_ssh(
 
     Connections begin first, so that the verb's modules load while they are made.
     """
-    guests: dict[str, Guest] = {}
+    ways: dict[str, Link] = {}
 
     def reach(host: Host) -> None:
-        guests[host.name] = connect(host)
-        guests[host.name].connect()
+        ways[host.name] = link(host)
+        ways[host.name].connect()
 
     def one(host: Host, talk: Talk) -> Plan:
-        return verb(host, guests[host.name], talk, deadline=Deadline(limit), **options)
+        return verb(host, ways[host.name], talk, deadline=Deadline(limit), **options)
 
     return run(selection, one, first=reach, quiet=quiet)
 

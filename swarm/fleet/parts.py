@@ -16,39 +16,51 @@ if TYPE_CHECKING:
     from swarm.inventory import Host
     from swarm.plan import Plan
     from swarm.ssh.guest import Guest
+    from swarm.ssh.link import Link
 
-__all__ = ["catalog", "connect", "expected", "installing", "installing_all", "source", "target"]
+__all__ = ["catalog", "connect", "expected", "installing", "installing_all", "link", "source", "target"]
 
 
-def connect(host: Host) -> Guest:
-    """Return the guest. Its connection may have begun before the command was parsed."""
+def link(host: Host) -> Link:
+    """Return how the guest is reached. Its connection may have begun before the command was parsed."""
     from swarm import access
     from swarm.ssh import early
 
-    return early.guest(access.reach(host), host.name)
+    return early.link(access.reach(host), host.name)
 
 
-def installing(host: Host, guest: Guest, talk: Talk, **options: Any) -> Plan:
+def connect(host: Host) -> Guest:
+    """Return the guest, on the connection of link()."""
+    return _over(link(host))
+
+
+def _over(way: Link) -> Guest:
+    from swarm.ssh.guest import Guest
+
+    return Guest(way.config, way.alias, link=way)
+
+
+def installing(host: Host, way: Link, talk: Talk, **options: Any) -> Plan:
     """Install OpenClaw in one guest, with the options of swarm.guest.install. Return the changes."""
     from swarm import access
     from swarm.guest.install.steps import install as verb
 
     settings = host.openclaw.model_copy(update={"ssh_keys": tuple(access.authorized_keys(host))})
-    return verb(guest, settings, talk, **options)
+    return verb(way, settings, talk, **options)
 
 
-def installing_all(host: Host, guest: Guest, talk: Talk, **options: Any) -> Plan:
+def installing_all(host: Host, way: Link, talk: Talk, **options: Any) -> Plan:
     """Install OpenClaw, and agentmon's hook if the host file has its section. Return the changes of both."""
     if host.agentmon:
         from swarm.agentmon.hook import variables
 
         variables(host.agentmon, host.name)  # refuses now what would be refused after the installation
-    plan = installing(host, guest, talk, **options)
+    plan = installing(host, way, talk, **options)
     if not host.agentmon:
         return plan
     from swarm.agentmon.deploy import deploy
 
-    hook = deploy(guest, host, talk, plan_only=bool(options.get("plan_only")), tell=False)
+    hook = deploy(_over(way), host, talk, plan_only=bool(options.get("plan_only")), tell=False)
     return replace(plan, changes=(*plan.changes, *hook.changes))
 
 

@@ -167,7 +167,7 @@ class _Upgrade:
         deadline = None if plan_only else Deadline(self.limit)
         with parts.connect(self.host) as guest:
             return parts.installing_all(
-                self.host, guest, self.talk, plan_only=plan_only, upgrade=True, deadline=deadline
+                self.host, guest.link, self.talk, plan_only=plan_only, upgrade=True, deadline=deadline
             )
 
     def _broken_before(self, route: Route) -> tuple[str, ...]:

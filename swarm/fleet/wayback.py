@@ -116,7 +116,7 @@ def _origin(old: Host, note: Unfinished, talk: Talk) -> AbstractContextManager[O
 
 def _complete(old: Host, talk: Talk) -> None:
     with parts.connect(old) as guest:
-        parts.installing_all(old, guest, talk)
+        parts.installing_all(old, guest.link, talk)
 
 
 def _verified(old: Host, note: Unfinished, talk: Talk) -> None:

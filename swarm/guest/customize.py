@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from swarm.console import Talk
     from swarm.deadline import Deadline
+    from swarm.guest.engine.talker import Reached
     from swarm.inventory.inside import Customize, Item, Share
     from swarm.plan import Plan
-    from swarm.ssh.guest import Guest
 
 __all__ = ["customize", "steps"]
 
@@ -34,7 +34,7 @@ _ZONES = "/usr/share/zoneinfo/"
 
 
 def customize(
-    guest: Guest,
+    guest: Reached,
     settings: Customize,
     talk: Talk,
     *,

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from swarm.ssh.guest import Guest
-
-__all__ = ["connect", "guest"]
+__all__ = ["connect", "link"]
 
 _NAMES = re.compile(r"[a-z0-9_-]+(,[a-z0-9_-]+)*")  # anything else is reported when the host file is read
 
@@ -42,16 +40,14 @@ def connect(words: Sequence[str]) -> None:
     atexit.register(_give_up)
 
 
-def guest(config: Path, alias: str) -> Guest:
-    """Return Guest(config, alias), on the connection that connect() has started if that leads to the same host."""
-    from swarm.ssh.guest import Guest
-
+def link(config: Path, alias: str) -> Link:
+    """Return Link(config, alias), or the one whose connection connect() has started if that leads to the same host."""
     fresh, begun = Link(config, alias), _begun.pop(alias, None)
     if begun and begun.control_path == fresh.control_path:
-        return Guest(config, alias, link=begun)
+        return begun
     if begun:
         begun.give_up()
-    return Guest(config, alias, link=fresh)
+    return fresh
 
 
 def _named(words: Sequence[str]) -> list[str]:

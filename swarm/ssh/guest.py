@@ -12,13 +12,15 @@ from swarm.errors import CommandFailed, UsageError
 from swarm.ssh.copy import download, upload
 from swarm.ssh.link import Link
 from swarm.ssh.runner import OpenSSH
-from swarm.ssh.session import Limits
 from swarm.text import quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from invoke.runners import Promise, Result
+    from invoke.runners import Result
+
+    from swarm.ssh.conversation import Running
+    from swarm.ssh.session import Limits
 
 __all__ = ["Guest"]
 
@@ -104,15 +106,9 @@ class Guest(fabric.Connection):  # type: ignore[misc]  # Fabric ships no types
         """Return an SSH configuration with these options, for programs that take none."""
         return self.link.own_config()
 
-    def script(self, script: str, take: Callable[[bytes], None], limits: Limits | None = None) -> Promise:
-        """Send `script` and return at once. Each line that it prints is given to `take` from another thread.
-
-        Nothing of the output is kept. join() of the promise returns a Result with the exit code, and raises
-        what `take` raised, Unreachable if the connection fails, or CommandFailed if a limit is exceeded.
-        """
-        runner = OpenSSH(self, limits=limits or Limits(), take=take)
-        promise: Promise = self._run(runner, script, asynchronous=True, warn=True)
-        return promise
+    def script(self, script: str, take: Callable[[bytes], None], limits: Limits | None = None) -> Running:
+        """Send `script` and return at once, as Link.script() does."""
+        return self.link.script(script, take, limits)
 
     def check(self, command: str, what: str, *, timeout: float | None = None) -> str:
         """Run a command and return its output. Raise CommandFailed, naming `what`, unless it exits with 0."""

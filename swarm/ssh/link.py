@@ -24,14 +24,15 @@ from swarm.errors import Unfit, UsageError
 from swarm.files import private_dir
 from swarm.paths import runtime_dir, state_dir
 from swarm.ssh.reasons import Ending, explain, needs_dialer
-from swarm.ssh.session import Session
+from swarm.ssh.session import Limits, Session
 from swarm.text import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import IO
 
     from swarm.errors import CommandFailed, Unreachable
+    from swarm.ssh.conversation import Running
 
 __all__ = ["Link"]
 
@@ -99,6 +100,16 @@ class Link:
         shell = "if [ -O /proc/1 ]; then exec sh; else exec sudo -n -- sh; fi" if self.root else "exec sh"
         command = [*self.command(), "--", self.alias, f"exec sh -c {quote(shell)}"]
         return Session(command, _BOOTING if self._booting else None)
+
+    def script(self, script: str, take: Callable[[bytes], None], limits: Limits | None = None) -> Running:
+        """Send `script` and return at once. Each line that it prints is given to `take` from another thread.
+
+        Nothing of the output is kept. join() returns the exit code, and raises what `take` raised, Unreachable if the
+        connection fails, or CommandFailed if a limit is exceeded.
+        """
+        from swarm.ssh.conversation import Running
+
+        return Running(self, script, take, limits or Limits())
 
     def close(self) -> None:
         """End the kept connection, if there is one, and every command that runs over it."""

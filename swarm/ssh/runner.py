@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from invoke.runners import Runner
 
-from swarm.errors import CommandFailed, UsageError
+from swarm.errors import UsageError
+from swarm.ssh.conversation import Conversation
 from swarm.ssh.session import Limits
 from swarm.text import quote, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import IO
 
-    from swarm.errors import SwarmError
     from swarm.ssh.link import Link
-    from swarm.ssh.session import Session
 
 __all__ = ["OpenSSH"]
 
@@ -28,54 +26,40 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class OpenSSH(Runner):
-    """Runs one script in a guest. Given the Guest; Fabric passes `inline_env` too, which is always on here.
-
-    With `take`, both output streams arrive there together, line by line, and are not kept.
-    """
+    """Runs one command in a guest. Given the Guest; Fabric passes `inline_env` too, which is always on here."""
 
     def __init__(
         self,
         context: Any,  # noqa: ANN401 - Invoke's Context, which it types as Any in turn
         inline_env: bool | None = None,  # noqa: ARG002, FBT001 - Fabric's signature
-        *,
-        limits: Limits | None = None,
-        take: Callable[[bytes], None] | None = None,
     ) -> None:
         super().__init__(context)
         self._link: Link = context.link
-        self._limits, self._take = limits, take
         self._errors: SimpleQueue[bytes] = SimpleQueue()
         self._finished = threading.Event()
         self._failure: BaseException | None = None
         self._first = {"out": True, "err": True}  # no newline stands before the first line
-        self._blank = False
 
     def start(self, command: str, shell: str, env: dict[str, str]) -> None:  # noqa: ARG002 - sh runs it
         """Send the command on its way. Invoke's own timer is not used: the limits do its work."""
         if self.using_pty:
             raise UsageError("a command in a guest has no terminal", "use ./inv ssh for interactive programs")
         limit, self.opts["timeout"] = self.opts["timeout"], None
-        limits = self._limits or Limits(line=_KEPT, output=_KEPT)
-        if self._limits is None:
-            limits = Limits(limit or limits.total, limit or limits.total, limits.line, limits.output)
-        self._script, self._chosen = _exports(env) + command, limits
-        self._kept = self._link.control_path.exists()
-        self._session: Session = self._link.take()
-        self._session.send(self._script, limits, merged=self._take is not None)
+        total = limit or Limits.total
+        limits = Limits(total, total, _KEPT, _KEPT)
+        self._conversation = Conversation(self._link, _exports(env) + command, limits, merged=False)
 
     def read_proc_stdout(self, num_bytes: int) -> bytes:  # noqa: ARG002 - whole lines are returned
         """Return more of the output. This thread moves everything: the script, both streams, and the limits."""
         try:
-            while not self._finished.is_set():
-                lines, errors = self._session.read()
+            while True:
+                lines, errors = self._conversation.read()
+                if not lines and not errors:
+                    break
                 if errors and (data := self._joined("err", errors)):
                     self._errors.put(data)
-                if lines and self._take:
-                    self._hand_over(self._take, lines)
-                elif lines and (data := self._joined("out", lines)):  # nothing would mean that it is over
+                if lines and (data := self._joined("out", lines)):  # nothing would mean that it is over
                     return data
-                if not lines and not errors and not self._again():
-                    break
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             self._failure = error
         self._end()
@@ -112,15 +96,15 @@ class OpenSSH(Runner):
         """Return the exit code. Raise what ended the conversation before its end."""
         if self._failure is not None:
             raise self._failure
-        return self._session.code
+        return self._conversation.code
 
     def get_pid(self) -> int:
         """Return the process ID of ssh."""
-        return self._session.pid
+        return self._conversation.pid
 
     def kill(self) -> None:
         """End the conversation."""
-        self._session.kill()
+        self._conversation.kill()
 
     def send_interrupt(self, interrupt: KeyboardInterrupt) -> NoReturn:
         """End the conversation on Ctrl-C and pass the interrupt on. A running step finishes on its own."""
@@ -140,44 +124,13 @@ class OpenSSH(Runner):
     def stop(self) -> None:
         """Release everything."""
         super().stop()
-        if session := getattr(self, "_session", None):
-            session.kill()
+        if conversation := getattr(self, "_conversation", None):
+            conversation.kill()
 
     def _end(self) -> None:
-        self._session.kill()
+        self._conversation.end()
         self._errors.put(b"")
         self._finished.set()
-
-    def _again(self) -> bool:
-        """Return whether the conversation goes on. A kept connection may be stale, so a new one is tried once."""
-        session = self._session
-        if session.code is not None:
-            self._flush()
-            return False
-        ending = session.ending()
-        error: SwarmError = self._link.explain(ending)
-        if ending.limit:
-            self._link.close()  # the guest may still be sending
-        if not self._kept or session.started or isinstance(error, CommandFailed):
-            raise error
-        self._kept = False
-        session.kill()
-        self._link.close()
-        self._session = self._link.session()
-        self._session.send(self._script, self._chosen, merged=self._take is not None)
-        return True
-
-    def _hand_over(self, take: Callable[[bytes], None], lines: list[bytes]) -> None:
-        """Give lines to `take`. An empty one is held back: one precedes the closing mark and is not output."""
-        for line in lines:
-            if self._blank:
-                take(b"")
-            self._blank = not line
-            if line:
-                take(line)
-
-    def _flush(self) -> None:
-        self._blank = False
 
     def _joined(self, stream: str, lines: list[bytes]) -> bytes:
         text = b"\n".join(lines)

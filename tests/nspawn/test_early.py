@@ -30,7 +30,7 @@ def part(dirs: Dirs, machine: Machine) -> Iterator[Path]:
     path.write_text(machine.config.read_text(), encoding="utf-8")
     assert path.is_relative_to(dirs.state)
     yield path
-    early.guest(path, machine.alias).close()
+    early.link(path, machine.alias).close()
 
 
 @pytest.fixture
@@ -68,9 +68,10 @@ def test_named_hosts_are_connected_early(
     early.connect([word.format(machine.alias) for word in words])
     begun = connecting()
     assert len(begun) == 1
-    guest = early.guest(part, machine.alias)
-    guest.connect()
+    link = early.link(part, machine.alias)
+    link.connect()
     assert connecting() == begun
+    guest = ssh.Guest(part, machine.alias, link=link)
     assert guest.run("echo here").stdout == "here\n"
     assert connecting() == []
     guest.close()
@@ -104,5 +105,5 @@ def test_an_outdated_early_connection_is_given_up(
         part.write_text(text.replace("HostName ", "HostName 127.0.0.1 # "), encoding="utf-8")
     else:
         ssh.pin(pins, [machine.alias], ssh.keypair("other")[1])
-    early.guest(part, machine.alias)
+    early.link(part, machine.alias)
     assert connecting() == []

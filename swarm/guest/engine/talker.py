@@ -1,4 +1,7 @@
-"""What the engine needs of a guest. swarm.ssh.Guest has it; so has a stand-in in tests."""
+"""What the engine needs of a guest. swarm.ssh's Link and Guest have it; so has a stand-in in tests.
+
+Fabric, which Guest is made of, takes a quarter of an unchanged run to import, and the engine does without.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ from swarm.ssh.session import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from swarm.deadline import Deadline
 
-__all__ = ["Ended", "Guest", "Running", "limits"]
+__all__ = ["Ended", "Guest", "Reached", "Running", "limits"]
 
 
 class Ended(Protocol):
@@ -38,6 +42,13 @@ class Guest(Protocol):
 
     def script(self, script: str, take: Callable[[bytes], None], limits: Limits = ...) -> Running:
         """Send a script and return. `take` is given each line of output, without the newline, from another thread."""
+
+
+class Reached(Guest, Protocol):
+    """A host that can be connected to while its steps are prepared."""
+
+    def connecting(self) -> AbstractContextManager[None]:
+        """Connect while the block runs. If the block raises, the connection is given up."""
 
 
 _OUTPUT = 64 << 20  # bytes of a whole conversation; nothing of them is kept but facts and the last lines

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from swarm.console import Talk
     from swarm.deadline import Deadline
     from swarm.guest.engine.step import Step
+    from swarm.guest.engine.talker import Reached
     from swarm.inventory.inside import InstallSettings
     from swarm.plan import Plan
-    from swarm.ssh.guest import Guest
 
 __all__ = ["install", "steps"]
 
@@ -48,7 +48,7 @@ _TOOLS = (
 
 
 def install(
-    guest: Guest,
+    guest: Reached,
     settings: InstallSettings,
     talk: Talk,
     *,
