@@ -138,6 +138,27 @@ def test_a_machine_that_was_made_again(dirs: Dirs) -> None:
     assert inv("provision", "--host", "claw").returncode == 0
 
 
+def test_a_run_of_steps_does_without_fabric(server: Sshd, dirs: Dirs) -> None:
+    """A run asks the guest and explains its answer without ever loading Fabric, which costs more than to ask."""
+    ssh.pin(pinned(dirs), ["claw"], server.public)
+    with (dirs.hosts / "claw.yaml").open("a", encoding="utf-8") as file:
+        file.write("openclaw: {user: nobody-has-this}\n")
+    argv = [sys.executable, "-P", "-X", "importtime", str(ROOT / "swarm" / "__main__.py")]
+    done = subprocess.run(
+        [*argv, "customize", "--plan", "--host", "claw"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+    )
+    assert "the guest has no user nobody-has-this" in done.stderr
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time:" in line}
+    assert "swarm.ssh.conversation" in loaded
+    assert not {"fabric", "paramiko"} & loaded
+
+
 def test_a_machine_that_does_not_answer(dirs: Dirs) -> None:
     """A machine whose port is closed is one sentence with a hint."""
     (dirs.hosts / "claw.yaml").write_text(FILE.format(port=1), encoding="utf-8")

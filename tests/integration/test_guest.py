@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from invoke.exceptions import UnexpectedExit
 
 from swarm import ssh
 from swarm.errors import CommandFailed, UsageError
+from swarm.paths import ROOT
 from swarm.ssh.guest import Guest
 from swarm.ssh.reasons import ConnectionLost, KeyRefused, NoAnswer
 from swarm.ssh.session import Limits
@@ -25,6 +27,22 @@ if TYPE_CHECKING:
 
     from tests.sshd import Sshd
 
+WAITING = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, os.getcwd())
+from swarm.ssh.link import Link
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+take = lambda line: print(line.decode(), flush=True)
+try:
+    Link(Path(sys.argv[1]), sys.argv[2]).script("echo begun; sleep 60", take).join()
+except KeyboardInterrupt:
+    try:
+        print(os.waitpid(-1, os.WNOHANG))
+    except ChildProcessError:
+        print("no process is left")
+"""
 SLACK = 20.0  # seconds that a loaded machine may need
 
 
@@ -188,6 +206,18 @@ def test_a_cut_connection_is_lost(guest: Guest) -> None:
     """A connection that breaks while a command runs is reported as lost."""
     with pytest.raises(ConnectionLost, match="guest: the connection broke while a command was running"):
         guest.script("kill -9 $PPID; sleep 30; echo over", lambda _: None, Limits(total=60)).join()
+
+
+def test_ctrl_c_ends_the_conversation(guest: Guest) -> None:
+    """Ctrl-C passes through the one who waits for a script, and leaves no ssh behind."""
+    guest.run("true")
+    argv = [sys.executable, "-P", "-c", WAITING, str(guest.link.config), str(guest.alias)]
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stdout
+        assert waiting.stdout.readline() == "begun\n"
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.stdout.read() == "no process is left\n"
+    assert guest.is_connected
 
 
 def test_a_dead_kept_connection_is_replaced(guest: Guest) -> None:
