@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from invoke.runners import Promise
-
     from swarm.console import Talk
     from swarm.plan import Plan
+    from swarm.ssh.conversation import Running
     from tests.conftest import Dirs
     from tests.nspawn.installed import Installed
     from tools.lab import Machine, World
@@ -59,9 +58,9 @@ def host(installed: Installed, request: pytest.FixtureRequest) -> Iterator[Machi
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every script that is sent to a host, in order."""
     seen: list[str] = []
-    send: Callable[..., Promise] = Guest.script
+    send: Callable[..., Running] = Guest.script
 
-    def counted(self: Guest, script: str, *rest: object, **named: object) -> Promise:
+    def counted(self: Guest, script: str, *rest: object, **named: object) -> Running:
         seen.append(script)
         return send(self, script, *rest, **named)
 

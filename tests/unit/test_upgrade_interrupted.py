@@ -39,7 +39,7 @@ class Guest:
         self.phases: list[str] = []
         self.at, self.error, self.worse = "", BaseException(), False
         put = monkeypatch.setattr
-        put(parts, "connect", lambda _: nullcontext())
+        put(parts, "connect", lambda _: nullcontext(SimpleNamespace(link=None)))
         put(parts, "source", lambda *_: None)
         put(upgrade._Upgrade, "_versions", lambda _: ("2026.9.5", RECORD))  # noqa: SLF001 - it asks the guest
         put(parts, "installing_all", self.install)

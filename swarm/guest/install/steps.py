@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from swarm.errors import Refused
+from swarm.errors import CommandFailed, Refused
 from swarm.guest.engine.converge import converge
+from swarm.guest.engine.talker import limits
 from swarm.guest.install import openclaw, pins
 from swarm.guest.install.checks import checks
 from swarm.guest.install.former import former_accounts
@@ -18,6 +19,7 @@ from swarm.guest.kinds.files import once
 from swarm.guest.kinds.packages import packages
 from swarm.paths import expanded
 from swarm.templates import render
+from swarm.text import quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["install", "steps"]
 
+_READING = 60.0  # seconds for a small file, on a guest under emulation
 # dbus-user-session: without a bus of the user's own there are no user units, and so no gateway.
 _TOOLS = (
     "acl",
@@ -68,9 +71,21 @@ def install(
     # After an interruption the release may be recorded already, and only the package is left.
     changed = {change.subject for change in plan} & {openclaw.RELEASE, openclaw.PACKAGE}
     if changed and not plan_only:
-        record = guest.check(f"head -c 4096 {openclaw.RECORD}", "reading the record of OpenClaw's release")
-        pins.learn(guest.alias, record)
+        pins.learn(guest.alias, _record(guest))
     return plan
+
+
+def _record(guest: Reached) -> str:
+    """Return the guest's record of its release. Raise CommandFailed if it can't be read."""
+    lines: list[bytes] = []
+    done = guest.script(
+        f"head -c 4096 -- {quote(openclaw.RECORD)}", lines.append, limits(_READING, None)
+    ).join()
+    if done.exited:
+        raise CommandFailed(
+            f"{guest.alias}: reading the record of OpenClaw's release failed with exit code {done.exited}"
+        )
+    return b"\n".join(lines).decode("utf-8", "replace")
 
 
 def steps(
