@@ -80,7 +80,8 @@ def _current(now: dict[str, str]) -> bool:
 def _missing(now: dict[str, str], scope: str, name: str, reload: str | None) -> list[str]:
     """The commands that bring a unit from the state `now` to the wanted one."""
     script = []
-    if now.get("NeedDaemonReload") != "no" or now.get("LoadState") != "loaded":
+    # systemd does not see a drop-in in a folder that was not there at its last reload, so that it asks for none.
+    if now.get("NeedDaemonReload") != "no" or now.get("LoadState") != "loaded" or not _current(now):
         script.append(f"{scope} daemon-reload")
     if now.get("UnitFileState") not in _ENABLED:
         script.append(f"{scope} enable {name}")
