@@ -140,7 +140,8 @@ END
 install -D -m 644 /home/openclaw/.config/systemd/user/openclaw-gateway.service.d/50-swarm.conf {folder}/limits.conf""")
     run = "systemd-run --user --pipe --wait --quiet --collect --unit"
     place = "/run/user/$(id -u)"
-    bus = f"export XDG_RUNTIME_DIR={place} DBUS_SESSION_BUS_ADDRESS=unix:path={place}/bus; systemctl --user daemon-reload"
+    bus = f"export XDG_RUNTIME_DIR={place} DBUS_SESSION_BUS_ADDRESS=unix:path={place}/bus"
+    bus += "; systemctl --user daemon-reload"
     try:
         confined, free = (
             host.ssh(f"runuser -u openclaw -- sh -c '{bus}; {run} {name} sh {work} 2>&1'")

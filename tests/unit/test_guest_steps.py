@@ -227,7 +227,7 @@ def testrelease(settings: dict[str, str], fact: str, due: bool) -> None:  # noqa
         ),
         (
             "LoadState=loaded\nUnitFileState=enabled\nActiveState=active\nNeedDaemonReload=no\nLoaded=1\nFiles=2",
-            ["restart"],
+            ["daemon-reload", "restart"],
         ),
         (
             "LoadState=loaded\nUnitFileState=disabled\nActiveState=inactive\nNeedDaemonReload=no\nLoaded=1\nFiles=1",
