@@ -204,7 +204,8 @@ def test_renewed_key(machine: Machine, repo: AptRepo, guest: Guest, talk: Talk) 
         f"{old}; rm -f /var/lib/apt/lists/127.0.0.1*; apt-get update 2>&1 || true"
     )
     assert subjects(converge(guest, wanted, talk)) == [key.subject, "apt repository vendor"]
-    ours = "-o Dir::Etc::sourcelist=sources.list.d/vendor.sources -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0"
+    ours = "-o Dir::Etc::sourcelist=sources.list.d/vendor.sources -o Dir::Etc::sourceparts=-"
+    ours += " -o APT::Get::List-Cleanup=0"
     machine.ssh(f"apt-get update -q -o APT::Update::Error-Mode=any {ours}")
     assert not converge(guest, wanted, talk)
     machine.ssh("rm /etc/apt/keyrings/vendor.asc")
