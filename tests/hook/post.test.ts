@@ -134,8 +134,20 @@ test("a request has the path with its query, the headers, and the length of its 
   const body = Buffer.from('{"text":"größer 🦞"}').toString("latin1");
   assert.equal(
     request,
-    `POST /v1/events?a=b HTTP/1.1\r\nhost: ${host}\r\ncontent-length: ${body.length}\r\nx-token: t\r\n\r\n${body}`,
+    `POST /v1/events?a=b HTTP/1.1\r\nhost: ${host}\r\nx-token: t\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
   );
+});
+
+test("a header's value may hold bytes beyond ASCII, and headers may change between two requests", async (t) => {
+  const server = await serve(t, (socket) => socket.write(WHOLE[0]![0]));
+  for (const value of ["caf\u00e9", "tea"]) {
+    const posting = { headers: { "x-token": value }, body: "{\"a\":\"\u00fc\"}", signal: AbortSignal.timeout(10_000) };
+    await post(server.url, posting);
+  }
+  assert.equal(server.connections, 1);
+  const found = server.requests.map((request) => /x-token: (.*)\r/.exec(request)?.[1]);
+  assert.deepEqual(found, ["caf\u00e9", "tea"]);
+  assert.ok(server.requests.every((request) => request.endsWith('\r\n\r\n{"a":"\u00c3\u00bc"}')));
 });
 
 test("Retry-After is passed on without the white space around it", () => {

@@ -15,6 +15,8 @@ export interface Posting {
   signal: AbortSignal;
 }
 
+const ASCII = /^[\x00-\x7f]*$/;
+
 let kept: Connection | undefined;
 
 /** Send a body. Resolves to the answer; redirects are not followed. Rejects with the error of the connection. */
@@ -32,6 +34,10 @@ class Connection {
   readonly #start: string;
   readonly #socket: Socket;
   #text = "";
+  #head = "";
+  #headers: Record<string, string> | undefined;
+  #signal: AbortSignal | undefined;
+  readonly #abort = (): void => this.#fail(new Error("the request was ended"));
   /** Ends the request that is under way. */
   #end: ((error: Error | undefined, reply?: Reply) => void) | undefined;
   #over = false;
@@ -57,17 +63,20 @@ class Connection {
 
   post({ headers, body, signal }: Posting): Promise<Reply> {
     return new Promise((resolve, reject) => {
-      const abort = (): void => this.#fail(new Error("the request was ended"));
       this.#end = (error, reply) => {
         this.#end = undefined;
-        signal.removeEventListener("abort", abort);
         this.#socket.unref();
         if (reply) resolve(reply);
         else reject(error!);
       };
       this.#text = "";
-      if (signal.aborted) return abort();
-      signal.addEventListener("abort", abort);
+      if (signal !== this.#signal) {
+        // Many requests have the same signal, and a listener is worth more memory than a request.
+        this.#signal?.removeEventListener("abort", this.#abort);
+        this.#signal = signal;
+        signal.addEventListener("abort", this.#abort);
+      }
+      if (signal.aborted) return this.#abort();
       this.#socket.ref();
       this.#send(headers, body);
     });
@@ -80,10 +89,18 @@ class Connection {
   }
 
   #send(headers: Record<string, string>, body: string): void {
-    let head = `${this.#start}content-length: ${Buffer.byteLength(body)}\r\n`;
-    for (const name in headers) head += `${name}: ${headers[name]}\r\n`;
+    if (headers !== this.#headers) {
+      this.#headers = headers;
+      this.#head = this.#start;
+      for (const name in headers) this.#head += `${name}: ${headers[name]}\r\n`;
+    }
+    const head = `${this.#head}content-length: ${Buffer.byteLength(body)}\r\n\r\n`;
+    if (ASCII.test(this.#head)) {
+      this.#socket.write(head + body, "utf8");
+      return;
+    }
     this.#socket.cork();
-    this.#socket.write(`${head}\r\n`, "latin1");
+    this.#socket.write(head, "latin1");
     this.#socket.write(body, "utf8");
     this.#socket.uncork();
   }
@@ -108,6 +125,7 @@ class Connection {
 
   #close(): void {
     this.#over = true;
+    this.#signal?.removeEventListener("abort", this.#abort);
     this.#socket.destroy();
   }
 }

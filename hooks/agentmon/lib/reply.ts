@@ -22,36 +22,65 @@ const CODING = /^transfer-encoding:[ \t]*([^\r\n]*?)[ \t]*$/im;
 const CLOSE = /^connection:[^\r\n]*\bclose\b/im;
 const CHUNK = /([0-9a-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n/iy;
 
+/** What the head of an answer says. */
+interface Head {
+  reply: Reply;
+  /** Bytes of the body, CHUNKED, or UNTIL_CLOSE. */
+  length: number;
+  /** Whether the server keeps the connection open. */
+  open: boolean;
+}
+
+const CHUNKED = -1;
+const UNTIL_CLOSE = -2;
+
+// The heads of a server's answers are mostly the same, and reading one costs more memory than sending a request.
+let latest: { text: string; head: Head } | undefined;
+
 /**
  * Return the answer that `text` begins with (one character a byte), or undefined while more of it is needed.
  * Throws if it is not HTTP/1, or its head is too long. Of a body that is too long, or that only ends with the
  * connection, the rest is not waited for.
  */
 export function parse(text: string): Parsed | undefined {
+  if (latest && text.startsWith(latest.text)) return whole(latest.head, text, latest.text.length);
   const end = text.indexOf("\r\n\r\n");
   if (end < 0 ? text.length > HEAD : end > HEAD) throw new Error("the head of the answer is too long");
   if (end < 0) return undefined;
-  const head = text.slice(0, end).replaceAll("\r\n", "\n");
-  const [, minor, code] = STATUS.exec(head) ?? [];
+  const head = read(text.slice(0, end).replaceAll("\r\n", "\n"));
+  if (head.reply.status < 200) return parse(text.slice(end + 4)); // such as 103, before the answer proper
+  latest = { text: text.slice(0, end + 4), head };
+  return whole(head, text, end + 4);
+}
+
+function read(text: string): Head {
+  const [, minor, code] = STATUS.exec(text) ?? [];
   const status = Number(code);
   if (!code || status === 101) throw new Error("the answer is not one of HTTP/1");
-  if (status < 200) return parse(text.slice(end + 4)); // such as 103, before the answer proper
-  const reply = { status, retryAfter: RETRY.exec(head)?.[1] || undefined };
-  const bytes = extent(head, status, text, end + 4);
-  if (bytes === undefined && text.length < end + 4 + BODY) return undefined;
-  return { reply, reusable: bytes === text.length && minor === "1" && !CLOSE.test(head) };
+  return {
+    reply: { status, retryAfter: RETRY.exec(text)?.[1] || undefined },
+    length: length(text, status),
+    open: minor === "1" && !CLOSE.test(text),
+  };
 }
 
-/** Return where the body from `at` on ends, -1 if that is with the connection, or undefined if more is needed. */
-function extent(head: string, status: number, text: string, at: number): number | undefined {
-  if (status === 204 || status === 304) return at;
+function length(head: string, status: number): number {
+  if (status === 204 || status === 304) return 0;
   const coding = CODING.exec(head)?.[1];
-  if (coding !== undefined) return coding.toLowerCase() === "chunked" ? chunked(text, at) : -1;
-  const length = LENGTH.exec(head)?.[1];
-  if (length === undefined || Number(length) > BODY) return -1;
-  return text.length < at + Number(length) ? undefined : at + Number(length);
+  if (coding !== undefined) return coding.toLowerCase() === "chunked" ? CHUNKED : UNTIL_CLOSE;
+  const stated = LENGTH.exec(head)?.[1];
+  return stated === undefined || Number(stated) > BODY ? UNTIL_CLOSE : Number(stated);
 }
 
+/** Return the answer with this head, whose body starts at `at`, or undefined while more of it is needed. */
+function whole(head: Head, text: string, at: number): Parsed | undefined {
+  const end = head.length === CHUNKED ? chunked(text, at) : head.length === UNTIL_CLOSE ? -1 : at + head.length;
+  const missing = end === undefined || end > text.length;
+  if (missing && text.length < at + BODY) return undefined;
+  return { reply: head.reply, reusable: head.open && end === text.length };
+}
+
+/** Return where a chunked body ends, -1 if it is too long to be waited for, or undefined while more is needed. */
 function chunked(text: string, start: number): number | undefined {
   for (let at = start; ; ) {
     CHUNK.lastIndex = at;
