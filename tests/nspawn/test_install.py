@@ -130,9 +130,7 @@ def test_real_gateway(host: Machine) -> None:
 def test_what_agents_do_in_the_confinement(host: Machine) -> None:
     """With the gateway's limits a program uses Docker, Node, ssh and namespaces as without, but no sudo."""
     folder, work = "/run/systemd/user/confined.service.d", "/home/openclaw/work.sh"
-    uses = (
-        "docker version -f '{{.Server.Os}}'; node -p 2+2; ssh -G x >/dev/null 2>&1 && echo ssh; unshare -Ur id -u"
-    )
+    uses = "docker version -f '{{.Server.Os}}'; node -p 2+2; ssh -G x >/dev/null 2>&1 && echo ssh; unshare -Ur id -u"
     host.ssh(f"""cat >{work} <<'END'
 {uses}
 sudo -n -l >/dev/null 2>&1 && echo sudo || echo none
