@@ -205,7 +205,8 @@ def test_a_connection_that_is_given_up_is_replaced(guest: Guest) -> None:
 def test_a_cut_connection_is_lost(guest: Guest) -> None:
     """A connection that breaks while a command runs is reported as lost."""
     with pytest.raises(ConnectionLost, match="guest: the connection broke while a command was running"):
-        guest.script("kill -9 $PPID; sleep 30; echo over", lambda _: None, Limits(total=60)).join()
+        # What the command says first must have left sshd before that dies.
+        guest.script("sleep 1; kill -9 $PPID; sleep 30; echo over", lambda _: None, Limits(total=60)).join()
 
 
 def test_ctrl_c_ends_the_conversation(guest: Guest) -> None:

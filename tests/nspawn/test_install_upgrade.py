@@ -52,7 +52,9 @@ def machine_with_older(installed: Installed) -> Machine:
     machine, older = installed.bare(), releases("openclaw")[-2]
     stop = "runuser -u openclaw -- env XDG_RUNTIME_DIR=/run/user/$(id -u openclaw) systemctl --user stop"
     machine.ssh(f"if id openclaw; then {stop} openclaw-gateway.service; rm -rf {STATE}; fi")
-    settings = SETTINGS.model_copy(update={"version": older})
+    # A key that an earlier installation has put into the host file's block is removed from there.
+    own = machine.world.key.with_suffix(".pub").read_text(encoding="utf-8").strip()
+    settings = SETTINGS.model_copy(update={"version": older, "ssh_keys": (*SETTINGS.ssh_keys, own)})
     install(machine.guest(), settings, Talk(Screen()), deadline=Deadline(1500))
     machine.guest().close()
     return machine
