@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import threading
-from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench._apart import apart
 from swarm.paths import ROOT
 from tools.fake import Fake, JsonHandler
 from tools.lab.process import LabError
-from tools.netns import Namespace
-from tools.openclaw.gateway import Gateway, package
+from tools.openclaw.gateway import Gateway
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = ["CASES", "DELAYED", "NAIVE", "NONE", "OURS", "replies"]
 
@@ -48,12 +46,7 @@ def replies(rounds: int) -> dict[str, list[float]]:
 
     A naive hook whose endpoint hangs is asked once, at the end; its list is empty if no reply came.
     """
-    package()  # installed before the registry is out of reach
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="swarm-bench-")))
-        network = Namespace()
-        stack.callback(network.close)
-        stack.enter_context(network.inside())
+    with apart() as (folder, stack):
         delayed = _Endpoint(_DELAY)
         urls = {NONE: "", OURS: _Endpoint(None).url, DELAYED: delayed.url}
         hooks = {NONE: None, OURS: ROOT / "hooks/agentmon", DELAYED: _naive(folder)}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench import _handler
+from bench._apart import apart
 from tools.lab.process import LabError
-from tools.netns import Namespace
-from tools.openclaw.gateway import Gateway, package
+from tools.openclaw.gateway import Gateway
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = ["Restart", "restarts"]
 
@@ -32,12 +30,7 @@ class Restart(NamedTuple):
 
 def restarts(sizes: list[int]) -> Iterator[tuple[int, Restart]]:
     """Yield what each start of a gateway costs whose spool holds so many bytes."""
-    package()  # installed before the registry is out of reach
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="swarm-bench-")))
-        network = Namespace()
-        stack.callback(network.close)
-        stack.enter_context(network.inside())
+    with apart() as (folder, stack):
         url = stack.enter_context(_handler.endpoint(_handler.UP))
         for number, size in enumerate(sizes):
             home = folder / f"gateway{number}"

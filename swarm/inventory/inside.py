@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from swarm.inventory.fields import SshKey, wrong
+from swarm.inventory.node import NEEDED, runs_openclaw
 from swarm.inventory.shapes import (
     Account,
     Command,
@@ -34,21 +35,14 @@ __all__ = [
     "SysctlItem",
 ]
 
-# From "engines" in OpenClaw's package.json: Node >=24.16.0 <25 || >=26.1.0.
-_NODE = re.compile(r"(?P<major>\d+)(\.x|\.(?P<minor>\d+)\.\d+)?")
-_LOWEST_MINOR = {24: 16, 26: 1}
-_EVERY_FROM = 27  # every release line from this one on is supported
+_NODE = re.compile(r"\d{1,6}(\.x|\.\d{1,6}\.\d{1,6})?")
 
 
 def _node(value: str) -> str:
-    match = _NODE.fullmatch(value)
-    if not match:
+    if not _NODE.fullmatch(value):
         raise wrong("expected a Node release line such as 24.x, or a full version such as 24.21.0")
-    major, minor = int(match["major"]), match["minor"]
-    if (major not in {24, 26} and major < _EVERY_FROM) or (
-        minor is not None and int(minor) < _LOWEST_MINOR.get(major, 0)
-    ):
-        raise wrong("OpenClaw requires Node 24.16 or a later 24.x, or 26.1 or later; use for example 24.x")
+    if not runs_openclaw(value):
+        raise wrong(f"OpenClaw needs Node {NEEDED}; use for example 24.x")
     return value
 
 

@@ -460,9 +460,8 @@ packages_lowest() {
 }
 
 # packages_candidates ALWAYS CHOICE…: "lists" if apt's lists are less than a week old, and "candidate NAME VERSION"
-# for each package that apt offers, or "broken MESSAGE" if apt cannot read its sources. A choice
-# is "a", "a|b" (one of them is enough), or "a|" (optional). apt-cache
-# takes 0.3 s, so it runs only if a package is missing or ALWAYS is 1.
+# for each package that apt offers, or "broken MESSAGE" if apt cannot read its sources. A choice is "a", "a|b" (one of
+# them is enough), or "a|" (optional). apt-cache takes 0.3 s, so it runs only if a package is missing or ALWAYS is 1.
 packages_candidates() {
   [ "$1" = 0 ] || ask=1
   shift

@@ -17,6 +17,7 @@ from swarm.hypervisor.network import Network
 from swarm.hypervisor.storage import Pool, Volume, find_pool, make_pool
 from swarm.ssh.guest import Guest
 from swarm.vm import desired
+from tests.integration.authority import make_authority
 from tests.integration.pools import FOLDER, MAC
 from tests.sshd import Sshd, login_key
 
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     from tests.conftest import Dirs
 
 _PROGRAMS = ("unshare", "nsenter", "ip", "libvirtd", "dnsmasq", "qemu-system-x86_64", "qemu-img")
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The certificate of an authority, from which servers of these tests have theirs."""
+    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from swarm.backup.store import Place, store, verify
 from swarm.errors import RemoteError
 from swarm.inventory import BackupSettings
 from swarm.s3 import Bucket, Patience
-from tests.integration.authority import make_authority, make_certificate
+from tests.integration.authority import make_certificate
 from tools.proxy import Proxy
 from tools.seaweed import Seaweed, serving, use_keys
 
@@ -34,12 +34,6 @@ _MIB = 1 << 20
 _SIZE = 6 * _MIB + 7
 _QUICK = Patience(silence=2, tries=4, pause=0.01)
 _FIRST, _OTHER = (random.Random(seed).randbytes(_SIZE) for seed in (1, 2))  # noqa: S311 - no secret
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The certificate of the authority that the server's certificate comes from."""
-    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="module")

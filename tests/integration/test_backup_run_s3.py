@@ -32,12 +32,6 @@ MEDIA = 30 << 20  # bytes that do not compress: several parts of a multipart upl
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The certificate of the authority that the server's certificate comes from."""
-    return make_authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, authority: Path) -> Iterator[Seaweed]:
     """The S3 server that these tests share."""
     folder = tmp_path_factory.mktemp("seaweed")

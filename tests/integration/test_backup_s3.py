@@ -208,20 +208,20 @@ def test_what_the_server_refuses_is_one_sentence(
     assert caught.value.hint
 
 
+def upload(there: Bucket, name: str, data: bytes) -> None:
+    """Store an object."""
+    with there.writer(name) as writer:
+        writer.write(data)
+        writer.commit()
+
+
 def test_a_connection_cut_in_mid_upload_leaves_no_object(proxy: Proxy, made: Bucket) -> None:
     """If the connection breaks for good during an upload, there is an error and no object."""
     there = through(proxy, made)
     there.check()
     proxy.up = 12 * _MIB
-    data = content(40 * _MIB)
-
-    def upload() -> None:
-        with there.writer("cut") as writer:
-            writer.write(data)
-            writer.commit()
-
     with pytest.raises(RemoteError, match=proxy.endpoint):
-        upload()
+        upload(there, "cut", content(40 * _MIB))
     assert proxy.broken
     assert made.objects() == []
 
@@ -231,15 +231,8 @@ def test_a_byte_that_changes_on_its_way_leaves_no_object(proxy: Proxy, made: Buc
     there = through(proxy, made)
     there.check()
     proxy.flip = 4 * _MIB
-    data = content(12 * _MIB)
-
-    def upload() -> None:
-        with there.writer("flipped") as writer:
-            writer.write(data)
-            writer.commit()
-
     with pytest.raises(RemoteError, match=r"flipped in s3://.*: data was damaged on its way to the server"):
-        upload()
+        upload(there, "flipped", content(12 * _MIB))
     assert made.objects() == []
 
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("nodejs_version", "22.x", "OpenClaw requires Node 24.16 or a later 24.x"),
-        ("nodejs_version", "24.15.0", "OpenClaw requires Node 24.16 or a later 24.x"),
-        ("nodejs_version", "26.0.0", "OpenClaw requires Node 24.16 or a later 24.x"),
+        ("nodejs_version", "22.x", "OpenClaw needs Node 24.16 or a later 24"),
+        ("nodejs_version", "24.15.0", "OpenClaw needs Node 24.16 or a later 24"),
+        ("nodejs_version", "26.0.0", "OpenClaw needs Node 24.16 or a later 24"),
         ("nodejs_version", "new", "expected a Node release line"),
         ("user", "Root User", "expected the name of an account"),
         ("port", 80, "greater than or equal to 1024"),

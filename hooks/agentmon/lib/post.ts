@@ -71,7 +71,7 @@ class Connection {
       };
       this.#text = "";
       if (signal !== this.#signal) {
-        // Many requests have the same signal, and a listener is worth more memory than a request.
+        // Many requests have the same signal, and a listener takes more memory than a request.
         this.#signal?.removeEventListener("abort", this.#abort);
         this.#signal = signal;
         signal.addEventListener("abort", this.#abort);

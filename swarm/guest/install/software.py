@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from typing import TYPE_CHECKING, Any
 
 from swarm.errors import Refused
@@ -17,6 +16,7 @@ from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.repositories import Repository, apt_key, apt_repository
 from swarm.guest.kinds.units import unit
 from swarm.inventory.inside import Source
+from swarm.inventory.node import LOWEST, NEEDED, runs_openclaw
 from swarm.paths import expanded
 from swarm.templates import render
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["auth_key", "docker", "found_node", "node", "tailscale", "with_defaults"]
 
-_LOWEST_NODE = "24.16"  # from the field "engines" of OpenClaw's package.json
 _DAEMON_JSON = "/etc/docker/daemon.json"
 _JOINED = "Running"  # a state of Tailscale's backend
 
@@ -94,7 +93,7 @@ def _vendor(repository: Repository, after: tuple[str, ...]) -> list[Step]:
 def node(settings: InstallSettings, after: tuple[str, ...], *, upgrade: bool) -> list[Step]:
     """Return the steps for Node, npm and pnpm. After the last one, all three are installed."""
     major = settings.nodejs_version.split(".")[0]
-    lowest = {"nodejs": _LOWEST_NODE if major == "24" else f"{major}.1"}
+    lowest = {"nodejs": LOWEST if major == "24" else f"{major}.1"}
     if settings.nodejs_source == "nodesource":
         steps = _nodesource(settings, after, major, lowest, upgrade=upgrade)
     elif settings.nodejs_source == "distribution":
@@ -128,7 +127,7 @@ def _node_of_npm(settings: InstallSettings, after: tuple[str, ...]) -> list[Step
         "/usr/local/bin/node --version",
         after=(old.subject,),
         program="/usr/bin/npm",
-        lowest=_LOWEST_NODE,
+        lowest=LOWEST,
     )
     return [old, program, pinned(NPM, after=(program.subject,))]
 
@@ -141,10 +140,10 @@ def found_node(settings: InstallSettings, after: tuple[str, ...]) -> Step:
 
     def refuse(fact: str) -> str | None:
         path, _, version = fact.partition("\n")
-        if not version or path in replaced or _supported(version):
+        if not version or path in replaced or runs_openclaw(version):
             return None
-        needed = "OpenClaw needs 24.16 or a later 24, or 26.1 or later"
-        return f"the PATH of {settings.user} finds {path} first, which is Node {version}; {needed}: remove it"
+        found = f"the PATH of {settings.user} finds {path} first, which is Node {version}"
+        return f"{found}; OpenClaw needs {NEEDED}: remove it"
 
     return Step(
         subject="Node in the PATH",
@@ -154,12 +153,6 @@ def found_node(settings: InstallSettings, after: tuple[str, ...]) -> Step:
         refuse=refuse,
         reader=settings.user,
     )
-
-
-def _supported(version: str) -> bool:
-    """Whether OpenClaw can run with this Node, as its package.json says."""
-    numbers = tuple(int(number) for number in re.findall(r"[0-9]{1,6}", version)[:2])
-    return (24, 16) <= numbers < (25,) or numbers >= (26, 1)
 
 
 def docker(settings: InstallSettings, after: tuple[str, ...], account: str, *, upgrade: bool) -> list[Step]:
