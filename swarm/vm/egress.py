@@ -111,7 +111,7 @@ def allowed(host: Host) -> list[Target]:
 def summary(host: Host) -> str:
     """Return the filter in a few words, for a plan."""
     exceptions = ", ".join(map(str, allowed(host)))
-    return f"the internet, and no private address{f' but {exceptions}' if exceptions else ''}"
+    return f"lets the guest reach the internet, and no private address{f' but {exceptions}' if exceptions else ''}"
 
 
 def filter_xml(host: Host, network: NetworkFacts, own: Iterable[ipaddress.IPv4Address]) -> str:

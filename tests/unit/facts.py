@@ -20,7 +20,7 @@ CREATED = [
     "+ image: ubuntu-24.04",
     "+ base volume: uploaded into the hypervisor's pool",
     "+ reservation: 192.168.122.182 for 52:54:00:01:00:71",
-    "+ network filter: the internet, and no private address",
+    "+ network filter: lets the guest reach the internet, and no private address",
     "+ host key: made here and pinned before the first boot",
     "+ seed: host key, users and network for the first boot",
     "+ domain: zap [claw]: 3072 MiB, 2 vCPUs, Secure Boot, TPM 2.0, emulation",

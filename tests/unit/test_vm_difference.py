@@ -66,7 +66,8 @@ SECOND = "takes effect at the next start; --restart does it now"
 SOURCE = Path("~/lab/swarm").expanduser()
 SHARE = f"type mount, accessmode passthrough, driver type virtiofs, source dir {SOURCE}, target dir swarm"
 CARD = "source network default, model type virtio, filterref filter swarm-zap"
-FILTER = "~ network filter: other rules → the internet, and no private address"
+OPEN = "lets the guest reach the internet, and no private address"
+FILTER = f"~ network filter: other rules → {OPEN}"
 START = ["▸ start", "▸ boot: wait until the guest is ready"]
 
 
@@ -91,10 +92,10 @@ START = ["▸ start", "▸ boot: wait until the guest is ready"]
             FILTER,
         ]),
         ({"network": {"allow": ["10.0.0.7", "192.168.122.1:4000"]}}, {}, {}, [
-            "~ network filter: other rules → the internet, and no private address but 10.0.0.7, 192.168.122.1:4000",
+            f"~ network filter: other rules → {OPEN} but 10.0.0.7, 192.168.122.1:4000",
         ]),
         ({}, {"filter": egress.Facts(own=frozenset({IPv4Address("198.51.100.4")}))}, {}, [
-            "+ network filter: the internet, and no private address (vm.network.allow lists what else the agent needs)",
+            f"+ network filter: {OPEN} (vm.network.allow lists what else the agent needs)",
         ]),
         ({}, {"filter": egress.Facts(supported=False)}, {}, []),
         ({"network": {"allow": ["any"]}}, {}, {}, [
