@@ -178,6 +178,16 @@ test("settings that cannot be used are named, and the rest still works", () => {
   assert.equal(configure({ AGENTMON_INGEST_URL: "file:///etc/passwd" }).url, undefined);
 });
 
+test("a token goes into a header only if it cannot end the header or begin another one", () => {
+  const headers = (token: string, header?: string): Record<string, string> =>
+    configure({ AGENTMON_INGEST_URL: "http://h", AGENTMON_TOKEN: token, AGENTMON_TOKEN_HEADER: header }).headers;
+  assert.deepEqual(headers("t\r\n"), { authorization: "Bearer t" }); // the end of a line in .env
+  assert.deepEqual(headers("t\u00e9"), { authorization: "Bearer t\u00e9" });
+  for (const [token, header] of [["t\r\nx: y"], ["t\0"], ["t\u20ac"], ["t", "x y"], ["t", "x\r\ny"], ["t", ": Bearer"]]) {
+    assert.deepEqual(headers(token!, header), {}, JSON.stringify([token, header]));
+  }
+});
+
 test("a UUIDv7 carries the time, and seq begins at 1 for each boot", () => {
   const clock = new Clock();
   assert.equal(Number.parseInt(uuid7(clock).replaceAll("-", "").slice(0, 12), 16), clock.time);

@@ -27,6 +27,9 @@ export interface Config {
 type Environment = Record<string, string | undefined>;
 
 const PATH = "/v1/events"; // agentmon's ingest API
+// RFC 9110: a token, and a field value. Node's own check, in Headers, takes 20 ms of the first event to load.
+const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 const TIMEOUT = 10_000;
 const SPOOL_MB = 64;
 
@@ -81,10 +84,9 @@ function authorization(env: Environment, problems: string[]): Record<string, str
   const [name, scheme] = (env.AGENTMON_TOKEN_HEADER || "Authorization: Bearer")
     .split(":", 2)
     .map((part) => part.trim());
-  const value = scheme ? `${scheme} ${env.AGENTMON_TOKEN}` : env.AGENTMON_TOKEN;
-  try {
-    new Headers({ [name ?? ""]: value });
-  } catch {
+  const token = env.AGENTMON_TOKEN.trim();
+  const value = scheme ? `${scheme} ${token}` : token;
+  if (!HEADER_NAME.test(name ?? "") || !HEADER_VALUE.test(value)) {
     problems.push("AGENTMON_TOKEN or AGENTMON_TOKEN_HEADER cannot be sent in a header; sending no token");
     return {};
   }
