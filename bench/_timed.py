@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Timed", "timed"]
 
-# Every tool may keep compiled modules, as on a user's computer.
-_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 _LAST = 3000  # characters of the output that a failure shows
 
 
@@ -30,13 +28,15 @@ class Timed(NamedTuple):
 
 def timed(command: Sequence[str], variables: Mapping[str, str], folder: Path, limit: float) -> Timed:
     """Run a program in `folder` with these variables on top, for at most `limit` seconds."""
+    # As it is now: bench/_runs.py sets SWARM_STATE. Every tool may keep compiled modules, as on a user's computer.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(
         command,
         check=False,
         capture_output=True,
         text=True,
-        env={**_ENVIRONMENT, **variables},
+        env={**inherited, **variables},
         cwd=folder,
         stdin=subprocess.DEVNULL,
         timeout=limit,
