@@ -9,6 +9,7 @@ from swarm.fleet.status import Inside
 from swarm.ssh.fresh import ask
 from swarm.ssh.session import Limits
 from swarm.templates import render
+from swarm.text import quote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,14 +44,14 @@ def script(settings: InstallSettings, *, spool: bool) -> str:
         shim=f"{settings.home}/.local/share/pnpm/bin/openclaw",
         spool=f"{settings.config_dir}/agentmon" if spool else "",
     )
-    url = f"http://127.0.0.1:{settings.port}/readyz"
-    return render("guest/status.sh.j2", url=url, user=settings.user, own=own)
+    facts = render("guest/status.sh.j2", port=settings.port, user=settings.user, own=own)
+    return f"exec bash -c {quote(facts)}\n"
 
 
 def inside(answer: bytes) -> Inside:
     """Return the facts in a guest's answer. A line that is missing or malformed leaves its facts unknown."""
     lines: dict[str, str] = {}
-    for line in answer.decode("utf-8", "replace").splitlines():
+    for line in answer.decode("utf-8", "replace").split("\n"):
         key, _, rest = line.partition(" ")
         lines.setdefault(key, rest.strip())
     disk = _DISK.fullmatch(lines.get("disk", ""))

@@ -119,7 +119,9 @@ def _settings(target: Target) -> list[str]:
     if target.identity:
         lines += [f"    IdentityFile {_word(target.identity)}", "    IdentitiesOnly yes"]
     elif target.authorized:
-        lines += [f"    IdentityFile {_word(path)}" for path in identities(target.authorized)]
+        offer = identities(target.authorized)
+        lines += [f"    IdentityFile {_word(path)}" for path in offer.files]
+        lines += ["    IdentitiesOnly yes"] if offer.only else []
     if target.sheltered:
         # Streamlined NTRU Prime protects recorded traffic from future quantum computers and costs 80 ms of CPU.
         # Traffic that never crosses a network cannot be recorded. ML-KEM (OpenSSH 9.9) is cheap and stays.

@@ -7,6 +7,7 @@ import hashlib
 import re
 import struct
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -14,16 +15,19 @@ from swarm.errors import Unfit
 from swarm.files import private_dir, write_atomically
 from swarm.locks import hold
 from swarm.paths import home, state_dir
+from swarm.ssh.agent import held
+from swarm.ssh.wire import field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["identities", "keypair", "own_key", "own_public_key", "pin", "pinned"]
+__all__ = ["Offer", "identities", "keypair", "own_key", "own_public_key", "pin", "pinned"]
 
 _MAGIC = b"openssh-key-v1\0"
 # What ssh itself looks for, in its order.
 _DEFAULTS = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
+_TRIES = 6  # keys that a server lets a client offer: MaxAuthTries of sshd
 
 
 def keypair(comment: str) -> tuple[str, str]:
@@ -79,10 +83,10 @@ def _public_half(path: Path) -> str:
         )
         magic, rest = rest[: len(_MAGIC)], rest[len(_MAGIC) :]
         for _ in ("cipher", "key derivation", "its options"):
-            _, rest = _field(rest)
-        blob, secret = _field(rest[4:])  # after the number of keys
-        kind, _ = _field(blob)
-        _field(secret)
+            _, rest = field(rest)
+        blob, secret = field(rest[4:])  # after the number of keys
+        kind, _ = field(blob)
+        field(secret)
         if magic == _MAGIC and re.fullmatch(rb"[a-z0-9@.-]+", kind):
             return f"{kind.decode()} {base64.b64encode(blob).decode()}"
     except (ValueError, struct.error):
@@ -93,35 +97,43 @@ def _public_half(path: Path) -> str:
     )
 
 
-def _field(data: bytes) -> tuple[bytes, bytes]:
-    """Return the first field, which its length in four bytes precedes, and the rest. Raise struct.error."""
-    (length,) = struct.unpack_from(">I", data)
-    return struct.unpack_from(f"{length}s", data, 4)[0], data[4 + length :]
+@dataclass(frozen=True)
+class Offer:
+    """The identity files that ssh offers, in this order. With `only`, it offers none of the agent's other keys."""
+
+    files: list[Path]
+    only: bool
 
 
-def identities(authorized: Sequence[str]) -> list[Path]:
-    """Return the identity files with which ssh offers the keys in `authorized` (public keys, one a line) first.
+def identities(authorized: Sequence[str]) -> Offer:
+    """Return how ssh offers the keys in `authorized` (public keys, one a line) first.
 
     Servers end a connection after six keys, and an agent may hold more. A file with a public key stands for the agent's
-    key. The user's own files follow, since a guest may still know an earlier key.
+    key. The user's own files follow, since a guest may still know an earlier key. ssh tries all of an agent's keys
+    before a file that the agent does not hold. So if there are too many of them, they are left out.
     """
     wanted = [" ".join(line.split()[:2]) for line in authorized]
     own = _own_files()
     matching = [path for path, public in own.items() if public in wanted]
-    held = {own[path] for path in matching}
+    there = {own[path] for path in matching}
     folder = private_dir(private_dir(private_dir(state_dir()) / "ssh") / "keys")
-    public = [_public_file(folder, key) for key in wanted if key not in held]
-    return [*matching, *public, *(path for path in own if path not in matching)]
+    public = [_public_file(folder, key) for key in wanted if key not in there]
+    loaded = held() if matching else []
+    only = len(loaded) >= _TRIES and not set(loaded) & set(wanted)
+    return Offer([*matching, *public, *(path for path in own if path not in matching)], only)
+
+
+def _own_files() -> dict[Path, str]:
+    """Return the user's private keys, each with its public key as "type key", or "" if that is not beside it."""
+    try:
+        return _files(home() / ".ssh")
+    except Unfit:
+        return {}
 
 
 @cache
-def _own_files() -> dict[Path, str]:
-    """Return the user's private keys, each with its public key as "type key", or "" if that is not beside it."""
+def _files(folder: Path) -> dict[Path, str]:
     found: dict[Path, str] = {}
-    try:
-        folder = home() / ".ssh"
-    except Unfit:
-        return found
     for path in (folder / name for name in _DEFAULTS):
         with suppress(OSError, UnicodeDecodeError):
             if path.is_file():

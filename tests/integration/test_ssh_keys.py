@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shutil
+import socket
 import subprocess
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from swarm import ssh
+from swarm.ssh.agent import held
 from swarm.ssh.guest import Guest
 from swarm.ssh.reasons import LoginRefused, TooManyKeys
 from tests.sshd import USER, login_key
@@ -34,6 +39,23 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: Path) -> Iterat
         subprocess.run(["ssh-add", "-q", *files], check=True, stdin=subprocess.DEVNULL)
         yield socket
         running.kill()
+
+
+@contextlib.contextmanager
+def saying(path: Path, answer: bytes) -> Iterator[None]:
+    """Let something at `path` take one connection, say `answer`, and close."""
+
+    def talk() -> None:
+        with listener.accept()[0] as client, contextlib.suppress(OSError):
+            client.sendall(answer)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        talker = threading.Thread(target=talk)
+        talker.start()
+        yield
+        talker.join()
 
 
 def guest(server: Sshd, tmp_path: Path, *authorized: str) -> Guest:
@@ -62,6 +84,36 @@ def test_an_earlier_key_still_logs_in(server: Sshd, keys: Path, tmp_path: Path) 
     made = guest(server, tmp_path, login_key(tmp_path / "new"))
     assert made.run("echo in").stdout == "in\n"
     made.close()
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_key_in_a_file_comes_before_an_agents_many_others(
+    server: Sshd, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If only a file has the host file's key, the login succeeds beside an agent that holds ten other keys."""
+    subprocess.run(["ssh-add", "-q", "-d", keys], check=True, capture_output=True)
+    folder = tmp_path / ".ssh"
+    folder.mkdir()
+    for suffix in ("", ".pub"):
+        shutil.copy(keys.with_suffix(suffix), folder / f"id_ed25519{suffix}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made = guest(server, tmp_path, (folder / "id_ed25519.pub").read_text(encoding="utf-8"))
+    assert made.run("echo in").stdout == "in\n"
+    made.close()
+
+
+def test_an_agent_that_says_anything_else_holds_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that is gone, or whose answer is cut, endless or of another form, is one without keys."""
+    for number, answer in enumerate(
+        (b"", b"\0\0\0\5\x0c", b"\xff" * 600_000, b"\0\0\0\5\x0c\xff\xff\xff\xff")
+    ):
+        path = tmp_path / f"agent{number}"
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+        assert held() == []  # nothing listens
+        with saying(path, answer):
+            assert held() == []
 
 
 @pytest.mark.usefixtures("agent")

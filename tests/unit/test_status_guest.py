@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
-from typing import TYPE_CHECKING
+import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,9 +16,6 @@ from swarm.fleet.guest import inside, script
 from swarm.fleet.status import Inside
 from swarm.inventory import InstallSettings
 from swarm.templates import render
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ANSWER = b"disk 1000 3000\ngateway 200\nown version 2026.11.2 spool 2 4096 "
 
@@ -108,7 +108,59 @@ def test_spooled_events_are_counted(tmp_path: Path) -> None:
 def test_the_script_asks_the_gateway_on_its_own_port() -> None:
     """The script names the port and the user of the host file, and leaves the spool out unless it is asked for."""
     text = script(InstallSettings(port=2000, user="claw"), spool=False)
-    assert "http://127.0.0.1:2000/readyz" in text
-    assert "runuser -u claw --" in text
+    assert "/dev/tcp/127.0.0.1/2000" in text
+    assert "getent passwd claw" in text
     assert "agentmon" not in text
     assert "/home/claw/.openclaw/agentmon" in script(InstallSettings(user="claw"), spool=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", "ready"),
+        (b"HTTP/1.1 503 no\r\n\r\n", "not ready"),
+        (b"x" * 99, "no answer"),
+        (b"", "no answer"),
+    ],
+)
+def test_the_script_asks_the_gateway_itself(said: bytes, word: str) -> None:
+    """The script sends one request for /readyz and reads the first line of the answer, if it is a short one."""
+    asked: list[bytes] = []
+
+    def answer() -> None:
+        with listener.accept()[0] as client:
+            request = b""
+            while not request.endswith(b"\r\n\r\n"):
+                request += client.recv(4096)
+            asked.append(request)
+            client.sendall(said)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        gateway = threading.Thread(target=answer)
+        gateway.start()
+        text = script(InstallSettings(port=listener.getsockname()[1], user="nobody"), spool=True)
+        done = subprocess.run(["sh"], input=text.encode(), capture_output=True, check=True)
+        gateway.join()
+    assert asked[0].startswith(b"GET /readyz HTTP/1.0\r\nHost: 127.0.0.1:")
+    found = inside(done.stdout)
+    assert (found.gateway, done.stderr) == (word, b"")
+    assert found.ratio is not None
+
+
+def test_a_silent_gateway_holds_up_no_status(tmp_path: Path) -> None:
+    """A gateway that accepts and does not answer is given up after five seconds, and leaves no process behind."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        text = script(InstallSettings(port=listener.getsockname()[1], user="nobody"), spool=False)
+        environment = {**os.environ, "SILENT": str(tmp_path)}
+        done = subprocess.run(["sh"], input=text.encode(), capture_output=True, check=True, env=environment)
+    assert inside(done.stdout).gateway == "no answer"
+    mark = f"SILENT={tmp_path}".encode()
+    assert not [each for each in Path("/proc").glob("[0-9]*") if mark in environ(each)]
+
+
+def environ(process: Path) -> bytes:
+    """Return the environment of a process, or nothing if it has ended or is another user's."""
+    try:
+        return (process / "environ").read_bytes()
+    except OSError:
+        return b""
