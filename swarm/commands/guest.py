@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from swarm import history
 from swarm.commands.render import render
-from swarm.commands.run import Outcome, Selection, chosen, in_turn, run
+from swarm.commands.run import SIDE_BY_SIDE, Outcome, Selection, chosen, in_turn, run
 from swarm.commands.vm import positive, provisioned
 from swarm.deadline import Deadline
 from swarm.errors import UsageError
@@ -141,8 +141,9 @@ def _over_ssh(
     ways: dict[str, Link] = {}
 
     def reach(host: Host) -> None:
-        ways[host.name] = link(host)
-        ways[host.name].connect()
+        way = ways[host.name] = link(host)
+        way.direct = len(selection.hosts) > SIDE_BY_SIDE
+        way.connect()
 
     def one(host: Host, talk: Talk) -> Plan:
         return verb(host, ways[host.name], talk, deadline=Deadline(limit), **options)

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     Step = tuple[Callable[["Selection"], "list[Outcome[Any]]"], Callable[["list[Outcome[Any]]"], int]]
 
-__all__ = ["Outcome", "Selection", "chosen", "every", "in_turn", "run"]
+__all__ = ["SIDE_BY_SIDE", "Outcome", "Selection", "chosen", "every", "in_turn", "run"]
 
 Result = TypeVar("Result")
 
-_SIDE_BY_SIDE = 16  # hosts at once; each costs a thread, a libvirt connection and an SSH connection
+SIDE_BY_SIDE = 16  # hosts at once; each costs a thread, a libvirt connection and an SSH connection
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def run(
     *,
     first: Callable[[Host], object] | None = None,
     quiet: bool = False,
-    at_once: int = _SIDE_BY_SIDE,
+    at_once: int = SIDE_BY_SIDE,
 ) -> list[Outcome[Result]]:
     """Run `verb` on each host and return the outcomes, sorted as selected. Errors are shown when they happen.
 

@@ -27,6 +27,7 @@ class _Fresh(Link):
     """A connection that is not kept. What ssh says about it is complete, so nothing connects a second time."""
 
     control_path = Path("none")  # the word of ssh_config for no socket
+    direct = True
 
     def explain(self, ending: Ending) -> Unreachable | CommandFailed:
         """Return the error that says why the conversation ended early."""
@@ -34,17 +35,7 @@ class _Fresh(Link):
 
     def _settings(self) -> dict[str, str]:
         kept = {"ControlMaster": "no", "ControlPersist": "no"}
-        own = {**super()._settings(), **kept, "ConnectTimeout": str(_CONNECT)}
-        if self._direct:
-            # The dialer saves 40 ms of waiting for each host and costs 10 ms of the processor. For many hosts at once,
-            # the latter is what counts.
-            own["ProxyCommand"] = "none"
-        return own
-
-    @property
-    def _direct(self) -> bool:
-        """Whether ssh's ProxyCommand is only our dialer, and leads through nothing."""
-        return "/swarm/ssh/dial.py" in self.config.read_text(encoding="utf-8", errors="replace")
+        return {**super()._settings(), **kept, "ConnectTimeout": str(_CONNECT)}
 
 
 def ask(config: Path, alias: str, script: str, limits: Limits) -> bytes:

@@ -51,9 +51,12 @@ _BOOTING = {"SWARM_DIAL_LIMIT": "2"}
 class Link:
     """How one host is reached: `ssh -F CONFIG ALIAS`. With `root`, commands run as root, by sudo if necessary.
 
-    `booting` is for a guest that may not be up yet: attempts to connect are short, and nothing is asked why
-    they fail.
+    `booting` is for a guest that may not be up yet: attempts to connect are short, and nothing is asked why they fail.
+    `direct` is for many hosts at once: our dialer saves 40 ms of waiting for each and costs 10 ms of the processor, and
+    then the latter is what counts.
     """
+
+    direct = False
 
     def __init__(self, config: Path, alias: str, *, root: bool = True, booting: bool = False) -> None:
         self.config = config.resolve()
@@ -179,7 +182,13 @@ class Link:
             "LogLevel": "INFO",  # below that, ssh does not say why it cannot negotiate
             "ForwardAgent": "no",
             "RequestTTY": "no",
+            **({"ProxyCommand": "none"} if self.direct and self._dialed else {}),
         }
+
+    @property
+    def _dialed(self) -> bool:
+        """Whether ssh's ProxyCommand is only our dialer, and leads through nothing."""
+        return "/swarm/ssh/dial.py" in self.config.read_text(encoding="utf-8", errors="replace")
 
     def _ask_dialer(self, limit: float) -> str:
         """Connect again without a kept connection, since ssh otherwise discards what its ProxyCommand says.

@@ -19,18 +19,28 @@ put() (
 
 # root_only FOLDER: succeed if root alone decides where this path leads. Each part that exists must be root's and closed
 # to other writers, also where a link leads. In a sticky folder others can make a missing part, but replace none.
-root_only() (
+root_only() {
+  case ${roots_table-} in *"
+$1
+"*) return 0 ;; esac
+  root_decides "$1" || return 1
+  roots_table="${roots_table-}
+$1
+"
+}
+root_decides() (
   path=$1 depth=${2-0} missing=${3-}
   [ "$depth" -lt 16 ] || exit 1
   while :; do
-    case $(stat -c '%u %g %A' -- "$path" 2>/dev/null) in
+    recall "${folders_table-}" "$path	" || found=$(stat -c '%u %g %A' -- "$path" 2>/dev/null)
+    case $found in
       '') missing=yes ;;
       "0 0 d"???????-? | "0 "*" d"????-??-?) missing='' ;;
       "0 "*" d"????????[tT]) [ -z "$missing" ] || exit 1 ;;
       "0 "*" l"*)
         leads=$(readlink -- "$path")
         case $leads in /*) ;; *) leads=${path%/*}/$leads ;; esac
-        root_only "$leads" $((depth + 1)) "$missing" || exit 1
+        root_decides "$leads" $((depth + 1)) "$missing" || exit 1
         missing=''
         ;;
       *) exit 1 ;;
@@ -59,6 +69,13 @@ $2"}
 "*}
 }
 
+# known_folders FOLDER…: what root_only asks about each.
+known_folders() {
+  folders_table="
+$(stat -c '%n	%u %g %A' -- "$@" 2>/dev/null)
+"
+}
+
 # known_files FILE…: the state of each, and the checksums of those that are regular files.
 known_files() {
   states_table="
@@ -73,7 +90,8 @@ $(sha256sum -- "$@" 2>/dev/null </dev/null)
 "
 }
 
-# known_settings FILE…: the values of settings below /proc/sys.
+# known_settings FILE…: the values of settings below /proc/sys. The shell's read would ask for one byte after the other,
+# and the kernel answers only the first.
 known_settings() {
   settings_table="
 $(grep -H '' -- "$@" 2>/dev/null)
@@ -341,12 +359,21 @@ member_fact() {
   esac
 }
 
+# manager_runs UID: succeed if the user's service manager runs. The kernel lists its processes, below either hierarchy
+# of control groups; systemctl takes four times as long.
+manager_runs() {
+  manager=user.slice/user-$1.slice/user@$1.service
+  for tree in /sys/fs/cgroup /sys/fs/cgroup/systemd; do
+    if read -r row <"$tree/$manager/init.scope/cgroup.procs"; then return 0; fi
+  done 2>/dev/null
+  systemctl is-active --quiet "user@$1.service"
+}
+
 # linger_fact NAME: "yes" if the user's systemd runs with its own bus, and will after a boot, else "no".
 linger_fact() {
   recall "$users_table" "$1:" || { echo no; return 0; }
   uid=${found#*:} uid=${uid%%:*}
-  if [ -e "/var/lib/systemd/linger/$1" ] && [ -S "/run/user/$uid/bus" ] &&
-    systemctl is-active --quiet "user@$uid.service"; then
+  if [ -e "/var/lib/systemd/linger/$1" ] && [ -S "/run/user/$uid/bus" ] && manager_runs "$uid"; then
     echo yes
   else
     echo no

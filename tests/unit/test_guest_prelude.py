@@ -75,6 +75,36 @@ def test_every_script_has_the_environment_of_the_system() -> None:
     assert "'system_environment\nset -eu\n" in as_user("zed", "true")
 
 
+@pytest.mark.parametrize(
+    ("parent", "code"),
+    [
+        ("0 0 drwxr-xr-x", 0),
+        ("0 5 drwxr-xr-x", 0),
+        ("0 5 drwxrwxr-x", 1),
+        ("0 0 drwxrwxrwt", 0),
+        ("7 0 drwxr-xr-x", 1),
+    ],
+)
+def test_known_folders(parent: str, code: int) -> None:
+    """Who decides where a path leads is recalled for all its known folders, and no program is started again."""
+    table = f"folders_table='\n/\t0 0 drwxr-xr-x\n/x\t{parent}\n/x/y\t0 0 drwxr-xr-x\n'"
+    stat = "stat() { echo started; }"
+    twice = "root_only /x/y; echo $?; root_only /x/y; echo $?"
+    assert recalled(table, f"{stat}\n{twice}") == f"{code}\n{code}\n"
+    assert recalled("", "known_folders / /missing\nstat() { :; }\nroot_only /; echo $?") == "0\n"
+    assert recalled(table, "root_only /x/missing; echo $?") == f"{1 if parent.endswith('t') else code}\n"
+
+
+def test_known_settings(tmp_path: Path) -> None:
+    """The first line of each setting is recalled as it is. One that can't be read is unknown."""
+    values = {"spaced": " 4\t8 ", "empty": "", "two": "1\n2"}
+    for name, value in values.items():
+        (tmp_path / name).write_text(f"{value}\n", encoding="utf-8")
+    files = quote(*(str(tmp_path / name) for name in (*values, "missing")))
+    facts = "; ".join(f"setting_fact {tmp_path}/{name}" for name in (*values, "missing"))
+    assert recalled("", f"known_settings {files}\n{facts}") == " 4\t8 \n\n1\nunknown\n"
+
+
 def test_known_units() -> None:
     """A unit's state is found under each of its names, and under no part of one."""
     tables = (
