@@ -54,6 +54,7 @@ class Fleet:
 
     def __init__(self, world: World, count: int, folder: Path, sizes: list[int]) -> None:
         self.world, self.folder = world, folder
+        os.environ["SWARM_STATE"] = str(folder / "state")  # where forget() finds the kept connections
         self.machines = [world.machine() for _ in range(count)]
         self.names = [f"host{number:03d}" for number in range(max(sizes))]
         self._peers = Peers(folder)

@@ -1,6 +1,6 @@
 """Run swarm, ansible-core and pyinfra on 1 to 256 hosts, and print time, CPU and memory by the number of hosts.
 
-    python bench/fleet.py [--sizes 1,8,64,256] [--machines 8] [--rounds 1] [--only swarm]
+    python bench/fleet.py [--sizes 1,8,64,256] [--machines 8] [--rounds 1] [--only swarm,pyinfra]
 
 Each host has a name and an address of its own: a host file for swarm, an entry in the inventory for the peers. They are
 spread over a handful of systemd machines, which the program boots itself (tools/lab: needs root and systemd-nspawn).
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="1,8,64,256")
     parser.add_argument("--machines", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--only", default="", help="measure only this tool: swarm, ansible-core or pyinfra")
+    parser.add_argument("--only", default="", help="measure only these tools, by the beginnings of their names")
     options = parser.parse_args()
     sizes = sorted({int(size) for size in options.sizes.split(",")})
     if lacking := missing():
@@ -67,7 +67,7 @@ def measure(fleet: Fleet, sizes: list[int], rounds: int, only: str) -> Times:
     """Return what each run took, by tool and number of hosts."""
     times: Times = {}
     for tool in fleet.tools:
-        if only and not tool.startswith(only):
+        if not tool.startswith(tuple(only.split(","))):
             continue
         fleet.settle(tool)
         for size in sizes:

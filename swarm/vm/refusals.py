@@ -130,8 +130,8 @@ def _check_network(host: Host, observed: Observed, network: NetworkFacts) -> Non
             raise
         raise InventoryError(
             f"{error.message}, by the domain {holder!r}",
-            f"{error.hint}. To swap the addresses of two VMs: write vm.ip: {free} here, run ./inv stop and "
-            f"./inv provision for {host.name}, then do so for the other one, then for {host.name} again",
+            f"{error.hint}. To swap the addresses of two VMs: write vm.ip: {free} here and run ./inv provision "
+            f"--host {host.name} --restart, then do so for the other one, then for {host.name} again",
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""`inv upgrade` with the real OpenClaw, as typed: to a version that starts, and to one that does not.
+"""`inv upgrade` with the real OpenClaw, as typed: interrupted, to a version that starts, and to one that does not.
 
 The name of this file makes it use the machine of test_install.py after that.
 """
@@ -6,7 +6,9 @@ The name of this file makes it use the machine of test_install.py after that.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from swarm.console import Screen, Talk
 from swarm.deadline import Deadline
 from swarm.guest.install.steps import install
 from swarm.inventory import load
+from swarm.paths import ROOT
 from tests.nspawn.at_the_prompt import Operator
 from tests.nspawn.installed import SETTINGS
 from tests.nspawn.registry import OneMore, releases
@@ -93,6 +96,28 @@ def broken_release(machine: Machine, folder: Path, version: str) -> Iterator[Non
             finally:
                 machine.ssh(f"for home in {homes}; do rm -f $home/.npmrc; done")
                 tunnel.terminate()
+
+
+def test_ctrl_c_during_the_installation(machine_with_older: Machine, typist: Operator) -> None:
+    """Ctrl-C while the new version is installed says how to go on, and --back puts the old version and its state back."""
+    machine, before = machine_with_older, machine_with_older.ssh(f"cat {RECORD}")
+    machine.ssh(f"install -o openclaw -m 600 /dev/null {PLANTED} && echo kestrel >{PLANTED}")
+    words = [sys.executable, "-P", str(ROOT / "swarm" / "__main__.py"), "upgrade", "--host", "demo", "--yes"]
+    with subprocess.Popen(typist.world.inside(*words), cwd=ROOT, stderr=subprocess.PIPE) as running:
+        machine.until("pgrep -u openclaw -f 'pnpm.* add '", "the new version is being installed", limit=300)
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=300)
+    assert running.returncode == 130, said
+    assert b"--back" in said, said
+    assert b"Traceback" not in said
+    machine.ssh(f"echo lost >{PLANTED}")
+    back = typist.inv("upgrade", "--host", "demo", "--back", "--yes")
+    assert back.code == 0, back.err
+    assert machine.ssh(f"cat {RECORD}") == before
+    assert machine.ssh(f"cat {PLANTED}") == "kestrel\n"
+    assert json.loads(machine.ssh("curl -fsS http://127.0.0.1:18789/readyz"))["ready"] is True
+    assert [each["result"] for each in history.entries("demo", "upgrade")] == ["went back"]
+    assert "no upgrade is unfinished" in typist.inv("upgrade", "--host", "demo", "--back", "--yes").err
 
 
 def test_a_version_that_starts(machine_with_older: Machine, typist: Operator) -> None:
