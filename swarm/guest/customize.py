@@ -133,7 +133,9 @@ def _timezone(name: str) -> Step:
     return Step(
         subject="time zone",
         # Some names are links to others, as UTC is to Etc/UTC, so both are followed to the file.
-        probe=f"[ -e {quote(zone)} ] && echo known || echo unknown\nreadlink -f /etc/localtime {quote(zone)}",
+        probe=f"[ -e {quote(zone)} ] && echo known || echo unknown\n"
+        f"if [ /etc/localtime -ef {quote(zone)} ]; then echo {quote(zone)}; "
+        f"else readlink -f /etc/localtime {quote(zone)}; fi",
         wanted=name,
         apply=lambda fact: None if _same_zone(fact, zone) else f"timedatectl set-timezone {quote(name)}",
         refuse=lambda fact: None if fact.startswith("known") else f"the guest has no time zone {name}",

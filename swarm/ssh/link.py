@@ -100,9 +100,9 @@ class Link:
         if not self.config.is_file():
             raise UsageError(f"there is no SSH configuration {self.config}")
         # The first process belongs to root, also in a container, and this test starts no program.
-        shell = "if [ -O /proc/1 ]; then exec sh; else exec sudo -n -- sh; fi" if self.root else "exec sh"
-        command = [*self.command(), "--", self.alias, f"exec sh -c {quote(shell)}"]
-        return Session(command, _BOOTING if self._booting else None)
+        become = f"exec sh -c {quote('if [ -O /proc/1 ]; then exec sh; else exec sudo -n -- sh; fi')}"
+        shell = become if self.root and self._users != {"root"} else "exec sh"
+        return Session([*self.command(), "--", self.alias, shell], _BOOTING if self._booting else None)
 
     def script(self, script: str, take: Callable[[bytes], None], limits: Limits | None = None) -> Running:
         """Send `script` and return at once. Each line that it prints is given to `take` from another thread.
@@ -184,6 +184,12 @@ class Link:
             "RequestTTY": "no",
             **({"ProxyCommand": "none"} if self.direct and self._dialed else {}),
         }
+
+    @property
+    def _users(self) -> set[str]:
+        """The login users in the configuration."""
+        text = self.config.read_text(encoding="utf-8", errors="replace")
+        return set(re.findall(r"^\s*User\s+(.+?)\s*$", text, re.MULTILINE | re.IGNORECASE))
 
     @property
     def _dialed(self) -> bool:

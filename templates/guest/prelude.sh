@@ -32,8 +32,8 @@ root_decides() (
   path=$1 depth=${2-0} missing=${3-}
   [ "$depth" -lt 16 ] || exit 1
   while :; do
-    recall "${folders_table-}" "$path	" || found=$(stat -c '%u %g %A' -- "$path" 2>/dev/null)
-    case $found in
+    recall "${states_table-}" "$path	" || found=$(stat -c '%u %g %A' -- "$path" 2>/dev/null)
+    case ${found##*	} in
       '') missing=yes ;;
       "0 0 d"???????-? | "0 "*" d"????-??-?) missing='' ;;
       "0 "*" d"????????[tT]) [ -z "$missing" ] || exit 1 ;;
@@ -69,17 +69,10 @@ $2"}
 "*}
 }
 
-# known_folders FOLDER…: what root_only asks about each.
-known_folders() {
-  folders_table="
-$(stat -c '%n	%u %g %A' -- "$@" 2>/dev/null)
-"
-}
-
-# known_files FILE…: the state of each, and the checksums of those that are regular files.
+# known_files FILE…: the state of each, what root_only asks about it, and the checksums of those that are regular files.
 known_files() {
   states_table="
-$(stat -c '%n	%a %U %G %F %s' -- "$@" 2>/dev/null)
+$(stat -c '%n	%a %U %G %F %s	%u %g %A' -- "$@" 2>/dev/null)
 "
   for file; do
     shift
@@ -127,7 +120,8 @@ $(dpkg-query -W -f '${Package}	${db:Status-Status} ${Version}\n' -- "$@" 2>/dev/
 
 # file_state PATH: set $found to "MODE OWNER GROUP KIND SIZE". Fail if the file does not exist.
 file_state() {
-  recall "${states_table-}" "$1	" || found=$(stat -c '%a %U %G %F %s' -- "$1" 2>/dev/null)
+  recall "${states_table-}" "$1	" || found=$(stat -c '%a %U %G %F %s' -- "$1" 2>/dev/null) || return 1
+  found=${found%%	*}
 }
 
 # file_sum PATH: set $found to the checksum of the content. Fail if it cannot be read.

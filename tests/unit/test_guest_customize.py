@@ -90,7 +90,10 @@ def test_time_zone(*, fact: str, due: bool, refused: bool, shown: str | None) ->
     assert step.shown(fact) == shown
     assert step.wanted == "Europe/Berlin"
     zone = "/usr/share/zoneinfo/Europe/Berlin"
-    assert step.probe == f"[ -e {zone} ] && echo known || echo unknown\nreadlink -f /etc/localtime {zone}"
+    same, followed = f"[ /etc/localtime -ef {zone} ]", f"readlink -f /etc/localtime {zone}"
+    assert step.probe == (
+        f"[ -e {zone} ] && echo known || echo unknown\nif {same}; then echo {zone}; else {followed}; fi"
+    )
 
 
 def test_own_list() -> None:

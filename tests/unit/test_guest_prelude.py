@@ -87,11 +87,15 @@ def test_every_script_has_the_environment_of_the_system() -> None:
 )
 def test_known_folders(parent: str, code: int) -> None:
     """Who decides where a path leads is recalled for all its known folders, and no program is started again."""
-    table = f"folders_table='\n/\t0 0 drwxr-xr-x\n/x\t{parent}\n/x/y\t0 0 drwxr-xr-x\n'"
+    seen = "755 root root directory 0\t"
+    table = f"states_table='\n/\t{seen}0 0 drwxr-xr-x\n/x\t{seen}{parent}\n/x/y\t{seen}0 0 drwxr-xr-x\n'"
     stat = "stat() { echo started; }"
     twice = "root_only /x/y; echo $?; root_only /x/y; echo $?"
     assert recalled(table, f"{stat}\n{twice}") == f"{code}\n{code}\n"
-    assert recalled("", "known_folders / /missing\nstat() { :; }\nroot_only /; echo $?") == "0\n"
+    assert recalled("", "known_files / /missing\nstat() { :; }\nroot_only /; echo $?") == "0\n"
+    assert recalled(table, f"{stat}\nfolder_fact /x/y; file_fact /x/y none") == (
+        "directory 755 root root\nother 755 root root directory\n"
+    )
     assert recalled(table, "root_only /x/missing; echo $?") == f"{1 if parent.endswith('t') else code}\n"
 
 

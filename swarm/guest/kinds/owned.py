@@ -35,7 +35,7 @@ def owned_file(
     file of root's in such a place is refused.
     """
     step = file(path, content, mode=mode, owner=owner, group=group or owner, after=after)
-    step = replace(step, known={**step.known, "folders": tuple(map(str, PurePosixPath(path).parents))})
+    step = replace(step, known={"files": (path, *map(str, PurePosixPath(path).parents))})
     if owner == "root":
         return _of_root(step, path)
     access = quote(octal(mode), owner, group or owner)
