@@ -86,7 +86,7 @@ def refresh(
     With `plan_only` nothing is written, here or in the guest, and losses are only listed. With `force` they are
     accepted. Any other failure raises another SwarmError.
     """
-    job = _Job(source, mirror, settings, Rsync(source.guest, lock, settings.bwlimit), known)
+    job = _Job(source, mirror, settings, Rsync(source.link, lock, settings.bwlimit), known)
     if not plan_only:
         private_dir(mirror)
     try:

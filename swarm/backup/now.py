@@ -109,7 +109,7 @@ def back_up(
             run = _Run(source, settings, talk, lock)
             return run.plan(force=force) if plan_only else run.carry_out(force=force)
     finally:
-        source.guest.give_up()  # a connection that began, and was not needed
+        source.link.give_up()  # a connection that began, and was not needed
 
 
 class _Run:

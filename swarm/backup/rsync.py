@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from swarm.console import Meter
     from swarm.locks import Lock
-    from swarm.ssh.guest import Guest
+    from swarm.ssh.link import Link
 
 __all__ = ["PARTIAL", "VANISHED", "Outcome", "Rsync", "exact", "explain"]
 
@@ -102,9 +102,9 @@ def exact(path: str) -> str:
 
 @dataclass(frozen=True)
 class Rsync:
-    """Copies from one guest, over its kept connection. rsync inherits the `lock`, so it holds it until it has ended."""
+    """Copies from one guest, over the kept connection. rsync inherits the `lock`, so it holds it until it has ended."""
 
-    guest: Guest
+    link: Link
     lock: Lock
     bwlimit: int | None = None
 
@@ -124,11 +124,11 @@ class Rsync:
         with self._files(rules) as (config, filters):
             shell = quote("ssh", "-F", config, "-o", "ControlMaster=no")
             limit = (f"--bwlimit={self.bwlimit}",) if self.bwlimit else ()
-            path = f"sh -c {quote(_AS_ROOT)} rsync" if self.guest.link.root else "rsync"
+            path = f"sh -c {quote(_AS_ROOT)} rsync" if self.link.root else "rsync"
             command = [
                 *("rsync", *_OPTIONS, *limit, *options, "-e", shell, f"--rsync-path={path}"),
                 *("--from0", f"--filter=merge {filters}"),
-                *("--", f"{self.guest.alias}:{source.rstrip('/')}/", f"{target}/"),
+                *("--", f"{self.link.alias}:{source.rstrip('/')}/", f"{target}/"),
             ]
             return _run(command, self.lock.descriptor, _progress(meter, total))
 
@@ -136,7 +136,7 @@ class Rsync:
     def _files(self, rules: Sequence[str]) -> Iterator[tuple[Path, Path]]:
         with tempfile.TemporaryDirectory(prefix="swarm-") as folder:
             config, filters = Path(folder) / "config", Path(folder) / "filters"
-            config.write_text(self.guest.own_config(), encoding="utf-8")
+            config.write_text(self.link.own_config(), encoding="utf-8")
             filters.write_bytes(b"".join(os.fsencode(rule) + b"\0" for rule in rules))
             yield config, filters
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from swarm.ssh.conversation import Running
-    from swarm.ssh.guest import Guest
+    from swarm.ssh.link import Link
 
 __all__ = ["Conversation", "Database", "Source", "Survey", "clean_up", "converse"]
 
@@ -41,7 +41,7 @@ _SIGNATURE = 5  # size, modification time, inode, and size and modification time
 class Source:
     """The state directory `state_dir` of the account `user` in one guest. `hostname` is the name it must have."""
 
-    guest: Guest
+    link: Link
     host: str
     hostname: str | None
     user: str
@@ -96,7 +96,7 @@ class Conversation:
 
     def wait(self) -> bool:
         """Wait until the guest is connected, so that others share the connection. Return False if the program ended."""
-        while not self._begun.wait(0.01) and not self._source.guest.is_connected:
+        while not self._source.link.is_connected and not self._begun.wait(0.01):
             if self.running.finished:
                 return self._begun.is_set()
         return True
@@ -187,7 +187,7 @@ def converse(
     conversation = Conversation(source)
     program = "\n".join(path.read_text(encoding="utf-8") for path in _PROGRAM)
     script = _SCRIPT.format(request=request, program=program)
-    conversation.running = source.guest.script(script, conversation.take, _LIMITS)
+    conversation.running = source.link.script(script, conversation.take, _LIMITS)
     return conversation
 
 
@@ -195,7 +195,10 @@ def clean_up(source: Source, staging: str) -> None:
     """Remove the snapshots from the guest, with the rights of their account. Raise a SwarmError."""
     remove = quote("rm", "-rf", "--", staging)
     as_user = f"runuser -u {quote(source.user)} -- {remove}"
-    source.guest.check(f'if [ "$(id -u)" = 0 ]; then {as_user}; else {remove}; fi', "removing the snapshots")
+    from swarm.ssh.guest import Guest
+
+    guest = Guest(source.link.config, source.link.alias, link=source.link)
+    guest.check(f'if [ "$(id -u)" = 0 ]; then {as_user}; else {remove}; fi', "removing the snapshots")
 
 
 def _database(values: dict[str, Any]) -> Database:

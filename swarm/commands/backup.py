@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from swarm.backup.catalog import Catalog
     from swarm.backup.now import Report
     from swarm.inventory import Host
-    from swarm.ssh.guest import Guest
+    from swarm.ssh.link import Link
 
 __all__ = ["catalog", "identity_file", "key", "now", "prune"]
 
@@ -27,20 +27,18 @@ def now(words: str, *, plan_only: bool, force: bool, bwlimit: int, as_json: bool
     """Back up hosts."""
     if bwlimit < 0:
         raise UsageError("--bwlimit takes a number of KiB per second, or 0 for no limit")
-    guests: dict[str, Guest] = {}
+    ways: dict[str, Link] = {}
 
     def reach(host: Host) -> None:
-        from swarm.fleet.parts import connect
-
-        guests[host.name] = connect(host)
-        guests[host.name].connect()
+        ways[host.name] = parts.link(host)
+        ways[host.name].connect()
 
     def one(host: Host, talk: Talk) -> Report:
         from swarm.backup.now import back_up
 
         settings = host.backup.model_copy(update={"bwlimit": bwlimit}) if bwlimit else host.backup
         report = back_up(
-            parts.source(host, guests[host.name]), settings, talk, plan_only=plan_only, force=force
+            parts.source(host, ways[host.name]), settings, talk, plan_only=plan_only, force=force
         )
         if not plan_only:
             talk.say(report.summary)

@@ -91,12 +91,12 @@ def expected(host: Host) -> Expected:
     )
 
 
-def source(host: Host, guest: Guest) -> Source:
+def source(host: Host, way: Link) -> Source:
     """Return what a backup of a host reads from."""
     from swarm.backup.mirror import Source
 
     settings = host.openclaw
-    return Source(guest, host.name, host.hostname, settings.user, settings.config_dir)
+    return Source(way, host.name, host.hostname, settings.user, settings.config_dir)
 
 
 def target(host: Host, guest: Guest) -> Target:

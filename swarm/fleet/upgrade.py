@@ -191,8 +191,7 @@ class _Upgrade:
 
         name = self.host.name
         try:
-            guest = parts.connect(self.host)
-            report = back_up(parts.source(self.host, guest), self.host.backup, self.talk)
+            report = back_up(parts.source(self.host, parts.link(self.host)), self.host.backup, self.talk)
         except KeyboardInterrupt:
             self.talk.warn("interrupted during the backup; nothing was upgraded")
             raise

@@ -67,7 +67,7 @@ class Guest(fabric.Connection):  # type: ignore[misc]  # Fabric ships no types
     @property
     def is_connected(self) -> bool:
         """Whether a connection is kept."""
-        return self.link.control_path.exists()
+        return self.link.is_connected
 
     def connect(self) -> None:
         """Start to connect, and return at once."""

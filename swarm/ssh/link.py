@@ -66,6 +66,11 @@ class Link:
         self._waiting: Session | None = None
         self._taking = threading.Lock()  # several threads may run commands at the same time
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether a connection is kept."""
+        return self.control_path.exists()
+
     def connect(self) -> None:
         """Start to connect, and return at once: the caller can prepare its script meanwhile."""
         with self._taking:

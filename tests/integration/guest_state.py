@@ -66,7 +66,7 @@ class Place:
 
     def backup(self, *, plan_only: bool = False, force: bool = False) -> Refreshed:
         """Bring the mirror up to date, and remember what was recorded."""
-        source = Source(self.guest(), self.host, self.hostname, self.user, str(self.state))
+        source = Source(self.guest().link, self.host, self.hostname, self.user, str(self.state))
         try:
             with hold_host(self.host) as lock:
                 done = refresh(
@@ -80,7 +80,7 @@ class Place:
                     force=force,
                 )
         finally:
-            source.guest.give_up()
+            source.link.give_up()
         self.known = done.known if not plan_only else self.known
         return done
 

@@ -54,7 +54,7 @@ def test_runs_and_failures_are_remembered(place: Place) -> None:
     """Each run, also a failed one, is in the host's history with its duration and the size of the archive."""
 
     def run() -> None:
-        source = Source(place.guest(), place.host, None, place.user, str(place.state))
+        source = Source(place.guest().link, place.host, None, place.user, str(place.state))
         back_up(source, place.settings, Talk(screen(), quiet=True))
 
     run()

@@ -46,7 +46,7 @@ from swarm.backup.now import back_up
 from swarm.console import Talk, screen
 from tests.integration.guest_state import Place
 place = Place.load(sys.argv[1])
-source = Source(place.guest(), place.host, None, place.user, str(place.state))
+source = Source(place.guest().link, place.host, None, place.user, str(place.state))
 back_up(source, place.settings, Talk(screen(), quiet=True))
 """
 
@@ -62,7 +62,7 @@ def place(server: Sshd, keys: Path, dirs: Dirs) -> Iterator[Place]:
 def run(place: Place, *, force: bool = False, **changed: object) -> Report:
     """Back the guest up with changed settings."""
     place.settings = place.settings.model_validate({**place.settings.model_dump(mode="json"), **changed})
-    source = Source(place.guest(), place.host, None, place.user, str(place.state))
+    source = Source(place.guest().link, place.host, None, place.user, str(place.state))
     return back_up(source, place.settings, Talk(screen(), quiet=True), force=force)
 
 
@@ -290,7 +290,7 @@ def test_a_dead_monitor_does_not_stop_a_backup(place: Place) -> None:
 
 def test_a_plan_changes_nothing(place: Place, dirs: Dirs) -> None:
     """--plan shows what the mirror would gain, and writes neither mirror nor archive nor record."""
-    source = Source(place.guest(), place.host, None, place.user, str(place.state))
+    source = Source(place.guest().link, place.host, None, place.user, str(place.state))
     done = back_up(source, place.settings, Talk(screen(), quiet=True), plan_only=True)
     assert (done.changed, done.archive) == (True, None)
     assert not snapshot_of(place.mirror)

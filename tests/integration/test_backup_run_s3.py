@@ -59,7 +59,7 @@ def run(place: Place, endpoint: str, *more: str, **changed: object) -> Report:
     """Back the guest up to the bucket by way of `endpoint`, and to `more` destinations."""
     settings = {"destinations": ["s3://zap/backups/", *more], "endpoint": endpoint, **changed}
     place.settings = place.settings.model_validate({**place.settings.model_dump(mode="json"), **settings})
-    source = Source(place.guest(), place.host, None, place.user, str(place.state))
+    source = Source(place.guest().link, place.host, None, place.user, str(place.state))
     return back_up(source, place.settings, Talk(screen(), quiet=True))
 
 

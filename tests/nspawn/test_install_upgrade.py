@@ -99,7 +99,7 @@ def broken_release(machine: Machine, folder: Path, version: str) -> Iterator[Non
 
 
 def test_ctrl_c_during_the_installation(machine_with_older: Machine, typist: Operator) -> None:
-    """Ctrl-C while the new version is installed says how to go on, and --back puts the old version and its state back."""
+    """Ctrl-C while the new version is installed says how to go on, and --back puts the old version and state back."""
     machine, before = machine_with_older, machine_with_older.ssh(f"cat {RECORD}")
     machine.ssh(f"install -o openclaw -m 600 /dev/null {PLANTED} && echo kestrel >{PLANTED}")
     words = [sys.executable, "-P", str(ROOT / "swarm" / "__main__.py"), "upgrade", "--host", "demo", "--yes"]

@@ -41,6 +41,7 @@ class Guest:
         put = monkeypatch.setattr
         put(parts, "connect", lambda _: nullcontext(SimpleNamespace(link=None)))
         put(parts, "source", lambda *_: None)
+        put(parts, "link", lambda _: None)
         put(upgrade._Upgrade, "_versions", lambda _: ("2026.9.5", RECORD))  # noqa: SLF001 - it asks the guest
         put(parts, "installing_all", self.install)
         put(now, "back_up", self.back_up)
