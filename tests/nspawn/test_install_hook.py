@@ -126,6 +126,24 @@ def test_the_hook_is_part_of_install(host: Machine, typist: Operator, talk: Talk
         assert set(found.values()) == {"kept"}, checks
 
 
+def test_nothing_is_left_to_do(host: Machine, typist: Operator) -> None:
+    """Once everything is done, `plan --host all`, as the timer runs it, has exit code 0; after a change, it has 2."""
+    typist.add("demo", host)
+    machine = f"machine: {{address: {host.ip}, hostname: {host.ssh('hostname').strip()}}}\n"
+    sources = "openclaw: {nodejs_source: npm, docker_source: distribution}\n"
+    settings = "guest: {swappiness: 10, timezone: Europe/Berlin}\n"
+    path = typist.dirs.hosts / "demo.yaml"
+    path.write_text(f"hypervisor: {{uri: none}}\n{machine}{sources}{settings}", encoding="utf-8")
+    for verb in ("provision", "install", "customize", "backup"):
+        done = typist.inv(verb, "--host", "demo")
+        assert done.code == 0, done.err
+    planned = typist.inv("plan", "--host", "all")
+    assert planned.code == 0, planned.out + planned.err
+    path.write_text(path.read_text("utf-8").replace("swappiness: 10", "swappiness: 11"), encoding="utf-8")
+    planned = typist.inv("plan", "--host", "all")
+    assert (planned.code, "vm.swappiness" in planned.err + planned.out) == (2, True), planned.err
+
+
 def test_hook_test_shows_what_arrives(host: Machine, typist: Operator) -> None:
     """`hook.test` shows events of both halves, and the same events reach the endpoint afterwards, each once."""
     with endpoint(host) as (port, arrived):
