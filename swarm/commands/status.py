@@ -92,7 +92,7 @@ def _once(selection: Selection, *, as_json: bool, targets: Targets, redraw: bool
 
     now, looks = time.time(), _Round(selection)
     litellm = _Litellm()
-    with Gatherer(timers_of([host.name for host in selection.hosts])) as gatherer:
+    with Gatherer(timers_of([host.name for host in selection.hosts]), keep=redraw) as gatherer:
         live = screen().lively(quiet=as_json or redraw, columns=COLUMNS)
         with live as show:
 

@@ -39,9 +39,15 @@ class _Hypervisor(NamedTuple):
 
 
 class Gatherer:
-    """Looks at hosts. Use it as a context manager: it ends the connections to hypervisors."""
+    """Looks at hosts. Use it as a context manager: it ends the connections to hypervisors.
 
-    def __init__(self, timers: Future[Mapping[str, tuple[Timer, ...]] | None] | None = None) -> None:
+    With `keep`, the connections to guests are kept, for the next look in a few seconds.
+    """
+
+    def __init__(
+        self, timers: Future[Mapping[str, tuple[Timer, ...]] | None] | None = None, *, keep: bool = False
+    ) -> None:
+        self._keep = keep
         self._lock = threading.Lock()
         self._opened: dict[str, Future[_Hypervisor]] = {}
         self._timers = timers
@@ -58,7 +64,7 @@ class Gatherer:
         """Return the status of a host at the moment `now`. Raise HypervisorError or Unfit without its hypervisor."""
         own = archives(host.name, now)
         machine = self._machine(host)
-        ssh, inside = _ssh(host) if machine.vm in {"running", FOREIGN} else ("", Inside())
+        ssh, inside = _ssh(host, keep=self._keep) if machine.vm in {"running", FOREIGN} else ("", Inside())
         timers = self._timers.result() if self._timers else None
         return Status(
             host=host.name,
@@ -112,12 +118,13 @@ def _open(uri: str, future: Future[_Hypervisor]) -> None:
         future.set_exception(error)
 
 
-def _ssh(host: Host) -> tuple[str, Inside]:
+def _ssh(host: Host, *, keep: bool) -> tuple[str, Inside]:
     """Return how the login went, in a word or two, and what the guest said."""
     if not host.known_hosts.exists():
         return "no pinned key", Inside()
     try:
-        found = guest.look(access.reach(host), host.name, host.openclaw, spool=host.agentmon is not None)
+        spool = host.agentmon is not None
+        found = guest.look(access.reach(host), host.name, host.openclaw, spool=spool, keep=keep)
     except KeyRefused:
         return "other host key", Inside()
     except LoginRefused:

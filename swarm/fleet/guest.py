@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from swarm.fleet.status import Inside
-from swarm.ssh.fresh import ask
+from swarm.ssh.fresh import ask, ask_kept
 from swarm.ssh.session import Limits
 from swarm.templates import render
 from swarm.text import quote
@@ -27,12 +27,12 @@ _DISK = re.compile(r"([0-9]{1,15}) ([0-9]{1,15})")
 _KIB = 1024
 
 
-def look(config: Path, alias: str, settings: InstallSettings, *, spool: bool) -> Inside:
-    """Return what the guest says over a new connection. Raise Unreachable or CommandFailed.
+def look(config: Path, alias: str, settings: InstallSettings, *, spool: bool, keep: bool = False) -> Inside:
+    """Return what the guest says over a new connection, or with `keep` over a kept one.
 
-    With `spool`, the agentmon events that wait there are counted.
+    With `spool`, the agentmon events that wait there are counted. Raise Unreachable or CommandFailed.
     """
-    return inside(ask(config, alias, script(settings, spool=spool), LIMITS))
+    return inside((ask_kept if keep else ask)(config, alias, script(settings, spool=spool), LIMITS))
 
 
 def script(settings: InstallSettings, *, spool: bool) -> str:

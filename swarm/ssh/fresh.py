@@ -1,7 +1,7 @@
-"""One script over a connection of its own: it proves the pinned key and the login, and needs little to be loaded.
+"""One script and its answer. Over a connection of its own, it also proves the pinned key and the login.
 
-A kept connection would hide another host key, or a login that is now refused. It is left alone, for the commands that
-use it.
+A kept connection would hide another host key, or a login that is now refused. But who asks every few seconds should not
+fill the guest's log with logins.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from swarm.ssh.reasons import Ending
     from swarm.ssh.session import Limits
 
-__all__ = ["ask"]
+__all__ = ["ask", "ask_kept"]
 
 _CONNECT = 10  # seconds; a lost SYN is repeated after 1, 3 and 7
 
@@ -57,7 +57,21 @@ def ask(config: Path, alias: str, script: str, limits: Limits) -> bytes:
         if session.code is None:
             raise link.explain(session.ending())
         if session.code:
-            raise CommandFailed(f"{alias}: the script failed with exit code {session.code}")
+            raise _failed(alias, session.code)
     finally:
         session.kill()
     return b"\n".join(lines)
+
+
+def ask_kept(config: Path, alias: str, script: str, limits: Limits) -> bytes:
+    """Do as ask(), over the kept connection. If there is none, the new one is kept."""
+    link, lines = Link(config, alias), list[bytes]()
+    link.direct = True
+    code = link.script(script, lines.append, limits).join().exited
+    if code:
+        raise _failed(alias, code)
+    return b"\n".join(lines)
+
+
+def _failed(alias: str, code: int) -> CommandFailed:
+    return CommandFailed(f"{alias}: the script failed with exit code {code}")

@@ -186,7 +186,8 @@ def test_a_look_is_remembered_once_an_hour(herd: Fleet) -> None:
 
 
 def test_watch_looks_again_until_ctrl_c(herd: Fleet) -> None:
-    """--watch prints one list after another as --json, and Ctrl-C ends it with exit code 0."""
+    """--watch prints one list after another as --json, over one login, and Ctrl-C ends it with exit code 0."""
+    before = logins(herd)
     with subprocess.Popen(
         herd.command("status", "--host", "ant", "--watch", "--every", "1", "--json"),
         env=herd.environment, stdout=subprocess.PIPE, text=True,
@@ -203,6 +204,14 @@ def test_watch_looks_again_until_ctrl_c(herd: Fleet) -> None:
         watching.stdout.read()
         assert watching.wait(30) == 0
     assert [each["ssh"] for found in lists for each in found] == ["ok", "ok"]
+    assert logins(herd) == before + 1
+    herd.inv("status", "--host", "ant")
+    assert logins(herd) == before + 2  # a single look proves the login
+
+
+def logins(herd: Fleet) -> int:
+    """Count the logins at the server."""
+    return herd.server.log().count("Accepted publickey")
 
 
 def test_rows_appear_while_hosts_answer(herd: Fleet) -> None:
