@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm.guest.engine.script import prelude
+from swarm.guest.engine.script import as_user, prelude
+from swarm.guest.kinds.edits import user_block
 from swarm.guest.kinds.owned import owned_file
 from swarm.text import quote
 
@@ -101,6 +102,27 @@ def test_a_users_link_leads_root_nowhere(home: Path, place: Path) -> None:
         assert done.returncode != 0
         assert "Permission denied" in done.stderr
     assert (secret.read_text(), list(folder.iterdir())) == ("precious\n", [])
+
+
+def test_a_block_goes_where_a_users_link_leads(home: Path, place: Path) -> None:
+    """A .bashrc that is a link stays one, and the user's file that it leads to gets the block; root's is refused."""
+    assert apply(owned_file(f"{home}/dots/rc", "alias x=y\n", mode="640", owner=USER)).returncode == 0
+    link(home / ".bashrc", "dots/rc")
+    step = user_block(USER, f"{home}/.bashrc", "own", "export A=1")
+    found = run(as_user(USER, step.probe)).stdout.removesuffix("\n")
+    assert step.refuse(found) is None
+    script = step.apply(found)
+    assert script is not None
+    assert run(script).returncode == 0
+    assert (home / ".bashrc").is_symlink()
+    text = "# BEGIN swarm own\nexport A=1\n# END swarm own\nalias x=y\n"
+    assert ((home / "dots/rc").read_text(), owner(home / "dots/rc")) == (text, f"{USER} 640")
+    assert step.apply(run(as_user(USER, step.probe)).stdout.removesuffix("\n")) is None
+    (place / "rc").write_text("echo root's\n")
+    (home / ".bashrc").unlink()
+    link(home / ".bashrc", place / "rc")
+    found = run(as_user(USER, step.probe)).stdout.removesuffix("\n")
+    assert step.refuse(found) == f"{home}/.bashrc belongs to root, or leads to a file that does"
 
 
 def test_a_users_own_link_stays(home: Path) -> None:

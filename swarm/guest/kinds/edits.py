@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from swarm.guest.engine.shown import unified
@@ -84,16 +85,32 @@ def block(path: str, name: str, text: str, *, after: tuple[str, ...] = ()) -> St
 
 
 def user_block(name: str, path: str, title: str, text: str, *, after: tuple[str, ...] = ()) -> Step:
-    """Return a step for a block at the beginning of a user's file. Without a terminal, .bashrc ends early."""
-    step = edit(
-        path,
-        f"block {title} in {path}",
-        lambda content: with_block(content, title, text, top=True),
-        "there",
-        owner=name,
-        after=after,
-    )
-    return by_user(name, step)
+    """Return a step for a block at the beginning of a user's file. Without a terminal, .bashrc ends early.
+
+    A link to another file of the user's stays, and that file is changed. One to somebody else's file is refused.
+    """
+
+    def change(content: str) -> str:
+        return with_block(content, title, text, top=True)
+
+    step = edit(path, f"block {title} in {path}", change, "there", owner=name, after=after)
+    followed = f"path=$(followed {quote(path)})"
+
+    def apply(fact: str) -> str | None:
+        before = body(fact)
+        if (new := change(before)) == before:
+            return None
+        mode = "644" if head(fact) == ABSENT else head(fact).split()[1]
+        return f"{followed}\nprintf '%s' {quote(new)} | put \"$path\" {quote(mode, name, name)}"
+
+    def refuse(fact: str) -> str | None:
+        kind, *state = head(fact).split()
+        if kind == "file" and state[1] != name:
+            return f"{path} belongs to {state[1]}, or leads to a file that does"
+        return step.refuse(fact)
+
+    probe = f'{followed}\nfile_fact "$path" none; echo'
+    return by_user(name, replace(step, probe=probe, apply=apply, refuse=refuse))
 
 
 def with_block(content: str, name: str, text: str, *, top: bool = False) -> str:
