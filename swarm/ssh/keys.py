@@ -133,6 +133,7 @@ def _own_files() -> dict[Path, str]:
 
 @cache
 def _files(folder: Path) -> dict[Path, str]:
+    """Return the same for one folder, which is read once."""
     found: dict[Path, str] = {}
     for path in (folder / name for name in _DEFAULTS):
         with suppress(OSError, UnicodeDecodeError):
