@@ -36,7 +36,9 @@ def main() -> None:
     parser.add_argument("--sizes", default="1,8,64,256")
     parser.add_argument("--machines", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--only", default="", help="measure only these tools, by the beginnings of their names")
+    parser.add_argument(
+        "--only", default="", help="measure only these tools, by the beginnings of their names"
+    )
     options = parser.parse_args()
     sizes = sorted({int(size) for size in options.sizes.split(",")})
     if lacking := missing():

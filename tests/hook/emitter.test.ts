@@ -183,9 +183,8 @@ test("a token goes into a header only if it cannot end the header or begin anoth
     configure({ AGENTMON_INGEST_URL: "http://h", AGENTMON_TOKEN: token, AGENTMON_TOKEN_HEADER: header }).headers;
   assert.deepEqual(headers("t\r\n"), { authorization: "Bearer t" }); // the end of a line in .env
   assert.deepEqual(headers("t\u00e9"), { authorization: "Bearer t\u00e9" });
-  for (const [token, header] of [["t\r\nx: y"], ["t\0"], ["t\u20ac"], ["t", "x y"], ["t", "x\r\ny"], ["t", ": Bearer"]]) {
-    assert.deepEqual(headers(token!, header), {}, JSON.stringify([token, header]));
-  }
+  for (const token of ["t\r\nx: y", "t\0", "t\u20ac"]) assert.deepEqual(headers(token), {}, JSON.stringify(token));
+  for (const name of ["x y", "x\r\ny", ": Bearer"]) assert.deepEqual(headers("t", name), {}, JSON.stringify(name));
 });
 
 test("a UUIDv7 carries the time, and seq begins at 1 for each boot", () => {
