@@ -1,6 +1,6 @@
 // The HOOK.md half: gateway, session, command, message and bootstrap events.
 
-import { emitter } from "./lib/emitter.ts";
+import { accept, emitter } from "./lib/emitter.ts";
 
 interface HookEvent {
   type: string;
@@ -13,9 +13,8 @@ interface HookEvent {
 export default function handler(event: HookEvent): Promise<void> | void {
   try {
     const name = `${event.type}:${event.action}`;
-    const found = emitter();
-    found?.accept("hook", name, { event: event.context, ctx: { sessionKey: event.sessionKey } });
-    if (name === "gateway:shutdown" || name === "gateway:pre-restart") return found?.flush();
+    accept("hook", name, { event: event.context, ctx: { sessionKey: event.sessionKey } });
+    if (name === "gateway:shutdown" || name === "gateway:pre-restart") return emitter()?.flush();
   } catch {
     // An exception here would only reach the gateway's log, an unhandled rejection would end the gateway.
   }

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { configure } from "../../hooks/agentmon/lib/config.ts";
-import { Emitter } from "../../hooks/agentmon/lib/emitter.ts";
+import { accept, emitter as made, Emitter } from "../../hooks/agentmon/lib/emitter.ts";
 import { TYPES, Sealer, uuid7 } from "../../hooks/agentmon/lib/envelope.ts";
 import { Clock, Endpoint, folder, quiet, settings, until } from "./support.ts";
 
@@ -36,6 +36,35 @@ test("10,000 events in one tick are all delivered, in order, each once", async (
   assert.equal(new Set(events.map(({ event }) => event.id)).size, 10_000);
   await until(() => emitter.stats().depth === 0, "an empty spool");
   await until(() => logs(path).length === 0, "no file is left");
+});
+
+test("the first events wait for the emitter, which no handler makes, and keep their order", async (t) => {
+  const endpoint = await new Endpoint().start(t);
+  const place = globalThis as { [key: symbol]: unknown };
+  const key = Symbol.for("swarm.agentmon");
+  const own = { AGENTMON_INGEST_URL: endpoint.url, OPENCLAW_STATE_DIR: folder(t) };
+  Object.assign(process.env, own);
+  t.after(async () => {
+    await made()?.stop();
+    for (const name of Object.keys(own)) delete process.env[name];
+    delete place[key];
+  });
+  const jobs = (count: number): void => {
+    for (let n = 0; n < count; n++)
+      accept("plugin", "cron_changed", { event: { action: "added", jobId: `job-${n}` }, ctx: {} });
+  };
+  jobs(2);
+  assert.equal(place[key], undefined);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.notEqual(place[key], undefined);
+  assert.equal(made()?.stats().depth, 2);
+  await made()?.stop();
+  delete place[key];
+  jobs(200);
+  assert.notEqual(place[key], undefined); // a burst does not fill the memory
+  await until(() => endpoint.events.length >= 202, "delivery");
+  const after = endpoint.events.slice(2).map(({ event }) => event.seq);
+  assert.deepEqual(after.slice(-200), Array.from({ length: 200 }, (_, n) => n + 1));
 });
 
 test("every event has agentmon's envelope", async (t) => {

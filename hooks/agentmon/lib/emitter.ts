@@ -167,26 +167,50 @@ interface Shared {
   emitter: Emitter | undefined;
 }
 
-const VERSION = 2; // raise it when the emitter changes: a reload then replaces the old one
+const VERSION = 3; // raise it when the emitter changes: a reload then replaces the old one
 const KEY = Symbol.for("swarm.agentmon");
+
+/** Events that wait for the emitter to be made, in the turn after the first of them. */
+const early: [Half, string, Input][] = [];
+const MOST_EARLY = 100; // a burst beyond that waits
+
+/** Hand an event to the process's emitter. Never throws. The first event does not wait until it is made, for some ms. */
+export function accept(half: Half, name: string, input: Input): void {
+  const found = shared();
+  if (found) found.emitter?.accept(half, name, input);
+  else {
+    early.push([half, name, input]);
+    if (early.length === 1) setImmediate(emitter);
+    else if (early.length > MOST_EARLY) emitter();
+  }
+}
 
 /** Return the process's emitter, which is made at first use. Undefined without AGENTMON_INGEST_URL. Never throws. */
 export function emitter(): Emitter | undefined {
+  const found = (shared() ?? make()).emitter;
+  for (const [half, name, input] of early.splice(0)) found?.accept(half, name, input);
+  return found;
+}
+
+function shared(): Shared | undefined {
+  const found = (globalThis as { [KEY]?: Shared })[KEY];
+  return found?.version === VERSION ? found : undefined;
+}
+
+function make(): Shared {
   const place = globalThis as { [KEY]?: Shared };
-  const found = place[KEY];
-  if (found?.version === VERSION) return found.emitter;
-  void found?.emitter?.stop();
-  const shared: Shared = { version: VERSION, emitter: undefined };
-  place[KEY] = shared;
+  void place[KEY]?.emitter?.stop();
+  const made: Shared = { version: VERSION, emitter: undefined };
+  place[KEY] = made;
   try {
     const problems: string[] = [];
     const config = configure(process.env, problems);
     for (const problem of problems) real.warn(problem);
-    if (config.url) shared.emitter = new Emitter(config, real, secrets(process.env));
+    if (config.url) made.emitter = new Emitter(config, real, secrets(process.env));
   } catch (error) {
     real.warn(`cannot start: ${(error as Error).message}`);
   }
-  return shared.emitter;
+  return made;
 }
 
 /** Return the values of environment variables that hold secrets by their name. */

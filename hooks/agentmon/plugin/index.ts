@@ -1,6 +1,6 @@
 // The plugin half: what only plugins see, such as model calls, token counts, tools and subagents.
 
-import { emitter } from "../lib/emitter.ts";
+import { accept, emitter } from "../lib/emitter.ts";
 import { PLUGIN_EVENTS } from "../lib/mapping.ts";
 
 interface Api {
@@ -15,9 +15,8 @@ export default {
     for (const name of Object.keys(PLUGIN_EVENTS)) {
       api.on(name, (event, ctx) => {
         try {
-          const found = emitter();
-          found?.accept("plugin", name, { event, ctx });
-          if (name === "gateway_stop") return found?.flush();
+          accept("plugin", name, { event, ctx });
+          if (name === "gateway_stop") return emitter()?.flush();
         } catch {
           // Nothing that goes wrong here may reach the agent.
         }
