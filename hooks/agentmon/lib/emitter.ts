@@ -174,7 +174,7 @@ const KEY = Symbol.for("swarm.agentmon");
 const early: [Half, string, Input][] = [];
 const MOST_EARLY = 100; // a burst beyond that waits
 
-/** Hand an event to the process's emitter. Never throws. The first event does not wait until it is made, for some ms. */
+/** Hand an event to the process's emitter. Never throws. The first one does not wait until it is made, for some ms. */
 export function accept(half: Half, name: string, input: Input): void {
   const found = shared();
   if (found) found.emitter?.accept(half, name, input);
