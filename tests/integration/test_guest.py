@@ -38,10 +38,11 @@ take = lambda line: print(line.decode(), flush=True)
 try:
     Link(Path(sys.argv[1]), sys.argv[2]).script("echo begun; sleep 60", take).join()
 except KeyboardInterrupt:
+    # Flushed at once: at Python's end, the thread that printed the line may still hold the lock of stdout.
     try:
-        print(os.waitpid(-1, os.WNOHANG))
+        print(os.waitpid(-1, os.WNOHANG), flush=True)
     except ChildProcessError:
-        print("no process is left")
+        print("no process is left", flush=True)
 """
 SLACK = 20.0  # seconds that a loaded machine may need
 
