@@ -158,7 +158,7 @@ class Link:
         """Return an SSH configuration that holds these options too, for programs that take no options for ssh."""
         lines = "".join(f"    {key} {_word(value)}\n" for key, value in self._settings().items())
         # Of two values, ssh uses the first.
-        return f"Host {self.alias}\n{lines}\n{self.config.read_text(encoding='utf-8', errors='replace')}"
+        return f"Host {self.alias}\n{lines}\n{self._text}"
 
     @cached_property
     def control_path(self) -> Path:
@@ -193,13 +193,17 @@ class Link:
     @property
     def _users(self) -> set[str]:
         """The login users in the configuration."""
-        text = self.config.read_text(encoding="utf-8", errors="replace")
-        return set(re.findall(r"^\s*User\s+(.+?)\s*$", text, re.MULTILINE | re.IGNORECASE))
+        return set(re.findall(r"^\s*User\s+(.+?)\s*$", self._text, re.MULTILINE | re.IGNORECASE))
 
     @property
     def _dialed(self) -> bool:
         """Whether ssh's ProxyCommand is only our dialer, and leads through nothing."""
-        return "/swarm/ssh/dial.py" in self.config.read_text(encoding="utf-8", errors="replace")
+        return "/swarm/ssh/dial.py" in self._text
+
+    @property
+    def _text(self) -> str:
+        """The SSH configuration, as it is now."""
+        return self.config.read_text(encoding="utf-8", errors="replace")
 
     def _ask_dialer(self, limit: float) -> str:
         """Connect again without a kept connection, since ssh otherwise discards what its ProxyCommand says.

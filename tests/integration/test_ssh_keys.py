@@ -52,10 +52,13 @@ def saying(path: Path, answer: bytes) -> Iterator[None]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
+        listener.settimeout(20)
         talker = threading.Thread(target=talk)
         talker.start()
-        yield
-        talker.join()
+        try:
+            yield
+        finally:
+            talker.join()
 
 
 def guest(server: Sshd, tmp_path: Path, *authorized: str) -> Guest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,9 +12,6 @@ from hypothesis import strategies as st
 from swarm.guest.engine.script import as_user, opening, prelude
 from swarm.text import quote
 from tests.model_guest import shell
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PRELUDE = prelude()  # as hosts get it
 
@@ -107,6 +104,10 @@ def test_known_settings(tmp_path: Path) -> None:
     files = quote(*(str(tmp_path / name) for name in (*values, "missing")))
     facts = "; ".join(f"setting_fact {tmp_path}/{name}" for name in (*values, "missing"))
     assert recalled("", f"known_settings {files}\n{facts}") == " 4\t8 \n\n1\nunknown\n"
+    real = "/proc/sys/kernel/pid_max"  # which the kernel gives to one read only, so not byte by byte
+    assert recalled("", f"known_settings {real}\nsetting_fact {real}") == Path(real).read_text(
+        encoding="ascii"
+    )
 
 
 def test_known_units() -> None:

@@ -129,13 +129,15 @@ def test_the_script_asks_the_gateway_itself(said: bytes, word: str) -> None:
 
     def answer() -> None:
         with listener.accept()[0] as client:
-            request = b""
-            while not request.endswith(b"\r\n\r\n"):
-                request += client.recv(4096)
+            client.settimeout(20)
+            request = client.recv(4096)
+            while not request.endswith(b"\r\n\r\n") and (more := client.recv(4096)):
+                request += more
             asked.append(request)
             client.sendall(said)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
         gateway = threading.Thread(target=answer)
         gateway.start()
         text = script(InstallSettings(port=listener.getsockname()[1], user="nobody"), spool=True)

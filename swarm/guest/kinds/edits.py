@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from swarm.guest.engine.shown import unified
@@ -26,20 +27,24 @@ def edit(
     mode: str = "644",
     owner: str = "root",
     after: tuple[str, ...] = (),
+    write: Callable[[str, str, str, str], str] | None = None,
 ) -> Step:
     """Return a step that changes a part of a file. `change` is given the whole content and returns the new one.
 
-    A missing file counts as empty, and is created with `mode` and `owner`. An existing one keeps its own.
+    A missing file counts as empty, and is created with `mode` and `owner`. An existing one keeps its own. `write` is
+    given the content, the mode, the owner and the group, and returns the shell that writes them, content_put's by
+    default.
     """
+    put = write or partial(content_put, path)
 
     def apply(fact: str) -> str | None:
         before = body(fact)
         if (new := change(before)) == before:
             return None
         if head(fact) == ABSENT:
-            return content_put(path, new, mode, owner, owner)
+            return put(new, mode, owner, owner)
         _, mode_now, owner_now, group_now, _ = head(fact).split()
-        return content_put(path, new, mode_now, owner_now, group_now)
+        return put(new, mode_now, owner_now, group_now)
 
     # The engine takes one newline off the end of a fact. This file's last newline matters, so the probe adds one more.
     return Step(
@@ -93,15 +98,11 @@ def user_block(name: str, path: str, title: str, text: str, *, after: tuple[str,
     def change(content: str) -> str:
         return with_block(content, title, text, top=True)
 
-    step = edit(path, f"block {title} in {path}", change, "there", owner=name, after=after)
-    followed = f"path=$(followed {quote(path)})"
+    def write(content: str, *access: str) -> str:
+        return f"{followed}\nprintf '%s' {quote(content)} | put \"$path\" {quote(*access)}"
 
-    def apply(fact: str) -> str | None:
-        before = body(fact)
-        if (new := change(before)) == before:
-            return None
-        mode = "644" if head(fact) == ABSENT else head(fact).split()[1]
-        return f"{followed}\nprintf '%s' {quote(new)} | put \"$path\" {quote(mode, name, name)}"
+    followed = f"path=$(followed {quote(path)})"
+    step = edit(path, f"block {title} in {path}", change, "there", owner=name, after=after, write=write)
 
     def refuse(fact: str) -> str | None:
         kind, *state = head(fact).split()
@@ -110,7 +111,7 @@ def user_block(name: str, path: str, title: str, text: str, *, after: tuple[str,
         return step.refuse(fact)
 
     probe = f'{followed}\nfile_fact "$path" none; echo'
-    return by_user(name, replace(step, probe=probe, apply=apply, refuse=refuse))
+    return by_user(name, replace(step, probe=probe, refuse=refuse))
 
 
 def with_block(content: str, name: str, text: str, *, top: bool = False) -> str:
