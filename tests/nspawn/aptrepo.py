@@ -57,9 +57,13 @@ class AptRepo:
         self._server = subprocess.Popen(
             inside, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        self._machine.until(
-            f"curl -fsS -m 10 -o /dev/null {self.url}/right.asc", "the apt repository answers"
-        )
+        try:
+            self._machine.until(
+                f"curl -fsS -m 10 -o /dev/null {self.url}/right.asc", "the apt repository answers"
+            )
+        except BaseException:  # Ctrl-C too: without this, nobody would stop the server
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
