@@ -22,13 +22,14 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or __package__:
-    from swarm.embedded import broker, kvm, mounts, pulse
+    from swarm.embedded import broker, kvm, mounts, pulse, shares
 else:  # run as a program with -I: only this file's directory is importable
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     import broker
     import kvm
     import mounts
     import pulse
+    import shares
 
 FULL = "no space is left"  # how the cause begins if a file system is full
 _ROOM = 1 << 20  # bytes; its configuration and logs take some kilobytes
@@ -53,6 +54,7 @@ def init(state: Path, uid: int, gid: int) -> int:
     mounts.run("mount", "-t", "proc", "proc", "/proc")
     has_kvm = kvm.usable_kvm()
     mounts.mount_private(state)
+    shares.cover(state, uid, gid)
     if not has_kvm:
         mounts.hide_kvm(state)
     for network in (NETWORK, MACHINE):

@@ -59,7 +59,7 @@ class Lab:
     running: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for name in ("hosts", "state", "share"):
+        for name in ("hosts", "state"):
             (self.base / name).mkdir(parents=True, exist_ok=True)
         os.environ.update(self.environment)
 
@@ -74,8 +74,8 @@ class Lab:
 
     @property
     def share(self) -> Path:
-        """The folder that guests share."""
-        return self.base / "share"
+        """The folder that guests share, which swarm makes."""
+        return self.base / "state/shares/zap"
 
     def zap(self) -> None:
         """Write the reference host's file with another hypervisor, image and shared folder, and no backups."""
@@ -83,7 +83,7 @@ class Lab:
         tree = yaml.load((ROOT / "hosts" / "zap.yaml").read_text(encoding="utf-8"))
         tree["hypervisor"]["uri"] = "embedded"
         tree["vm"]["image"] = "built"
-        tree["vm"]["virtiofs"]["source"] = str(self.share)
+        tree["vm"]["virtiofs"]["source"] = self.share.name
         tree.pop("backup", None)  # its destination is a machine in somebody's network
         self.write("zap", tree)
 
@@ -181,7 +181,7 @@ class Lab:
 
     def thaw(self, source: Lab) -> None:
         """Make this laboratory a copy of a frozen one, with zap running as it was."""
-        for name in ("hosts", "state", "share"):
+        for name in ("hosts", "state"):
             shutil.rmtree(self.base / name)
             subprocess.run(
                 [

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
 import pytest
 import testinfra
+
+from swarm.embedded.shares import FIRST_USER, NOBODYS, outside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +61,15 @@ def test_share_is_mounted_and_writable_both_ways(zap: Lab, guest: Guest) -> None
     assert guest.check_output("cat /mnt/swarm/from-host") == "hello guest"
     guest.check_output("echo hello host > /mnt/swarm/from-guest")
     assert (zap.share / "from-guest").read_text() == "hello host\n"
+
+
+def test_an_owner_in_the_share_is_nobody_here(zap: Lab, guest: Guest) -> None:
+    """What the guest's root leaves in the share with set-user-ID is nobody's program on the hypervisor."""
+    guest.check_output("install --mode 4755 /bin/true /mnt/swarm/program")
+    guest.check_output("install --owner openclaw /dev/null /mnt/swarm/of-user")
+    guest.run_expect([1], "mknod /mnt/swarm/device c 1 3")
+    assert (zap.share / "program").stat().st_uid == NOBODYS
+    assert (zap.share / "of-user").stat().st_uid == outside(FIRST_USER, os.getuid())
 
 
 def test_watchdog_device_is_there(guest: Guest) -> None:
