@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from swarm.backup.remote import GARBLED, GARBLED_HINT, ways
 from swarm.errors import CommandFailed, Refused, SwarmError, Unfit, Unreachable
 from swarm.ssh.reasons import told
-from swarm.text import quote, visible
+from swarm.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +41,6 @@ _OPTIONS = (
     *("-rlptHSs", "--modify-window=-1", "--no-devices", "--no-specials", "--no-human-readable"),
     *("--timeout=60", "--stats", "--info=nonreg0", "--out-format=@%i %l %n", "--delay-updates"),
 )
-_AS_ROOT = 'if [ -O /proc/1 ]; then exec rsync "$@"; else exec sudo -n rsync "$@"; fi'
 _ITEM = re.compile(rb"@(.{11}) (\d+) (.*)", re.DOTALL)
 _STAT = re.compile(
     rb"(Number of deleted files|Number of regular files transferred|Total transferred file size): (\d+)(.*)"
@@ -122,15 +122,17 @@ class Rsync:
         `rules` are filters of rsync. Raise Unfit if rsync is missing; every other failure is in the outcome.
         """
         with self._files(rules) as (config, filters):
-            shell = quote("ssh", "-F", config, "-o", "ControlMaster=no")
+            ssh = ("ssh", "-F", config, "-o", "ControlMaster=no")
             limit = (f"--bwlimit={self.bwlimit}",) if self.bwlimit else ()
-            path = f"sh -c {quote(_AS_ROOT)} rsync" if self.link.root else "rsync"
-            command = [
-                *("rsync", *_OPTIONS, *limit, *options, "-e", shell, f"--rsync-path={path}"),
-                *("--from0", f"--filter=merge {filters}"),
-                *("--", f"{self.link.alias}:{source.rstrip('/')}/", f"{target}/"),
-            ]
-            return _run(command, self.lock.descriptor, _progress(meter, total))
+            places = (f"{self.link.alias}:{source.rstrip('/')}/", f"{target}/")
+            rest = ("--from0", f"--filter=merge {filters}", "--", *places)
+            outcome = Outcome()
+            for way in ways(ssh, root=self.link.root):
+                command = ["rsync", *_OPTIONS, *limit, *options, *way, *rest]
+                outcome = _run(command, self.lock.descriptor, _progress(meter, total))
+                if outcome.code != GARBLED:
+                    break
+            return outcome
 
     @contextmanager
     def _files(self, rules: Sequence[str]) -> Iterator[tuple[Path, Path]]:
@@ -226,11 +228,7 @@ _REASONS: dict[int | str, tuple[type[SwarmError], str, str | None]] = {
         "more files would be deleted from the mirror than the dry run has shown",
         "run the backup again",
     ),
-    2: (
-        CommandFailed,
-        "rsync does not understand the guest: {reason}",
-        "does its ~/.bashrc print anything? It must be silent where no terminal is",
-    ),
+    GARBLED: (CommandFailed, "rsync does not understand the guest: {reason}", GARBLED_HINT),
     11: (CommandFailed, "rsync could not read or write a file: {reason}", None),
     20: (CommandFailed, "rsync was interrupted", "run the backup again; it continues"),
     "killed": (CommandFailed, "rsync was killed", "run the backup again; it continues"),

@@ -12,6 +12,7 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from swarm.backup.remote import GARBLED, GARBLED_HINT, ways
 from swarm.errors import CommandFailed, Unfit, Unreachable, VerificationFailed
 from swarm.paths import ROOT
 from swarm.ssh.session import Limits
@@ -154,19 +155,27 @@ def send(guest: Guest, host: str, tree: Path, staging: str, paths: Sequence[str]
 
     Raise Unreachable if the connection fails, Unfit if the guest's disk is full or has no rsync, or CommandFailed.
     """
-    # As root in the guest, also if the login is another user.
-    remote = f"sh -c {quote(_AS_ROOT)} rsync"
-    shell = quote("ssh", "-F", guest.link.config, *guest.options())
-    command = ["rsync", "-rlptHS", "--secluded-args", "--timeout=60", "--delete", "--exclude=/.swarm-archive"]
-    command += [f"--rsync-path={remote}", "-e", shell]
+    ssh = ["ssh", "-F", str(guest.link.config), *guest.options()]
+    options = ["-rlptHS", "--secluded-args", "--timeout=60", "--delete", "--exclude=/.swarm-archive"]
     listed = None
     if paths is not None:
         listed = b"".join(b"./" + path.encode("utf-8", "surrogateescape") + b"\0" for path in paths)
-        command += ["--from0", "--files-from=-"]
+        options += ["--from0", "--files-from=-"]
+    code, text = 0, ""
+    for way in ways(ssh, root=True):  # root in the guest, also if the login is another user
+        command = ["rsync", *options, *way, "--", f"{tree.absolute()}/", f"{guest.alias}:{staging}/"]
+        code, text = _run(command, listed)
+        if code != GARBLED:
+            break
+    return _judged(host, code, text)
+
+
+def _run(command: Sequence[str], listed: bytes | None) -> tuple[int, str]:
+    """Run rsync with `listed` on its standard input. Return its exit code and the end of its messages."""
     with tempfile.TemporaryFile() as messages:
         try:
             done = subprocess.run(
-                [*command, "--", f"{tree.absolute()}/", f"{guest.alias}:{staging}/"],
+                command,
                 **({"stdin": subprocess.DEVNULL} if listed is None else {"input": listed}),
                 env={**os.environ, "LC_ALL": "C"},
                 stdout=subprocess.DEVNULL,
@@ -176,11 +185,7 @@ def send(guest: Guest, host: str, tree: Path, staging: str, paths: Sequence[str]
         except FileNotFoundError:
             raise Unfit("the program rsync is missing", "apt-get install rsync") from None
         messages.seek(-min(_TAIL, messages.tell()), 2)
-        text = messages.read().decode("utf-8", "replace")
-    return _judged(host, done.returncode, visible(text.strip()))
-
-
-_AS_ROOT = 'if [ -O /proc/1 ]; then exec rsync "$@"; else exec sudo -n -- rsync "$@"; fi'
+        return done.returncode, visible(messages.read().decode("utf-8", "replace").strip())
 
 
 def _judged(host: str, code: int, text: str) -> str:
@@ -196,6 +201,8 @@ def _judged(host: str, code: int, text: str) -> str:
         raise Unreachable(
             f"{host}: the transfer broke off: {reason}", "earlier changes are kept; run it again"
         )
+    if code == GARBLED:
+        raise CommandFailed(f"{host}: rsync does not understand the guest", GARBLED_HINT)
     if code and code not in _PARTIAL:
         raise CommandFailed(f"{host}: rsync failed with exit code {code}: {reason}")
     return "\n".join(lines) if code else ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from swarm import ssh
+from swarm.backup.swap import send
 from swarm.ssh.guest import Guest
 from tests.sshd import Sshd, login_key
 
@@ -68,3 +69,12 @@ def test_files_arrive_as_they_are(guest: Guest, tmp_path: Path) -> None:
     guest.put(source, str(there))
     guest.get(str(there), back)
     assert (there.read_bytes(), back.read_bytes()) == (data, data)
+
+
+def test_a_tree_arrives_as_it_is(guest: Guest, tmp_path: Path) -> None:
+    """Rsync, whose protocol begins with the first byte, copies a tree."""
+    source, there = tmp_path / "source", tmp_path / "there it's !1"
+    source.mkdir()
+    (source / "it's !1").write_bytes(bytes(range(256)) * 300)
+    assert send(guest, "chatty", source, str(there)) == ""
+    assert (there / "it's !1").read_bytes() == (source / "it's !1").read_bytes()
