@@ -17,6 +17,10 @@ _GROUP = "join the group libvirt (sudo adduser $USER libvirt, then log in again)
 _SEARCHABLE = "make every folder above it searchable (chmod o+x); ./inv doctor names the one that is not"
 _QEMU = "install the package qemu-system-x86 on the hypervisor, then restart libvirt there"
 _TPM = "install the packages swtpm and swtpm-tools on the hypervisor"
+_FIREWALL = (
+    "restart the firewall and then libvirt there (sudo systemctl restart libvirtd); "
+    "after an upgrade of the kernel, restart the hypervisor"
+)
 _URI = "check hypervisor.uri in the host file"
 _KVM = "./inv doctor names the cause; hypervisor.acceleration: emulation in the host file does without KVM"
 
@@ -43,16 +47,21 @@ _REASONS = (
         "install the package virtiofsd (Debian 12: qemu-system-common) on the hypervisor",
     ),
     _Reason(
-        r"swtpm.*(No such file|not found|Unable to find)|Unable to find 'swtpm"
-        r"|TPM version '?\S+'? is not supported|swtpm\S* is missing",
+        r"Unable to find 'swtpm|swtpm\w* is not an executable|TPM version '?\S+'? is not supported",
         "the hypervisor has no software TPM",
         _TPM,
     ),
     _Reason(
-        r"Could not run '?\S*swtpm_setup|swtpm( process)? (died|failed)|Failed to start the TPM",
+        r"Could not run '?\S*swtpm_setup|swtpm (died|didn't show up|socket did not show up)|process id of swtpm"
+        r"|cannot execute binary '?\S*swtpm",
         "the software TPM does not start",
         "read the newest file in /var/log/swtpm/libvirt/qemu on the hypervisor; "
         "the folder /var/lib/swtpm-localca must belong to the user of swtpm",
+    ),
+    _Reason(
+        r"Unable to find '(?P<what>[^']+)' binary in \$PATH",
+        "the hypervisor has no {what}",
+        "install the package that contains {what} there (for dnsmasq: dnsmasq-base)",
     ),
     _Reason(
         r"does not support machine type '?(?P<what>[^'\s,]+)|unsupported machine type:? '?(?P<other>[^'\s,]+)",
@@ -61,7 +70,7 @@ _REASONS = (
     ),
     _Reason(
         r"(Cannot check )?QEMU binary (?P<what>[^\s:]+)( is not executable)?:"
-        r"|(cannot execute binary|cannot find emulator) '?(?P<other>[^\s:']+)",
+        r"|(cannot execute binary|cannot find emulator) '?(?P<other>[^\s:']*(qemu|kvm)[^\s:']*)",
         "the hypervisor's emulator {what} is gone or cannot be run",
         _QEMU,
     ),
@@ -147,15 +156,39 @@ _REASONS = (
     ),
     # Confinement
     _Reason(
-        r"AppArmor",
+        r"cannot (load|update) AppArmor profile '(?P<what>[^']+)'",
+        "AppArmor on the hypervisor has no usable profile for the VM",
+        "sudo journalctl -u libvirtd there has virt-aa-helper's reason; install the package apparmor, "
+        "or delete a leftover /etc/apparmor.d/libvirt/{what}",
+    ),
+    _Reason(
+        r"unable to set AppArmor profile|aa_change_profile",
+        "AppArmor on the hypervisor does not let libvirt confine QEMU",
+        "restart both there: sudo systemctl restart apparmor libvirtd",
+    ),
+    _Reason(
+        r"AppArmor profile",
         "AppArmor on the hypervisor does not let QEMU run or open a file",
         "sudo aa-status and sudo journalctl -k --grep apparmor, on the hypervisor, name the rule; "
         "a disk in /var/lib/libvirt/images is always allowed",
     ),
     _Reason(
-        r"unable to set security context|SELinux",
-        "SELinux on the hypervisor does not let QEMU open a file",
-        "sudo restorecon -Rv FOLDER on the hypervisor; a disk in /var/lib/libvirt/images is always allowed",
+        r"unable to set security context '[^']*' on '(?P<what>[^']+)': Operation not permitted",
+        "libvirt cannot change the SELinux label of {what}",
+        "on the hypervisor, make the file changeable (sudo lsattr FILE, sudo chattr -i FILE); "
+        "a file on NFS needs no_root_squash on its server, or another vm.disk_path",
+    ),
+    _Reason(
+        r"unable to set security context|SELinux (security )?(context|label)",
+        "SELinux on the hypervisor does not let libvirt or QEMU use a file",
+        "sudo ausearch -m avc -ts recent there names it, and sudo restorecon -Rv FOLDER resets its label; "
+        "a disk in /var/lib/libvirt/images is always allowed",
+    ),
+    _Reason(
+        r"Could not open '(?P<what>[^']+)': Permission denied",
+        "QEMU is not allowed to open {what}",
+        "sudo journalctl -b --grep denied, on the hypervisor, tells whether AppArmor or SELinux forbids it "
+        "(NFS under SELinux: sudo setsebool -P virt_use_nfs on); if neither, check the file's owner and mode",
     ),
     # Networks
     _Reason(
@@ -183,11 +216,17 @@ _REASONS = (
         "another DNS or DHCP server on the hypervisor already uses {what}",
         "stop it, or have it leave libvirt's bridge alone (dnsmasq: except-interface=virbr0)",
     ),
-    _Reason(
-        r"Failed to (run|apply) firewall|firewall (command|rules).*failed",
-        "the hypervisor's firewall rejects libvirt's rules",
+    _Reason(  # libvirt keeps this failure until it restarts
+        r"Failed to apply firewall .*(cannot execute binary|cannot find '\S+' in path)|firewall backend",
+        "libvirt cannot run iptables or nft on the hypervisor",
         "install the package iptables (or nftables) there and restart libvirt: sudo systemctl restart libvirtd",
     ),
+    _Reason(
+        r"Failed to apply firewall (rules|command) .*?: (?P<what>[^\n]+)",
+        "the hypervisor's firewall rejects libvirt's rules: {what}",
+        _FIREWALL,
+    ),
+    _Reason(r"Failed to apply firewall", "the hypervisor's firewall rejects libvirt's rules", _FIREWALL),
     _Reason(
         r"/dev/net/tun",
         "the hypervisor has no /dev/net/tun, which connects VMs to a network",
@@ -206,7 +245,12 @@ _REASONS = (
     ),
     # The way to libvirt
     _Reason(
-        r"Permission denied \((publickey|password|keyboard|gssapi|hostbased)[^)]*\)|Too many authentication failures",
+        r"Too many authentication failures",
+        "the hypervisor's SSH server refuses the login after too many keys",
+        "name the right key for it in ~/.ssh/config: IdentityFile FILE and IdentitiesOnly yes",
+    ),
+    _Reason(
+        r"Permission denied \((publickey|password|keyboard|gssapi|hostbased)[^)]*\)",
         "the hypervisor denies the SSH login",
         "load a key that may log in there (ssh-add), and check the user in hypervisor.uri",
     ),

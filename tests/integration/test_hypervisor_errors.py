@@ -24,11 +24,6 @@ MESSAGES = [
         "virtiofsd",
     ),
     (
-        "internal error: Unable to find 'swtpm_setup' binary in $PATH: No such file or directory",
-        "the hypervisor has no software TPM",
-        "swtpm-tools",
-    ),
-    (
         "cannot write data to file '/pool/x': No space left on device",
         "the hypervisor's disk is full",
         "--prune",
@@ -77,11 +72,6 @@ MESSAGES = [
         "Failed to connect socket to '/var/run/libvirt/libvirt-sock': No such file or directory",
         "no libvirt daemon is running on this machine",
         "embedded",
-    ),
-    (
-        "Cannot recv data: Host key verification failed.: Connection reset by peer",
-        "the hypervisor's SSH host key is unknown or has changed",
-        "log in once",
     ),
     (
         "Cannot recv data: ssh: Could not resolve hostname box: Name or service not known",
@@ -148,29 +138,6 @@ MESSAGES = [
         "fuser",
     ),
     (
-        "internal error: cannot load AppArmor profile 'libvirt-11111111-2222-3333-4444-555555555555'",
-        "AppArmor on the hypervisor does not let QEMU run or open a file",
-        "aa-status",
-    ),
-    (
-        "unable to set security context 'system_u:object_r:svirt_image_t:s0' on '/pool/x': Operation not permitted",
-        "SELinux on the hypervisor does not let QEMU open a file",
-        "restorecon",
-    ),
-    (
-        (
-            "internal error: Could not run '/usr/bin/swtpm_setup'. exitstatus: 1; Check error log "
-            "'/var/log/swtpm/libvirt/qemu/zap-swtpm.log' for details."
-        ),
-        "the software TPM does not start",
-        "/var/log/swtpm",
-    ),
-    (
-        "Unable to find 'swtpm' binary in $PATH: No such file or directory",
-        "the hypervisor has no software TPM",
-        "swtpm-tools",
-    ),
-    (
         "Cannot recv data: ann@box: Permission denied (publickey,password).: Connection reset by peer",
         "the hypervisor denies the SSH login",
         "ssh-add",
@@ -194,6 +161,11 @@ MESSAGES = [
         "Cannot read CA certificate '/etc/pki/CA/cacert.pem': No such file or directory",
         "the TLS connection to the hypervisor fails because of a certificate",
         "virt-pki-validate",
+    ),
+    (
+        "Failed to connect socket to '/srv/apparmor-selinux/libvirt-sock': Connection refused",
+        "no libvirt daemon is running on this machine",
+        "libvirtd",
     ),
     (
         "Failed to connect socket to '/var/run/libvirt/virtqemud-sock': No such file or directory",
@@ -232,11 +204,6 @@ MESSAGES = [
         ),
         "another DNS or DHCP server on the hypervisor already uses 192.168.122.1",
         "except-interface",
-    ),
-    (
-        "internal error: Failed to apply firewall rules /usr/sbin/iptables -w --table filter: No such file",
-        "the hypervisor's firewall rejects libvirt's rules",
-        "iptables",
     ),
     (
         "Unable to open /dev/net/tun, is tun module loaded?: No such file or directory",

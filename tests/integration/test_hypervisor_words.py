@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import libvirt as api
 import pytest
 
+from swarm import ssh
 from swarm.errors import HypervisorError, Unfit
 from swarm.hypervisor.connection import Libvirt, translated
 from tests.integration.pools import FOLDER
+from tests.sshd import USER, Sshd, login_key
 
 if TYPE_CHECKING:
-    from pathlib import PurePosixPath
+    from pathlib import Path, PurePosixPath
 
     from swarm.hypervisor.network import Network
     from swarm.hypervisor.storage import Pool, Volume
@@ -103,3 +107,37 @@ def test_a_hypervisor_that_is_not_there(uri: str, cause: str) -> None:
     with pytest.raises(Unfit, match=cause) as caught:
         Libvirt(uri)
     assert _OWN not in f"{caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "known", "cause", "remedy"),
+    [
+        ("", "the server's", "the hypervisor denies the SSH login", "ssh-add"),
+        (
+            "MaxAuthTries 1",
+            "the server's",
+            "the hypervisor's SSH server refuses the login after too many keys",
+            "IdentitiesOnly",
+        ),
+        ("", "", "the hypervisor's SSH host key is unknown or has changed", "check the key"),
+        ("", "another", "the hypervisor's SSH host key is unknown or has changed", "check the key"),
+    ],
+    ids=["key", "too many keys", "unknown host key", "changed host key"],
+)
+def test_an_ssh_login_that_fails(tmp_path: Path, settings: str, known: str, cause: str, remedy: str) -> None:
+    """If ssh does not get through to libvirt, its reason and what to do about it are shown."""
+    login_key(tmp_path / "id")
+    with Sshd(tmp_path / "sshd", [], settings=settings) as server:
+        key = {"": "", "another": ssh.keypair("other")[1]}.get(known, server.public)
+        (tmp_path / "known_hosts").write_text(f"[127.0.0.1]:{server.port} {key}\n" if key else "")
+        options = (
+            f"-F none -o IdentityAgent=none -o IdentitiesOnly=yes -o IdentityFile={tmp_path}/id "
+            f"-o UserKnownHostsFile={tmp_path}/known_hosts -o GlobalKnownHostsFile=/dev/null"
+        )
+        command = tmp_path / "ssh"
+        command.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} {options} "$@"\n')
+        command.chmod(0o755)
+        uri = f"qemu+ssh://{USER}@127.0.0.1:{server.port}/system?command={quote(str(command))}&no_tty=1"
+        with pytest.raises(Unfit, match=cause) as caught:
+            Libvirt(uri)
+    assert remedy in f"{caught.value.hint}"
