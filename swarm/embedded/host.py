@@ -14,6 +14,7 @@ import fcntl
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -162,7 +163,7 @@ def serve(state: Path, uid: int, gid: int) -> int:
         stdin=subprocess.DEVNULL,
     )
     listening = Path("/run/libvirt/libvirt-sock")
-    while not (listening.exists() and (logger is None or Path("/run/libvirt/virtlogd-sock").exists())):
+    while not (_answers(listening) and (logger is None or _answers(Path("/run/libvirt/virtlogd-sock")))):
         if daemon.poll() is not None:
             return 1
         time.sleep(0.02)
@@ -178,6 +179,12 @@ def serve(state: Path, uid: int, gid: int) -> int:
             # Guests must not stay cut off because pasta died. Wait before restarting it, since it may die again.
             time.sleep(1)
             way_out[0] = _way_out(state)
+
+
+def _answers(listening: Path) -> bool:
+    """Whether a daemon accepts connections at a socket, which exists a moment before."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(listening)) == 0
 
 
 def _logger() -> subprocess.Popen[bytes] | None:

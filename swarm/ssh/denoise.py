@@ -29,9 +29,8 @@ def main(mark: str, *command: str) -> None:
 
 def _filter(mark: bytes) -> None:
     """Copy what follows the mark in standard input to standard output. Do not return."""
-    signal.signal(
-        signal.SIGPIPE, signal.SIG_DFL
-    )  # Python and rsync ignore it; without a reader, end silently
+    # rsync and Python ignore this signal. Without a reader, end silently.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.set_blocking(1, True)  # rsync hands over a socket that is not; cat would fail
     rest = memoryview(_rest(mark))
     while rest:
