@@ -255,6 +255,11 @@ _REASONS = (
         "load a key that may log in there (ssh-add), and check the user in hypervisor.uri",
     ),
     _Reason(
+        r"Value too large for defined data type",  # the kilobyte that libvirt reads of ssh's messages is full
+        "ssh to the hypervisor fails with a long message, as it does if the SSH host key has changed",
+        "log in once with ssh, read its message, and run the command again",
+    ),
+    _Reason(
         r"Host key verification failed",
         "the hypervisor's SSH host key is unknown or has changed",
         "log in once with ssh, check the key, and run the command again",

@@ -121,18 +121,29 @@ def test_a_hypervisor_that_is_not_there(uri: str, cause: str) -> None:
         ),
         ("", "", "the hypervisor's SSH host key is unknown or has changed", "check the key"),
         ("", "another", "the hypervisor's SSH host key is unknown or has changed", "check the key"),
+        (
+            "",
+            "long",
+            "ssh to the hypervisor fails with a long message, .* host key has changed",
+            "log in once",
+        ),
     ],
-    ids=["key", "too many keys", "unknown host key", "changed host key"],
+    ids=["key", "too many keys", "unknown host key", "changed host key", "changed host key, long message"],
 )
-def test_an_ssh_login_that_fails(tmp_path: Path, settings: str, known: str, cause: str, remedy: str) -> None:
+def test_an_ssh_login_that_fails(
+    tmp_path: Path, base: Path, settings: str, known: str, cause: str, remedy: str
+) -> None:
     """If ssh does not get through to libvirt, its reason and what to do about it are shown."""
     login_key(tmp_path / "id")
+    hosts = base / "known" / ("long" * 50 if known == "long" else "short")  # ssh names the file three times
+    hosts.parent.mkdir(parents=True, exist_ok=True)
     with Sshd(tmp_path / "sshd", [], settings=settings) as server:
-        key = {"": "", "another": ssh.keypair("other")[1]}.get(known, server.public)
-        (tmp_path / "known_hosts").write_text(f"[127.0.0.1]:{server.port} {key}\n" if key else "")
+        other = ssh.keypair("other")[1]
+        key = {"": "", "another": other, "long": other}.get(known, server.public)
+        hosts.write_text(f"[127.0.0.1]:{server.port} {key}\n" if key else "")
         options = (
             f"-F none -o IdentityAgent=none -o IdentitiesOnly=yes -o IdentityFile={tmp_path}/id "
-            f"-o UserKnownHostsFile={tmp_path}/known_hosts -o GlobalKnownHostsFile=/dev/null"
+            f"-o UserKnownHostsFile={hosts} -o GlobalKnownHostsFile=/dev/null"
         )
         command = tmp_path / "ssh"
         command.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} {options} "$@"\n')
