@@ -111,10 +111,11 @@ def _virtiofsds() -> Iterator[Path]:
 
 
 def _source(arguments: list[str]) -> Path | None:
-    """Return the folder that virtiofsd is to serve, from `-o source=PATH,…` or from `--shared-dir PATH`."""
+    """Return the folder that virtiofsd is to serve, which is part of `-o`, or the value of `--shared-dir`."""
     for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if word == "--shared-dir":
-            return Path(following)
+        name, _, value = word.partition("=")
+        if name == "--shared-dir":
+            return Path(value or following)
         for option in following.split(",") if word == "-o" else ():
             if option.startswith("source="):
                 return Path(option.removeprefix("source="))

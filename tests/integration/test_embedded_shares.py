@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +16,8 @@ from swarm.paths import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+    Serve = Callable[..., str]
 
 pytestmark = [pytest.mark.usefixtures("able"), pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -23,7 +26,7 @@ USER = 4321  # an ID that no account here has
 # What a guest's root can make virtiofsd do, in the folder that it was given.
 GUEST = """\
 #!/bin/sh
-for word; do case $word in source=*) folder=${word#source=}; esac; done
+for word; do case $word in *source=* | --shared-dir=*) folder=${word##*=} ;; /*) folder=$word ;; esac; done
 cd "$folder" || exit 9
 cp /bin/true of-root; chmod 4755 of-root
 touch of-user; chown 1000:1000 of-user
@@ -49,18 +52,23 @@ def own(base: Path) -> Path:
 
 
 @pytest.fixture
-def serve(own: Path) -> Callable[[Path, int], str]:
+def serve(own: Path) -> Serve:
     """Return a function that lets the guest loose on a folder, for a user's ID, as libvirt starts virtiofsd."""
+    program = next(
+        found["binary"]
+        for found in map(json.loads, map(Path.read_text, Path("/usr/share/qemu/vhost-user").glob("*.json")))
+        if found["type"] == "fs"
+    )
     (own / "guest").write_text(GUEST)
     (own / "guest").chmod(0o755)
 
-    def run(folder: Path, user: int) -> str:
+    def run(folder: Path, user: int, form: str = "-o source=") -> str:
         script = (
-            'mkdir -p /run/libvirt && mount -t tmpfs -o mode=755 tmpfs /run/libvirt && '
-            'mount --bind "$1" /usr/lib/qemu/virtiofsd && "$2" -c "$3" "$4" "$5" || exit 8; '
-            'exec /usr/lib/qemu/virtiofsd --fd=0 -o "source=$6"'
+            "mkdir -p /run/libvirt && mount -t tmpfs -o mode=755 tmpfs /run/libvirt && "
+            'mount --bind "$1" "$6" && "$2" -c "$3" "$4" "$5" && shift 5 && exec "$@"'
         )
-        words = [own / "guest", sys.executable, COVERED, own / "hypervisor", user, folder]
+        words = [own / "guest", sys.executable, COVERED, own / "hypervisor", user]
+        words += [program, "--fd=0", *f"{form}{folder}".split(" ")]
         done = subprocess.run(
             ["unshare", "--mount", "sh", "-c", script, "sh", *map(str, words)],
             cwd=ROOT,
@@ -89,10 +97,11 @@ def owner(path: Path) -> tuple[int, int]:
     return found.st_uid, found.st_gid
 
 
-def test_only_the_guests_first_user_is_somebody(serve: Callable[[Path, int], str], share: Path) -> None:
+@pytest.mark.parametrize("form", ["-o source=", "-o cache=auto,source=", "--shared-dir ", "--shared-dir="])
+def test_only_the_guests_first_user_is_somebody(serve: Serve, share: Path, form: str) -> None:
     """A program of the guest's root runs as nobody here, its user is swarm's, and it can make no device file."""
     os.chown(share, USER, USER)
-    said = serve(share, USER)
+    said = serve(share, USER, form)
     assert "mknod: device: Operation not permitted" in said
     assert not (share / "device").exists()
     assert (share / "of-root").stat().st_mode & 0o4000
@@ -101,16 +110,14 @@ def test_only_the_guests_first_user_is_somebody(serve: Callable[[Path, int], str
     assert owner(share / "of-user") == owner(share) == (USER, USER)
 
 
-def test_the_guests_first_user_is_not_root_here(serve: Callable[[Path, int], str], share: Path) -> None:
+def test_the_guests_first_user_is_not_root_here(serve: Serve, share: Path) -> None:
     """If root runs swarm, every owner is nobody, and the folder that root has made is the guest's to write into."""
     serve(share, 0)
     assert owner(share / "of-root") == (NOBODYS, NOBODYS)
     assert owner(share / "of-user") == owner(share) == (NOBODYS + FIRST_USER,) * 2
 
 
-def test_what_was_there_before_is_the_guests(
-    serve: Callable[[Path, int], str], share: Path, own: Path
-) -> None:
+def test_what_was_there_before_is_the_guests(serve: Serve, share: Path, own: Path) -> None:
     """Files of the time without a mapping get their owners once, lose set-user-ID, and no link is followed."""
     os.chown(share, USER, USER)
     (share / "deep").mkdir()
@@ -127,7 +134,7 @@ def test_what_was_there_before_is_the_guests(
     assert owner(share / "later") == (0, 0)
 
 
-def test_a_folder_that_root_made_anew_is_the_guests(serve: Callable[[Path, int], str], share: Path) -> None:
+def test_a_folder_that_root_made_anew_is_the_guests(serve: Serve, share: Path) -> None:
     """Removing a share and making it again does not leave a folder that the guest can't write into."""
     serve(share, 0)
     subprocess.run(["rm", "-r", share], check=True)
@@ -137,9 +144,7 @@ def test_a_folder_that_root_made_anew_is_the_guests(serve: Callable[[Path, int],
 
 
 @pytest.mark.parametrize("linked", [False, True])
-def test_other_folders_keep_their_owners(
-    serve: Callable[[Path, int], str], share: Path, own: Path, *, linked: bool
-) -> None:
+def test_other_folders_keep_their_owners(serve: Serve, share: Path, own: Path, *, linked: bool) -> None:
     """A folder outside of swarm's shares has owners of its user's making, also if a link in the shares leads there."""
     other = own / "other"
     other.mkdir()
