@@ -99,10 +99,15 @@ networks:
 """
 
 
+@pytest.fixture(scope="session")
+def made() -> Parts:
+    """What LiteLLM is made of, downloaded before a module enters the namespace of the engine, which has no resolver."""
+    return parts()
+
+
 @pytest.fixture(scope="module")
-def shared(engine: Engine, base: Path) -> Iterator[Real]:
+def shared(engine: Engine, base: Path, made: Parts) -> Iterator[Real]:
     """A running LiteLLM, whose models litellm-init has registered."""
-    made = parts()
     image(engine, made)
     github = GitHub(GATEWAY)
     plain = make_project(base / "real", engine, "litellm:real", override(made, github.variables))

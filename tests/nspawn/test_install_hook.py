@@ -9,6 +9,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from threading import Event as Flag
 from threading import Thread
@@ -70,14 +71,21 @@ def typist(world: World, dirs: Dirs, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 @contextmanager
 def endpoint(host: Machine) -> Iterator[tuple[int, list[Event]]]:
-    """An endpoint that the guest reaches at a port of its own. Give the port, and the list of what arrives."""
+    """An endpoint that the guest reaches at a port of its own. Give the port, and the list of what arrives.
+
+    Its connection would end two minutes after the last command over it, so it runs one every half a minute.
+    """
     over, guest = Flag(), host.guest()
     arrived: list[Event] = []
     guest.check("true", "the first command")
     with Receiver(token=TOKEN) as receiver, reverse(guest.link, receiver.port) as port:
 
         def read() -> None:
+            kept = time.monotonic()
             while not over.is_set():
+                if time.monotonic() > kept + 30:
+                    guest.check("true", "keeping the connection")
+                    kept = time.monotonic()
                 with receiver.take(0.2) as delivery:
                     arrived.extend(delivery.events if delivery else [])
 

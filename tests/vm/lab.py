@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import libvirt
 from ruamel.yaml import YAML
 
 from swarm import inventory
@@ -30,6 +31,7 @@ __all__ = ["Lab", "Ran"]
 
 _LIMIT = 1200.0  # seconds for one command; a boot under emulation on a busy machine takes a few minutes
 _UNPLUGGED = 60.0  # seconds for a guest to give a device back
+_AGENT = 120.0  # seconds for the guest's agent to answer again after the guest slept
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ class Lab:
             if not domain.active:
                 domain.start()
             domain.raw.attachDeviceFlags(self._share_xml(), 1)  # as above
-            domain.raw.setTime({"seconds": int(time.time()), "nseconds": 0}, 0)  # the guest slept
+            _set_clock(domain)
         self.ssh(
             "zap", "for n in $(seq 50); do mount /mnt/swarm && break; sleep 0.2; done; mountpoint /mnt/swarm"
         )
@@ -215,3 +217,17 @@ class Lab:
             process.kill()
             process.wait()
         Embedded(self.base / "state").stop()
+
+
+def _set_clock(domain: Domain) -> None:
+    """Set the clock of a guest that slept. Its agent answers a moment after the guest has woken up."""
+    limit = time.monotonic() + _AGENT
+    while True:
+        try:
+            domain.raw.setTime({"seconds": int(time.time()), "nseconds": 0}, 0)
+        except libvirt.libvirtError:
+            if time.monotonic() > limit:
+                raise
+            time.sleep(0.5)
+        else:
+            return

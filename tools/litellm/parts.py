@@ -68,7 +68,7 @@ def _make(wanted: Parts) -> None:
         for name in ("package.json", "package-lock.json"):
             shutil.copy(HERE / name, fresh)
         _program(wanted.venv, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", folder=fresh)
-        (fresh / "schema.sql").write_text(_schema(wanted.venv, fresh), encoding="utf-8")
+        _schema(wanted.venv, fresh)
         # What LiteLLM calls to bring the tables up to date. They are up to date.
         (fresh / "bin").mkdir()
         (fresh / "bin/prisma").write_text("#!/bin/sh\nexit 0\n", encoding="utf-8")
@@ -78,8 +78,8 @@ def _make(wanted: Parts) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _schema(venv: Path, folder: Path) -> str:
-    """Return the SQL that makes LiteLLM's tables. The schema engine asks a real server which version it has."""
+def _schema(venv: Path, folder: Path) -> None:
+    """Write schema.sql, which makes LiteLLM's tables. The schema engine asks a real server which version it has."""
     with tempfile.TemporaryDirectory() as scratch:
         Path(scratch).chmod(0o755)
         cluster = Cluster(Path(scratch) / "pg", free_ports(1)[0])
@@ -89,15 +89,15 @@ def _schema(venv: Path, folder: Path) -> str:
                 "NODE_MODULES": str(folder / "node_modules"),
                 "DATABASE_URL": cluster.url("postgres"),
             }
-            words = (HERE / "schema-diff.mjs", install.schema(venv))
-            return _program(venv, "node", *words, folder=folder, variables=variables)
+            words = (HERE / "schema-diff.mjs", install.schema(venv), folder / "schema.sql")
+            _program(venv, "node", *words, folder=folder, variables=variables)
         finally:
             cluster.stop()
 
 
 def _program(
     venv: Path, name: str, *words: str | Path, folder: Path, variables: dict[str, str] | None = None
-) -> str:
+) -> None:
     environment = os.environ | {"PATH": f"{venv / 'bin'}:{os.environ['PATH']}"} | (variables or {})
     done = subprocess.run(
         [venv / "bin" / name, *words],
@@ -109,4 +109,3 @@ def _program(
     )
     if done.returncode:
         raise LabError(f"{name} failed: {tail(done.stderr or done.stdout)}")
-    return done.stdout

@@ -1,4 +1,4 @@
-// node schema-diff.mjs schema.prisma: print the SQL that makes an empty database fit the schema.
+// node schema-diff.mjs schema.prisma schema.sql: write the SQL that makes an empty database fit the schema.
 //
 // It uses Prisma's schema engine in WebAssembly. NODE_MODULES is the folder with the packages of package.json, and
 // DATABASE_URL a running PostgreSQL.
@@ -18,7 +18,7 @@ const { exports } = new WebAssembly.Instance(code, { './schema_engine_bg.js': gl
 glue.__wbg_set_wasm(exports);
 if (exports.__wbindgen_start) exports.__wbindgen_start();
 
-const [file] = process.argv.slice(2);
+const [file, target] = process.argv.slice(2);
 const content = fs.readFileSync(file, 'utf8');
 const adapter = bindMigrationAwareSqlAdapterFactory(new PrismaPg({ connectionString: DATABASE_URL }));
 const engine = await glue.SchemaEngine.new({ datamodels: [[file, content]] }, () => {}, adapter);
@@ -30,5 +30,5 @@ const { stdout } = await engine.diff({
   exitCode: null,
   filters: { externalTables: [], externalEnums: [] },
 });
-fs.writeSync(1, stdout || '');
+fs.writeFileSync(target, stdout || ''); // a pipe takes 64 KiB at once, and the rest would be lost
 process.exit(0);
