@@ -78,7 +78,7 @@ from swarm.hypervisor.reasons import explain
             "the hypervisor's firewall rejects libvirt's rules: iptables v1.8.8 (nf_tables):  CHAIN_ADD failed",
             "restart libvirtd",
         ),
-        # libvirt 10.4 and later, src/util/virfirewall.c, virFirewallCmdNftablesApply()
+        # newer libvirt, src/util/virfirewall.c, virFirewallCmdNftablesApply()
         (
             (
                 "internal error: Failed to apply firewall command 'nft -ae insert rule ip6 libvirt_network "
