@@ -197,6 +197,8 @@ class Lab:
                 check=True,
             )
         os.environ.update(self.environment)
+        # The definition names the folder of the laboratory that it comes from.
+        self.edit("zap", virtiofs={"source": str(source.share), "tag": "swarm", "target": "/mnt/swarm"})
         with self.hypervisor() as connection:
             domain = self.domain(connection)
             if not domain.active:
