@@ -163,7 +163,7 @@ def serve(state: Path, uid: int, gid: int) -> int:
         stdin=subprocess.DEVNULL,
     )
     listening = Path("/run/libvirt/libvirt-sock")
-    while not (_answers(listening) and (logger is None or _answers(Path("/run/libvirt/virtlogd-sock")))):
+    while not (accepts(listening) and (logger is None or accepts(Path("/run/libvirt/virtlogd-sock")))):
         if daemon.poll() is not None:
             return 1
         time.sleep(0.02)
@@ -181,8 +181,8 @@ def serve(state: Path, uid: int, gid: int) -> int:
             way_out[0] = _way_out(state)
 
 
-def _answers(listening: Path) -> bool:
-    """Whether a daemon accepts connections at a socket, which exists a moment before."""
+def accepts(listening: Path) -> bool:
+    """Return whether a daemon accepts connections at a socket. The socket's file exists a moment before."""
     with socket.socket(socket.AF_UNIX) as client:
         return client.connect_ex(str(listening)) == 0
 

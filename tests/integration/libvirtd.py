@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from swarm.embedded.host import accepts
 from tests.embedded import first_process
 
 if TYPE_CHECKING:
@@ -41,12 +41,6 @@ swtpm_group = "root"
 """
 
 
-def _accepts(listening: Path) -> bool:
-    """Return True if a connection to the socket succeeds: libvirtd creates its file a moment before it listens."""
-    with socket.socket(socket.AF_UNIX) as client:
-        return client.connect_ex(str(listening)) == 0
-
-
 @contextmanager
 def second_libvirtd(embedded: Embedded, folder: Path, change: str, *, driver: str = "none") -> Iterator[str]:
     """Run a libvirtd in the mounts and the network of `embedded`, and yield its URI. Everything in it ends with it.
@@ -65,7 +59,7 @@ def second_libvirtd(embedded: Embedded, folder: Path, change: str, *, driver: st
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
         limit = time.monotonic() + _WITHIN
-        while not _accepts(listening):
+        while not accepts(listening):
             shown = log.read_text(encoding="utf-8", errors="replace")
             assert process.poll() is None, f"libvirtd ended: {shown}"
             assert time.monotonic() < limit, f"libvirtd did not start within {_WITHIN:g} s: {shown}"
