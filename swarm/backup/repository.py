@@ -56,9 +56,11 @@ def read_summary(destination: Destination, name: Name) -> Summary:
     return summary
 
 
-def read_manifest(destination: Destination, name: Name, *, identity: Path | None) -> Manifest:
-    """Return the manifest of an archive, if its checksum is the one in the summary."""
-    summary = read_summary(destination, name)
+def read_manifest(
+    destination: Destination, name: Name, *, identity: Path | None, summary: Summary | None = None
+) -> Manifest:
+    """Return the manifest of an archive, if its checksum is the one in the summary, which is read unless given."""
+    summary = summary or read_summary(destination, name)
     sealed = _bounded(destination, name.manifest, _LARGE)
     if hashlib.sha256(sealed).hexdigest() != summary.manifest_sha256:
         raise VerificationFailed(f"{name.manifest} in {destination.url} does not match its summary")
