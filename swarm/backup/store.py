@@ -6,7 +6,7 @@ Each destination is on its own: one that fails does not keep the others from get
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from swarm.inventory import BackupSettings
     from swarm.s3 import Destination, Writer
 
-__all__ = ["Place", "free_name", "policy", "prune", "store", "verify"]
+__all__ = ["Place", "free_name", "intact", "policy", "prune", "store", "verify"]
 
 Returned = TypeVar("Returned")
 
@@ -162,21 +162,14 @@ def verify(
 
     Raise VerificationFailed, naming what differs, or RemoteError.
     """
-    digest, where = hashlib.sha256(), f"{name} at {destination.url}"
-    counted = _counted(destination.read(name.archive), digest.update, progress)
-    found = None
-    if name.encrypted and identity is None:
-        stored_sha256(counted)
-    else:
-        if manifest is None:
+    where, found = f"{name} at {destination.url}", None
+    with intact(destination, name, summary, progress) as chunks:
+        if name.encrypted and identity is None:
+            stored_sha256(chunks)
+        elif manifest is None:
             raise VerificationFailed(f"{where}: there is no manifest to compare the content with")
-        found = _unpacked(counted, manifest, where, identity=identity, recipient=summary.recipient)
-        for _ in counted:  # what follows the end of the archive proper belongs to the checksum too
-            pass
-    if digest.hexdigest() != summary.sha256:
-        raise VerificationFailed(
-            f"{where}: the archive's checksum differs from the summary's", "restore from another archive"
-        )
+        else:
+            found = _unpacked(chunks, manifest, where, identity=identity, recipient=summary.recipient)
     stored = hashlib.sha256(b"".join(destination.read(name.manifest))).hexdigest()
     if stored != summary.manifest_sha256:
         raise VerificationFailed(f"{where}: the manifest's checksum differs from the summary's")
@@ -201,6 +194,23 @@ def _differs(where: str, problems: Sequence[str]) -> VerificationFailed:
     shown = [visible(problem, lines=False) for problem in problems[:_SHOWN]]
     more = f", and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
     return VerificationFailed(f"{where}: {'; '.join(shown)}{more}", "restore from another archive")
+
+
+@contextmanager
+def intact(
+    destination: Destination, name: Name, summary: Summary, progress: Callable[[int], None] | None = None
+) -> Iterator[Iterator[bytes]]:
+    """Read an archive. At the end of the block, raise VerificationFailed unless its checksum is the summary's."""
+    digest = hashlib.sha256()
+    chunks = _counted(destination.read(name.archive), digest.update, progress)
+    yield chunks
+    for _ in chunks:  # what follows the end of the archive proper belongs to the checksum too
+        pass
+    if digest.hexdigest() != summary.sha256:
+        raise VerificationFailed(
+            f"{name} at {destination.url}: the archive's checksum differs from the summary's",
+            "restore from another archive",
+        )
 
 
 def _counted(

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import pytest
+
+from swarm import ssh
 from swarm.backup import record
 from swarm.backup.busy import hold_host
-from tests.integration.stored import HOST, archived, catalog, settings
+from swarm.backup.recover import from_archive
+from swarm.console import Talk, screen
+from swarm.errors import VerificationFailed
+from tests.integration.archives import make_identity, public
+from tests.integration.stored import HOST, archived, catalog, settings, swapped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,3 +82,45 @@ def test_a_drill_verifies_under_its_own_lock(dirs: Dirs, tmp_path: Path) -> None
         found = catalog(to)
         found.check(*found.find(str(name)), locked=True)
     assert record.load(HOST).archives.keys() == {str(name)}
+
+
+def test_a_replaced_archive_is_not_restored(dirs: Dirs, tmp_path: Path) -> None:
+    """A restore refuses an archive that somebody replaced together with its summary and manifest."""
+    to = settings(dirs.backups)
+    name = archived(tmp_path, to, _WHEN, {"file": "good"})
+    other = archived(tmp_path, to, _LATER, {"file": "evil"}, verified=False)
+    swapped(dirs.backups, name, other)
+    with (
+        pytest.raises(VerificationFailed, match="is not the one that this machine has recorded"),
+        from_archive(catalog(to), str(name), Talk(screen(), quiet=True)),
+    ):
+        pytest.fail("the archive was unpacked")
+
+
+def test_a_replaced_archive_below_its_own_summary_is_not_restored(dirs: Dirs, tmp_path: Path) -> None:
+    """A restore refuses an encrypted archive whose bytes are not those that the summary vouches for."""
+    identity = make_identity(tmp_path / "key")
+    to = settings(dirs.backups, recipient=public(identity))
+    name = archived(tmp_path, to, _WHEN, {"file": "good"})
+    other = archived(tmp_path, to, _LATER, {"file": "good"}, verified=False)  # the same tree, encrypted again
+    (dirs.backups / other.archive).replace(dirs.backups / name.archive)
+    with (
+        pytest.raises(VerificationFailed, match="the archive's checksum differs from the summary's"),
+        from_archive(catalog(to, identity), str(name), Talk(screen(), quiet=True)),
+    ):
+        pytest.fail("the archive was unpacked")
+
+
+def test_a_new_machine_restores_and_says_who_did_not_sign(
+    dirs: Dirs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a record the signature decides: our own is silent, and one of another machine is shown."""
+    to = settings(dirs.backups)
+    name = archived(tmp_path, to, _WHEN, {"file": "good"}, verified=False)
+    for key, shown in ((ssh.own_key(), False), (None, True)):
+        if key is None:
+            shutil.rmtree(ssh.own_key().parent)  # as on a machine that starts anew
+        with from_archive(catalog(to), "latest", Talk(screen(), quiet=True)) as origin:
+            assert (origin.tree / "file").read_text(encoding="utf-8") == "good"
+        err = capsys.readouterr().err
+        assert (f"{name}: another machine made this archive" in err) is shown
