@@ -98,11 +98,13 @@ def _pruned(host: Host, talk: Talk, *, plan_only: bool, yes: bool) -> Done:
         return Done(any(pending.values()), "would remove archives")
     if not yes and not talk.ask(f"Remove these archives of {host.name}?"):
         raise Refused(f"{host.name}: no archive was removed", "--yes removes without a question")
-    for each in found.destinations:
-        _, notes = removed(each, host.name, rules, found.record)
-        for note in notes:
-            talk.say(note)
-    record.save(host.name, found.record)
+    try:
+        for each in found.destinations:
+            _, notes = removed(each, host.name, rules, found.record)
+            for note in notes:
+                talk.say(note)
+    finally:  # what is gone must not count as verified, also if a later removal fails
+        record.save(host.name, found.record)
     return Done(changed=True, verb="removed old archives")
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm.commands import archives
+from swarm.backup import record
+from swarm.commands import archives, backup
 from swarm.paths import ROOT
 from tests.integration.archives import make_identity, public
 from tests.integration.stored import HOST, archived, settings
@@ -80,3 +81,22 @@ def test_a_search_goes_on_after_an_archive_of_another_key(
     shown = capsys.readouterr()
     assert [each["archive"] for each in json.loads(shown.out)] == [str(three[2])]
     assert f"{lost} at file://{dirs.backups} was not searched" in shown.err
+
+
+def test_what_was_removed_is_recorded_if_a_later_removal_fails(
+    dirs: Dirs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If the second destination fails, the record no longer holds what is gone from the first."""
+    more = tmp_path / "more"
+    more.mkdir()
+    write_host(dirs, dirs.backups, more, keep=1)
+    to = settings(dirs.backups, more)
+    old, new = (archived(tmp_path, to, _FIRST + timedelta(days=day), {"a": "b"}) for day in range(2))
+    (more / old.signature).unlink()
+    (more / old.signature).mkdir()  # what can't be deleted
+    assert backup.prune(HOST, plan_only=False, yes=True, as_json=False) == 1
+    assert f"can't delete {more / old.signature}" in capsys.readouterr().err
+    assert {path.name for path in dirs.backups.iterdir()} == set(new.objects)
+    known = record.load(HOST)
+    assert known.verified(str(old), f"file://{dirs.backups}") is None
+    assert known.verified(str(new), f"file://{dirs.backups}") == "content"
