@@ -97,6 +97,8 @@ class Catalog:
         verified = self.record.verified(str(name), destination.url)
         try:
             summary = read_summary(destination, name)
+            if not destination.exists(name.archive):
+                return Row(name, destination.url, None, None, problem="its files are missing")
             retained = destination.retained(name.archive)
         except SwarmError as error:
             return Row(name, destination.url, None, verified, problem=error.message)

@@ -16,10 +16,11 @@ from swarm.backup.manifest import Manifest
 from swarm.backup.mirror import Known, Source, refresh
 from swarm.backup.naming import parse
 from swarm.backup.owners import Owners
+from swarm.backup.removal import prune
 from swarm.backup.report import Report
 from swarm.backup.repository import open_destinations
 from swarm.backup.retention import ahead
-from swarm.backup.store import Place, free_name, policy, prune, store, verify
+from swarm.backup.store import Place, free_name, policy, store, verify
 from swarm.errors import SwarmError, explained
 from swarm.files import private_dir
 from swarm.paths import mirrors_dir
@@ -199,6 +200,7 @@ class _Run:
             or (
                 self.record.verified(last, place.url) is not None
                 and place.attempt(place.destination.exists, parsed[0].manifest)
+                and place.attempt(place.destination.exists, parsed[0].archive)
             )
             for place in self.places
         )

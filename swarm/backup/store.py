@@ -1,4 +1,4 @@
-"""Write an archive to every destination, read it back, and remove what the retention policy lets go.
+"""Write an archive to every destination, and read it back.
 
 Each destination is on its own: one that fails does not keep the others from getting their archive.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from swarm.backup import signature
@@ -16,21 +16,21 @@ from swarm.backup.archive import Incomplete, pack, stored_sha256, unpack
 from swarm.backup.crypt import seal
 from swarm.backup.manifest import Manifest, Summary, compare
 from swarm.backup.naming import Name
-from swarm.backup.repository import archives
-from swarm.backup.retention import Policy, removable
+from swarm.backup.retention import Policy
 from swarm.errors import SwarmError, VerificationFailed, explained
 from swarm.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from swarm.backup.archive import Owners, Packed, Unpacked
-    from swarm.backup.record import Record, Verified
+    from swarm.backup.record import Verified
     from swarm.inventory import BackupSettings
     from swarm.s3 import Destination, Writer
 
-__all__ = ["Place", "free_name", "intact", "policy", "prune", "store", "verify"]
+__all__ = ["Place", "free_name", "intact", "policy", "store", "verify"]
 
 Returned = TypeVar("Returned")
 
@@ -223,31 +223,3 @@ def _counted(
         if progress:
             progress(done)
         yield chunk
-
-
-def prune(
-    destination: Destination, host: str, settings: Policy, record: Record, *, plan_only: bool = False
-) -> tuple[list[Name], list[str]]:
-    """Remove the archives that the policy lets go. Return their names, and notes about those that are locked.
-
-    Only archives that this machine has verified at this destination count and go. Each is looked up once more before
-    it is removed, since a listing may be stale. Raise RemoteError.
-    """
-    verified = [name for name in archives(destination, host) if record.verified(str(name), destination.url)]
-    gone, notes = [], []
-    for name in removable(verified, settings, datetime.now(UTC)):
-        if not destination.exists(name.manifest):
-            continue
-        if plan_only:
-            gone.append(name)
-            continue
-        # All or nothing: the objects of an archive are locked one after another, and locks expire in that order.
-        retained = [until for each in name.objects if (until := destination.retained(each))]
-        if retained:
-            notes.append(f"{name} is retained until {max(retained):%Y-%m-%d %H:%M} UTC")
-            continue
-        for each in name.objects:
-            destination.delete(each)
-        record.forget(str(name), destination.url)
-        gone.append(name)
-    return gone, notes

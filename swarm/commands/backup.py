@@ -81,8 +81,8 @@ def prune(words: str, *, plan_only: bool, yes: bool, as_json: bool) -> int:
 
 def _pruned(host: Host, talk: Talk, *, plan_only: bool, yes: bool) -> Done:
     from swarm.backup import record
+    from swarm.backup.removal import prune as removed
     from swarm.backup.store import policy
-    from swarm.backup.store import prune as removed
 
     found, rules = catalog(host), policy(host.backup)
     pending = {

@@ -100,3 +100,17 @@ def test_what_was_removed_is_recorded_if_a_later_removal_fails(
     known = record.load(HOST)
     assert known.verified(str(old), f"file://{dirs.backups}") is None
     assert known.verified(str(new), f"file://{dirs.backups}") == "content"
+
+
+def test_an_archive_without_files_is_marked(
+    dirs: Dirs, three: list[Name], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The list says of an archive whose files somebody deleted that they are missing, and not that it is verified."""
+    (dirs.backups / three[1].archive).unlink()
+    assert archives.listing(HOST, as_json=True) == 0
+    [shown] = json.loads(capsys.readouterr().out)
+    assert [(each["verified"], each["problem"]) for each in shown["archives"]] == [
+        ("content", None),
+        (None, "its files are missing"),
+        ("content", None),
+    ]
