@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from swarm.backup import record, signature
 from swarm.backup.busy import hold_host
 from swarm.backup.naming import parse
-from swarm.backup.repository import archives, open_destinations, read_manifest, read_summary
+from swarm.backup.repository import archives, open_destinations, read_manifest, read_signature, read_summary
 from swarm.backup.retention import latest
 from swarm.backup.store import verify
 from swarm.errors import SwarmError, UsageError, VerificationFailed, explained
@@ -183,7 +183,7 @@ class Catalog:
     def _check_signature(self, destination: Destination, name: Name, summary: Summary) -> None:
         """Note an archive that this machine has neither recorded nor signed. Another machine may have made it."""
         try:
-            signature.verify(summary.to_bytes(), b"".join(destination.read(name.signature)))
+            signature.verify(summary.to_bytes(), read_signature(destination, name))
         except SwarmError:
             note = f"{name}: another machine made this archive, or its summary was changed"
             self.notes += [] if note in self.notes else [note]

@@ -16,6 +16,7 @@ from swarm.backup.archive import Incomplete, pack, stored_sha256, unpack
 from swarm.backup.crypt import seal
 from swarm.backup.manifest import Manifest, Summary, compare
 from swarm.backup.naming import Name
+from swarm.backup.repository import manifest_sha256
 from swarm.backup.retention import Policy
 from swarm.errors import SwarmError, VerificationFailed, explained
 from swarm.text import visible
@@ -170,8 +171,7 @@ def verify(
             raise VerificationFailed(f"{where}: there is no manifest to compare the content with")
         else:
             found = _unpacked(chunks, manifest, where, identity=identity, recipient=summary.recipient)
-    stored = hashlib.sha256(b"".join(destination.read(name.manifest))).hexdigest()
-    if stored != summary.manifest_sha256:
+    if manifest_sha256(destination, name) != summary.manifest_sha256:
         raise VerificationFailed(f"{where}: the manifest's checksum differs from the summary's")
     if found is None or manifest is None:
         return "ciphertext"

@@ -14,7 +14,7 @@ from swarm.backup import record
 from swarm.backup.busy import hold_host
 from swarm.backup.recover import from_archive
 from swarm.console import Talk, screen
-from swarm.errors import VerificationFailed
+from swarm.errors import RemoteError, VerificationFailed
 from tests.integration.archives import make_identity, public
 from tests.integration.stored import HOST, archived, catalog, settings, swapped
 
@@ -124,3 +124,25 @@ def test_a_new_machine_restores_and_says_who_did_not_sign(
             assert (origin.tree / "file").read_text(encoding="utf-8") == "good"
         err = capsys.readouterr().err
         assert (f"{name}: another machine made this archive" in err) is shown
+
+
+def test_a_huge_manifest_is_not_read_to_its_end(dirs: Dirs, tmp_path: Path) -> None:
+    """A verification without the identity gives up on a manifest that is larger than any of ours."""
+    to = settings(dirs.backups, recipient=public(make_identity(tmp_path / "key")))
+    name = archived(tmp_path, to, _WHEN, {"file": "text"})
+    with (dirs.backups / name.manifest).open("r+b") as file:
+        file.truncate(300 << 20)
+    found = catalog(to)
+    with pytest.raises(RemoteError, match=r"manifest\.json\.zst\.age in .* is too large"):
+        found.check(*found.find(str(name)))
+
+
+def test_a_huge_signature_is_no_signature(dirs: Dirs, tmp_path: Path) -> None:
+    """A signature that is larger than any of ours is not read, and the archive counts as one of another machine."""
+    to = settings(dirs.backups)
+    name = archived(tmp_path, to, _WHEN, {"file": "text"}, verified=False)
+    with (dirs.backups / name.signature).open("ab") as file:
+        file.write(b"\n" * (2 << 20))
+    found = catalog(to)
+    found.check(*found.find(str(name)))
+    assert found.notes == [f"{name}: another machine made this archive, or its summary was changed"]
