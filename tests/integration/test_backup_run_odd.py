@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +14,10 @@ import pytest
 from swarm.backup import record
 from swarm.backup.catalog import Catalog
 from swarm.backup.mirror import Source
+from swarm.backup.monitor import ping
 from swarm.backup.now import back_up
 from swarm.console import Talk, screen
+from swarm.inventory.backup import BackupSettings
 from tests.integration.guest_state import make_place
 
 if TYPE_CHECKING:
@@ -52,3 +58,39 @@ def test_an_archive_of_a_wrong_clock_is_not_current(place: Place, dirs: Dirs) ->
     assert again.archive
     assert str(Catalog(place.host, place.settings).find("latest")[1]) == again.archive
     assert run(place).current == again.archive
+
+
+class Pings(BaseHTTPRequestHandler):
+    """Remembers each request's path and body."""
+
+    seen: list[tuple[str, str]] = []  # noqa: RUF012 - emptied by switch()
+
+    def do_POST(self) -> None:
+        """Answer with success."""
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.seen.append((self.path, body))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+@contextmanager
+def switch() -> Iterator[str]:
+    """Run a dead man's switch. Yield its URL."""
+    Pings.seen.clear()
+    with HTTPServer(("127.0.0.1", 0), Pings) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_the_switch_is_called_as_the_schema_says() -> None:
+    """The paths that are appended are those of the description. A warning resets the switch as a success does."""
+    with switch() as url:
+        assert [ping(url, state, []) for state in ("start", "success", "warn", "fail")] == [None] * 4
+    paths = [path for path, _ in Pings.seen]
+    assert paths == ["/start", "/", "/", "/fail"]
+    text = BackupSettings.model_fields["ping"].description or ""
+    assert {"/", *re.findall(r"/[a-z]+", text)} == set(paths)
