@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from swarm.backup import monitor, record
 from swarm.backup.busy import hold_host
+from swarm.backup.early import failed_early
 from swarm.backup.manifest import Manifest
 from swarm.backup.mirror import Known, Source, refresh
 from swarm.backup.naming import parse
@@ -52,7 +53,12 @@ def back_up(
     """
     try:
         with hold_host(source.host) as lock:
-            run = _Run(source, settings, talk, lock)
+            try:
+                run = _Run(source, settings, talk, lock)
+            except Exception as error:
+                if not plan_only:
+                    failed_early(source.host, settings, error, talk, locked=True)
+                raise
             return run.plan(force=force) if plan_only else run.carry_out(force=force)
     finally:
         source.link.give_up()  # a connection that began, and was not needed
@@ -86,14 +92,16 @@ class _Run:
         try:
             monitor.commands(self.settings.before, "before", variables)
             report = self._archive(self._mirrored(force=force))
+            self._save()  # the user's commands may take long, and be killed
         except BaseException as error:
             self._failed(error, variables)
             raise
+        report = self._after(report, variables)
         first = report.errors[0] if report.errors else ""
         if first:
             self._on_error(first, variables)
         self._finish(report.result, first or report.summary)
-        return self._after(report, variables)
+        return report
 
     def _mirrored(self, *, force: bool) -> Refreshed:
         was_dirty = self.record.dirty
@@ -259,6 +267,9 @@ class _Run:
         except SwarmError as error:
             self._say(error.message)
             return replace(report, errors=(*report.errors, error.message))
+        except BaseException:
+            self._finish("failure", "interrupted")
+            raise
         return report
 
     def _finish(self, result: record.Result, words: str) -> None:

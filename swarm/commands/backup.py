@@ -28,14 +28,23 @@ def now(words: str, *, plan_only: bool, force: bool, bwlimit: int, as_json: bool
     if bwlimit < 0:
         raise UsageError("--bwlimit takes a number of KiB per second, or 0 for no limit")
     ways: dict[str, Link] = {}
+    unreached: dict[str, Exception] = {}
 
     def reach(host: Host) -> None:
-        ways[host.name] = parts.link(host)
-        ways[host.name].connect()
+        try:
+            ways[host.name] = parts.link(host)
+            ways[host.name].connect()
+        except Exception as error:  # noqa: BLE001 - raised when the host's own turn comes
+            unreached[host.name] = error
 
     def one(host: Host, talk: Talk) -> Report:
+        from swarm.backup.early import failed_early
         from swarm.backup.now import back_up
 
+        if error := unreached.get(host.name):
+            if not plan_only:
+                failed_early(host.name, host.backup, error, talk)
+            raise error
         settings = host.backup.model_copy(update={"bwlimit": bwlimit}) if bwlimit else host.backup
         report = back_up(
             parts.source(host, ways[host.name]), settings, talk, plan_only=plan_only, force=force
