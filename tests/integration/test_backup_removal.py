@@ -46,13 +46,15 @@ def left(folder: Path, name: Name) -> int:
 
 
 class Stale(Directory):
-    """A directory whose listing shows, as some servers' do, what was deleted a moment ago."""
+    """A directory whose listing shows, as some servers' do, what was deleted a moment ago, and lacks what is new."""
 
     ghosts: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
     def objects(self) -> list[Stored]:
         """Return what is there, and what is not."""
-        return sorted([*super().objects(), *(Stored(each, 1, _NOW) for each in self.ghosts)])
+        there = [each for each in super().objects() if each.name not in self.hidden]
+        return sorted([*there, *(Stored(each, 1, _NOW) for each in self.ghosts)])
 
 
 @settings(max_examples=60, deadline=None)
@@ -72,6 +74,9 @@ def test_only_intact_archives_count(states: list[tuple[str, bool]], keep: int) -
         assert all(left(folder, name) == 4 for state, name in made if state == "unverified")
         assert not any(left(folder, name) for state, name in made if state == "abandoned")
         assert all(record.verified(str(name), f"file://{folder}") for name in intact[:keep])
+        for state, name in made:
+            if state in {"no manifest", "no archive"} and len(intact) >= keep:
+                assert (left(folder, name) == 0) is (name.created < intact[keep - 1].created)
         assert prune(Directory(folder), "zap", Policy(keep), record) == ([], [])
 
 
@@ -83,6 +88,20 @@ def test_ghosts_in_a_listing_push_nothing_out(tmp_path: Path) -> None:
     there.ghosts = tuple(each for name in ghosts for each in name.objects)
     assert prune(there, "zap", Policy(keep=2), record)[0] == intact[:1]
     assert [left(tmp_path, name) for name in intact] == [0, 4, 4]
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_what_a_listing_lacks_is_not_taken_for_gone(tmp_path: Path, *, encrypted: bool) -> None:
+    """An archive whose manifest a listing lacks is not swept, and one that it lacks as a whole is not forgotten."""
+    record, there = Record(), Stale(tmp_path)
+    for days in (1, 0):
+        stored(tmp_path, record, days, "intact")
+    foreign = stored(tmp_path, record, 3, "unverified", encrypted=encrypted)
+    known = stored(tmp_path, record, 2, "intact", encrypted=encrypted)
+    there.hidden = (foreign.manifest, *known.objects)
+    assert prune(there, "zap", Policy(), record) == ([], [])
+    assert left(tmp_path, foreign) == 4
+    assert record.verified(str(known), there.url)
 
 
 def test_a_failed_removal_is_completed(tmp_path: Path) -> None:
@@ -106,6 +125,8 @@ def test_what_another_machine_is_writing_stays(tmp_path: Path) -> None:
     record = Record()
     stored(tmp_path, record, 0, "intact")
     young = [stored(tmp_path, record, days, "abandoned") for days in (0.9, 3)]
+    os.utime(tmp_path / young[0].archive, (_NOW.timestamp() - 300_000,) * 2)
+    os.utime(tmp_path / young[0].summary, (_NOW.timestamp() - 300_000,) * 2)
     os.utime(tmp_path / young[1].archive, (_NOW.timestamp() - 3600,) * 2)  # a long upload has just ended
     assert prune(Directory(tmp_path), "zap", Policy(), record) == ([], [])
     for path in tmp_path.iterdir():  # as if the destination's clock were years behind this machine's
