@@ -75,8 +75,8 @@ def from_mirror(host: Host, talk: Talk) -> Origin:
 def from_archive(catalog: Catalog, words: str, talk: Talk) -> Iterator[Origin]:
     """Unpack an archive into a private directory, check every file, and remove the directory afterwards.
 
-    Raise VerificationFailed if anything differs from the manifest, the summary or this machine's record, Unfit if the
-    disk is too small, UsageError, RemoteError.
+    Raise VerificationFailed if anything differs from the manifest, Unfit if the disk is too small, UsageError,
+    RemoteError.
     """
     destination, name = catalog.find(words)
     summary = catalog.authentic(destination, name)
