@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from swarm.deadline import Deadline
 from swarm.errors import Refused
 from swarm.files import private_dir
 from swarm.locks import try_lock
@@ -17,19 +18,23 @@ if TYPE_CHECKING:
 
 __all__ = ["hold_host"]
 
+_POLL = 0.05  # seconds between two attempts
+
 
 @contextmanager
-def hold_host(name: str) -> Iterator[Lock]:
-    """Lock the backups of the host `name` during the block. Raise Refused if another process holds the lock.
+def hold_host(name: str, *, patience: float = 0.0) -> Iterator[Lock]:
+    """Lock the backups of the host `name` during the block.
 
+    Raise Refused if another process or thread still holds the lock after `patience` seconds.
     rsync inherits the lock: if swarm is killed, the next backup waits until its rsync has ended too.
     """
     folder = private_dir(private_dir(private_dir(state_dir()) / "backup") / name)
-    lock = try_lock(folder / "lock", inheritable=True)
-    if lock is None:
-        raise Refused(
-            f"another backup of {name} is running",
-            f"wait until it has ended; `fuser -v {folder / 'lock'}` shows its process",
-        )
+    deadline = Deadline(patience)
+    while (lock := try_lock(folder / "lock", inheritable=True)) is None:
+        if not deadline.pause(_POLL):
+            raise Refused(
+                f"another backup of {name} is running",
+                f"wait until it has ended; `fuser -v {folder / 'lock'}` shows its process",
+            )
     with lock:
         yield lock

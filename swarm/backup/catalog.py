@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from swarm.backup import record, signature
+from swarm.backup.busy import hold_host
 from swarm.backup.naming import parse
-from swarm.backup.repository import archives, open_destinations, read_manifest, read_summary
+from swarm.backup.repository import archives, open_destinations, read_manifest, read_signature, read_summary
 from swarm.backup.retention import latest
 from swarm.backup.store import verify
 from swarm.errors import SwarmError, UsageError, VerificationFailed, explained
@@ -21,11 +23,13 @@ if TYPE_CHECKING:
 
     from swarm.backup.manifest import Manifest, Summary
     from swarm.backup.naming import Name
+    from swarm.backup.record import Verified
     from swarm.inventory import BackupSettings
     from swarm.s3 import Destination
 
 __all__ = ["Catalog", "Row"]
 
+_PATIENCE = 3600.0  # seconds to wait for a backup of the same host
 _AT_ONCE = 8  # summaries that are fetched side by side
 
 
@@ -93,6 +97,8 @@ class Catalog:
         verified = self.record.verified(str(name), destination.url)
         try:
             summary = read_summary(destination, name)
+            if not destination.exists(name.archive):
+                return Row(name, destination.url, None, None, problem="its files are missing")
             retained = destination.retained(name.archive)
         except SwarmError as error:
             return Row(name, destination.url, None, verified, problem=error.message)
@@ -125,42 +131,62 @@ class Catalog:
             f"./inv backup.list --host {self.host} lists the archives",
         )
 
-    def manifest(self, destination: Destination, name: Name) -> Manifest:
+    def manifest(self, destination: Destination, name: Name, summary: Summary | None = None) -> Manifest:
         """Return the manifest of an archive. Raise VerificationFailed, UsageError or RemoteError."""
-        return read_manifest(destination, name, identity=self.identity)
+        return read_manifest(destination, name, identity=self.identity, summary=summary)
 
-    def check(
-        self, destination: Destination, name: Name, progress: Callable[[int], None] | None = None
-    ) -> str:
-        """Verify one archive from end to end, record the result, and return 'content' or 'ciphertext'.
+    def authentic(self, destination: Destination, name: Name) -> Summary:
+        """Return the summary of an archive if it is the one that this machine has recorded.
 
-        Raise VerificationFailed if anything differs from the manifest, the summary, its signature or this machine's
-        own record; RemoteError.
+        Without a record its signature decides. One that is not this machine's own leaves a note: a machine that
+        starts anew has another key, and must still be able to restore. Raise VerificationFailed or RemoteError.
         """
         summary = read_summary(destination, name)
-        where = f"{name} at {destination.url}"
         known = self.record.sha256(str(name))
         if known is None:
             self._check_signature(destination, name, summary)
         elif known != summary.sha256:
-            raise VerificationFailed(
-                f"{where}: the summary's checksum is not the one that this machine has recorded",
-                "the archive has been replaced; restore from another one",
-            )
+            raise _replaced(f"{name} at {destination.url}")
+        return summary
+
+    def check(
+        self,
+        destination: Destination,
+        name: Name,
+        progress: Callable[[int], None] | None = None,
+        *,
+        locked: bool = False,
+    ) -> str:
+        """Verify one archive from end to end, record the result, and return 'content' or 'ciphertext'.
+
+        The host's lock is taken to record the result, unless the caller has `locked` the host. Raise
+        VerificationFailed if anything differs from the manifest, the summary, its signature or this machine's own
+        record; RemoteError; Refused if a backup holds the lock for too long.
+        """
+        summary = self.authentic(destination, name)
         readable = self.identity is not None or not name.encrypted
-        manifest = self.manifest(destination, name) if readable else None
+        manifest = self.manifest(destination, name, summary) if readable else None
         done = verify(destination, name, summary, manifest, identity=self.identity, progress=progress)
+        with nullcontext() if locked else hold_host(self.host, patience=_PATIENCE):
+            self._remember(destination, name, summary, done)
+        return done
+
+    def _remember(self, destination: Destination, name: Name, summary: Summary, done: Verified) -> None:
+        """Record the result, under the host's lock: a backup may have written the record during the long read."""
+        self.record = record.load(self.host)
+        if self.record.sha256(str(name)) not in {None, summary.sha256}:
+            raise _replaced(f"{name} at {destination.url}")
         if done == "content" or self.record.verified(str(name), destination.url) is None:
             self.record.note(str(name), summary.sha256, destination.url, done)
             record.save(self.host, self.record)
-        return done
 
     def _check_signature(self, destination: Destination, name: Name, summary: Summary) -> None:
         """Note an archive that this machine has neither recorded nor signed. Another machine may have made it."""
         try:
-            signature.verify(summary.to_bytes(), b"".join(destination.read(name.signature)))
+            signature.verify(summary.to_bytes(), read_signature(destination, name))
         except SwarmError:
-            self.notes.append(f"{name}: another machine made this archive, or its summary was changed")
+            note = f"{name}: another machine made this archive, or its summary was changed"
+            self.notes += [] if note in self.notes else [note]
 
     def chosen(self, words: str, *, everything: bool, sample: int) -> Sequence[tuple[Destination, Name]]:
         """Return the archives to verify: all, `sample` of them at random, or the one called `words`."""
@@ -170,3 +196,10 @@ class Catalog:
             found = self.names()
             return random.sample(found, min(sample, len(found)))
         return [self.find(words)]
+
+
+def _replaced(where: str) -> VerificationFailed:
+    return VerificationFailed(
+        f"{where}: the summary's checksum is not the one that this machine has recorded",
+        "the archive has been replaced; restore from another one",
+    )

@@ -147,7 +147,7 @@ class _Drill:
                 self.archive = str(name)
                 with from_archive(catalog, self.archive, self.talk) as unpacked:
                     with self.talk.step("verify the archive"):
-                        done = catalog.check(destination, name)
+                        done = catalog.check(destination, name, locked=True)
                     unpacked.tree.rename(tree)
                     origin = replace(unpacked, tree=tree)
             self._note("archive", done == "content", f"{origin.what}, verified ({done})")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from swarm.backup.retention import SKEW
+
 if TYPE_CHECKING:
     from swarm.backup.record import Record
 
@@ -29,6 +31,8 @@ def of_backup(record: Record, now: float) -> str:
         return "✗ interrupted" if record.started else ""
     if record.result == "failure":
         return f"✗ failed {ago(now - record.ended)} ago"
+    if record.succeeded > now + SKEW.total_seconds():
+        return f"✗ last one dated {ago(record.succeeded - now)} in the future: check the clock"
     if record.succeeded < now - _TOO_OLD:
         return f"✗ last one {ago(now - record.succeeded)} ago" if record.succeeded else "✗ none succeeded"
     return f"{'warning' if record.result == 'warning' else 'ok'}, {ago(now - record.succeeded)} ago"

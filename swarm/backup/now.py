@@ -5,22 +5,26 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from swarm.backup import monitor, record
 from swarm.backup.busy import hold_host
+from swarm.backup.early import failed_early
 from swarm.backup.manifest import Manifest
 from swarm.backup.mirror import Known, Source, refresh
+from swarm.backup.naming import parse
 from swarm.backup.owners import Owners
+from swarm.backup.removal import prune
+from swarm.backup.report import Report
 from swarm.backup.repository import open_destinations
-from swarm.backup.store import Place, free_name, policy, prune, store, verify
+from swarm.backup.retention import ahead
+from swarm.backup.store import Place, free_name, policy, store, verify
 from swarm.errors import SwarmError, explained
 from swarm.files import private_dir
 from swarm.paths import mirrors_dir
-from swarm.text import amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,63 +43,6 @@ __all__ = ["Report", "back_up"]
 _TAIL = 50  # lines of the log that a ping carries
 
 
-@dataclass(frozen=True)
-class Report:
-    """The outcome of one run: the archive, if one was due, and what went wrong at single destinations."""
-
-    host: str
-    archive: str | None = None
-    current: str | None = None  # the archive that still holds the mirror's content, if none was due
-    files: int = 0
-    size: int = 0
-    stored: int = 0
-    verified: dict[str, str] | None = None
-    removed: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    warnings: tuple[
-        str, ...
-    ] = ()  # the notes about the guest's files: a loss that was accepted, an unreadable file
-    errors: tuple[str, ...] = ()
-    changes: int = 0
-
-    @property
-    def result(self) -> record.Result:
-        """How the run went, for records, metrics and pings."""
-        if self.errors:
-            return "failure"
-        return "warning" if self.warnings else "success"
-
-    @property
-    def changed(self) -> bool:
-        """Whether the mirror or the archives changed, or would."""
-        return bool(self.archive or self.changes)
-
-    @property
-    def exit_code(self) -> int:
-        """1 if a destination failed, else 0."""
-        return int(bool(self.errors))
-
-    @property
-    def summary(self) -> str:
-        """The outcome in one line."""
-        if self.errors:
-            return f"failed: {self.errors[0].splitlines()[0]}"
-        if self.archive:
-            words = "content" if set((self.verified or {}).values()) == {"content"} else "ciphertext"
-            removed = f", {len(self.removed)} old removed" if self.removed else ""
-            return (
-                f"{self.archive}: {self.files} files, {amount(self.size)}, stored {amount(self.stored)}, "
-                f"verified ({words}){removed}"
-            )
-        if self.changes:
-            return f"{self.changes} changes"
-        return f"nothing to do: {self.current} is current" if self.current else "nothing to do"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the outcome as plain data."""
-        return {**asdict(self), "changed": self.changed}
-
-
 def back_up(
     source: Source, settings: BackupSettings, talk: Talk, *, plan_only: bool = False, force: bool = False
 ) -> Report:
@@ -106,7 +53,12 @@ def back_up(
     """
     try:
         with hold_host(source.host) as lock:
-            run = _Run(source, settings, talk, lock)
+            try:
+                run = _Run(source, settings, talk, lock)
+            except Exception as error:
+                if not plan_only:
+                    failed_early(source.host, settings, error, talk, locked=True)
+                raise
             return run.plan(force=force) if plan_only else run.carry_out(force=force)
     finally:
         source.link.give_up()  # a connection that began, and was not needed
@@ -140,14 +92,16 @@ class _Run:
         try:
             monitor.commands(self.settings.before, "before", variables)
             report = self._archive(self._mirrored(force=force))
+            self._save()  # the user's commands may take long, and be killed
         except BaseException as error:
             self._failed(error, variables)
             raise
+        report = self._after(report, variables)
         first = report.errors[0] if report.errors else ""
         if first:
             self._on_error(first, variables)
         self._finish(report.result, first or report.summary)
-        return self._after(report, variables)
+        return report
 
     def _mirrored(self, *, force: bool) -> Refreshed:
         was_dirty = self.record.dirty
@@ -245,12 +199,16 @@ class _Run:
         """Whether every destination that answers still has the last archive, verified."""
         if not last:
             return False
-        manifest = f"{last}.manifest.json.zst{'.age' if self.settings.recipient else ''}"
+        suffix = ".age" if self.settings.recipient else ""
+        parsed = parse(f"{last}.tar.zst{suffix}")
+        if parsed is None or ahead(parsed[0], datetime.now(UTC)):  # a restore of the latest would ignore it
+            return False
         return all(
             place.error is not None
             or (
                 self.record.verified(last, place.url) is not None
-                and place.attempt(place.destination.exists, manifest)
+                and place.attempt(place.destination.exists, parsed[0].manifest)
+                and place.attempt(place.destination.exists, parsed[0].archive)
             )
             for place in self.places
         )
@@ -309,6 +267,9 @@ class _Run:
         except SwarmError as error:
             self._say(error.message)
             return replace(report, errors=(*report.errors, error.message))
+        except BaseException:
+            self._finish("failure", "interrupted")
+            raise
         return report
 
     def _finish(self, result: record.Result, words: str) -> None:

@@ -13,6 +13,7 @@ from swarm.backup import record
 from swarm.backup.archive import pack, unpack
 from swarm.backup.manifest import Manifest, compare
 from swarm.backup.now import owners_of
+from swarm.backup.store import intact
 from swarm.errors import Refused, Unfit, VerificationFailed
 from swarm.paths import mirrors_dir
 from swarm.text import amount
@@ -78,7 +79,10 @@ def from_archive(catalog: Catalog, words: str, talk: Talk) -> Iterator[Origin]:
     RemoteError.
     """
     destination, name = catalog.find(words)
-    manifest = catalog.manifest(destination, name)
+    summary = catalog.authentic(destination, name)
+    for note in catalog.notes:
+        talk.warn(note)
+    manifest = catalog.manifest(destination, name, summary)
     with _staging(catalog.host) as staging:
         size = sum(entry.size for entry in manifest.entries)
         free = shutil.disk_usage(staging).free
@@ -87,16 +91,11 @@ def from_archive(catalog: Catalog, words: str, talk: Talk) -> Iterator[Origin]:
                 f"{name} needs {amount(size)} to unpack, and {staging} has {amount(free)} free",
                 "free space, or set SWARM_STATE to a directory on a larger disk",
             )
-        with talk.step(f"unpack {name}", silent=True) as meter:
-
-            def chunks() -> Iterator[bytes]:
-                done = 0
-                for chunk in destination.read(name.archive):
-                    done += len(chunk)
-                    meter.advance(done, None)
-                    yield chunk
-
-            found = unpack(chunks(), staging, identity=catalog.identity)
+        with (
+            talk.step(f"unpack {name}", silent=True) as meter,
+            intact(destination, name, summary, lambda done: meter.advance(done, None)) as chunks,
+        ):
+            found = unpack(chunks, staging, identity=catalog.identity)
         if problems := [*found.problems, *compare(manifest, found.entries)]:
             more = f", and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
             raise VerificationFailed(

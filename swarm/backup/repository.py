@@ -15,10 +15,19 @@ from swarm.paths import backups_dir
 from swarm.s3 import Bucket
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from swarm.inventory.backup import BackupSettings
     from swarm.s3 import Destination
 
-__all__ = ["archives", "open_destinations", "read_manifest", "read_summary"]
+__all__ = [
+    "archives",
+    "manifest_sha256",
+    "open_destinations",
+    "read_manifest",
+    "read_signature",
+    "read_summary",
+]
 
 _SMALL = 1 << 20  # bytes of the largest summary that is read
 _LARGE = 256 << 20  # of the largest manifest
@@ -56,9 +65,11 @@ def read_summary(destination: Destination, name: Name) -> Summary:
     return summary
 
 
-def read_manifest(destination: Destination, name: Name, *, identity: Path | None) -> Manifest:
-    """Return the manifest of an archive, if its checksum is the one in the summary."""
-    summary = read_summary(destination, name)
+def read_manifest(
+    destination: Destination, name: Name, *, identity: Path | None, summary: Summary | None = None
+) -> Manifest:
+    """Return the manifest of an archive, if its checksum is the one in the summary, which is read unless given."""
+    summary = summary or read_summary(destination, name)
     sealed = _bounded(destination, name.manifest, _LARGE)
     if hashlib.sha256(sealed).hexdigest() != summary.manifest_sha256:
         raise VerificationFailed(f"{name.manifest} in {destination.url} does not match its summary")
@@ -68,10 +79,27 @@ def read_manifest(destination: Destination, name: Name, *, identity: Path | None
     return manifest
 
 
+def read_signature(destination: Destination, name: Name) -> bytes:
+    """Return the signature of an archive's summary."""
+    return _bounded(destination, name.signature, _SMALL)
+
+
+def manifest_sha256(destination: Destination, name: Name) -> str:
+    """Return the checksum of a manifest as it is stored."""
+    digest = hashlib.sha256()
+    for chunk in _limited(destination, name.manifest, _LARGE):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
 def _bounded(destination: Destination, name: str, limit: int) -> bytes:
-    data = bytearray()
+    return b"".join(_limited(destination, name, limit))
+
+
+def _limited(destination: Destination, name: str, limit: int) -> Iterator[bytes]:
+    size = 0
     for chunk in destination.read(name):
-        data += chunk
-        if len(data) > limit:
+        size += len(chunk)
+        if size > limit:
             raise RemoteError(f"{name} in {destination.url} is too large")
-    return bytes(data)
+        yield chunk

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from swarm.backup.naming import Name
 
-__all__ = ["Policy", "latest", "removable"]
+__all__ = ["SKEW", "Policy", "ahead", "latest", "removable"]
 
-_SKEW = timedelta(minutes=10)  # an archive dated later than this after now comes from a wrong clock
+SKEW = timedelta(minutes=10)  # an archive dated later than this after now comes from a wrong clock
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,14 @@ _PERIODS: dict[str, Callable[[datetime], tuple[int, ...]]] = {
 }
 
 
+def ahead(name: Name, now: datetime) -> bool:
+    """Whether an archive is dated in the future, by more than two clocks may differ."""
+    return name.created > now + SKEW
+
+
 def latest(verified: Iterable[Name], now: datetime) -> Name | None:
     """Return the newest of the verified archives that is not dated in the future, or None."""
-    return max((name for name in verified if name.created <= now + _SKEW), default=None, key=_created)
+    return max((name for name in verified if not ahead(name, now)), default=None, key=_created)
 
 
 def removable(verified: Iterable[Name], policy: Policy, now: datetime) -> list[Name]:
@@ -44,7 +49,7 @@ def removable(verified: Iterable[Name], policy: Policy, now: datetime) -> list[N
     Archives that are not verified, or are dated in the future, neither count nor go: the caller passes only verified
     ones, and those of the future are ignored here. At least the newest archive always stays.
     """
-    dated = sorted({name for name in verified if name.created <= now + _SKEW}, key=_created, reverse=True)
+    dated = sorted({name for name in verified if not ahead(name, now)}, key=_created, reverse=True)
     kept = set(dated[: max(policy.keep, 1)])
     for period, key in _PERIODS.items():
         newest: dict[tuple[int, ...], Name] = {}

@@ -1,4 +1,4 @@
-"""Write an archive to every destination, read it back, and remove what the retention policy lets go.
+"""Write an archive to every destination, and read it back.
 
 Each destination is on its own: one that fails does not keep the others from getting their archive.
 """
@@ -6,9 +6,9 @@ Each destination is on its own: one that fails does not keep the others from get
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from swarm.backup import signature
@@ -16,21 +16,22 @@ from swarm.backup.archive import Incomplete, pack, stored_sha256, unpack
 from swarm.backup.crypt import seal
 from swarm.backup.manifest import Manifest, Summary, compare
 from swarm.backup.naming import Name
-from swarm.backup.repository import archives
-from swarm.backup.retention import Policy, removable
+from swarm.backup.repository import manifest_sha256
+from swarm.backup.retention import Policy
 from swarm.errors import SwarmError, VerificationFailed, explained
 from swarm.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from swarm.backup.archive import Owners, Packed, Unpacked
-    from swarm.backup.record import Record, Verified
+    from swarm.backup.record import Verified
     from swarm.inventory import BackupSettings
     from swarm.s3 import Destination, Writer
 
-__all__ = ["Place", "free_name", "policy", "prune", "store", "verify"]
+__all__ = ["Place", "free_name", "intact", "policy", "store", "verify"]
 
 Returned = TypeVar("Returned")
 
@@ -162,23 +163,15 @@ def verify(
 
     Raise VerificationFailed, naming what differs, or RemoteError.
     """
-    digest, where = hashlib.sha256(), f"{name} at {destination.url}"
-    counted = _counted(destination.read(name.archive), digest.update, progress)
-    found = None
-    if name.encrypted and identity is None:
-        stored_sha256(counted)
-    else:
-        if manifest is None:
+    where, found = f"{name} at {destination.url}", None
+    with intact(destination, name, summary, progress) as chunks:
+        if name.encrypted and identity is None:
+            stored_sha256(chunks)
+        elif manifest is None:
             raise VerificationFailed(f"{where}: there is no manifest to compare the content with")
-        found = _unpacked(counted, manifest, where, identity=identity, recipient=summary.recipient)
-        for _ in counted:  # what follows the end of the archive proper belongs to the checksum too
-            pass
-    if digest.hexdigest() != summary.sha256:
-        raise VerificationFailed(
-            f"{where}: the archive's checksum differs from the summary's", "restore from another archive"
-        )
-    stored = hashlib.sha256(b"".join(destination.read(name.manifest))).hexdigest()
-    if stored != summary.manifest_sha256:
+        else:
+            found = _unpacked(chunks, manifest, where, identity=identity, recipient=summary.recipient)
+    if manifest_sha256(destination, name) != summary.manifest_sha256:
         raise VerificationFailed(f"{where}: the manifest's checksum differs from the summary's")
     if found is None or manifest is None:
         return "ciphertext"
@@ -203,6 +196,23 @@ def _differs(where: str, problems: Sequence[str]) -> VerificationFailed:
     return VerificationFailed(f"{where}: {'; '.join(shown)}{more}", "restore from another archive")
 
 
+@contextmanager
+def intact(
+    destination: Destination, name: Name, summary: Summary, progress: Callable[[int], None] | None = None
+) -> Iterator[Iterator[bytes]]:
+    """Read an archive. At the end of the block, raise VerificationFailed unless its checksum is the summary's."""
+    digest = hashlib.sha256()
+    chunks = _counted(destination.read(name.archive), digest.update, progress)
+    yield chunks
+    for _ in chunks:  # what follows the end of the archive proper belongs to the checksum too
+        pass
+    if digest.hexdigest() != summary.sha256:
+        raise VerificationFailed(
+            f"{name} at {destination.url}: the archive's checksum differs from the summary's",
+            "restore from another archive",
+        )
+
+
 def _counted(
     chunks: Iterable[bytes], digest: Callable[[bytes], None], progress: Callable[[int], None] | None
 ) -> Iterator[bytes]:
@@ -213,31 +223,3 @@ def _counted(
         if progress:
             progress(done)
         yield chunk
-
-
-def prune(
-    destination: Destination, host: str, settings: Policy, record: Record, *, plan_only: bool = False
-) -> tuple[list[Name], list[str]]:
-    """Remove the archives that the policy lets go. Return their names, and notes about those that are locked.
-
-    Only archives that this machine has verified at this destination count and go. Each is looked up once more before
-    it is removed, since a listing may be stale. Raise RemoteError.
-    """
-    verified = [name for name in archives(destination, host) if record.verified(str(name), destination.url)]
-    gone, notes = [], []
-    for name in removable(verified, settings, datetime.now(UTC)):
-        if not destination.exists(name.manifest):
-            continue
-        if plan_only:
-            gone.append(name)
-            continue
-        # All or nothing: the objects of an archive are locked one after another, and locks expire in that order.
-        retained = [until for each in name.objects if (until := destination.retained(each))]
-        if retained:
-            notes.append(f"{name} is retained until {max(retained):%Y-%m-%d %H:%M} UTC")
-            continue
-        for each in name.objects:
-            destination.delete(each)
-        record.forget(str(name), destination.url)
-        gone.append(name)
-    return gone, notes

@@ -67,11 +67,16 @@ def listing(words: str, *, as_json: bool) -> int:
     def one(host: Host, talk: Talk) -> Listing:
         found = catalog(host)
         rows = tuple(found.rows())
-        for error in found.errors.values():
-            talk.screen.error(error, talk.prefix)
-        return Listing(rows, tuple(error.message for error in found.errors.values()))
+        return Listing(rows, _unanswered(found, talk))
 
     return render(run(chosen(words), one, quiet=as_json), as_json=as_json, table=_table)
+
+
+def _unanswered(found: Catalog, talk: Talk) -> tuple[str, ...]:
+    """Show the errors of the destinations that did not answer, and return their messages."""
+    for error in found.errors.values():
+        talk.screen.error(error, talk.prefix)
+    return tuple(error.message for error in found.errors.values())
 
 
 def _table(outcomes: Sequence[Any]) -> None:
@@ -179,16 +184,11 @@ def _show_difference(done: Difference) -> None:
 
 def find(name: str, pattern: str, identity: str, *, as_json: bool) -> int:
     """Show in which archives a file is."""
-    from swarm.backup.manifest import find as matching
-
     if not pattern:
         raise UsageError("--path takes a part of a path, or a shell pattern such as '*.jsonl'")
-    found = catalog(load(name), identity)
-    rows = [
-        (str(archive), entry)
-        for destination, archive in found.names()
-        for entry in matching(found.manifest(destination, archive), pattern)
-    ]
+    found, talk = catalog(load(name), identity), Talk(screen())
+    rows, complete = _matches(found, pattern, talk)
+    complete = not _unanswered(found, talk) and complete
     if as_json:
         screen().json(
             [
@@ -202,8 +202,28 @@ def find(name: str, pattern: str, identity: str, *, as_json: bool) -> int:
             [(archive, *_entry(each)) for archive, each in rows],
         )
     else:
-        Talk(screen()).say(f"no archive has a path that matches {visible(pattern)}")
-    return 0 if rows else 1
+        talk.say(f"no {'' if complete else 'other '}archive has a path that matches {visible(pattern)}")
+    return 0 if rows and complete else 1
+
+
+def _matches(found: Catalog, pattern: str, talk: Talk) -> tuple[list[tuple[str, Entry]], bool]:
+    """Return the entries that match in each archive, and whether every manifest could be read."""
+    from swarm.backup.manifest import find as matching
+
+    rows: list[tuple[str, Entry]] = []
+    complete = True
+    for destination, archive in found.names():
+        try:
+            rows += [
+                (str(archive), entry) for entry in matching(found.manifest(destination, archive), pattern)
+            ]
+        except SwarmError as error:
+            complete = False
+            where = f"{archive} at {destination.url}"
+            talk.screen.error(
+                SwarmError(f"{where} was not searched: {error.message}", error.hint), talk.prefix
+            )
+    return rows, complete
 
 
 @dataclass(frozen=True)
@@ -211,22 +231,24 @@ class Checked:
     """The result of verifying archives of one host."""
 
     results: tuple[dict[str, Any], ...]
+    errors: tuple[str, ...] = ()
     changed: bool = False
 
     @property
     def exit_code(self) -> int:
-        """1 if an archive is damaged or can't be read, else 0."""
-        return int(any(each["error"] for each in self.results))
+        """1 if an archive is damaged or can't be read, or a destination did not answer, else 0."""
+        return int(bool(self.errors) or any(each["error"] for each in self.results))
 
     @property
     def summary(self) -> str:
         """How many archives are good."""
         good = sum(1 for each in self.results if not each["error"])
-        return f"{good} of {len(self.results)} archives verified"
+        silent = f"; destinations that did not answer: {len(self.errors)}" if self.errors else ""
+        return f"{good} of {len(self.results)} archives verified{silent}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the results as plain data."""
-        return {"archives": list(self.results)}
+        return {"archives": list(self.results), "errors": list(self.errors)}
 
 
 def verify(words: str, archive: str, identity: str, *, everything: bool, sample: int, as_json: bool) -> int:
@@ -239,7 +261,7 @@ def verify(words: str, archive: str, identity: str, *, everything: bool, sample:
             results.append(_checked(found, destination, name, talk))
         for note in found.notes:
             talk.warn(note)
-        done = Checked(tuple(results))
+        done = Checked(tuple(results), _unanswered(found, talk))
         talk.say(done.summary)
         return done
 

@@ -28,14 +28,23 @@ def now(words: str, *, plan_only: bool, force: bool, bwlimit: int, as_json: bool
     if bwlimit < 0:
         raise UsageError("--bwlimit takes a number of KiB per second, or 0 for no limit")
     ways: dict[str, Link] = {}
+    unreached: dict[str, Exception] = {}
 
     def reach(host: Host) -> None:
-        ways[host.name] = parts.link(host)
-        ways[host.name].connect()
+        try:
+            ways[host.name] = parts.link(host)
+            ways[host.name].connect()
+        except Exception as error:  # noqa: BLE001 - raised when the host's own turn comes
+            unreached[host.name] = error
 
     def one(host: Host, talk: Talk) -> Report:
+        from swarm.backup.early import failed_early
         from swarm.backup.now import back_up
 
+        if error := unreached.get(host.name):
+            if not plan_only:
+                failed_early(host.name, host.backup, error, talk)
+            raise error
         settings = host.backup.model_copy(update={"bwlimit": bwlimit}) if bwlimit else host.backup
         report = back_up(
             parts.source(host, ways[host.name]), settings, talk, plan_only=plan_only, force=force
@@ -81,8 +90,8 @@ def prune(words: str, *, plan_only: bool, yes: bool, as_json: bool) -> int:
 
 def _pruned(host: Host, talk: Talk, *, plan_only: bool, yes: bool) -> Done:
     from swarm.backup import record
+    from swarm.backup.removal import prune as removed
     from swarm.backup.store import policy
-    from swarm.backup.store import prune as removed
 
     found, rules = catalog(host), policy(host.backup)
     pending = {
@@ -98,11 +107,13 @@ def _pruned(host: Host, talk: Talk, *, plan_only: bool, yes: bool) -> Done:
         return Done(any(pending.values()), "would remove archives")
     if not yes and not talk.ask(f"Remove these archives of {host.name}?"):
         raise Refused(f"{host.name}: no archive was removed", "--yes removes without a question")
-    for each in found.destinations:
-        _, notes = removed(each, host.name, rules, found.record)
-        for note in notes:
-            talk.say(note)
-    record.save(host.name, found.record)
+    try:
+        for each in found.destinations:
+            _, notes = removed(each, host.name, rules, found.record)
+            for note in notes:
+                talk.say(note)
+    finally:  # what is gone must not count as verified, also if a later removal fails
+        record.save(host.name, found.record)
     return Done(changed=True, verb="removed old archives")
 
 

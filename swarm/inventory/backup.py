@@ -123,8 +123,8 @@ class BackupSettings(Section):
     )
     ping: Annotated[str, AfterValidator(_ping)] | None = Field(
         default=None,
-        description="A dead man's switch: the URL is called with /start, /fail and /log appended, or with "
-        "{state} replaced by start, success, fail or warn.",
+        description="A dead man's switch: the URL is called with /start, nothing or /fail appended, or with "
+        "{state} replaced by start, success, warn or fail. A warning resets the switch as a success does.",
         examples=["https://hc-ping.com/UUID", "https://status.example.com/push?state={state}"],
     )
     metrics: Path | None = Field(

@@ -28,6 +28,11 @@ HOUR, DAY = 3600.0, 86400.0
         (Record(result="warning", ended=NOW - 5 * HOUR, succeeded=NOW - 5 * HOUR), "warning, 5 h ago"),
         (Record(result="failure", ended=NOW - 3 * HOUR, succeeded=NOW - DAY), "✗ failed 3 h ago"),
         (Record(result="success", ended=NOW - 3 * DAY, succeeded=NOW - 3 * DAY), "✗ last one 3 d ago"),
+        (Record(result="success", ended=NOW + 590, succeeded=NOW + 590), "ok, 0 s ago"),
+        (
+            Record(result="success", ended=NOW + 3 * DAY, succeeded=NOW + 3 * DAY),
+            "✗ last one dated 3 d in the future: check the clock",
+        ),
         (
             Record(result="success", succeeded=NOW - HOUR, drill={"result": "failure", "ended": NOW - DAY}),
             "✗ the drill failed 24 h ago",
@@ -41,7 +46,7 @@ HOUR, DAY = 3600.0, 86400.0
     ],
 )
 def test_health_in_words(found: Record, words: str) -> None:
-    """A failed, interrupted or overdue backup and a failed drill are marked with ✗. Everything else is not."""
+    """A failed, interrupted, overdue or future-dated backup and a failed drill are marked with ✗. Nothing else is."""
     assert health(found, NOW) == words
 
 
