@@ -88,34 +88,14 @@ def add(
     return _ended(plan, as_json=as_json)
 
 
-def remove(name: str, *, yes: bool, as_json: bool) -> int:
+def remove(name: str, *, plan_only: bool, yes: bool, as_json: bool) -> int:
     """Remove a model from models.yaml and from the database."""
-    from swarm.litellm import apply, edit
-    from swarm.plan import Change, Plan
-    from swarm.reconcile import show
+    from swarm.litellm.removal import remove as delete
 
     talk = Talk(screen(), quiet=as_json)
-    with _session() as (_, client), apply.exclusive(talk):
-        rows = [row for row in client.rows() if row.name == name]
-        going = [row for row in rows if row.from_db]
-        plan = Plan(
-            "LiteLLM", tuple(Change("delete", f"model {name}", before=row.provider_model) for row in going)
-        )
-        show(plan, talk)
-        if plan:
-            _confirm(talk, yes=yes)(plan)
-        in_file = edit.remove(name)
-        if in_file:
-            talk.say(f"- {name} in models.yaml")
-        for row in going:
-            client.delete_model(row.id)
-    if len(going) < len(rows):
-        talk.warn(f"{name} also stands in LiteLLM's config.yaml, which this command does not change")
-    elif not rows and not in_file:
-        raise UsageError(f"there is no model {name!r}", "./inv litellm.models lists all")
-    if as_json:
-        screen().json({**plan.to_json(), "changed": bool(plan) or bool(in_file)})
-    return 0
+    with _session() as (_, client):
+        plan = delete(client, name, talk, plan_only=plan_only, confirm=_confirm(talk, yes=yes))
+    return _ended(plan, as_json=as_json)
 
 
 def dedup(*, dry_run: bool, yes: bool, as_json: bool) -> int:
