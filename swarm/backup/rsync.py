@@ -213,7 +213,9 @@ def explain(host: str, outcome: Outcome, target: Path) -> SwarmError:
 def _meaning(code: int) -> int | str:
     if code in _LINE:
         return "line"
-    return "killed" if code < 0 else code if code in _REASONS else "other"
+    if code < 0:
+        return "killed"
+    return code if code in _REASONS else "other"
 
 
 # rsync's exit code, or a word: the class of error, the message after the host's name, and the hint.
