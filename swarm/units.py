@@ -58,7 +58,7 @@ def escaped(text: str) -> str:
     """Return text as it stands in a unit file. Raise UsageError if none can hold it."""
     if not text.isprintable():
         raise UsageError(
-            f"{visible(text, lines=False)} can't stand in a unit file: it has control characters"
+            f"{visible(text, lines=False)} can't be written to a unit file: it contains control characters"
         )
     return text.replace("%", "%%")
 

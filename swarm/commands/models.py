@@ -26,9 +26,9 @@ def init(*, plan_only: bool, prune: bool, yes: bool, as_json: bool) -> int:
 
     talk = Talk(screen(), quiet=as_json)
     with _session() as (environment, client):
-        wish = wanted.resolve(wanted.load(), environment)
+        target = wanted.resolve(wanted.load(), environment)
         plan = apply.bring(
-            client, wish, talk, prune=prune, plan_only=plan_only, confirm=_confirm(talk, yes=yes)
+            client, target, talk, prune=prune, plan_only=plan_only, confirm=_confirm(talk, yes=yes)
         )
     return _ended(plan, as_json=as_json)
 
@@ -75,11 +75,11 @@ def add(
         before = path.read_text(encoding="utf-8") if path.exists() else ""
         if edit.add(name, model, variable, api_base, credential):
             talk.say(f"+ {name} in models.yaml")
-        wish = wanted.resolve(wanted.load(), environment)
-        chosen = tuple(each for each in wish.deployments if each.name == name)
+        target = wanted.resolve(wanted.load(), environment)
+        chosen = tuple(each for each in target.deployments if each.name == name)
         used = {each.params.get("litellm_credential_name") for each in chosen}
-        keys = tuple(each for each in wish.credentials if each.name in used)
-        part = replace(wish, deployments=chosen, credentials=keys, partial=True)
+        keys = tuple(each for each in target.credentials if each.name in used)
+        part = replace(target, deployments=chosen, credentials=keys, partial=True)
         try:
             plan = apply.bring(client, part, talk, confirm=_confirm(talk, yes=yes))
         except Refused:

@@ -263,7 +263,7 @@ def _full(state: Path) -> list[str]:
     if room.f_bavail * room.f_frsize < _ROOM:
         return [f"{FULL} in the file system of {state}"]
     if room.f_files and not room.f_favail:
-        return [f"{FULL}, for lack of inodes, in the file system of {state}"]
+        return [f"{FULL}: no free inodes in the file system of {state}"]
     return []
 
 
