@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from swarm.deadline import Deadline
 from swarm.errors import CommandFailed, SwarmError, Unfit, UsageError
-from swarm.paths import ROOT, home, runtime_dir, user_name
+from swarm.paths import ROOT, config_dir, runtime_dir, user_name
 from swarm.text import visible
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ def quoted(text: str) -> str:
 
 def unit_dir() -> Path:
     """Return the directory of the user's own units."""
-    base = os.environ.get("XDG_CONFIG_HOME", "")
-    return (Path(base) if base.startswith("/") else home() / ".config") / "systemd" / "user"
+    return config_dir() / "systemd" / "user"
 
 
 def text_of(path: Path) -> str | None:
