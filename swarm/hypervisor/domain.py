@@ -15,7 +15,7 @@ import libvirt
 from swarm.errors import HypervisorError, Refused
 from swarm.hypervisor.connection import Libvirt, found, translated
 
-__all__ = ["NAMESPACE", "Domain"]
+__all__ = ["NAMESPACE", "Domain", "Trial"]
 
 # The XML namespace of swarm's note in a domain's metadata. It is only a name.
 NAMESPACE = "urn:swarm:domain:1"

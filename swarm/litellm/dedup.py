@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from swarm.console import Talk
     from swarm.litellm.client import Client, Row
 
-__all__ = ["Group", "Verdict", "decide", "dedup", "duplicates", "inspect"]
+__all__ = ["Group", "Verdict", "decide", "dedup", "duplicates", "inspect", "readable"]
 
 _SERVER_ERROR = 500
 _LAST = "9"  # sorts after every time of creation
