@@ -63,15 +63,15 @@ def new(
 ) -> int:
     """Make a host file with a free address, and register the host."""
     from swarm.commands import fleet as commands
-    from swarm.fleet.new import Wish
+    from swarm.fleet.new import NewHost
 
-    wish = Wish(host, like, ip, mac, hypervisor)
-    return commands.new(wish, from_, timer=timer, plan_only=plan, as_json=json)
+    options = NewHost(host, like, ip, mac, hypervisor)
+    return commands.new(options, from_, timer=timer, plan_only=plan, as_json=json)
 
 
 @task(help={"host": "a host's name", **PLAN, **YES})
 def remove(_: Context, host: str, plan: bool = False, json: bool = False, yes: bool = False) -> int:
-    """Remove a host file that has no VM anymore, with its timers and its entry in the instances file."""
+    """Remove a host file whose VM no longer exists, with its timers and its entry in the instances file."""
     from swarm.commands import fleet as commands
 
     return commands.remove(host, plan_only=plan, as_json=json, yes=yes)

@@ -37,11 +37,11 @@ from swarm.console import Talk, screen
 from swarm.litellm import apply, client, dedup, difference, environment, wanted
 variables = environment.read()
 session, talk = client.client(variables), Talk(screen(), quiet=True)
-wish = wanted.resolve(wanted.load(), variables)
+target = wanted.resolve(wanted.load(), variables)
 session.health("liveliness")  # connects, as the plain request below has, too
 before, start = session.reads, time.perf_counter()
 if sys.argv[1] == "plan":
-    found = len(difference.compare(wish, apply.observe(session, wish, talk)).works)
+    found = len(difference.compare(target, apply.observe(session, target, talk)).works)
 else:
     found = sum(len(group.delete) for group in dedup.inspect(session, talk).groups)
 seconds = time.perf_counter() - start

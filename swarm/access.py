@@ -51,7 +51,7 @@ def reach(host: Host) -> Path:
     """Return the generated ssh_config of this host alone. Raise Unreachable for a host without a pinned key."""
     if not host.known_hosts.exists():
         raise Unreachable(
-            f"{host.name} has no pinned host key, so it cannot be told from another machine",
+            f"{host.name} has no pinned host key, so it cannot be identified",
             f"./inv provision --host {host.name} creates the VM, or pins the key of an existing one",
         )
     ssh.write_config(target(host))

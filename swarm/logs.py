@@ -1,4 +1,4 @@
-"""A log of what each host said, in the state folder: logs/NAME.log, which is moved to NAME.log.1 when it is long.
+"""The log of each host, in the state folder: logs/NAME.log, which is moved to NAME.log.1 when it is long.
 
 A log never ends a run: if it can't be written, the run goes on without it.
 """

@@ -22,6 +22,7 @@ __all__ = [
     "ROOT",
     "backups_dir",
     "cache_dir",
+    "config_dir",
     "expanded",
     "home",
     "hosts_dir",
@@ -88,6 +89,13 @@ def cache_dir() -> Path:
     import platformdirs
 
     return _absolute(platformdirs.user_cache_path, "SWARM_CACHE")
+
+
+def config_dir() -> Path:
+    """Return XDG_CONFIG_HOME (default: ~/.config). Raise Unfit if there is no home."""
+    import platformdirs
+
+    return _absolute(lambda _: platformdirs.user_config_path(), "XDG_CONFIG_HOME")
 
 
 def runtime_dir() -> Path | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from swarm.deadline import Deadline
 from swarm.errors import CommandFailed, SwarmError, Unfit, UsageError
-from swarm.paths import ROOT, home, runtime_dir, user_name
+from swarm.paths import ROOT, config_dir, runtime_dir, user_name
 from swarm.text import visible
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def escaped(text: str) -> str:
     """Return text as it stands in a unit file. Raise UsageError if none can hold it."""
     if not text.isprintable():
         raise UsageError(
-            f"{visible(text, lines=False)} can't stand in a unit file: it has control characters"
+            f"{visible(text, lines=False)} can't be written to a unit file: it contains control characters"
         )
     return text.replace("%", "%%")
 
@@ -70,8 +70,7 @@ def quoted(text: str) -> str:
 
 def unit_dir() -> Path:
     """Return the directory of the user's own units."""
-    base = os.environ.get("XDG_CONFIG_HOME", "")
-    return (Path(base) if base.startswith("/") else home() / ".config") / "systemd" / "user"
+    return config_dir() / "systemd" / "user"
 
 
 def text_of(path: Path) -> str | None:

@@ -107,10 +107,10 @@ def snapshot_of(path: Path) -> dict[str, object]:
             relative = str(full.relative_to(path))
             if full.is_symlink():
                 found[relative] = ("link", str(full.readlink()))
+            elif full.is_file():
+                found[relative] = full.read_bytes()
             else:
-                found[relative] = (
-                    "directory" if full.is_dir() else full.read_bytes() if full.is_file() else "special"
-                )
+                found[relative] = "directory" if full.is_dir() else "special"
     return found
 
 

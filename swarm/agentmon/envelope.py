@@ -232,8 +232,9 @@ def _depth(value: object, most: int) -> int:
 
 
 def _inner(value: object) -> list[object]:
-    found = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [each for each in found if isinstance(each, dict | list)]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [each for each in value if isinstance(each, dict | list)] if isinstance(value, list) else []
 
 
 def _shown(value: object) -> str:

@@ -72,7 +72,7 @@ def _database(before: Mapping[str, int] | None, after: Mapping[str, int] | None,
     if after is None:
         return "the database is missing in the guest" if had_rows else None
     if not after and (before is None or before):
-        return "the database has no tables any more"
+        return "the database no longer has any tables"
     if before is None:
         return None
     gone = sorted(name for name, rows in before.items() if rows and name not in after)

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING
 
 from swarm.backup.remote import GARBLED, GARBLED_HINT, ways
 from swarm.errors import CommandFailed, Refused, SwarmError, Unfit, Unreachable
-from swarm.ssh.reasons import told
+from swarm.ssh.reasons import without_warnings
 from swarm.text import visible
 
 if TYPE_CHECKING:
@@ -213,7 +213,9 @@ def explain(host: str, outcome: Outcome, target: Path) -> SwarmError:
 def _meaning(code: int) -> int | str:
     if code in _LINE:
         return "line"
-    return "killed" if code < 0 else code if code in _REASONS else "other"
+    if code < 0:
+        return "killed"
+    return code if code in _REASONS else "other"
 
 
 # rsync's exit code, or a word: the class of error, the message after the host's name, and the hint.
@@ -243,7 +245,7 @@ _REASONS: dict[int | str, tuple[type[SwarmError], str, str | None]] = {
 
 def _reason(messages: str) -> str:
     """Return the first error of rsync or ssh as one line."""
-    lines = [line for line in told(messages).splitlines() if line.strip()]
+    lines = [line for line in without_warnings(messages).splitlines() if line.strip()]
     found = next(
         (line for line in lines if line.startswith("rsync: ")), lines[0] if lines else "no reason given"
     )

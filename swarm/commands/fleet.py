@@ -13,30 +13,30 @@ from swarm.text import quote
 
 if TYPE_CHECKING:
     from swarm.fleet.check import Report
-    from swarm.fleet.new import Made, Wish
+    from swarm.fleet.new import Made, NewHost
 
 __all__ = ["check", "new", "remove"]
 
 
-def new(wish: Wish, folder: str, *, timer: bool, plan_only: bool, as_json: bool) -> int:
+def new(options: NewHost, folder: str, *, timer: bool, plan_only: bool, as_json: bool) -> int:
     """Write a host file, register the host, and offer its backup timer; or convert the old Ansible `folder`."""
     from swarm.fleet.new import new as verb
 
     if folder:
-        if timer or any(vars(wish).values()):
+        if timer or any(vars(options).values()):
             raise UsageError(
                 "--from can't be combined with other options than --plan and --json",
                 f"./inv new --from {quote(folder)} takes everything from that folder",
             )
         return _bring(folder, plan_only=plan_only, as_json=as_json)
-    if not wish.name:
+    if not options.name:
         raise UsageError(
             "new needs --host NAME, or --from FOLDER", "for example: ./inv new --host bee --like demo"
         )
     talk = Talk(screen(), quiet=as_json)
-    made = verb(wish, talk, plan_only=plan_only)
+    made = verb(options, talk, plan_only=plan_only)
     if made.plan and not plan_only:
-        talk.done(f"{wish.name} is a host: {made.host.vm.ip}")
+        talk.done(f"{options.name} is a host: {made.host.vm.ip}")
     timers, hints = _timer(made, talk, wanted=timer, plan_only=plan_only)
     commands = [*hints, *made.next]
     if as_json:
@@ -96,7 +96,7 @@ def remove(name: str, *, plan_only: bool, as_json: bool, yes: bool) -> int:
     if as_json:
         screen().json({**plan.to_json(), "changed": plan.changed})
     elif plan and not plan_only:
-        talk.done(f"{name} is no host anymore")
+        talk.done(f"removed the host {name}")
     return 0
 
 

@@ -26,9 +26,9 @@ def init(*, plan_only: bool, prune: bool, yes: bool, as_json: bool) -> int:
 
     talk = Talk(screen(), quiet=as_json)
     with _session() as (environment, client):
-        wish = wanted.resolve(wanted.load(), environment)
+        target = wanted.resolve(wanted.load(), environment)
         plan = apply.bring(
-            client, wish, talk, prune=prune, plan_only=plan_only, confirm=_confirm(talk, yes=yes)
+            client, target, talk, prune=prune, plan_only=plan_only, confirm=_confirm(talk, yes=yes)
         )
     return _ended(plan, as_json=as_json)
 
@@ -75,11 +75,11 @@ def add(
         before = path.read_text(encoding="utf-8") if path.exists() else ""
         if edit.add(name, model, variable, api_base, credential):
             talk.say(f"+ {name} in models.yaml")
-        wish = wanted.resolve(wanted.load(), environment)
-        chosen = tuple(each for each in wish.deployments if each.name == name)
+        target = wanted.resolve(wanted.load(), environment)
+        chosen = tuple(each for each in target.deployments if each.name == name)
         used = {each.params.get("litellm_credential_name") for each in chosen}
-        keys = tuple(each for each in wish.credentials if each.name in used)
-        part = replace(wish, deployments=chosen, credentials=keys, partial=True)
+        keys = tuple(each for each in target.credentials if each.name in used)
+        part = replace(target, deployments=chosen, credentials=keys, partial=True)
         try:
             plan = apply.bring(client, part, talk, confirm=_confirm(talk, yes=yes))
         except Refused:
@@ -88,34 +88,14 @@ def add(
     return _ended(plan, as_json=as_json)
 
 
-def remove(name: str, *, yes: bool, as_json: bool) -> int:
+def remove(name: str, *, plan_only: bool, yes: bool, as_json: bool) -> int:
     """Remove a model from models.yaml and from the database."""
-    from swarm.litellm import apply, edit
-    from swarm.plan import Change, Plan
-    from swarm.reconcile import show
+    from swarm.litellm.removal import remove as delete
 
     talk = Talk(screen(), quiet=as_json)
-    with _session() as (_, client), apply.exclusive(talk):
-        rows = [row for row in client.rows() if row.name == name]
-        going = [row for row in rows if row.from_db]
-        plan = Plan(
-            "LiteLLM", tuple(Change("delete", f"model {name}", before=row.provider_model) for row in going)
-        )
-        show(plan, talk)
-        if plan:
-            _confirm(talk, yes=yes)(plan)
-        in_file = edit.remove(name)
-        if in_file:
-            talk.say(f"- {name} in models.yaml")
-        for row in going:
-            client.delete_model(row.id)
-    if len(going) < len(rows):
-        talk.warn(f"{name} also stands in LiteLLM's config.yaml, which this command does not change")
-    elif not rows and not in_file:
-        raise UsageError(f"there is no model {name!r}", "./inv litellm.models lists all")
-    if as_json:
-        screen().json({**plan.to_json(), "changed": bool(plan) or bool(in_file)})
-    return 0
+    with _session() as (_, client):
+        plan = delete(client, name, talk, plan_only=plan_only, confirm=_confirm(talk, yes=yes))
+    return _ended(plan, as_json=as_json)
 
 
 def dedup(*, dry_run: bool, yes: bool, as_json: bool) -> int:

@@ -105,7 +105,7 @@ def _summary(outcomes: Sequence[Outcome[Any]]) -> None:
         rows = [(each.name, _words(each), seconds(each.took)) for each in outcomes]
         screen().table(("host", "result", "time"), rows)
         if any(each.error for each in outcomes):
-            screen().line(f"what each host said: {escape(str(path_of('NAME')))}")
+            screen().line(f"output of each host: {escape(str(path_of('NAME')))}")
 
 
 def _words(outcome: Outcome[Any]) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Step = tuple[Callable[["Selection"], "list[Outcome[Any]]"], Callable[["list[Outcome[Any]]"], int]]
 
-__all__ = ["SIDE_BY_SIDE", "Outcome", "Selection", "chosen", "every", "in_turn", "run"]
+__all__ = ["SIDE_BY_SIDE", "Outcome", "Selection", "Step", "chosen", "every", "in_turn", "run"]
 
 Result = TypeVar("Result")
 

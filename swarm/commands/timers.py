@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from swarm.commands.run import chosen
 from swarm.console import Talk, screen
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
     from swarm.timers import Timer
 
 __all__ = ["install", "remove", "status"]
+
+
+class _Work(Protocol):
+    """What changes timers. It returns the changes, and notes."""
+
+    def __call__(self, *, plan_only: bool) -> tuple[list[str], list[str]]: ...
 
 
 def install(words: str, *, drill: bool, litellm: bool, drift: bool, plan_only: bool, as_json: bool) -> int:
@@ -22,8 +28,8 @@ def install(words: str, *, drill: bool, litellm: bool, drift: bool, plan_only: b
 
     names = _names(words, needed=not (litellm or drift))
     single = _single(litellm=litellm or _runs_litellm(), drift=drift)
-    done, notes = timers.install(names, drill=drill, single=single, plan_only=plan_only)
-    return _show(done, notes, as_json=as_json)
+    carry_out = partial(timers.install, names, drill=drill, single=single)
+    return _carried_out(carry_out, plan_only=plan_only, as_json=as_json)
 
 
 def remove(words: str, *, litellm: bool, drift: bool, plan_only: bool, as_json: bool) -> int:
@@ -33,8 +39,11 @@ def remove(words: str, *, litellm: bool, drift: bool, plan_only: bool, as_json: 
     names = _names(words, needed=not (litellm or drift))
     everything = words == "all"
     single = _single(litellm=litellm or everything, drift=drift or everything)
-    done = timers.remove(names, single=single, plan_only=plan_only)
-    return _show(done, (), as_json=as_json)
+
+    def carry_out(*, plan_only: bool) -> tuple[list[str], list[str]]:
+        return timers.remove(names, single=single, plan_only=plan_only), []
+
+    return _carried_out(carry_out, plan_only=plan_only, as_json=as_json)
 
 
 def status(words: str, *, as_json: bool) -> int:
@@ -78,12 +87,20 @@ def _time(value: datetime | None) -> str:
     return f"{value.astimezone():%Y-%m-%d %H:%M}" if value else "never"
 
 
-def _show(done: Sequence[str], notes: Sequence[str], *, as_json: bool) -> int:
+def _carried_out(carry_out: _Work, *, plan_only: bool, as_json: bool) -> int:
+    """Show the changes, make them unless `plan_only`, and then show what could not be known before."""
     talk = Talk(screen(), quiet=as_json)
-    for line in done or ("nothing to do",):
+    done, notes = planned, _ = carry_out(plan_only=True)
+    for line in planned:
         talk.say(line)
+    if not plan_only:
+        done, notes = carry_out(plan_only=False)
+    for line in [each for each in done if each not in planned]:
+        talk.say(line)
+    if not done and not planned:
+        talk.say("nothing to do")
     for note in notes:
         talk.warn(note)
     if as_json:
-        screen().json({"changed": bool(done), "changes": list(done), "notes": list(notes)})
+        screen().json({"changed": bool(done), "changes": done, "notes": notes})
     return 0

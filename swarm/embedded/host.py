@@ -215,6 +215,7 @@ def start(state: Path, uid: int, gid: int) -> int:
     (state / "run").mkdir(exist_ok=True)
     address = state / "run/broker.sock"
     limit = time.monotonic() + READY_WITHIN
+    # Not swarm.locks: this program runs with -I, which leaves only the standard library and the modules beside it.
     with (state / "start.lock").open("w") as lock, (state / "alive.lock").open("w") as alive:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # unshare holds alive.lock until every process in the namespaces has ended. stop() and a new start wait for
@@ -263,7 +264,7 @@ def _full(state: Path) -> list[str]:
     if room.f_bavail * room.f_frsize < _ROOM:
         return [f"{FULL} in the file system of {state}"]
     if room.f_files and not room.f_favail:
-        return [f"{FULL}, for lack of inodes, in the file system of {state}"]
+        return [f"{FULL}: no free inodes in the file system of {state}"]
     return []
 
 

@@ -150,7 +150,7 @@ def address(taken: Taken, given: str = "") -> IPv4Address:
     if not free:
         raise Unfit(
             f"the network {network.name}, {network.subnet}, has no free address",
-            "remove reservations that are not needed anymore: virsh net-update",
+            "remove reservations that are no longer needed: virsh net-update",
         )
     first, last = network.dynamic_range or (None, None)
 

@@ -155,11 +155,18 @@ def _archives(host: str, found: record.Record, now: float) -> Archives:
         ended=found.ended,
         succeeded=found.succeeded,
         stored=found.stored,
-        verified="content" if levels == {"content"} else "ciphertext" if levels else "",
+        verified=_level(levels),
         drill_result=result,
         drill_ended=drilled,
         drill_succeeded=drilled if result == "success" else float(max(earlier, default=0)),
     )
+
+
+def _level(levels: set[object]) -> str:
+    """Return how far all copies of an archive were verified, or '' if none was."""
+    if levels == {"content"}:
+        return "content"
+    return "ciphertext" if levels else ""
 
 
 def _number(value: object) -> float:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from swarm.console import Talk
     from swarm.plan import Action
 
-__all__ = ["Made", "Wish", "named", "new"]
+__all__ = ["Made", "NewHost", "named", "new"]
 
 _FOLDER = PurePosixPath(
     "/var/lib/libvirt/images"
@@ -28,8 +28,8 @@ _FOLDER = PurePosixPath(
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What the person asks for. An empty value is chosen."""
+class NewHost:
+    """The options of `inv new`. swarm chooses what is empty."""
 
     name: str
     like: str = ""
@@ -64,18 +64,18 @@ def named(name: str) -> str:
     return name
 
 
-def new(wish: Wish, talk: Talk, *, plan_only: bool) -> Made:
+def new(options: NewHost, talk: Talk, *, plan_only: bool) -> Made:
     """Write hosts/NAME.yaml and add the host to the instances file. Return what was done.
 
     A second call has nothing to do. Raise Refused if there is another host file of this name, UsageError for an option
     that can't be used, Unfit for an instances file that is damaged: nothing is written then.
     """
-    named(wish.name)
+    named(options.name)
     with place.alone(talk):
-        text, host, notes = _draft(wish, talk)
-        there = place.present(wish.name) is not None
+        text, host, notes = _draft(options, talk)
+        there = place.present(options.name) is not None
         changes = (
-            [] if there else [Change("create", short(file_of(wish.name)), after=_words(host), detail=text)]
+            [] if there else [Change("create", short(file_of(options.name)), after=_words(host), detail=text)]
         )
         listed = instances.read()
         if listed.differs(host.name, instances.entry(host)):
@@ -87,7 +87,7 @@ def new(wish: Wish, talk: Talk, *, plan_only: bool) -> Made:
         show(plan if plan_only else _brief(plan), talk)
         if not plan_only:
             if not there:
-                place.put(wish.name, text)
+                place.put(options.name, text)
             instances.put(host)
         return Made(plan, host, tuple(notes), (f"./inv up --host {host.name}",))
 
@@ -102,22 +102,22 @@ def _brief(plan: Plan) -> Plan:
     return Plan(plan.host, tuple(changes))
 
 
-def _draft(wish: Wish, talk: Talk) -> tuple[str, Host, list[str]]:
+def _draft(options: NewHost, talk: Talk) -> tuple[str, Host, list[str]]:
     """Return the file's text, its host, and notes. An existing file is kept if it is what would be written."""
     hosts, notes = _valid()
-    base = _base(wish, hosts)
-    existing = place.present(wish.name)
+    base = _base(options, hosts)
+    existing = place.present(options.name)
     if existing is None:
-        own, asked = _own(wish, base, list(hosts.values()), talk)
+        own, asked = _own(options, base, list(hosts.values()), talk)
         notes += asked
     else:
-        own = _kept(wish, base)
+        own = _kept(options, base)
     text, remarks = _text(base, own)
     if existing is not None:
         if text != existing:
-            raise _exists(wish.name)
-        return text, load(wish.name), []
-    return text, place.checked(wish.name, text), notes + remarks
+            raise _exists(options.name)
+        return text, load(options.name), []
+    return text, place.checked(options.name, text), notes + remarks
 
 
 def _valid() -> tuple[dict[str, Host], list[str]]:
@@ -130,21 +130,21 @@ def _valid() -> tuple[dict[str, Host], list[str]]:
     return found, notes
 
 
-def _base(wish: Wish, hosts: dict[str, Host]) -> Host | None:
+def _base(options: NewHost, hosts: dict[str, Host]) -> Host | None:
     """Return the host whose file is copied: --like, or the first one on the same hypervisor."""
-    if wish.hypervisor and (problem := uri.check(wish.hypervisor)):
+    if options.hypervisor and (problem := uri.check(options.hypervisor)):
         raise UsageError(f"--hypervisor: {problem[0]}", problem[1])
-    if wish.hypervisor == uri.NONE:
+    if options.hypervisor == uri.NONE:
         raise _no_vm()
-    if wish.like:
-        if wish.like == wish.name:
-            raise UsageError(f"--like: {wish.name} can't be like itself", "name another host")
-        base = load(wish.like)
+    if options.like:
+        if options.like == options.name:
+            raise UsageError(f"--like: {options.name} can't be like itself", "name another host")
+        base = load(options.like)
         if base.foreign:
             raise _no_vm()
         return base
-    others = [host for host in hosts.values() if host.name != wish.name and not host.foreign]
-    wanted = uri.place(wish.hypervisor) if wish.hypervisor else None
+    others = [host for host in hosts.values() if host.name != options.name and not host.foreign]
+    wanted = uri.place(options.hypervisor) if options.hypervisor else None
     return next((host for host in others if wanted in {None, uri.place(host.hypervisor.uri)}), None)
 
 
@@ -155,25 +155,25 @@ def _no_vm() -> UsageError:
     )
 
 
-def _own(wish: Wish, base: Host | None, hosts: list[Host], talk: Talk) -> tuple[Own, list[str]]:
-    where = wish.hypervisor or (base.hypervisor.uri if base else EMBEDDED)
+def _own(options: NewHost, base: Host | None, hosts: list[Host], talk: Talk) -> tuple[Own, list[str]]:
+    where = options.hypervisor or (base.hypervisor.uri if base else EMBEDDED)
     network = base.hypervisor.network if base else "default"
     near = next(
         (host for host in hosts if not host.foreign and uri.place(host.hypervisor.uri) == uri.place(where)),
         base,
     )
-    taken = free.survey(wish.name, where, network, hosts, near, wish.mac, talk)
-    domain = renamed(base.vm.domain, base.name, wish.name) if base else wish.name
+    taken = free.survey(options.name, where, network, hosts, near, options.mac, talk)
+    domain = renamed(base.vm.domain, base.name, options.name) if base else options.name
     if base and domain == base.vm.domain:
-        domain = wish.name
+        domain = options.name
     own = Own(
-        name=wish.name,
+        name=options.name,
         uri=where,
         domain=free.numbered(domain, taken.domains),
-        hostname=free.numbered(wish.name.replace("_", "-").strip("-"), taken.hostnames),
-        disk_path=str(free.disk(taken, base.vm.disk_path.parent if base else _FOLDER, wish.name)),
-        mac=taken.mac(wish.name, wish.mac),
-        ip=str(free.address(taken, wish.ip)),
+        hostname=free.numbered(options.name.replace("_", "-").strip("-"), taken.hostnames),
+        disk_path=str(free.disk(taken, base.vm.disk_path.parent if base else _FOLDER, options.name)),
+        mac=taken.mac(options.name, options.mac),
+        ip=str(free.address(taken, options.ip)),
     )
     if not taken.note:
         return own, []
@@ -181,22 +181,22 @@ def _own(wish: Wish, base: Host | None, hosts: list[Host], talk: Talk) -> tuple[
     return own, [f"{taken.note}; {assumed}"]
 
 
-def _kept(wish: Wish, base: Host | None) -> Own:
+def _kept(options: NewHost, base: Host | None) -> Own:
     """Return the values of the host's own file, except what the options say. Raise Refused if it is invalid."""
     try:
-        host = load(wish.name)
+        host = load(options.name)
     except SwarmError:
-        raise _exists(wish.name) from None
+        raise _exists(options.name) from None
     default = base.hypervisor.uri if base else EMBEDDED
     vm = host.vm
     return Own(
-        name=wish.name,
-        uri=wish.hypervisor or default,
+        name=options.name,
+        uri=options.hypervisor or default,
         domain=vm.domain,
         hostname=vm.hostname,
         disk_path=str(vm.disk_path),
-        mac=wish.mac.lower() or vm.mac,
-        ip=wish.ip or str(vm.ip),
+        mac=options.mac.lower() or vm.mac,
+        ip=options.ip or str(vm.ip),
     )
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from swarm.errors import VerificationFailed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +22,21 @@ if TYPE_CHECKING:
     from swarm.ssh.guest import Guest
     from swarm.ssh.link import Link
 
-__all__ = ["catalog", "connect", "expected", "installing", "installing_all", "link", "source", "target"]
+__all__ = [
+    "catalog",
+    "connect",
+    "expected",
+    "installing",
+    "installing_all",
+    "link",
+    "source",
+    "target",
+    "versions",
+]
+
+
+_LOOKING = 60.0  # seconds for a small answer from a guest under emulation
+_RECORD = 4096  # bytes; a record has 160
 
 
 def link(host: Host) -> Link:
@@ -112,3 +130,25 @@ def catalog(host: Host, identity: Path | None = None) -> Catalog:
     from swarm.backup.catalog import Catalog
 
     return Catalog(host.name, host.backup, identity)
+
+
+def versions(host: Host, talk: Talk) -> tuple[str, str]:
+    """Return the installed version of OpenClaw, and the text of the guest's record. Show them and Node's."""
+    from swarm import access
+    from swarm.fleet.guest import look
+    from swarm.guest.install.openclaw import RECORD
+
+    with talk.step("look up the versions", silent=True), connect(host) as guest:
+        script = (
+            f"node --version 2>/dev/null || echo none\nhead -c {_RECORD} {RECORD} 2>/dev/null | base64 -w 0"
+        )
+        node, _, coded = guest.check(script, "looking up the versions", timeout=_LOOKING).partition("\n")
+        installed = look(access.reach(host), host.name, host.openclaw, spool=False).openclaw
+    try:
+        record = base64.b64decode(coded, validate=True).decode("utf-8")
+    except (binascii.Error, UnicodeDecodeError):
+        raise VerificationFailed(
+            f"{host.name}: {RECORD} in the guest can't be read", f"./inv install --host {host.name}"
+        ) from None
+    talk.say(f"installed: OpenClaw {installed or 'none'}, Node {node.strip()[:64]}")
+    return installed, record

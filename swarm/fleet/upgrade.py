@@ -7,15 +7,13 @@ the same command.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from swarm import history
 from swarm.deadline import Deadline
-from swarm.errors import Refused, SwarmError, VerificationFailed, explained
+from swarm.errors import Refused, SwarmError, explained
 from swarm.fleet import parts, unfinished, verdict, wayback
 from swarm.fleet.unfinished import Unfinished
 from swarm.fleet.verdict import Report, Route
@@ -26,9 +24,6 @@ if TYPE_CHECKING:
     from swarm.plan import Plan
 
 __all__ = ["back", "upgrade"]
-
-_LOOKING = 60.0  # seconds for a small answer from a guest under emulation
-_RECORD = 4096  # bytes; a record has 160
 
 
 def upgrade(host: Host, talk: Talk, *, plan_only: bool, yes: bool, limit: float) -> Report:
@@ -112,7 +107,7 @@ class _Upgrade:
 
     def run(self, earlier: Unfinished | None, *, plan_only: bool, yes: bool) -> Report:
         """Upgrade, or complete the `earlier` upgrade."""
-        installed, record = self._versions()
+        installed, record = parts.versions(self.host, self.talk)
         if not installed and not earlier:
             raise Refused(
                 f"{self.host.name}: OpenClaw is not installed, or does not say its version",
@@ -142,26 +137,6 @@ class _Upgrade:
         report = Report(self.host.name, True, route, changes, before)  # noqa: FBT003
         self.talk.done(report.summary, time.monotonic() - start)
         return report
-
-    def _versions(self) -> tuple[str, str]:
-        """Return the installed version of OpenClaw, and the text of the guest's record. Show them and Node's."""
-        from swarm import access
-        from swarm.fleet.guest import look
-        from swarm.guest.install.openclaw import RECORD
-
-        host, name = self.host, self.host.name
-        with self.talk.step("look up the versions", silent=True), parts.connect(host) as guest:
-            script = f"node --version 2>/dev/null || echo none\nhead -c {_RECORD} {RECORD} 2>/dev/null | base64 -w 0"
-            node, _, coded = guest.check(script, "looking up the versions", timeout=_LOOKING).partition("\n")
-            installed = look(access.reach(host), name, host.openclaw, spool=False).openclaw
-        try:
-            record = base64.b64decode(coded, validate=True).decode("utf-8")
-        except (binascii.Error, UnicodeDecodeError):
-            raise VerificationFailed(
-                f"{name}: {RECORD} in the guest can't be read", f"./inv install --host {name}"
-            ) from None
-        self.talk.say(f"installed: OpenClaw {installed or 'none'}, Node {node.strip()[:64]}")
-        return installed, record
 
     def _install(self, *, plan_only: bool) -> Plan:
         deadline = None if plan_only else Deadline(self.limit)

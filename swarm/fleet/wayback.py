@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from swarm.inventory import Host
     from swarm.ssh.guest import Guest
 
-__all__ = ["Stopped", "go_back", "pinned", "program"]
+__all__ = [
+    "Stopped",
+    "check_promises",
+    "go_back",
+    "install_old",
+    "pinned",
+    "program",
+    "restore_state",
+    "start_gateway",
+]
 
 _WRITING = 60.0  # seconds for one small file
 
@@ -47,10 +56,10 @@ def go_back(host: Host, note: Unfinished, talk: Talk) -> None:
     """
     old = pinned(host, note.old)
     phases: tuple[tuple[str, Callable[[], object]], ...] = (
-        (f"install OpenClaw {note.old}", lambda: _program(old, note, talk)),
-        ("restore the state", lambda: _state(old, note, talk)),
-        ("start the gateway", lambda: _complete(old, talk)),
-        ("verify", lambda: _verified(old, note, talk)),
+        (f"install OpenClaw {note.old}", lambda: install_old(old, note, talk)),
+        ("restore the state", lambda: restore_state(old, note, talk)),
+        ("start the gateway", lambda: start_gateway(old, talk)),
+        ("verify", lambda: check_promises(old, note, talk)),
     )
     for phase, work in phases:
         talk.say(f"way back: {phase}")
@@ -60,7 +69,8 @@ def go_back(host: Host, note: Unfinished, talk: Talk) -> None:
             raise Stopped(phase, explained(error)) from error
 
 
-def _program(old: Host, note: Unfinished, talk: Talk) -> None:
+def install_old(old: Host, note: Unfinished, talk: Talk) -> None:
+    """Stop the gateway, and install the old version of OpenClaw."""
     from swarm.backup.swap import Gateway
     from swarm.guest.engine.converge import converge
 
@@ -87,7 +97,8 @@ def program(host: Host) -> Step:
     return replace(software(host.openclaw, (), upgrade=False)[-1], after=())
 
 
-def _state(old: Host, note: Unfinished, talk: Talk) -> None:
+def restore_state(old: Host, note: Unfinished, talk: Talk) -> None:
+    """Restore the state from the backup that the upgrade made. Raise VerificationFailed if a file is missing."""
     from swarm.backup.busy import hold_host
     from swarm.backup.restore import restore
 
@@ -114,12 +125,14 @@ def _origin(old: Host, note: Unfinished, talk: Talk) -> AbstractContextManager[O
     )
 
 
-def _complete(old: Host, talk: Talk) -> None:
+def start_gateway(old: Host, talk: Talk) -> None:
+    """Run the rest of the installation with the old version, which starts the gateway."""
     with parts.connect(old) as guest:
         parts.installing_all(old, guest.link, talk)
 
 
-def _verified(old: Host, note: Unfinished, talk: Talk) -> None:
+def check_promises(old: Host, note: Unfinished, talk: Talk) -> None:
+    """Test every promise. Raise VerificationFailed if one is broken that was kept before the upgrade."""
     from swarm.guest.verify import verify
 
     checks = verify(parts.connect(old), parts.expected(old), talk).checks

@@ -15,7 +15,7 @@ import libvirt
 from swarm.errors import HypervisorError, Refused
 from swarm.hypervisor.connection import Libvirt, found, translated
 
-__all__ = ["NAMESPACE", "Domain"]
+__all__ = ["NAMESPACE", "Domain", "Trial"]
 
 # The XML namespace of swarm's note in a domain's metadata. It is only a name.
 NAMESPACE = "urn:swarm:domain:1"
@@ -108,8 +108,8 @@ class Domain:
             text = found(lambda uri: self.raw.metadata(kind, uri, flag), NAMESPACE, missing)
         return None if text is None else str(text)
 
-    def lacks(self, target: str) -> bool:
-        """Return True if the file of a disk is certainly gone, wherever it was. Other failures count as unknown."""
+    def disk_is_missing(self, target: str) -> bool:
+        """Return True if the file of the disk `target` certainly does not exist. Return False if that is unknown."""
         try:
             self.raw.blockInfo(target)
         except libvirt.libvirtError as error:

@@ -40,7 +40,7 @@ class Filter:
             return None if raw is None else str(raw.XMLDesc(0))
 
     def define(self, xml: str) -> None:
-        """Define it anew. A running VM that has it follows the new rules at once. Raise HypervisorError."""
+        """Define or redefine it. The new rules apply to running VMs at once. Raise HypervisorError."""
         with translated(f"defining the network filter {self.name}"):
             self._connection.raw.nwfilterDefineXML(xml)
 

@@ -271,7 +271,7 @@ _REASONS = (
     ),
     _Reason(
         r"(virt-ssh-helper|nc|netcat|virsh): (command )?not found",
-        "the hypervisor lacks what connects SSH to libvirt",
+        "the hypervisor has no program that connects SSH to libvirt",
         "install the packages libvirt-daemon-system and netcat-openbsd there",
     ),
     _Reason(

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 __all__ = ["EMBEDDED", "NONE", "jump", "remote"]
 
 EMBEDDED = "embedded"  # swarm's own private libvirt; not a URI of libvirt's
-NONE = "none"  # a machine that somebody else's engine made; not a URI either
+NONE = "none"  # a machine that swarm did not create; not a URI either
 
 _SSH = ("ssh", "libssh", "libssh2")  # https://libvirt.org/uri.html, "Transport configuration"
 

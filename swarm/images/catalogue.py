@@ -9,7 +9,7 @@ from typing import Literal
 from swarm.errors import ImageError, SwarmError
 from swarm.images import recipe
 
-__all__ = ["BUILT", "Entry", "entries", "entry"]
+__all__ = ["BUILT", "PUBLISHED", "Entry", "entries", "entry"]
 
 BUILT = "built"
 
@@ -27,7 +27,7 @@ class Entry:
 
 
 # Debian's variant "generic", not "genericcloud": the cloud kernel has neither AHCI nor the i6300esb watchdog.
-_PUBLISHED = (
+PUBLISHED = (
     Entry(
         "ubuntu-24.04",
         "published",
@@ -58,10 +58,10 @@ def entries() -> list[Entry]:
     try:
         own = recipe.this_machine()
     except SwarmError:
-        return list(_PUBLISHED)
+        return list(PUBLISHED)
     about = f"built here from the packages of {own.distribution.capitalize()} {own.version}"
     return [
-        *_PUBLISHED,
+        *PUBLISHED,
         Entry(BUILT, "built", about),
         Entry(own.name, "built", f"the full name of {BUILT}"),
     ]

@@ -19,7 +19,7 @@ from swarm.paths import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["FOLDER", "LABEL_ESP", "LABEL_ROOT", "UNUSED_UNITS", "Recipe", "files", "this_machine"]
+__all__ = ["FOLDER", "LABEL_ESP", "LABEL_ROOT", "NEEDED", "UNUSED_UNITS", "Recipe", "files", "this_machine"]
 
 FOLDER = ROOT / "templates" / "image"
 _FILES = FOLDER / "root"
@@ -39,7 +39,7 @@ _SYSTEM = (
 )
 _PEOPLE = "procps less nano"
 _NETWORK = "iproute2 iputils-ping netbase ca-certificates curl openssh-server rsync"
-_SWARM = "cloud-init cloud-guest-utils fdisk sudo qemu-guest-agent"  # python3 comes with cloud-init
+NEEDED = "cloud-init cloud-guest-utils fdisk sudo qemu-guest-agent"  # python3 comes with cloud-init
 _SECURE_BOOT = "shim-signed grub-efi-amd64 grub-efi-amd64-signed efibootmgr mokutil"
 
 # Debian's *cloud* kernel and Ubuntu's *kvm* kernel have neither the i6300esb watchdog nor AHCI. Ubuntu's
@@ -74,7 +74,7 @@ class Recipe:
     def packages(self) -> tuple[str, ...]:
         """The packages to install, without their dependencies."""
         return tuple(
-            " ".join((_SYSTEM, _PEOPLE, _NETWORK, _SWARM, _SECURE_BOOT, _OF[self.distribution])).split()
+            " ".join((_SYSTEM, _PEOPLE, _NETWORK, NEEDED, _SECURE_BOOT, _OF[self.distribution])).split()
         )
 
     @cached_property

@@ -253,8 +253,8 @@ _KINDS = ("file", "sysctl", "package", "command")
 
 
 def _kind(value: Any) -> str | None:  # noqa: ANN401 - YAML can contain any type
-    keys = value if isinstance(value, dict) else vars(value) if isinstance(value, Section) else ()
-    return next((kind for kind in _KINDS if kind in keys), None)
+    keys = vars(value) if isinstance(value, Section) else value
+    return next((kind for kind in _KINDS if kind in keys), None) if isinstance(keys, dict) else None
 
 
 Item = Annotated[

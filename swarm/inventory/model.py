@@ -126,7 +126,7 @@ class Vm(Section):
 
 
 class Machine(Section):
-    """A machine that somebody else's engine made: a VPS, a VM of Proxmox or KubeVirt, bare metal."""
+    """A machine that swarm did not create: a VPS, a VM of Proxmox or KubeVirt, bare metal."""
 
     address: MachineAddress = Field(
         description="The machine's IP address or DNS name.", examples=["203.0.113.7", "claw.example.org"]
@@ -169,7 +169,7 @@ class Host(Section):
     )
     own_vm: Vm | None = Field(default=None, alias="vm", description="The virtual machine.")
     machine: Machine | None = Field(
-        default=None, description="The machine, if hypervisor.uri is none; it stands in place of vm."
+        default=None, description="The machine, if hypervisor.uri is none; replaces vm."
     )
     guest: Customize = Field(default=Customize(), description="Settings inside the guest: `inv customize`.")
     openclaw: InstallSettings = Field(
@@ -187,7 +187,7 @@ class Host(Section):
 
     @property
     def foreign(self) -> bool:
-        """Whether somebody else's engine made the machine, so that there is no VM for swarm to change."""
+        """Whether swarm did not create the machine, so that there is no VM for it to change."""
         return self.hypervisor.uri == addresses.NONE
 
     @property

@@ -11,6 +11,7 @@ Models                                               What runs the proxy
   difference   wanted − observed → plan                native      the services: up, down, logs and state
   apply        the plan → requests                     runner      what health needs of either
   dedup        which copies may go                     running     finds out which of the two there is
+  removal      one model, out of both
   masks        masked keys, which both compare
   first        the first registration in a container
 Health

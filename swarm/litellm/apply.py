@@ -147,17 +147,17 @@ def _send(client: Client, work: Work) -> None:
 
 
 def _send_credential(client: Client, work: Work) -> None:
-    wish = work.wish
-    if wish is None:
+    credential = work.credential
+    if credential is None:
         client.delete_credential(work.name)
         return
-    info = {**wish.info, MARK: wish.mark}
+    info = {**credential.info, MARK: credential.mark}
     if work.op == "update_credential":
-        client.update_credential(wish.name, {} if work.patch else wish.values, info)
+        client.update_credential(credential.name, {} if work.patch else credential.values, info)
         return
     if work.op == "replace_credential":
-        client.delete_credential(wish.name)
-    client.add_credential(wish.name, wish.values, info)
+        client.delete_credential(credential.name)
+    client.add_credential(credential.name, credential.values, info)
 
 
 def _register(client: Client, work: Work) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from swarm.console import Talk
     from swarm.litellm.client import Client, Row
 
-__all__ = ["Group", "Verdict", "decide", "dedup", "duplicates", "inspect"]
+__all__ = ["Group", "Verdict", "decide", "dedup", "duplicates", "inspect", "readable"]
 
 _SERVER_ERROR = 500
 _LAST = "9"  # sorts after every time of creation
@@ -110,7 +110,7 @@ def dedup(client: Client, verdict: Verdict, talk: Talk) -> int:
     with talk.step(f"deleting {total} {'copy' if total == 1 else 'copies'}") as meter:
         for group in verdict.groups:
             if not client.exists(group.keep.id):
-                talk.warn(f"{group.keep.name}: {group.keep.id} has vanished meanwhile, so its copies stay")
+                talk.warn(f"{group.keep.name}: {group.keep.id} no longer exists, so its copies are kept")
                 continue
             for row in group.delete:
                 number += 1

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from swarm.litellm.client import Credential, Row
-    from swarm.litellm.wanted import CredentialWish, Deployment, Wanted
+    from swarm.litellm.wanted import Deployment, Wanted, WantedCredential
 
 __all__ = ["HOST", "Difference", "Observed", "Work", "candidates", "compare", "mask_fits"]
 
@@ -39,7 +39,7 @@ class Work:
 
     op: Op
     change: Change
-    wish: CredentialWish | None = None
+    credential: WantedCredential | None = None
     name: str = ""
     deployment: Deployment | None = None
     old: tuple[Row, ...] = ()
@@ -68,7 +68,7 @@ def compare(wanted: Wanted, observed: Observed, *, prune: bool = False) -> Diffe
     notes: list[str] = [f"skipped {name} and its models: {reason}" for name, reason in wanted.skipped.items()]
     present = {row.id: row for row in observed.rows if row.from_db}
     old, foreign = _stale(wanted, observed.rows), _foreign(observed.rows)
-    keys = {wish.name: wish.values.get("api_key") for wish in wanted.credentials}
+    keys = {credential.name: credential.values.get("api_key") for credential in wanted.credentials}
     works, deletions = list(_credentials(wanted, observed)), []
     for deployment in wanted.deployments:
         copies = [row for row in foreign.get(deployment.name, ()) if _same(deployment, row)]
@@ -112,39 +112,39 @@ def mask_fits(mask: str, value: str) -> bool:
 
 def _credentials(wanted: Wanted, observed: Observed) -> Iterable[Work]:
     known = {each.name: each for each in observed.credentials}
-    for wish in wanted.credentials:
-        work = _credential(wish, known.get(wish.name))
+    for credential in wanted.credentials:
+        work = _credential(credential, known.get(credential.name))
         if work:
             yield work
 
 
-def _credential(wish: CredentialWish, seen: Credential | None) -> Work | None:
-    subject = f"credential {wish.name}"
+def _credential(credential: WantedCredential, seen: Credential | None) -> Work | None:
+    subject = f"credential {credential.name}"
     if seen is None:
-        change = Change("create", subject, after=", ".join(sorted(wish.values)))
-        return Work(op="add_credential", change=change, wish=wish)
-    if gone := sorted(key for key in seen.values if key not in wish.values):
+        change = Change("create", subject, after=", ".join(sorted(credential.values)))
+        return Work(op="add_credential", change=change, credential=credential)
+    if gone := sorted(key for key in seen.values if key not in credential.values):
         change = Change("replace", subject, note=f"{', '.join(gone)} must go")
-        return Work(op="replace_credential", change=change, wish=wish)
+        return Work(op="replace_credential", change=change, credential=credential)
     mark = seen.info.get(MARK)
     if mark is None:
         change = Change("update", subject, before="key unknown", after="the key of litellm/.env")
-        return Work(op="update_credential", change=change, wish=wish)
-    moved = sorted(key for key, value in wish.public.items() if seen.values.get(key) != value)
-    if mark != wish.mark or moved:
+        return Work(op="update_credential", change=change, credential=credential)
+    moved = sorted(key for key, value in credential.public.items() if seen.values.get(key) != value)
+    if mark != credential.mark or moved:
         change = Change("update", subject, note=f"{', '.join(moved) or 'the key'} changed")
-        return Work(op="update_credential", change=change, wish=wish)
-    stale = sorted(key for key, value in wish.info.items() if seen.info.get(key) != value)
+        return Work(op="update_credential", change=change, credential=credential)
+    stale = sorted(key for key, value in credential.info.items() if seen.info.get(key) != value)
     if stale:
         change = Change("update", subject, note=f"{', '.join(stale)} changed; the key stays")
-        return Work(op="update_credential", change=change, wish=wish, patch={"info only": True})
+        return Work(op="update_credential", change=change, credential=credential, patch={"info only": True})
     return None
 
 
 def _unused_credentials(
     wanted: Wanted, observed: Observed, deleted: set[str], notes: list[str], *, prune: bool
 ) -> Iterable[Work]:
-    named = {wish.name for wish in wanted.credentials} | wanted.skipped.keys()
+    named = {credential.name for credential in wanted.credentials} | wanted.skipped.keys()
     used = {row.credential for row in observed.rows if row.id not in deleted}
     for each in observed.credentials:
         if each.name in named or MARK not in each.info:

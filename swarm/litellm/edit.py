@@ -22,7 +22,8 @@ def add(name: str, model: str, variable: str = "", api_base: str = "", credentia
     """
     before = load()
     known = _credential(before, variable, api_base, credential)
-    used = known.name if known else _free_name(before, model) if variable else None
+    free = _free_name(before, model) if variable else None
+    used = known.name if known else free
     for entry in before.models:
         if (entry.name, entry.model, entry.credential) == (name, model, used):
             return False

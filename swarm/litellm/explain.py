@@ -23,6 +23,7 @@ __all__ = [
     "about_model",
     "about_overrides",
     "cooldowns",
+    "errors_of",
 ]
 
 _LONGEST = 200  # characters of an error in a message

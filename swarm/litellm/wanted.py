@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from swarm.litellm.environment import Environment
 
-__all__ = ["CredentialWish", "Deployment", "ModelsFile", "Wanted", "load", "models_file", "resolve"]
+__all__ = ["Deployment", "ModelsFile", "Wanted", "WantedCredential", "load", "models_file", "resolve"]
 
 KIND = Kind(
     noun="models file",
@@ -165,7 +165,7 @@ class ModelsFile(Section):
 
 
 @dataclass(frozen=True)
-class CredentialWish:
+class WantedCredential:
     """A credential with its values. `mark` stands for the values."""
 
     name: str
@@ -205,10 +205,10 @@ class Deployment:
 class Wanted:
     """What the proxy should have. `skipped` are names of credentials whose variables are not set, with the reason.
 
-    A `partial` wish says nothing about other models and credentials.
+    A `partial` one says nothing about other models and credentials.
     """
 
-    credentials: tuple[CredentialWish, ...]
+    credentials: tuple[WantedCredential, ...]
     deployments: tuple[Deployment, ...]
     skipped: Mapping[str, str] = field(default_factory=dict)
     partial: bool = False
@@ -245,11 +245,11 @@ def resolve(file: ModelsFile, environment: Environment, path: Path | None = None
     Raise InventoryError if a variable is not set, unless its credential is optional. Nothing has been written then.
     """
     document_path = path or models_file()
-    wishes, skipped, missing = [], dict[str, str](), []
+    credentials, skipped, missing = [], dict[str, str](), []
     for number, entry in enumerate(file.credentials):
         unset = [name for name in entry.variables().values() if not environment.values.get(name, "").strip()]
         if not unset:
-            wishes.append(_wish(entry, environment))
+            credentials.append(_credential(entry, environment))
         elif entry.optional:
             skipped[entry.name] = f"{unset[0]} is not set"
         else:
@@ -270,15 +270,15 @@ def resolve(file: ModelsFile, environment: Environment, path: Path | None = None
         )
     bases = {entry.name: entry.api_base for entry in file.credentials}
     kept = [entry for entry in file.models if entry.credential not in skipped]
-    return Wanted(tuple(wishes), tuple(_deployment(entry, bases) for entry in kept), skipped)
+    return Wanted(tuple(credentials), tuple(_deployment(entry, bases) for entry in kept), skipped)
 
 
-def _wish(entry: CredentialEntry, environment: Environment) -> CredentialWish:
+def _credential(entry: CredentialEntry, environment: Environment) -> WantedCredential:
     public = {**entry.values, **({"api_base": entry.api_base} if entry.api_base else {})}
     secret = {key: environment.values[name].strip() for key, name in entry.variables().items()}
     info = {"custom_llm_provider": entry.provider, "description": entry.description}
     values = {**public, **secret}
-    return CredentialWish(
+    return WantedCredential(
         entry.name, values, public, {key: value for key, value in info.items() if value},
         keyed_fingerprint(environment.fingerprint_key, values),
     )  # fmt: skip

@@ -97,12 +97,12 @@ def add(
     return commands.add(name, model, key_env, api_base, credential, yes=yes, as_json=json)
 
 
-@task(name="remove", positional=["name"], help={**YES, **JSON, "name": "the model's name"})
-def remove(_: Context, name: str, yes: bool = False, json: bool = False) -> int:
+@task(name="remove", positional=["name"], help={**PLAN, **YES, "name": "the model's name"})
+def remove(_: Context, name: str, plan: bool = False, yes: bool = False, json: bool = False) -> int:
     """Remove a model from litellm/models.yaml and from LiteLLM's database."""
     from swarm.commands import models as commands
 
-    return commands.remove(name, yes=yes, as_json=json)
+    return commands.remove(name, plan_only=plan, yes=yes, as_json=json)
 
 
 @task(name="dedup", help={**YES, **JSON, "dry-run": "only show what would be deleted"})

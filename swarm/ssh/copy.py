@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING
 
 from swarm.deadline import Deadline
 from swarm.errors import CommandFailed
-from swarm.ssh.reasons import Ending, told
+from swarm.ssh.reasons import Ending, without_warnings
 from swarm.text import quote
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _transfer(
         limit = "" if code > 0 else f"{what} made no progress for {_SILENCE:.0f} s"
         raise link.explain(Ending(code, messages, started=False, limit=limit))
     if code:
-        reason = (told(messages).strip().splitlines() or ["no reason given"])[-1]
+        reason = (without_warnings(messages).strip().splitlines() or ["no reason given"])[-1]
         raise CommandFailed(f"{link.alias}: {what} failed: {reason}")
 
 

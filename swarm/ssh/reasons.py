@@ -21,7 +21,7 @@ __all__ = [
     "TooManyKeys",
     "explain",
     "needs_dialer",
-    "told",
+    "without_warnings",
 ]
 
 
@@ -137,8 +137,8 @@ _REASONS = (
 _WARNING = re.compile(r"^sudo: unable to resolve host .*\n?", re.MULTILINE)
 
 
-def told(messages: str) -> str:
-    """Return what ssh, sudo and others have said, without the warnings that are never a reason."""
+def without_warnings(messages: str) -> str:
+    """Return messages of ssh, sudo and others without the warnings that are never the reason of a failure."""
     return _WARNING.sub("", messages)
 
 
@@ -149,7 +149,7 @@ def needs_dialer(messages: str) -> bool:
 
 def explain(alias: str, config: Path, ending: Ending) -> Unreachable | CommandFailed:
     """Return the error that says why a conversation with the guest `alias` ended early."""
-    ending = ending._replace(messages=told(ending.messages))
+    ending = ending._replace(messages=without_warnings(ending.messages))
     lines = ending.messages.strip().splitlines()
     last = lines[-1] if lines else f"ssh ended with exit code {ending.code}"
     if ending.limit:

@@ -1,7 +1,7 @@
 """A machine that swarm did not make (hypervisor.uri: none): check that it answers, and pin its host key.
 
-Nobody here knows the key beforehand, so it is never accepted unseen: either the host file says its fingerprint, or a
-person compares it with what the machine's console shows, and agrees or types it.
+swarm can't know the key beforehand, so it never accepts one unseen: either the host file contains its fingerprint, or
+the user compares it with what the machine's console shows, and confirms it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def provision(host: Host, talk: Talk, *, plan_only: bool = False, limit: float =
     """Pin the machine's host key if it is not pinned yet, and check that we can log in. Return the change.
 
     It has `limit` seconds to accept the login, or 60 if that is less.
-    Raise Refused if nobody vouches for the key, Unreachable if the machine does not answer or refuses the login.
+    Raise Refused if the key is not confirmed, Unreachable if the machine does not answer or refuses the login.
     """
     machine = _machine(host)
 
@@ -55,7 +55,7 @@ def provision(host: Host, talk: Talk, *, plan_only: bool = False, limit: float =
 
     def apply(plan: Plan, seen: _Seen) -> Applied[_Seen]:
         assert seen.own  # noqa: S101 - there is no plan without it
-        _vouch(host.name, machine, seen.own, talk)
+        _confirm_key(host.name, machine, seen.own, talk)
         ssh.pin(host.known_hosts, (host.name, machine.address), seen.own)
         return Applied(plan)
 
@@ -66,7 +66,7 @@ def provision(host: Host, talk: Talk, *, plan_only: bool = False, limit: float =
 
 
 def pin(host: Host, talk: Talk) -> bool:
-    """Pin the machine's present host key instead of the old one, once somebody vouched for it. Return True if changed.
+    """Pin the machine's current host key in place of the old one, once it is confirmed. Return True if changed.
 
     Raise as provision() does.
     """
@@ -76,7 +76,7 @@ def pin(host: Host, talk: Talk) -> bool:
         talk.done(f"{host.name}: this key is already pinned, nothing to do")
         return False
     talk.say(f"~ host key: {fingerprint(pinned) if pinned else 'none'} → {fingerprint(own)}")
-    _vouch(host.name, machine, own, talk)
+    _confirm_key(host.name, machine, own, talk)
     ssh.pin(host.known_hosts, (host.name, machine.address), own)
     talk.done(f"{host.name}: pinned in {host.known_hosts}")
     return True
@@ -138,8 +138,8 @@ def _silent(name: str, machine: Machine, why: str) -> Unreachable:
     )
 
 
-def _vouch(name: str, machine: Machine, key: str, talk: Talk) -> None:
-    """Return if the key is the right one. Raise Refused if the host file or the user says otherwise, or nobody can."""
+def _confirm_key(name: str, machine: Machine, key: str, talk: Talk) -> None:
+    """Return if the host file or the user confirms the key. Raise Refused otherwise."""
     shown = fingerprint(key)
     if machine.fingerprint == shown:
         return
@@ -153,7 +153,7 @@ def _vouch(name: str, machine: Machine, key: str, talk: Talk) -> None:
     if answer.lower() in {"y", "yes"} or answer == shown:
         return
     raise Refused(
-        f"{name}: its host key was not pinned, because nobody vouched for it",
+        f"{name}: the host key was not pinned because it was not confirmed",
         f"write machine.fingerprint: {shown} into the host file if it is the right one ({_CONSOLE})",
     )
 

@@ -181,7 +181,7 @@ def _with_volumes(host: Host, connection: Libvirt, shared: Shared, seen: Observe
     pool, found = shared.volumes(str(folder))
     if pool is None:
         domain = Domain.find_by_uuid(connection, seen.domain.uuid) if seen.domain else None
-        lost = domain is not None and domain.lacks("vda")
+        lost = domain is not None and domain.disk_is_missing("vda")
         seen = replace(seen, pool_problem=pool_problem(folder, connection), disk_lost=lost)
     seen = replace(
         seen,

@@ -80,7 +80,7 @@ def derive(
     if free is None:
         raise Unfit(
             f"{host.name}: the network {network.name} has no free address for the drill's VM",
-            "remove reservations that are not needed anymore: virsh net-update",
+            "remove reservations that are no longer needed: virsh net-update",
         )
     values = {
         "domain": name,

@@ -89,14 +89,13 @@ def manifest_of(folder: Path, user: str = USER, exclude: tuple[str, ...] = ()) -
 
 def contents(folder: Path) -> dict[str, object]:
     """Return each path with its content, to compare two trees."""
-    return {
-        str(path.relative_to(folder)): str(path.readlink())
-        if path.is_symlink()
-        else path.read_bytes()
-        if path.is_file()
-        else None
-        for path in folder.rglob("*")
-    }
+    return {str(path.relative_to(folder)): _content(path) for path in folder.rglob("*")}
+
+
+def _content(path: Path) -> object:
+    if path.is_symlink():
+        return str(path.readlink())
+    return path.read_bytes() if path.is_file() else None
 
 
 @dataclass

@@ -54,7 +54,7 @@ RUNS = {
     "provision --host claw --print-user-data": Run(MACHINES, r"\A#cloud-config\n"),
     "pin --host claw": Run(MACHINES, "nothing to do"),
     "images": Run(VMS, "built here from the packages"),
-    "images.prune": Run(VMS, "nothing to prune"),
+    "images.prune": Run(VMS, "nothing to do"),
     "doctor": Run(VMS, "programs are installed|missing", (0, 1)),
     "doctor --host zap": Run(VMS, "programs are installed|missing", (0, 1)),
     "destroy --host bee": Run(MACHINES, "swarm did not make this machine", 1),

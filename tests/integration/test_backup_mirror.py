@@ -265,6 +265,6 @@ def test_without_a_record_a_database_is_still_guarded(place: Place) -> None:
     (place.state / DATABASE).write_bytes(b"")
     for sidecar in ("-wal", "-shm"):
         (place.state / f"{DATABASE}{sidecar}").unlink(missing_ok=True)
-    with pytest.raises(Refused, match="the database has no tables any more"):
+    with pytest.raises(Refused, match="the database no longer has any tables"):
         place.backup()
     assert rows_in(place.mirror / DATABASE) == 50

@@ -53,7 +53,7 @@ def test_a_database_that_became_empty_is_refused(place: Place) -> None:
     (place.state / DATABASE).write_bytes(b"")
     for sidecar in ("-wal", "-shm"):
         (place.state / f"{DATABASE}{sidecar}").unlink(missing_ok=True)
-    refused(place, f"{DATABASE}: the database has no tables any more")
+    refused(place, f"{DATABASE}: the database no longer has any tables")
     place.backup(force=True)
     assert (place.mirror / DATABASE).stat().st_size == 0
 

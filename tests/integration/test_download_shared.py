@@ -40,7 +40,7 @@ from swarm import images
 from swarm.console import Screen, Talk
 from swarm.errors import SwarmError
 from swarm.images import catalogue
-catalogue._PUBLISHED = (catalogue.Entry(**json.loads(sys.argv[1])),)
+catalogue.PUBLISHED = (catalogue.Entry(**json.loads(sys.argv[1])),)
 try:
     print(images.ensure("image", Talk(Screen())).sha256)
 except SwarmError as error:
@@ -70,7 +70,7 @@ def server(content: bytes) -> Iterator[Publisher]:
 def folder(tmp_path: Path, server: Publisher, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the directory of an empty cache. The catalog has only the server's image."""
     monkeypatch.setenv("SWARM_CACHE", str(tmp_path))
-    monkeypatch.setattr(catalogue, "_PUBLISHED", (server.entry(),))
+    monkeypatch.setattr(catalogue, "PUBLISHED", (server.entry(),))
     return tmp_path / "images"
 
 

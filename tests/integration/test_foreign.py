@@ -1,4 +1,4 @@
-"""A machine that swarm did not make (hypervisor.uri: none): its key is pinned only if somebody vouches for it."""
+"""A machine that swarm did not make (hypervisor.uri: none): its key is pinned only if it is confirmed."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ def test_a_key_is_not_accepted_unseen(server: Sshd, dirs: Dirs) -> None:
     """Without a terminal and without a fingerprint in the host file, the key is named and not pinned."""
     done = inv("provision", "--host", "claw")
     assert done.returncode == 1
-    assert "nobody vouched for it" in done.stderr
+    assert "it was not confirmed" in done.stderr
     assert f"machine.fingerprint: {fingerprint(server.public)}" in done.stderr
     assert not pinned(dirs).exists()
     planned = inv("plan", "--host", "claw")
     assert (planned.returncode, fingerprint(server.public) in planned.stderr) == (2, True)
 
 
-def test_a_fingerprint_in_the_host_file_vouches(server: Sshd, dirs: Dirs) -> None:
+def test_a_fingerprint_in_the_host_file_confirms_the_key(server: Sshd, dirs: Dirs) -> None:
     """The key with this fingerprint is pinned without a question; a second run and the plan have nothing to do."""
     expect(dirs, fingerprint(server.public))
     first = inv("provision", "--host", "claw")
@@ -116,7 +116,7 @@ def test_another_key_than_the_expected_is_refused(dirs: Dirs) -> None:
 
 
 @pytest.mark.parametrize(("answer", "accepted"), [("", False), ("no", False), ("yes", True), ("{own}", True)])
-def test_a_person_vouches(server: Sshd, dirs: Dirs, answer: str, *, accepted: bool) -> None:
+def test_a_person_confirms_the_key(server: Sshd, dirs: Dirs, answer: str, *, accepted: bool) -> None:
     """On a terminal the key is shown, and yes or its fingerprint pins it. Any other answer pins nothing."""
     code, shown = typed(answer.format(own=fingerprint(server.public)), "provision", "--host", "claw")
     assert fingerprint(server.public) in shown

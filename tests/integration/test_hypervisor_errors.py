@@ -154,7 +154,7 @@ MESSAGES = [
     ),
     (
         "End of file while reading data: sh: 1: nc: not found: Input/output error",
-        "the hypervisor lacks what connects SSH to libvirt",
+        "the hypervisor has no program that connects SSH to libvirt",
         "netcat-openbsd",
     ),
     (

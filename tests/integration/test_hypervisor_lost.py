@@ -57,6 +57,11 @@ def zap(dirs: Dirs, network: Network, tmp_path: Path) -> Host:
     return samples.host(uri="embedded", source=str(tmp_path), disk_path=str(FOLDER / "zap.qcow2"))
 
 
+def at(host: Host, libvirt: Libvirt) -> Host:
+    """Return the host with the address of the tests' own embedded hypervisor, which is not that of its state folder."""
+    return host.model_copy(update={"hypervisor": host.hypervisor.model_copy(update={"uri": libvirt.uri})})
+
+
 def here(embedded: Embedded, folder: PurePosixPath = FOLDER) -> Path:
     """Return where this machine has a folder of the embedded hypervisor."""
     return embedded.state / "lib" / folder.relative_to("/var/lib/libvirt")
@@ -159,7 +164,7 @@ def test_a_pool_whose_folder_is_gone_gets_a_new_one(
     assert not pool.activate()
     assert make_plan(zap, observe(zap, libvirt))
     assert survey(zap, libvirt).kept == ()
-    assert store._pools(libvirt.uri, [FOLDER]) == []  # noqa: SLF001
+    assert store.survey([at(zap, libvirt)], Talk(Screen())).items == ()
     assert work(zap, libvirt).pool.volumes() == []
     assert here(embedded).stat().st_mode & 0o777 == 0o711
 
@@ -202,16 +207,17 @@ def test_a_vm_whose_disk_is_gone_is_seen_without_its_pool(
         make_plan(zap, observe(zap, libvirt))
 
 
-def test_an_image_that_a_vm_uses_by_now_is_kept(libvirt: Libvirt, pool: Pool) -> None:
+def test_an_image_that_a_vm_uses_by_now_is_kept(libvirt: Libvirt, zap: Host, pool: Pool) -> None:
     """A base image that became a VM's disk after the survey is not deleted."""
     pool.upload(BASE, io.BytesIO(b"QFI\xfb"), 4, "raw")
-    delete = store._deleter(libvirt.uri, FOLDER, BASE)  # noqa: SLF001
+    (image,) = store.survey([at(zap, libvirt)], Talk(Screen())).items
+    assert (image.name, image.users) == (BASE, ())
     libvirt.raw.defineXML(
         f"""<domain type='qemu'><name>bee</name><memory>65536</memory><os><type arch='x86_64'>hvm</type></os><devices>
         <disk type='file' device='disk'><source file='{FOLDER / BASE}'/><target dev='vda'/></disk></devices></domain>"""
     )
     with pytest.raises(Refused, match="is used by the domain 'bee' by now"):
-        delete()
+        image.remove()
     assert pool.find(BASE)
 
 

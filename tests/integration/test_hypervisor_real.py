@@ -11,7 +11,7 @@ import pytest
 from swarm.console import Screen, Talk
 from swarm.deadline import Deadline
 from swarm.errors import HypervisorError, UsageError
-from swarm.fleet.new import Wish, new
+from swarm.fleet.new import NewHost, new
 from swarm.hypervisor.domain import Domain
 from swarm.hypervisor.network import Network
 from swarm.paths import ROOT
@@ -259,10 +259,10 @@ def test_a_leased_address_is_never_picked(
     text = text.replace("  uri: embedded\n", "  uri: embedded\n  network: leased\n")
     (dirs.hosts / "demo.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match=f"--ip: 192.168.77.2 is already used by a lease of {first}"):
-        new(Wish("bee", ip="192.168.77.2"), Talk(Screen()), plan_only=True)
-    known = new(Wish("bee", mac=own), Talk(Screen()), plan_only=True).host.vm
+        new(NewHost("bee", ip="192.168.77.2"), Talk(Screen()), plan_only=True)
+    known = new(NewHost("bee", mac=own), Talk(Screen()), plan_only=True).host.vm
     assert (known.mac, str(known.ip)) == (own, "192.168.77.4")  # it is this machine's lease
-    made = new(Wish("bee"), Talk(Screen()), plan_only=False)
+    made = new(NewHost("bee"), Talk(Screen()), plan_only=False)
     assert str(made.host.vm.ip) == "192.168.77.5"
     assert made.host.vm.mac not in {first, own}
     assert not [note for note in made.notes if "hypervisor" in note]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 import markupsafe
+import platformdirs
 import pytest
 
 from swarm.text import quote
@@ -42,7 +43,7 @@ except SwarmError as error:
 def project(guest: Guest, tmp_path: Path) -> str:
     """A copy of what the timers need in the machine, with a stand-in for the command line."""
     archive = tmp_path / "project.tar"
-    libraries = [Path(str(each.__file__)).parent for each in (jinja2, markupsafe)]
+    libraries = [Path(str(each.__file__)).parent for each in (jinja2, markupsafe, platformdirs)]
     words = [f"--directory={ROOT}", "--exclude=__pycache__", "swarm", "systemd"]
     for library in libraries:
         words += [f"--directory={library.parent}", library.name]

@@ -1,4 +1,4 @@
-"""Rows, credentials and wishes for the tests of LiteLLM, and what the API would make of pending work."""
+"""Rows and wanted credentials for the tests of LiteLLM, and what the API would make of pending work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from swarm.litellm.client import Credential, Row
 from swarm.litellm.difference import Observed
 from swarm.litellm.identity import DEFAULTS, MARK, keyed_fingerprint
-from swarm.litellm.wanted import CredentialWish, Deployment, Wanted
+from swarm.litellm.wanted import Deployment, Wanted, WantedCredential
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,10 +19,10 @@ KEY = "sk-real-0123456789"
 SECRET = {"api_key"}  # what the API masks or hides
 
 
-def wish(name: str = "openai", key: str = KEY, **public: str) -> CredentialWish:
+def wanted_credential(name: str = "openai", key: str = KEY, **public: str) -> WantedCredential:
     """Return a wanted credential."""
     values = {**public, "api_key": key}
-    return CredentialWish(name, values, public, {}, keyed_fingerprint(b"salt", values))
+    return WantedCredential(name, values, public, {}, keyed_fingerprint(b"salt", values))
 
 
 def deployment(
@@ -33,9 +33,9 @@ def deployment(
     return Deployment(name, {"model": model, **params, **key}, {}, params.get("api_base"))
 
 
-def wanted(*deployments: Deployment, credentials: Iterable[CredentialWish] | None = None) -> Wanted:
-    """Return a wish for these deployments, by default with the one credential that they use."""
-    return Wanted(tuple(credentials if credentials is not None else [wish()]), deployments)
+def wanted(*deployments: Deployment, credentials: Iterable[WantedCredential] | None = None) -> Wanted:
+    """Return what is wanted: these deployments, by default with the one credential that they use."""
+    return Wanted(tuple(credentials if credentials is not None else [wanted_credential()]), deployments)
 
 
 def row(name: str = "gpt", model: str = "openai/gpt-5", *, row_id: str = "old", **params: Any) -> Row:
@@ -57,14 +57,14 @@ def carried_out(observed: Observed, works: Iterable[Work]) -> Observed:
     for work in works:
         if work.op == "delete_credential":
             del credentials[work.name]
-        elif work.wish is not None:
-            old = credentials.get(work.wish.name)
+        elif work.credential is not None:
+            old = credentials.get(work.credential.name)
             base = dict(old.values) if old and work.op == "update_credential" else {}
             info = dict(old.info) if old and work.op == "update_credential" else {}
-            new = {} if work.patch else work.wish.values
+            new = {} if work.patch else work.credential.values
             masked = {key: shown(value) if key in SECRET else value for key, value in new.items()}
-            info |= {**work.wish.info, MARK: work.wish.mark}
-            credentials[work.wish.name] = Credential(work.wish.name, {**base, **masked}, info)
+            info |= {**work.credential.info, MARK: work.credential.mark}
+            credentials[work.credential.name] = Credential(work.credential.name, {**base, **masked}, info)
         elif work.op == "update_model":
             before = rows[work.old[0].id]
             params = {**before.params, **work.patch["litellm_params"]}
@@ -80,10 +80,10 @@ def carried_out(observed: Observed, works: Iterable[Work]) -> Observed:
     return Observed(list(credentials.values()), list(rows.values()), observed.masks)
 
 
-def registered(wish: Deployment, *, blocked: bool = False) -> Row:
+def registered(deployed: Deployment, *, blocked: bool = False) -> Row:
     """Return the row of a deployment that swarm has registered."""
-    info = {**wish.info, "id": wish.id, "db_model": True, "blocked": blocked, MARK: wish.mark}
-    return Row(wish.id, wish.name, {**DEFAULTS, **_visible(wish.params)}, info, from_db=True)
+    info = {**deployed.info, "id": deployed.id, "db_model": True, "blocked": blocked, MARK: deployed.mark}
+    return Row(deployed.id, deployed.name, {**DEFAULTS, **_visible(deployed.params)}, info, from_db=True)
 
 
 def _visible(params: Any) -> dict[str, Any]:  # noqa: ANN401 - a mapping

@@ -14,7 +14,7 @@ from swarm.errors import Refused, Unfit, UsageError
 from swarm.fleet import free, instances
 from swarm.fleet.ask import ask
 from swarm.fleet.check import check
-from swarm.fleet.new import Wish, new
+from swarm.fleet.new import NewHost, new
 from swarm.fleet.remove import remove
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.domain import Domain
@@ -163,14 +163,16 @@ def test_a_new_host_avoids_what_the_hypervisor_has(lab: Libvirt) -> None:
     hosts = f"<host mac='{mine}' name='ant' ip='192.168.122.2'/>"
     Network(lab, "lab").create(NETWORK.format(hosts=hosts).replace('"192.168.122.254"', '"192.168.122.9"'))
     lab.raw.defineXML(DOMAIN.format(name="ant", uuid=OTHER))
-    made = new(Wish("ant", like="bee"), Talk(screen()), plan_only=False)
+    made = new(NewHost("ant", like="bee"), Talk(screen()), plan_only=False)
     vm = made.host.vm
     assert (str(vm.ip), vm.domain, vm.hostname) == ("192.168.122.10", "ant-2", "ant-2")
     assert vm.mac != mine
     assert made.notes == ()
     with pytest.raises(UsageError, match=r"192\.168\.122\.2 is already used by a reservation for"):
-        new(Wish("cow", like="bee", ip="192.168.122.2"), Talk(screen()), plan_only=False)
-    assert new(Wish("cow", ip="192.168.122.2", mac=mine), Talk(screen()), plan_only=True).host.vm.mac == mine
+        new(NewHost("cow", like="bee", ip="192.168.122.2"), Talk(screen()), plan_only=False)
+    assert (
+        new(NewHost("cow", ip="192.168.122.2", mac=mine), Talk(screen()), plan_only=True).host.vm.mac == mine
+    )
 
 
 def test_a_hypervisor_that_does_not_answer_is_a_note(bee: Path) -> None:
@@ -205,6 +207,6 @@ def test_remove_refuses_while_the_vm_exists(lab: Libvirt, bee: Path) -> None:
 def test_a_network_that_does_not_exist_yet(lab: Libvirt) -> None:
     """Without the network, its subnet is assumed and that is said; the domains count all the same."""
     lab.raw.defineXML(DOMAIN.format(name="ant", uuid=OTHER))
-    made = new(Wish("ant", like="bee"), Talk(screen()), plan_only=True)
+    made = new(NewHost("ant", like="bee"), Talk(screen()), plan_only=True)
     assert (str(made.host.vm.ip), made.host.vm.domain) == ("192.168.122.2", "ant-2")
     assert "no network 'lab' yet; the address is one that no host file uses" in made.notes[0]

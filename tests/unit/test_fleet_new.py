@@ -16,7 +16,7 @@ from swarm.console import Talk, screen
 from swarm.errors import InventoryError, Refused, Unfit, UsageError
 from swarm.fleet import free, instances, new, place
 from swarm.fleet.draft import renamed
-from swarm.fleet.new import Wish
+from swarm.fleet.new import NewHost
 from swarm.fleet.remove import remove
 from swarm.hypervisor.usage import Usage
 from swarm.inventory import NetworkFacts
@@ -54,7 +54,7 @@ def demo(dirs: Dirs) -> Path:
 
 def make(name: str, **options: str) -> new.Made:
     """Make a host."""
-    return new.new(Wish(name, **options), Talk(screen()), plan_only=False)
+    return new.new(NewHost(name, **options), Talk(screen()), plan_only=False)
 
 
 def undo(name: str, *, plan_only: bool = False, yes: bool = True) -> bool:
@@ -95,7 +95,7 @@ def test_a_copy_never_has_another_hosts_host_name(demo: Path) -> None:
 @pytest.mark.usefixtures("demo")
 def test_the_plan_writes_nothing(dirs: Dirs) -> None:
     """`--plan` shows the whole file and leaves no trace of it."""
-    made = new.new(Wish("bee"), Talk(screen()), plan_only=True)
+    made = new.new(NewHost("bee"), Talk(screen()), plan_only=True)
     assert "ip: 192.168.122.2" in str(made.plan.changes[0].detail)
     assert [path.name for path in dirs.hosts.iterdir()] == ["demo.yaml"]
     assert not instances_file().exists()
@@ -224,7 +224,7 @@ def test_what_is_left_of_a_host_without_a_file_goes_too(demo: Path) -> None:
 @pytest.mark.usefixtures("demo")
 def test_new_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
     """`--json` writes the file, the addresses and the next commands, and no talk."""
-    assert fleet.new(Wish("bee"), "", timer=False, plan_only=False, as_json=True) == 0
+    assert fleet.new(NewHost("bee"), "", timer=False, plan_only=False, as_json=True) == 0
     out, _ = capsys.readouterr()
     data = json.loads(out)
     assert (data["host"], data["ip"], data["changed"]) == ("bee", "192.168.122.2", True)
@@ -234,9 +234,9 @@ def test_new_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
 def test_from_takes_no_other_options() -> None:
     """--from with another option is refused, since it would have no effect."""
     with pytest.raises(UsageError, match="--from can't be combined"):
-        fleet.new(Wish("bee"), "old", timer=False, plan_only=False, as_json=False)
+        fleet.new(NewHost("bee"), "old", timer=False, plan_only=False, as_json=False)
     with pytest.raises(UsageError, match="new needs --host NAME"):
-        fleet.new(Wish(""), "", timer=False, plan_only=False, as_json=False)
+        fleet.new(NewHost(""), "", timer=False, plan_only=False, as_json=False)
 
 
 # ── what is free ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarm.guest.engine.script import prelude
 from swarm.guest.install.openclaw import RECORD, release, unknown_here
 from swarm.guest.kinds.accounts import authorized_keys
 from swarm.guest.kinds.edits import line, with_block, without_blocks
@@ -282,11 +283,24 @@ def test_fingerprints() -> None:
     )
 
 
+PRELUDE = sorted((ROOT / "templates/guest/prelude").iterdir())
+
+
+def test_every_file_of_the_prelude_is_sent() -> None:
+    """Every function of every file in the folder is part of what guests get."""
+    functions = [
+        line for path in PRELUDE for line in path.read_text(encoding="utf-8").splitlines() if "() {" in line
+    ]
+    assert functions
+    assert set(functions) <= set(prelude().splitlines())
+
+
 def test_prelude_is_clean() -> None:
     """ShellCheck finds nothing in the shell functions that every script begins with."""
     program = Path(sys.executable).parent / "shellcheck"
     done = subprocess.run(
-        [program, "-s", "sh", ROOT / "templates/guest/prelude.sh"],
+        [program, "-s", "sh", "-"],
+        input="".join(path.read_text(encoding="utf-8") for path in PRELUDE),
         capture_output=True,
         text=True,
         check=False,

@@ -115,7 +115,7 @@ def test_identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         lambda: some.write_text(some.read_text() + "\n"),
         lambda: some.chmod(0o755),
         lambda: some.rename(some.with_name("other")),
-        lambda: monkeypatch.setattr(recipe, "_SWARM", "cloud-init"),
+        lambda: monkeypatch.setattr(recipe, "NEEDED", "cloud-init"),
     ):
         change()
         seen.append(recipe.Recipe("debian", "12", "bookworm").identity)

@@ -12,7 +12,16 @@ from swarm.litellm.client import Credential, Row
 from swarm.litellm.difference import Observed, compare, mask_fits
 from swarm.litellm.identity import MARK, deployment_id
 from swarm.litellm.wanted import Deployment, Wanted
-from tests.unit.litellm_rows import KEY, carried_out, deployment, registered, row, shown, wanted, wish
+from tests.unit.litellm_rows import (
+    KEY,
+    carried_out,
+    deployment,
+    registered,
+    row,
+    shown,
+    wanted,
+    wanted_credential,
+)
 
 EMPTY = Observed([], [])
 
@@ -96,7 +105,7 @@ def test_config_models_are_left_alone() -> None:
 
 def test_rotation_is_seen() -> None:
     """A new key in litellm/.env is written once, although the API shows only masks."""
-    rotated = wanted(deployment(), credentials=[wish(key="sk-re-another-key-89")])
+    rotated = wanted(deployment(), credentials=[wanted_credential(key="sk-re-another-key-89")])
     found = compare(rotated, settled(deployment()))
     assert lines(found) == ["~ credential openai (the key changed)"]
     assert not compare(rotated, carried_out(settled(deployment()), found.works)).works
@@ -104,7 +113,7 @@ def test_rotation_is_seen() -> None:
 
 def test_description_alone() -> None:
     """When only the description changes, the secret stays: no value is sent, and never a mask."""
-    new = wanted(deployment(), credentials=[replace(wish(), info={"description": "mine"})])
+    new = wanted(deployment(), credentials=[replace(wanted_credential(), info={"description": "mine"})])
     found = compare(new, settled(deployment()))
     assert [(work.op, bool(work.patch)) for work in found.works] == [("update_credential", True)]
     assert not compare(new, carried_out(settled(deployment()), found.works)).works
@@ -112,7 +121,7 @@ def test_description_alone() -> None:
 
 def test_moved_address() -> None:
     """An api_base that somebody changed in a credential is set again."""
-    base = wanted(deployment(), credentials=[wish(api_base="https://a.example")])
+    base = wanted(deployment(), credentials=[wanted_credential(api_base="https://a.example")])
     seen = carried_out(EMPTY, compare(base, EMPTY).works)
     moved = [
         replace(each, values={**each.values, "api_base": "https://b.example"}) for each in seen.credentials
@@ -124,7 +133,9 @@ def test_moved_address() -> None:
 
 def test_value_that_must_go() -> None:
     """A value that a credential no longer has makes a replacement."""
-    seen = carried_out(EMPTY, compare(wanted(credentials=[wish(api_base="https://a.example")]), EMPTY).works)
+    seen = carried_out(
+        EMPTY, compare(wanted(credentials=[wanted_credential(api_base="https://a.example")]), EMPTY).works
+    )
     assert lines(compare(wanted(), seen)) == ["± credential openai (api_base must go)"]
 
 

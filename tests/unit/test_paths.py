@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from swarm.errors import Unfit
-from swarm.paths import ROOT, cache_dir, hosts_dir, state_dir
+from swarm.paths import ROOT, cache_dir, config_dir, hosts_dir, state_dir
 
 VARIABLES = ("SWARM_HOSTS", "SWARM_STATE", "SWARM_CACHE", "XDG_STATE_HOME", "XDG_CACHE_HOME", "HOME")
 
@@ -51,12 +51,24 @@ def test_host_files_are_in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hosts_dir() == Path("/elsewhere")
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"), [("/etc/me", "/etc/me"), ("", "~/.config"), ("relative", "~/.config")]
+)
+def test_the_users_configuration(monkeypatch: pytest.MonkeyPatch, given: str, expected: str) -> None:
+    """Units are written below XDG_CONFIG_HOME; a relative one counts as unset."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", given)
+    assert config_dir() == Path(expected).expanduser()
+
+
 def test_the_user_database_replaces_home() -> None:
     """Without HOME, the home directory is the one in the user database."""
     assert state_dir() == Path("~/.local/state/swarm").expanduser()
 
 
-@pytest.mark.parametrize("variable", ["SWARM_STATE", "SWARM_CACHE"])
+PLACES = {"SWARM_STATE": state_dir, "SWARM_CACHE": cache_dir, "XDG_CONFIG_HOME": config_dir}
+
+
+@pytest.mark.parametrize("variable", PLACES)
 def test_no_home_directory_at_all(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     """A user without any home directory is told which variables to set."""
 
@@ -65,7 +77,7 @@ def test_no_home_directory_at_all(monkeypatch: pytest.MonkeyPatch, variable: str
 
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     with pytest.raises(Unfit, match="this user has no home directory") as caught:
-        (state_dir if variable == "SWARM_STATE" else cache_dir)()
+        PLACES[variable]()
     assert caught.value.hint == f"set HOME, or set {variable}"
 
 

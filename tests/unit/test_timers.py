@@ -101,7 +101,7 @@ def test_litellm_is_checked_every_six_hours() -> None:
 
 def test_a_path_with_a_newline_is_refused() -> None:
     """A newline would begin another setting."""
-    with pytest.raises(UsageError, match=r"/srv/a\\nExecStart=x can't stand in a unit file"):
+    with pytest.raises(UsageError, match=r"/srv/a\\nExecStart=x can't be written to a unit file"):
         timers.render(["backup"], {}, Path("/srv/a\nExecStart=x"))
 
 

@@ -42,11 +42,13 @@ class Guest:
         put(parts, "connect", lambda _: nullcontext(SimpleNamespace(link=None)))
         put(parts, "source", lambda *_: None)
         put(parts, "link", lambda _: None)
-        put(upgrade._Upgrade, "_versions", lambda _: ("2026.9.5", RECORD))  # noqa: SLF001 - it asks the guest
+        put(parts, "versions", lambda *_: ("2026.9.5", RECORD))
         put(parts, "installing_all", self.install)
         put(now, "back_up", self.back_up)
         put(verify, "verify", self.verify)
-        for phase, name in zip(BACK, ("_program", "_state", "_complete", "_verified"), strict=True):
+        for phase, name in zip(
+            BACK, ("install_old", "restore_state", "start_gateway", "check_promises"), strict=True
+        ):
             put(wayback, name, self.entering(phase))
 
     def enter(self, phase: str) -> None:

@@ -1,7 +1,11 @@
 // Translates what Prisma's Python client speaks, GraphQL, to and from what the WebAssembly engine speaks, JSON.
 'use strict';
 
-const OPERATION = /^(findUnique|findFirst|findMany|createOne|createMany|updateOne|updateMany|deleteOne|deleteMany|upsertOne|aggregate|groupBy)(.+?)(OrThrow)?$/;
+const VERBS = [
+  'findUnique', 'findFirst', 'findMany', 'createOne', 'createMany', 'updateOne', 'updateMany', 'deleteOne',
+  'deleteMany', 'upsertOne', 'aggregate', 'groupBy',
+];
+const OPERATION = new RegExp(`^(${VERBS.join('|')})(.+?)(OrThrow)?$`);
 // Punctuation, a string, a number, or a name.
 const TOKEN = /[\s,]*(?:([{}()[\]:])|("(?:[^"\\]|\\.)*")|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|(-?[A-Za-z_]\w*))/y;
 const CONSTANTS = { true: true, false: false, null: null };

@@ -68,7 +68,9 @@ class Database {
   }
 
   unreachable() {
-    const text = `Can't reach database server at \`${this.where}\`\n\nPlease make sure your database server is running at \`${this.where}\`.`;
+    const server = `at \`${this.where}\``;
+    const text =
+      `Can't reach database server ${server}\n\nPlease make sure your database server is running ${server}.`;
     return userError('P1001', text, { database_location: this.where });
   }
 

@@ -8,7 +8,7 @@ Everything that the engine reads back is on lines of its own that begin with a m
     MARK fact N, then the fact, then MARK done CODE     the answer to question N of the probes
     MARK no-user            instead of a fact: the user who should run the probe does not exist
 
-The shell functions that probes and steps use are in templates/guest/prelude.sh.
+The shell functions that probes and steps use are in templates/guest/prelude.
 """
 
 from __future__ import annotations
@@ -104,10 +104,14 @@ exec 3>&1
 """
 
 
+_PRELUDE = ("files", "running", "states", "accounts", "firewall", "packages", "npm")
+
+
 @cache
 def prelude() -> str:
     """Return the shell functions that every script begins with, without their comments."""
-    text = (ROOT / "templates" / "guest" / "prelude.sh").read_text(encoding="utf-8")
+    folder = ROOT / "templates" / "guest" / "prelude"
+    text = "".join((folder / f"{name}.sh").read_text(encoding="utf-8") for name in _PRELUDE)
     return "".join(f"{line}\n" for line in text.splitlines() if not line.lstrip().startswith("# "))
 
 
