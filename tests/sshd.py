@@ -1,8 +1,8 @@
 """OpenSSH's real server for tests, on its own port and with its own keys. It leaves no trace on this machine.
 
 If sshd is not installed, the distribution's package is unpacked into a cache. Installing it would start a
-service. As root, the server runs in a mount namespace in which the test provides /run, passwd, shadow and hosts, and with a
-host name of its own.
+service. As root, the server has a host name of its own, and a mount namespace in which the test provides /run,
+passwd, shadow and hosts.
 """
 
 from __future__ import annotations

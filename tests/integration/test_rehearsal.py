@@ -223,7 +223,7 @@ def test_a_gateway_that_lives_passes(guest: Guest, host: Host, home: Path) -> No
 
 
 def test_a_refused_configuration_and_a_dead_gateway_fail(guest: Guest, host: Host, home: Path) -> None:
-    """A configuration that OpenClaw refuses fails with its message, and a gateway that does not answer with a reason."""
+    """A configuration that OpenClaw refuses fails with its message, a gateway that does not answer with the reason."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         found = begun(guest, host, home, '{"invalid": "\x1b"}', free.getsockname()[1])
