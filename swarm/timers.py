@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from swarm.errors import CommandFailed
 from swarm.files import write_atomically
-from swarm.paths import ROOT
+from swarm.paths import ROOT, expanded
 from swarm.units import escaped, linger, properties, quoted, require_manager, systemctl, text_of, unit_dir
 from swarm.units import render as render_unit
 
@@ -50,8 +50,10 @@ _VARIABLES = re.compile(
     r"PATH|XDG_(STATE|CACHE|CONFIG)_HOME|SWARM_(HOSTS|MIRRORS|BACKUPS|LITELLM|STATE|CACHE|PYTHON|AGE_IDENTITY)"
     r"|DOCKER_(HOST|CONTEXT)|COMPOSE_(FILE|PROJECT_NAME)|DEDUP"
     r"|AWS_(PROFILE|CONFIG_FILE|SHARED_CREDENTIALS_FILE|CA_BUNDLE|REGION|DEFAULT_REGION)"
+    r"|(HTTPS?|NO)_PROXY|(https?|no)_proxy"
 )
 _DIRECTORIES = {f"SWARM_{name}" for name in ("HOSTS", "MIRRORS", "BACKUPS", "LITELLM", "STATE", "CACHE")}
+_FILES = {"SWARM_AGE_IDENTITY", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE"}
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,28 @@ def _file(kind: str, suffix: str) -> str:
 
 
 def variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that the units need, with absolute paths. No system package is installed at night."""
+    """Return the variables that the units need, with absolute paths. No system package is installed at night.
+
+    Raise Unfit for the path of a file in a home directory that does not exist.
+    """
     found = {name: value for name, value in environment.items() if value and _VARIABLES.fullmatch(name)}
     found |= {name: str(Path(found[name]).absolute()) for name in _DIRECTORIES & found.keys()}
-    return {**found, "SWARM_NO_APT": "1"}
+    found |= {name: str(expanded(Path(found[name])).absolute()) for name in _FILES & found.keys()}
+    return {**{name: found[name] for name in found if not _is_login(name, found[name])}, "SWARM_NO_APT": "1"}
+
+
+def _is_login(name: str, value: str) -> bool:
+    """Whether this is the address of a proxy with a login. Everybody on this machine can read the units."""
+    return name.lower().endswith("_proxy") and "@" in value
+
+
+def _withheld(environment: Mapping[str, str]) -> list[str]:
+    return [
+        f"{name} has a login, so the timers do without it; write it to a file in ~/.config/environment.d "
+        "that only you can read"
+        for name, value in sorted(environment.items())
+        if _VARIABLES.fullmatch(name) and _is_login(name, value)
+    ]
 
 
 def render(kinds: Sequence[str], environment: Mapping[str, str], root: Path = ROOT) -> dict[str, str]:
@@ -144,6 +164,7 @@ def install(
     """
     pairs = _pairs(hosts, KINDS if drill else KINDS[:1], single)
     done, notes = linger(plan_only=plan_only)
+    notes += _withheld(os.environ)
     folder = unit_dir()
     files = render(list(dict.fromkeys(kind for kind, _ in pairs)), variables(os.environ))
     stale = [name for name, text in files.items() if text_of(folder / name) != text]
@@ -172,7 +193,7 @@ def drift(host: str) -> list[tuple[str, str]]:
     kinds = [kind for kind in KINDS if _enabled(_unit(kind, host))]
     if not kinds:
         return []
-    folder, files = unit_dir(), render(kinds, variables(os.environ))
+    folder, files = unit_dir(), render(kinds, {})
     found = [
         (name, "differs from what timers.install writes")
         for name, text in files.items()
