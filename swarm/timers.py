@@ -32,6 +32,7 @@ __all__ = [
     "drift",
     "enabled",
     "install",
+    "machine_drift",
     "next_and_last",
     "remove",
     "render",
@@ -190,21 +191,37 @@ def install(
 
 def drift(host: str) -> list[tuple[str, str]]:
     """Return what is wrong with the installed timers of `host`: unit and reason. A host may have none."""
-    kinds = [kind for kind in KINDS if _enabled(_unit(kind, host))]
-    if not kinds:
+    return _wrong(_pairs([host], KINDS, ()))
+
+
+def machine_drift() -> list[tuple[str, str]] | None:
+    """Return the same for the timers that are no host's, or None if this machine has none of them."""
+    pairs = _pairs((), (), tuple(_SINGLE))
+    return _wrong(pairs) if any(_enabled(_unit(*pair)) for pair in pairs) else None
+
+
+def _wrong(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    pairs = [pair for pair in pairs if _enabled(_unit(*pair))]
+    if not pairs:
         return []
-    folder, files = unit_dir(), render(kinds, {})
+    folder, files = unit_dir(), render([kind for kind, _ in pairs], {})
     found = [
         (name, "differs from what timers.install writes")
         for name, text in files.items()
         if _apart_from_variables(text_of(folder / name) or "") != _apart_from_variables(text)
     ]
-    for timer in status([host]):
+    require_manager()
+    for timer in _states(pairs):
         if timer.installed and not timer.active:
             found.append((timer.unit, "not active"))
-        if timer.installed and timer.failed:
+        if timer.installed and timer.failed and not _has_reported(timer):
             found.append((timer.unit, f"its last run failed: {timer.result}"))
     return found
+
+
+def _has_reported(timer: Timer) -> bool:
+    """Whether the last run of the plan did its work. What it found may be in order by now, and is looked at anew."""
+    return timer.kind == DRIFT and timer.result in {"exit code 1", "exit code 2"}
 
 
 def _apart_from_variables(text: str) -> list[str]:
