@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from swarm.errors import CommandFailed
 from swarm.files import write_atomically
-from swarm.paths import ROOT
+from swarm.paths import ROOT, expanded
 from swarm.units import escaped, linger, properties, quoted, require_manager, systemctl, text_of, unit_dir
 from swarm.units import render as render_unit
 
@@ -32,6 +32,7 @@ __all__ = [
     "drift",
     "enabled",
     "install",
+    "machine_drift",
     "next_and_last",
     "remove",
     "render",
@@ -50,8 +51,10 @@ _VARIABLES = re.compile(
     r"PATH|XDG_(STATE|CACHE|CONFIG)_HOME|SWARM_(HOSTS|MIRRORS|BACKUPS|LITELLM|STATE|CACHE|PYTHON|AGE_IDENTITY)"
     r"|DOCKER_(HOST|CONTEXT)|COMPOSE_(FILE|PROJECT_NAME)|DEDUP"
     r"|AWS_(PROFILE|CONFIG_FILE|SHARED_CREDENTIALS_FILE|CA_BUNDLE|REGION|DEFAULT_REGION)"
+    r"|(HTTPS?|NO)_PROXY|(https?|no)_proxy"
 )
 _DIRECTORIES = {f"SWARM_{name}" for name in ("HOSTS", "MIRRORS", "BACKUPS", "LITELLM", "STATE", "CACHE")}
+_FILES = {"SWARM_AGE_IDENTITY", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE"}
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,28 @@ def _file(kind: str, suffix: str) -> str:
 
 
 def variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that the units need, with absolute paths. No system package is installed at night."""
+    """Return the variables that the units need, with absolute paths. No system package is installed at night.
+
+    Raise Unfit for the path of a file in a home directory that does not exist.
+    """
     found = {name: value for name, value in environment.items() if value and _VARIABLES.fullmatch(name)}
     found |= {name: str(Path(found[name]).absolute()) for name in _DIRECTORIES & found.keys()}
-    return {**found, "SWARM_NO_APT": "1"}
+    found |= {name: str(expanded(Path(found[name])).absolute()) for name in _FILES & found.keys()}
+    return {**{name: found[name] for name in found if not _is_login(name, found[name])}, "SWARM_NO_APT": "1"}
+
+
+def _is_login(name: str, value: str) -> bool:
+    """Whether this is the address of a proxy with a login. Everybody on this machine can read the units."""
+    return name.lower().endswith("_proxy") and "@" in value
+
+
+def _withheld(environment: Mapping[str, str]) -> list[str]:
+    return [
+        f"{name} has a login, so the timers do without it; write it to a file in ~/.config/environment.d "
+        "that only you can read"
+        for name, value in sorted(environment.items())
+        if _VARIABLES.fullmatch(name) and _is_login(name, value)
+    ]
 
 
 def render(kinds: Sequence[str], environment: Mapping[str, str], root: Path = ROOT) -> dict[str, str]:
@@ -144,6 +165,7 @@ def install(
     """
     pairs = _pairs(hosts, KINDS if drill else KINDS[:1], single)
     done, notes = linger(plan_only=plan_only)
+    notes += _withheld(os.environ)
     folder = unit_dir()
     files = render(list(dict.fromkeys(kind for kind, _ in pairs)), variables(os.environ))
     stale = [name for name, text in files.items() if text_of(folder / name) != text]
@@ -169,21 +191,37 @@ def install(
 
 def drift(host: str) -> list[tuple[str, str]]:
     """Return what is wrong with the installed timers of `host`: unit and reason. A host may have none."""
-    kinds = [kind for kind in KINDS if _enabled(_unit(kind, host))]
-    if not kinds:
+    return _wrong(_pairs([host], KINDS, ()))
+
+
+def machine_drift() -> list[tuple[str, str]] | None:
+    """Return the same for the timers that are no host's, or None if this machine has none of them."""
+    pairs = _pairs((), (), tuple(_SINGLE))
+    return _wrong(pairs) if any(_enabled(_unit(*pair)) for pair in pairs) else None
+
+
+def _wrong(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    pairs = [pair for pair in pairs if _enabled(_unit(*pair))]
+    if not pairs:
         return []
-    folder, files = unit_dir(), render(kinds, variables(os.environ))
+    folder, files = unit_dir(), render([kind for kind, _ in pairs], {})
     found = [
         (name, "differs from what timers.install writes")
         for name, text in files.items()
         if _apart_from_variables(text_of(folder / name) or "") != _apart_from_variables(text)
     ]
-    for timer in status([host]):
+    require_manager()
+    for timer in _states(pairs):
         if timer.installed and not timer.active:
             found.append((timer.unit, "not active"))
-        if timer.installed and timer.failed:
+        if timer.installed and timer.failed and not _has_reported(timer):
             found.append((timer.unit, f"its last run failed: {timer.result}"))
     return found
+
+
+def _has_reported(timer: Timer) -> bool:
+    """Whether the last run of the plan did its work. What it found may be in order by now, and is looked at anew."""
+    return timer.kind == DRIFT and timer.result in {"exit code 1", "exit code 2"}
 
 
 def _apart_from_variables(text: str) -> list[str]:

@@ -1,7 +1,8 @@
 """OpenSSH's real server for tests, on its own port and with its own keys. It leaves no trace on this machine.
 
 If sshd is not installed, the distribution's package is unpacked into a cache. Installing it would start a
-service. As root, the server runs in a mount namespace in which the test provides /run, passwd and shadow.
+service. As root, the server has a host name of its own, and a mount namespace in which the test provides /run,
+passwd, shadow and hosts.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _INSIDE = """
 set -e
 folder=$1 unpacked=$2
 shift 2
-for name in passwd shadow; do mount --bind "$folder/$name" "/etc/$name"; done
+for name in passwd shadow hosts; do mount --bind "$folder/$name" "/etc/$name"; done
 if [ -e "$unpacked/usr/lib/openssh/sshd-session" ]; then mount --bind "$unpacked/usr/lib/openssh" /usr/lib/openssh; fi
 mount --bind "$folder/run" /run
 exec "$@"
@@ -148,6 +149,7 @@ class Sshd:
             self._accounts()
             wrap = [
                 "unshare",
+                "--uts",
                 "--mount",
                 "--propagation",
                 "private",
@@ -199,7 +201,8 @@ class Sshd:
         return "\n".join(lines) + "\n"
 
     def _accounts(self) -> None:
-        """Write the accounts that the server uses: the machine's, sshd's unprivileged one, and root."""
+        """Write the accounts that the server uses (the machine's, sshd's unprivileged one, and root) and its hosts."""
+        self._write("hosts", Path("/etc/hosts").read_text(encoding="utf-8"), 0o644)
         accounts = Path("/etc/passwd").read_text(encoding="utf-8")
         if "\nsshd:" not in accounts:
             accounts += "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 import socket
 import struct
@@ -18,7 +19,8 @@ class Proxy:
     """Passes TCP connections on to a server.
 
     After `up` bytes to the server, or `down` bytes from it, all connections break and new ones are refused. With
-    `answer`, every request gets that answer instead. Each number in `cuts` is for one new connection: it breaks after
+    `answer`, every request gets that answer instead, or with `only` each of them that begins with what this regular
+    expression matches, and with `times` only so many. Each number in `cuts` is for one new connection: it breaks after
     so many bytes from the server, and the next connection is accepted. `how` it breaks: closed, reset, or silent.
     `flip` is the number of a byte to the server that is changed on its way, among all bytes of all connections.
     `accepted` counts the connections, and `passed` the bytes from the server.
@@ -30,6 +32,8 @@ class Proxy:
         self.up: int | None = None
         self.down: int | None = None
         self.answer: bytes | None = None
+        self.only = ""
+        self.times: int | None = None
         self.flip: int | None = None
         self.cuts: list[int] = []
         self.how: Literal["closed", "reset", "silent"] = "closed"
@@ -68,7 +72,7 @@ class Proxy:
                 self.accepted += 1
                 if self.broken:
                     client.close()
-                elif self.answer:
+                elif self.answer and not self.only:
                     threading.Thread(target=self._reply, args=(client,), daemon=True).start()
                 else:
                     self._connect(client)
@@ -92,6 +96,9 @@ class Proxy:
                 for source in select.select(list(sinks), [], [])[0]:
                     data = source.recv(1 << 16)
                     if source is client:
+                        if self._refuses(data):
+                            self._refuse(client)
+                            return
                         data = self._flipped(data)
                     self.passed += len(data) if source is server else 0
                     if not data:
@@ -104,6 +111,21 @@ class Proxy:
                         return
                     elif source is server and budget is not None:
                         budget -= len(data)
+
+    def _refuses(self, data: bytes) -> bool:
+        """Whether a request begins here that gets the answer. A client sends none before it has the last one's."""
+        with self._lock:
+            found = bool(self.answer and self.only and self.times != 0 and re.match(self.only.encode(), data))
+            if found and self.times is not None:
+                self.times -= 1
+            return found
+
+    def _refuse(self, client: socket.socket) -> None:
+        """Send the answer. Read what the client still sends, because a reset would destroy the answer."""
+        client.sendall(self.answer or b"")
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(1 << 16):
+            pass
 
     def _flipped(self, data: bytes) -> bytes:
         if self.flip is None:

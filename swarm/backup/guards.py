@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from swarm.text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 __all__ = ["After", "Before", "losses"]
 
@@ -29,11 +29,15 @@ class Before:
 
 @dataclass(frozen=True)
 class After:
-    """The guest: the same, and the number of files that would be deleted. -1 files stand for an excluded directory."""
+    """The guest: the same, and the number of files that would be deleted. -1 files stand for an excluded directory.
+
+    `leaves` are the top-level files and links, which `folders` has too.
+    """
 
     folders: Mapping[str, int] = field(default_factory=dict)
     deleted: int = 0
     databases: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    leaves: Collection[str] = ()
 
 
 def losses(before: Before, after: After, max_loss: int) -> list[str]:
@@ -52,11 +56,17 @@ def losses(before: Before, after: After, max_loss: int) -> list[str]:
 
 def _folders(before: Before, after: After) -> list[str]:
     return [
-        f"{visible(name, lines=False)}/ is {'empty' if name in after.folders else 'missing'}"
+        f"{visible(name, lines=False)}/ is {_instead(name, after)}"
         f" in the guest; the mirror has {_counted(files, 'file')} in it"
         for name, files in sorted(before.folders.items())
-        if files and not after.folders.get(name)
+        if files and (name in after.leaves or not after.folders.get(name))
     ]
+
+
+def _instead(name: str, after: After) -> str:
+    if name in after.leaves:  # what a link points to is not backed up
+        return "a file or a link instead of a directory"
+    return "empty" if name in after.folders else "missing"
 
 
 def _files(before: Before, after: After, max_loss: int) -> list[str]:

@@ -143,12 +143,14 @@ class _Job:
     def losses(self) -> list[str]:
         """Return what would be lost, as sentences."""
         survey, files = self.survey, dict[str, int]()
-        suspect = [name for name in top_names(self.mirror) if not survey.top.get(name)]
+        suspect = [
+            name for name in top_names(self.mirror) if name in survey.leaves or not survey.top.get(name)
+        ]
         if self.dry.deleted or suspect:
             files = file_counts(self.mirror)
         folders = {name: files[name] for name in suspect if is_folder(self.mirror / name)}
         before = guards.Before(sum(files.values()), folders, self._databases_before())
-        after = guards.After(survey.top, self.dry.deleted, self._databases_after())
+        after = guards.After(survey.top, self.dry.deleted, self._databases_after(), survey.leaves)
         return guards.losses(before, after, self.settings.max_loss)
 
     def judge(self, *, force: bool) -> None:

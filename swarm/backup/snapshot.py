@@ -69,6 +69,7 @@ class Survey:
     staging: str = ""  # where the snapshots are
     owners: Owners = field(default_factory=lambda: Owners("", ""))
     top: dict[str, int] = field(default_factory=dict)  # files in each top-level entry; -1: excluded
+    leaves: frozenset[str] = frozenset()  # top-level entries that are no directories
     files: int = 0
     sparse: int = 0  # bytes that sparse files do not occupy
     mode: int = 0o700
@@ -158,6 +159,7 @@ class Conversation:
             self._begun.set()
         elif "top" in values:
             survey.top = {_path(name): _number(count, -1) for name, count in values["top"].items()}
+            survey.leaves = frozenset(map(_path, values["leaves"]))
             survey.files, survey.sparse = _number(values["files"]), _number(values["sparse"])
             survey.plain, survey.unreadable = (
                 tuple(map(_path, values[key])) for key in ("plain", "unreadable")

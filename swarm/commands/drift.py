@@ -40,6 +40,7 @@ _NOT_RUNNING = {
     "pin",
 }  # keys of changes before which no guest answers
 _IN_GUEST = ("guest", "agentmon")
+_MACHINE, _LITELLM = "this machine", "LiteLLM"  # names that no host can have
 
 
 @dataclass
@@ -92,8 +93,8 @@ def plan(words: str, *, only: str, as_json: bool) -> int:
     """Show what differs. Return 0 if nothing does, 2 if something does, 1 if something could not be examined."""
     parts = _parts(only)
     outcomes = run(chosen(words), lambda host, talk: _of_host(host, parts, talk), quiet=as_json)
-    if "litellm" in parts and words == "all":
-        outcomes += _of_litellm(quiet=as_json)
+    if words == "all":
+        outcomes += _of_machine(parts, quiet=as_json)
     from swarm.commands.render import render
 
     code = render(outcomes, as_json=as_json)
@@ -193,7 +194,11 @@ def _timers(host: Host) -> Plan:
     """Only timers that are installed can drift: whether a host has any is the user's choice."""
     from swarm import timers
 
-    return Plan(host.name, tuple(Change("update", name, before=why) for name, why in timers.drift(host.name)))
+    return _planned_timers(host.name, timers.drift(host.name))
+
+
+def _planned_timers(name: str, found: Sequence[tuple[str, str]]) -> Plan:
+    return Plan(name, tuple(Change("update", unit, before=why) for unit, why in found))
 
 
 def _backup(host: Host) -> Plan:
@@ -206,18 +211,47 @@ def _backup(host: Host) -> Plan:
     return Plan(host.name, (Change("run", "backup", words.removeprefix("✗").strip(), after),))
 
 
-def _of_litellm(*, quiet: bool) -> list[Outcome[Drift]]:
-    """Examine this machine's LiteLLM, if it has one."""
+# ── what is no host's ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _of_machine(parts: Sequence[str], *, quiet: bool) -> list[Outcome[Drift]]:
+    """Examine what this machine has once for all hosts, each part that it has."""
+    asks: dict[str, tuple[str, Callable[[], Plan | None]]] = {
+        "timers": (_MACHINE, _machine_timers),
+        "litellm": (_LITELLM, _litellm),
+    }
+    found = [_once(part, *asks[part], quiet=quiet) for part in asks if part in parts]
+    return [each for each in found if each]
+
+
+def _once(part: str, name: str, ask: Callable[[], Plan | None], *, quiet: bool) -> Outcome[Drift] | None:
+    drift, start = Drift(name), time.monotonic()
+    try:
+        found = ask()
+    except Exception as error:  # noqa: BLE001 - as for a host
+        drift.errors[part] = explained(error)
+    else:
+        if found is None:
+            return None
+        drift.plans[part] = found
+    _show(drift, Talk(screen(), name, quiet=quiet))
+    return Outcome(name, drift, None, time.monotonic() - start)
+
+
+def _machine_timers() -> Plan | None:
+    """What is wrong with the timers of LiteLLM's health check and of the plan itself. None: neither is installed."""
+    from swarm import timers
+
+    found = timers.machine_drift()
+    return None if found is None else _planned_timers(_MACHINE, found)
+
+
+def _litellm() -> Plan | None:
+    """What is different about LiteLLM on this machine. None: it has none."""
     from swarm.litellm.environment import env_file
 
     if not env_file().exists():
-        return []
+        return None
     from swarm.commands.models import planned
 
-    talk, drift, start = Talk(screen(), "LiteLLM", quiet=quiet), Drift("LiteLLM"), time.monotonic()
-    try:
-        drift.plans["litellm"] = planned(Talk(screen(), quiet=True))
-    except Exception as error:  # noqa: BLE001 - as for a host
-        drift.errors["litellm"] = explained(error)
-    _show(drift, talk)
-    return [Outcome("LiteLLM", drift, None, time.monotonic() - start)]
+    return planned(Talk(screen(), quiet=True))

@@ -41,6 +41,7 @@ def main(request):
         snapshots(request, tree, folder)
     say(
         top=tree.top,
+        leaves=tree.leaves,
         files=tree.files,
         sparse=tree.sparse,
         plain=tree.plain,

@@ -71,7 +71,8 @@ class Tree:
         self.names = {}
         self.owner = self.named(*self.ids)
         # `top` maps each top-level name to its number of files; -1 stands for an excluded directory.
-        self.top, self.files, self.sparse = {}, 0, 0
+        # `leaves` are the top-level names that are no directories: files, and links to anything.
+        self.top, self.leaves, self.files, self.sparse = {}, [], 0, 0
         self.others, self.databases, self.plain, self.unreadable = [], {}, [], []
 
     def walk(self):
@@ -112,6 +113,8 @@ class Tree:
             return
         self.files += 1
         self.top[top] += 1
+        if "/" not in path:
+            self.leaves.append(path)
         if stat.S_ISREG(state.st_mode):
             self.sparse += max(0, state.st_size - state.st_blocks * 512)
             self.database(path, entry.name, sidecars, state)

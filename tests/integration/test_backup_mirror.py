@@ -139,6 +139,28 @@ def test_an_empty_folder_is_refused(place: Place) -> None:
     assert any("agents/ is empty" in note for note in done.notes)
 
 
+@pytest.mark.parametrize("name", ["credentials", "identity", "cron", "agents"])
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_a_folder_that_became_a_link_or_a_file_is_refused(place: Place, name: str, kind: str) -> None:
+    """A top-level directory that was moved to another disk and linked, or replaced by a file, empties no mirror."""
+    place.settings = place.settings.model_copy(update={"max_loss": 100})
+    place.backup()
+    before = snapshot_of(place.mirror)
+    (place.state / name).rename(place.home / "moved")
+    if kind == "link":
+        (place.state / name).symlink_to(place.home / "moved")
+    else:
+        (place.state / name).write_text("no directory")
+    loss = f"{name}/ is a file or a link instead of a directory in the guest; the mirror has "
+    assert any(each.startswith(loss) for each in place.backup(plan_only=True).losses)
+    with pytest.raises(Refused, match=loss):
+        place.backup()
+    assert snapshot_of(place.mirror) == before
+    done = place.backup(force=True)
+    assert any(loss in note for note in done.notes)
+    assert not place.backup().changed
+
+
 def test_a_fresh_guest_is_refused(place: Place) -> None:
     """A rebuilt guest without state is refused, even by force, and the mirror is unchanged."""
     place.backup()

@@ -17,7 +17,7 @@ from swarm.console import Talk, screen
 from swarm.errors import SwarmError
 from tests.integration.authority import make_authority, make_certificate
 from tests.integration.guest_state import make_place
-from tools.proxy import Proxy
+from tools.proxy import Proxy, error_answer
 from tools.seaweed import Seaweed, serving, use_keys
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from tests.integration.guest_state import Place
     from tests.sshd import Sshd
 
+REQUESTS = {
+    "part": r"PUT \S+[?&]partNumber=",
+    "complete": r"POST \S+[?&]uploadId=",
+    "manifest": r"PUT \S+\.manifest\.",
+}
 MEDIA = 30 << 20  # bytes that do not compress: several parts of a multipart upload
 
 
@@ -117,6 +122,57 @@ def test_a_line_that_breaks_during_the_upload(place: Place, store: Seaweed) -> N
     assert names(place) == [first]
     healed = run(place, store.endpoint)
     assert (healed.exit_code, names(place)) == (0, [healed.archive])
+
+
+def grown(place: Place) -> None:
+    """Add what needs more than one part of a multipart upload."""
+    (place.state / "media").mkdir()
+    (place.state / "media" / "film").write_bytes(os.urandom(9 << 20))
+
+
+@pytest.mark.parametrize("request_line", REQUESTS.values(), ids=REQUESTS.keys())
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        ("403 Forbidden", "AccessDenied", "access is denied"),
+        # Repeated with growing pauses, before it is given up.
+        pytest.param("503 Service Unavailable", "SlowDown", "overloaded", marks=pytest.mark.slow),
+    ],
+)
+def test_a_request_that_is_refused_in_mid_run(
+    place: Place, store: Seaweed, request_line: str, status: str, code: str, expected: str
+) -> None:
+    """A part, the completion or the manifest that the server refuses leaves no archive and no open upload.
+
+    The error names the cause, older archives stay, and the next run makes a complete one.
+    """
+    first = run(place, store.endpoint, keep=1).archive
+    grown(place)
+    with Proxy(store.endpoint) as proxy:
+        proxy.answer, proxy.only = error_answer(status, code), request_line
+        refused = run(place, proxy.endpoint)
+    assert (refused.exit_code, refused.verified or {}) == (1, {})
+    assert any(expected in error for error in refused.errors), refused.errors
+    place.settings = place.settings.model_copy(update={"endpoint": store.endpoint})
+    assert names(place) == [first]
+    assert "Uploads" not in store.client().list_multipart_uploads(Bucket="zap")
+    healed = run(place, store.endpoint)
+    assert (healed.exit_code, names(place)) == (0, [healed.archive])
+
+
+@pytest.mark.parametrize("request_line", REQUESTS.values(), ids=REQUESTS.keys())
+def test_a_request_that_is_refused_once(place: Place, store: Seaweed, request_line: str) -> None:
+    """A server that is overloaded for a moment, whatever is on its way, costs a repeated request and no archive."""
+    grown(place)
+    with Proxy(store.endpoint) as proxy:
+        proxy.answer, proxy.only, proxy.times = (
+            error_answer("503 Service Unavailable", "SlowDown"),
+            request_line,
+            1,
+        )
+        done = run(place, proxy.endpoint)
+    assert proxy.times == 0
+    assert (done.exit_code, set((done.verified or {}).values())) == (0, {"content"}), done.errors
 
 
 def test_a_missing_bucket(place: Place, store: Seaweed) -> None:

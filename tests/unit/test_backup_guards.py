@@ -37,6 +37,14 @@ def test_required_folders(folders: dict[str, int], expected: list[str]) -> None:
     assert losses(Before(3, {"agents": 3}), After(folders), 25) == expected
 
 
+def test_a_folder_that_became_a_file_or_a_link() -> None:
+    """A folder with files in the mirror may not become a file or a link in the guest, whatever the limit allows."""
+    after = After({"agents": 1, "cron": 1, ".env": 1}, 3, leaves={"agents", "cron", ".env"})
+    assert losses(Before(90, {"agents": 3, "cron": 0}), after, 25) == [
+        "agents/ is a file or a link instead of a directory in the guest; the mirror has 3 files in it"
+    ]
+
+
 @pytest.mark.parametrize(("deleted", "lost"), [(0, False), (25, False), (26, True), (100, True)])
 def test_deletions(deleted: int, lost: bool) -> None:  # noqa: FBT001 - a parameter
     """More deletions than the limit allows are a loss."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -41,6 +42,25 @@ def days_ago(*days: float) -> list[Name]:
 def test_what_a_policy_removes(policy: Policy, ages: list[float], removed: list[float]) -> None:
     """The newest stay, and the newest of each day, week and month; the rest goes, oldest first."""
     assert removable(days_ago(*ages), policy, _NOW) == days_ago(*removed)
+
+
+@pytest.mark.parametrize("zone", ["UTC0", "AAA-14", "BBB+11", "EST5EDT,M3.2.0,M11.1.0"])
+def test_the_time_zone_does_not_matter(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    """Days are those of UTC, and an hour that a local clock repeats gives two names (restic#2233, sanoid#155)."""
+    first, *more = made = [
+        Name("zap", datetime(2026, *when, 30, tzinfo=UTC))
+        for when in ((10, 31, 23), (11, 1, 0), (11, 1, 5), (11, 1, 6))
+    ]
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        texts = [name.archive for name in made]
+        found = [each[0] for text in texts if (each := parse(text))]
+        removed = removable(found, Policy(keep=1, daily=2), datetime.now(UTC).replace(2026, 11, 1, 7))
+    time.tzset()
+    assert (found, sorted(set(texts))) == (made, texts)
+    assert removed == more[:2]
+    assert first not in removed
 
 
 @given(_NAMES, _POLICIES)

@@ -127,6 +127,40 @@ def test_relative_directories_become_absolute(monkeypatch: pytest.MonkeyPatch, t
     assert timers.variables({"SWARM_HOSTS": "hosts"})["SWARM_HOSTS"] == f"{tmp_path}/hosts"
 
 
+@pytest.mark.parametrize(
+    "name", ["SWARM_AGE_IDENTITY", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE"]
+)
+def test_relative_files_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    """A file that is named relative to the current directory or to the home is found at night too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/srv/me")
+    assert timers.variables({name: "keys/zap"})[name] == f"{tmp_path}/keys/zap"
+    assert timers.variables({name: "~/keys/zap"})[name] == "/srv/me/keys/zap"
+    assert timers.variables({name: "/keys/zap"})[name] == "/keys/zap"
+
+
+def test_a_proxy_is_passed_on_without_a_login() -> None:
+    """The timers use the same proxy as the command that installs them, unless its address holds a login."""
+    given = {
+        "HTTP_PROXY": "http://proxy.example:3128",
+        "https_proxy": "proxy.example:3128",
+        "NO_PROXY": "localhost,.example",
+        "no_proxy": "localhost",
+    }
+    assert timers.variables(given) == {**given, "SWARM_NO_APT": "1"}
+    for address in ("http://me:secret@proxy.example:3128", "token@proxy.example", "me:secret@proxy:3128"):
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+            assert timers.variables({name: address}) == {"SWARM_NO_APT": "1"}
+
+
+def test_a_proxy_with_a_login_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that installs timers names each variable that it leaves out, and not its value."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@proxy.example:3128")
+    _, notes = timers.install(["zap"], plan_only=True)
+    assert any("HTTPS_PROXY has a login" in note for note in notes)
+    assert "secret" not in str(notes)
+
+
 def test_properties_are_read_for_each_unit() -> None:
     """The blocks of `systemctl show` are told apart by their Id. A value may contain an equals sign."""
     text = "Id=a.timer\nActiveState=active\n\nId=a.service\nResult=exit-code\nExtra=x=y\n"
