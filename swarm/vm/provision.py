@@ -68,6 +68,11 @@ def provision(
 
 def _warn(observed: Observed, connection: Libvirt, talk: Talk) -> None:
     """Say what the user should expect of a VM that is about to be made or changed."""
+    if observed.filter.doubt:
+        talk.warn(
+            f"the hypervisor's own addresses are not known ({observed.filter.doubt}), so the guest may reach its "
+            "services on a public one"
+        )
     if observed.domain is None and observed.kind == "qemu":
         talk.warn("KVM does not work here, so the VM is emulated: a boot takes minutes, not seconds")
     if connection.embedded and (reason := connection.embedded.no_way_out):

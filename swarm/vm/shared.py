@@ -13,18 +13,26 @@ from typing import TYPE_CHECKING
 
 from swarm.hypervisor.storage import Volume, find_pool
 from swarm.hypervisor.usage import Holding, holdings
+from swarm.vm.remote import Found, Remote, paths_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from swarm.hypervisor.connection import Libvirt
+    from swarm.inventory import Host
 
 __all__ = ["Shared"]
 
 
 class Shared:
-    """Reads each thing once, when the first host needs it. Several threads may ask at the same time."""
+    """Reads each thing once, when the first host needs it. Several threads may ask at the same time.
 
-    def __init__(self, connection: Libvirt) -> None:
+    A remote hypervisor's machine is asked at once, in the background, about the folders of `hosts`.
+    """
+
+    def __init__(self, connection: Libvirt, hosts: Iterable[Host] = ()) -> None:
         self._connection = connection
+        self._remote = None if connection.local else Remote(connection.uri, paths_of(hosts))
         self._lock = threading.Lock()
         self._pools: dict[str, tuple[str | None, dict[str, Volume]]] = {}
 
@@ -37,6 +45,11 @@ class Shared:
     @cached_property
     def _holdings(self) -> list[Holding]:
         return holdings(self._connection)
+
+    @property
+    def machine(self) -> Found | None:
+        """What is known of a remote hypervisor's machine; None if it is this one."""
+        return self._remote.found if self._remote else None
 
     def volumes(self, folder: str) -> tuple[str | None, dict[str, Volume]]:
         """Return the name of the pool of a folder, or None, and its volumes by their names."""
