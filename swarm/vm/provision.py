@@ -61,7 +61,8 @@ def provision(
         login = ""
         if host.name in names():  # a throwaway VM has no file
             login = f": ./inv ssh --host {host.name}"
-            history.append(host.name, "provision", seconds=round(took, 3), changes=len(tuple(plan)))
+            changes, uri = len(tuple(plan)), host.hypervisor.uri
+            history.append(host.name, "provision", seconds=round(took, 3), changes=changes, hypervisor=uri)
         talk.done(f"{host.name} is ready at {host.vm.ip} ({seconds(took)}){login}")
     return plan
 
