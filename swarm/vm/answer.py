@@ -31,7 +31,7 @@ look() {
     readlink -f "$2" | sed 's/^/real /'
     ls -A "$2" 2>/dev/null | head -n NAMES | sed 's/^/holds /'
   elif [ -e "$2" ]; then echo 'kind other'
-  elif [ -L "$2" ] || [ -x "$there" ]; then echo 'kind missing'
+  elif [ -L "$2" ] || [ ! -d "$there" ] || [ -x "$there" ]; then echo 'kind missing'
   else echo 'kind hidden'
   fi
   df -Pk "$there" 2>/dev/null | sed -n '2s/.* \([0-9][0-9]*\)  *[0-9-][0-9]*%* .*/free \1/p'

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from swarm.vm import fitness, places, software
 from swarm.vm.finding import Finding
 from swarm.vm.observe import acceleration, network_facts
 from swarm.vm.places import SPACE
-from swarm.vm.shared import Shared
+from swarm.vm.remote import ask
 from swarm.vm.throwaway import with_vm
 
 __all__ = ["Finding", "examine"]
@@ -147,13 +148,12 @@ def _hypervisor(uri: str, hosts: list[Host]) -> Check:
                 yield from places.share(host, None)
             return
         try:
-            with Libvirt(uri) as connection:
-                shared = Shared(connection, hosts)
+            with nullcontext(ask(uri, hosts)) as asked, Libvirt(uri) as connection:
                 kind = acceleration(hosts[0], connection)
                 yield Finding("ok", f"{uri}: works, with {'KVM' if kind == 'kvm' else 'emulation'}")
                 for what, remedy in fitness.missing(connection, kind):
                     yield Finding("failure", f"{uri}: {what} is missing", remedy)
-                machine = shared.machine
+                machine = asked.found if asked else None
                 yield from places.remote(uri, machine) if machine else ()
                 for host in hosts:
                     yield from _network(host, connection)

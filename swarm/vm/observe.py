@@ -16,6 +16,7 @@ from swarm.inventory import EMBEDDED, Host, NetworkFacts
 from swarm.vm import desired, egress, fitness
 from swarm.vm.desired import Note
 from swarm.vm.folders import pool_problem
+from swarm.vm.remote import ask
 from swarm.vm.share import share_problem
 from swarm.vm.shared import Shared
 
@@ -145,7 +146,7 @@ def observe(host: Host, connection: Libvirt, shared: Shared | None = None) -> Ob
 
     Hosts of one hypervisor that are observed at the same moment may share what is the same for all of them.
     """
-    shared = shared or Shared(connection, [host])
+    shared = shared or Shared(connection, ask(connection.uri, [host]))
     network = Network(connection, host.hypervisor.network)
     facts = network_facts(network.name, network.xml(), network.leases()) if network.exists else None
     domain = domain_facts(host, connection)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from swarm.errors import SwarmError
-from swarm.hypervisor.uri import jump
+from swarm.hypervisor.uri import jump, remote
 from swarm.ssh.config import jump_command
 from swarm.ssh.session import Limits, Session
 from swarm.vm.answer import Answer, Entry, Malformed, parse, script
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
     from swarm.inventory import Host
 
-__all__ = ["Found", "Remote", "machine", "paths_of"]
+__all__ = ["Found", "Remote", "ask", "machine", "paths_of"]
 
 _SECONDS = 20.0
 _LIMITS = Limits(total=_SECONDS, silence=_SECONDS, line=1 << 13, output=1 << 18)
+_WORDS = 300  # characters of what ssh says
 _NO_SHELL = "only over SSH can it be asked"
 
 
@@ -96,6 +97,14 @@ class Remote:
         return Found(answer, reached=reached)
 
 
+def ask(uri: str, hosts: Iterable[Host] = ()) -> Remote | None:
+    """Ask a remote hypervisor's machine about the folders of `hosts`; None if the hypervisor is this machine.
+
+    Asked before libvirt is connected to, it takes no time of its own: both log in side by side.
+    """
+    return Remote(uri, paths_of(hosts)) if remote(uri) else None
+
+
 def machine(uri: str) -> str:
     """Return the name of a remote hypervisor's machine, as the URI gives it."""
     return urlsplit(uri).hostname or uri
@@ -122,7 +131,9 @@ def _converse(session: Session, paths: tuple[str, ...]) -> Answer:
     if session.code is None:
         ending = session.ending()
         said = ending.messages.strip().splitlines()
-        raise Malformed(ending.limit or (said[-1] if said else f"ssh ended with exit code {ending.code}"))
+        raise Malformed(
+            ending.limit or (said[-1][:_WORDS] if said else f"ssh ended with exit code {ending.code}")
+        )
     return parse(lines, paths)
 
 

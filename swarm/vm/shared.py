@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING
 
 from swarm.hypervisor.storage import Volume, find_pool
 from swarm.hypervisor.usage import Holding, holdings
-from swarm.vm.remote import Found, Remote, paths_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from swarm.hypervisor.connection import Libvirt
-    from swarm.inventory import Host
+    from swarm.vm.remote import Found, Remote
 
 __all__ = ["Shared"]
 
@@ -27,12 +24,12 @@ __all__ = ["Shared"]
 class Shared:
     """Reads each thing once, when the first host needs it. Several threads may ask at the same time.
 
-    A remote hypervisor's machine is asked at once, in the background, about the folders of `hosts`.
+    `asked` is what the machine of a remote hypervisor was asked.
     """
 
-    def __init__(self, connection: Libvirt, hosts: Iterable[Host] = ()) -> None:
+    def __init__(self, connection: Libvirt, asked: Remote | None = None) -> None:
         self._connection = connection
-        self._remote = None if connection.local else Remote(connection.uri, paths_of(hosts))
+        self._asked = asked
         self._lock = threading.Lock()
         self._pools: dict[str, tuple[str | None, dict[str, Volume]]] = {}
 
@@ -49,7 +46,7 @@ class Shared:
     @property
     def machine(self) -> Found | None:
         """What is known of a remote hypervisor's machine; None if it is this one."""
-        return self._remote.found if self._remote else None
+        return self._asked.found if self._asked else None
 
     def volumes(self, folder: str) -> tuple[str | None, dict[str, Volume]]:
         """Return the name of the pool of a folder, or None, and its volumes by their names."""
