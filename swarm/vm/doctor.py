@@ -18,7 +18,7 @@ from swarm.embedded.kvm import usable_kvm
 from swarm.errors import SwarmError
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.network import Network
-from swarm.inventory import EMBEDDED, Host
+from swarm.inventory import EMBEDDED, Host, NetworkFacts
 from swarm.paths import cache_dir, state_dir
 from swarm.text import amount
 from swarm.vm import fitness, places, software
@@ -42,11 +42,12 @@ def examine(hosts: list[Host]) -> list[Finding]:
     # Without archives there is nothing that a drill could restore.
     drills = [with_vm(host) for host in hosts if host.foreign and host.backup.destinations]
     checks: list[Check] = [partial(software.programs, made, drills), _space]
-    checks += _here(made) or [_softened(check) for check in _here(drills)]
+    here = _here(made)
+    checks += [*here, *(_softened(check) for check in _here(drills) if check not in here)]
     for uri in sorted({host.hypervisor.uri for host in (*made, *drills)}):
         users = [host for host in made if host.hypervisor.uri == uri]
         others = [host for host in drills if host.hypervisor.uri == uri]
-        check = _hypervisor(uri, [*users, *others])
+        check = _hypervisor(uri, users, others)
         checks.append(check if users else _softened(check))
     return [finding for check in checks for finding in check()]
 
@@ -141,7 +142,9 @@ def _embedded() -> Iterator[Finding]:
     yield Finding("ok", f"embedded hypervisor: {state} ({embedded.state})")
 
 
-def _hypervisor(uri: str, hosts: list[Host]) -> Check:
+def _hypervisor(uri: str, users: list[Host], drills: list[Host]) -> Check:
+    hosts = [*users, *drills]
+
     def check() -> Iterator[Finding]:
         if uri == EMBEDDED and not Embedded().running:
             for host in hosts:
@@ -156,7 +159,8 @@ def _hypervisor(uri: str, hosts: list[Host]) -> Check:
                 machine = asked.found if asked else None
                 yield from places.remote(uri, machine) if machine else ()
                 for host in hosts:
-                    yield from _network(host, connection)
+                    # A drill gets an address that is free.
+                    yield from _network(host, connection, fixed=host in users)
                     yield from places.share(host, connection, machine)
                     yield from places.disks(host, connection, machine)
         except SwarmError as error:
@@ -167,7 +171,7 @@ def _hypervisor(uri: str, hosts: list[Host]) -> Check:
     return check
 
 
-def _network(host: Host, connection: Libvirt) -> Iterator[Finding]:
+def _network(host: Host, connection: Libvirt, *, fixed: bool) -> Iterator[Finding]:
     network = Network(connection, host.hypervisor.network)
     if not network.exists:
         if host.hypervisor.uri != EMBEDDED:
@@ -186,10 +190,16 @@ def _network(host: Host, connection: Libvirt) -> Iterator[Finding]:
                     f"{host.name}: the network {network.name} cannot start: {interface} has its address {address}",
                     "give the libvirt network another subnet (virsh net-edit), or set hypervisor.uri: embedded",
                 )
+    if fixed:
+        yield from _address(host, network.name, facts)
+
+
+def _address(host: Host, network: str, facts: NetworkFacts) -> Iterator[Finding]:
+    """Check the address that the host file gives the VM."""
     if host.vm.ip not in facts.subnet:
         yield Finding(
             "failure",
-            f"{host.name}: {host.vm.ip} is outside the network {network.name}, {facts.subnet}",
+            f"{host.name}: {host.vm.ip} is outside the network {network}, {facts.subnet}",
             "correct vm.ip in the host file",
         )
     elif (owner := facts.leases.get(host.vm.ip)) and owner != host.vm.mac:
