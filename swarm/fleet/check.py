@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from swarm import timers
 from swarm.embedded import Embedded
 from swarm.errors import InventoryError, SwarmError, explained
-from swarm.fleet import instances
+from swarm.fleet import claims, instances
 from swarm.fleet.ask import ask
 from swarm.inventory import EMBEDDED, check_network, cross_check, load, locate, names
 from swarm.inventory.fields import NAME
 from swarm.paths import hosts_dir, mirrors_dir, state_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from swarm.console import Talk
@@ -45,6 +45,11 @@ class Report:
         """Add a finding."""
         self.findings.append(Finding(host, message, hint or f"edit hosts/{host}.yaml"))
 
+    def extend(self, found: Iterable[tuple[str, str, str]]) -> None:
+        """Add findings, each given as host, sentence and hint."""
+        for entry in found:
+            self.add(*entry)
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain data."""
         return {"findings": [asdict(each) for each in self.findings], "notes": self.notes}
@@ -57,8 +62,16 @@ def check(talk: Talk) -> Report:
     known = set(names())
     _listed(report, hosts, known)
     _strays(report, known)
-    for uri in dict.fromkeys(host.hypervisor.uri for host in hosts if not host.foreign):
-        _hypervisor(report, uri, [host for host in hosts if host.hypervisor.uri == uri], known, talk)
+    found: dict[str, list[claims.Claimed]] = {}
+    uris = [host.hypervisor.uri for host in hosts if not host.foreign]
+    uris += [EMBEDDED] if Embedded().running else []  # also if no host file names it anymore
+    for uri in dict.fromkeys([*uris, *claims.earlier(hosts)]):
+        answer = _hypervisor(report, uri, [host for host in hosts if host.hypervisor.uri == uri], talk)
+        if answer is not None:
+            found[uri] = answer
+    for domains in found.values():
+        report.extend(claims.unclaimed(domains, known))
+    report.extend(claims.left_behind(hosts, found))
     return report
 
 
@@ -131,25 +144,27 @@ def _folders(folder: Path) -> Iterator[Path]:
         yield from sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name) and path.is_dir())
 
 
-def _hypervisor(report: Report, uri: str, hosts: list[Host], known: set[str], talk: Talk) -> None:
-    def question(connection: Libvirt) -> Report:
+def _hypervisor(report: Report, uri: str, hosts: list[Host], talk: Talk) -> list[claims.Claimed] | None:
+    """Compare hosts with their hypervisor. Return the domains there that swarm made, or None if it was not asked."""
+
+    def question(connection: Libvirt) -> tuple[Report, list[claims.Claimed]]:
         found = Report()  # of its own: an answer that comes too late must not change what is shown
         for host in hosts:
             _on_hypervisor(found, host, connection)
-        _unclaimed(found, connection, known)
-        return found
+        return found, claims.claimed(connection)
 
     if uri == EMBEDDED and not Embedded().running:
         if Embedded().exists:
             report.notes.append("the embedded hypervisor is not running, so it was not asked")
-        return
+        return None
     try:
         with talk.step(f"asking {uri}", silent=True):
-            found = ask(uri, question)
+            found, domains = ask(uri, question)
     except SwarmError as error:
         report.notes.append(f"{uri} was not asked: {error.message}")
-        return
+        return None
     report.findings += found.findings
+    return domains
 
 
 def _on_hypervisor(report: Report, host: Host, connection: Libvirt) -> None:
@@ -190,21 +205,4 @@ def _on_hypervisor(report: Report, host: Host, connection: Libvirt) -> None:
         if user:
             report.add(
                 host.name, f"{what} is used by the domain {user!r}", f"choose another value for {host.name}"
-            )
-
-
-def _unclaimed(report: Report, connection: Libvirt, known: set[str]) -> None:
-    """Find VMs that swarm made for a host whose file is gone. A drill's VM has none while the drill runs."""
-    from swarm.hypervisor.domain import Domain
-    from swarm.vm import throwaway
-    from swarm.vm.desired import Note
-
-    for domain in Domain.all(connection):
-        note = domain.note()
-        name = Note.from_xml(note).host if note else ""
-        if NAME.fullmatch(name) and name not in known and not throwaway.folder(name).exists():
-            report.add(
-                name,
-                f"the domain {domain.name!r} was made for {name}, which has no host file",
-                f"write hosts/{name}.yaml again, and run ./inv destroy --host {name} if the VM is to go",
             )

@@ -110,10 +110,12 @@ class Gatherer:
 def _open(uri: str, future: Future[_Hypervisor]) -> None:
     try:
         from swarm.hypervisor.connection import Libvirt
+        from swarm.vm.remote import ask
         from swarm.vm.shared import Shared
 
+        asked = ask(uri)
         connection = Libvirt(uri)
-        future.set_result(_Hypervisor(connection, Shared(connection)))
+        future.set_result(_Hypervisor(connection, Shared(connection, asked)))
     except BaseException as error:  # noqa: BLE001 - raised again in every thread that waits for it
         future.set_exception(error)
 

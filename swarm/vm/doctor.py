@@ -5,83 +5,70 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import pwd
 import shutil
-import stat
 import subprocess
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 from swarm.embedded import Embedded
 from swarm.embedded.kvm import usable_kvm
 from swarm.errors import SwarmError
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.network import Network
-from swarm.inventory import EMBEDDED, Host
+from swarm.inventory import EMBEDDED, Host, NetworkFacts
 from swarm.paths import cache_dir, state_dir
 from swarm.text import amount
-from swarm.vm import fitness
+from swarm.vm import fitness, places, software
+from swarm.vm.finding import Finding
 from swarm.vm.observe import acceleration, network_facts
-from swarm.vm.share import open_to_others, share_problem
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from swarm.vm.places import SPACE
+from swarm.vm.remote import ask
+from swarm.vm.throwaway import with_vm
 
 __all__ = ["Finding", "examine"]
 
-# Free bytes that a build and a new VM need: a build uses 4 GiB, and OpenClaw's installation grows an overlay to 2 GiB.
-_SPACE = 6 << 30
-
-# A program for each purpose, with its package in Debian and Ubuntu. virtiofsd is packaged outside PATH.
-_PROGRAMS = (
-    ("qemu-system-x86_64", "qemu-system-x86", "run VMs"),
-    ("qemu-img", "qemu-utils", "make disks"),
-    ("libvirtd", "libvirt-daemon-system", "manage VMs"),
-    ("swtpm", "swtpm", "give VMs a TPM"),
-    ("swtpm_setup", "swtpm-tools", "give VMs a TPM"),
-    ("dnsmasq", "dnsmasq-base", "give VMs an address"),
-    ("iptables", "iptables", "let VMs reach the network"),
-    ("pasta", "passt", "let VMs of the embedded hypervisor reach the network"),
-    ("mmdebstrap", "mmdebstrap", "build images"),
-    ("mkfs.vfat", "dosfstools", "build images"),
-    ("mcopy", "mtools", "build images"),
-    ("sfdisk", "fdisk", "build images"),
-    ("ssh", "openssh-client", "log into VMs"),
-)
-_VIRTIOFSD = ("/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd")
-# Where firmware packages describe themselves (QEMU's docs/interop/firmware.json).
-_FIRMWARE = Path("/usr/share/qemu/firmware")
-_QEMU_USERS = ("libvirt-qemu", "qemu")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check."""
-
-    level: Literal["ok", "warning", "failure"]
-    what: str
-    remedy: str | None = None
-
-    def to_json(self) -> dict[str, str | None]:
-        """Return the finding as plain data."""
-        return asdict(self)
+Check = Callable[[], Iterator[Finding]]
 
 
 def examine(hosts: list[Host]) -> list[Finding]:
-    """Check this machine, as far as `hosts` need it, and each host's hypervisor. Changes nothing."""
-    checks: list[Callable[[], Iterator[Finding]]] = []
-    hosts = [host for host in hosts if not host.foreign]  # their hypervisor is not our business
-    if any(not host.hypervisor.remote for host in hosts):
-        checks += [_kvm, _programs, _virtiofsd, _firmware]
-    checks.append(_space)
-    if any(host.hypervisor.uri == EMBEDDED for host in hosts):
-        checks.append(_embedded)
-    checks += [
-        _hypervisor(uri, [host for host in hosts if host.hypervisor.uri == uri])
-        for uri in sorted({host.hypervisor.uri for host in hosts})
-    ]
+    """Check this machine, as far as `hosts` need it, and each host's hypervisor. Changes nothing.
+
+    What only the drill of a machine of somebody else's engine needs is at worst a warning.
+    """
+    made = [host for host in hosts if not host.foreign]
+    # Without archives there is nothing that a drill could restore.
+    drills = [with_vm(host) for host in hosts if host.foreign and host.backup.destinations]
+    checks: list[Check] = [partial(software.programs, made, drills), _space]
+    here = _here(made)
+    checks += [*here, *(_softened(check) for check in _here(drills) if check not in here)]
+    for uri in sorted({host.hypervisor.uri for host in (*made, *drills)}):
+        users = [host for host in made if host.hypervisor.uri == uri]
+        others = [host for host in drills if host.hypervisor.uri == uri]
+        check = _hypervisor(uri, users, others)
+        checks.append(check if users else _softened(check))
     return [finding for check in checks for finding in check()]
+
+
+def _here(hosts: list[Host]) -> list[Check]:
+    """Return the checks of this machine as a hypervisor, if one of `hosts` needs it."""
+    local = [host for host in hosts if not host.hypervisor.remote]
+    if not local:
+        return []
+    checks: list[Check] = [_kvm, software.virtiofsd, software.firmware]
+    return [*checks, _embedded] if any(host.hypervisor.uri == EMBEDDED for host in local) else checks
+
+
+def _softened(check: Check) -> Check:
+    def softened() -> Iterator[Finding]:
+        for finding in check():
+            failed = finding.level == "failure"
+            what = f"for drills: {finding.what}"
+            yield replace(finding, level="warning", what=what) if failed else finding
+
+    return softened
 
 
 def _kvm() -> Iterator[Finding]:
@@ -114,53 +101,14 @@ def _kvm() -> Iterator[Finding]:
         )
 
 
-def _programs() -> Iterator[Finding]:
-    search = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-    missing = [
-        (program, package, purpose)
-        for program, package, purpose in _PROGRAMS
-        if not shutil.which(program, path=search)
-    ]
-    for program, package, purpose in missing:
-        yield Finding(
-            "failure",
-            f"{program} is missing, which swarm needs to {purpose}",
-            f"sudo apt-get install {package}",
-        )
-    if not missing:
-        yield Finding("ok", f"all {len(_PROGRAMS)} programs are installed")
-
-
-def _virtiofsd() -> Iterator[Finding]:
-    present = next((path for path in _VIRTIOFSD if Path(path).exists()), None)
-    if present:
-        yield Finding("ok", f"virtiofsd: {present}")
-    else:
-        remedy = "sudo apt-get install virtiofsd (Debian 12: qemu-system-common)"
-        yield Finding("failure", "virtiofsd is missing, which shares folders with VMs", remedy)
-
-
-def _firmware() -> Iterator[Finding]:
-    for path in sorted(_FIRMWARE.glob("*.json")):
-        features = json.loads(path.read_text(encoding="utf-8")).get("features", [])
-        if {"secure-boot", "enrolled-keys", "requires-smm"} <= set(features):
-            yield Finding("ok", f"UEFI firmware with Secure Boot and enrolled keys: {path}")
-            return
-    yield Finding(
-        "failure",
-        f"{_FIRMWARE} describes no UEFI firmware with Secure Boot and enrolled keys",
-        "sudo apt-get install ovmf",
-    )
-
-
 def _space() -> Iterator[Finding]:
     for folder in (cache_dir(), state_dir()):
         there = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(there).free
-        if free < _SPACE:
+        if free < SPACE:
             yield Finding(
                 "failure",
-                f"{folder}: {amount(free)} free, and swarm needs {amount(_SPACE)}",
+                f"{folder}: {amount(free)} free, and swarm needs {amount(SPACE)}",
                 "free some space (./inv images --prune removes unused images), or set SWARM_CACHE or SWARM_STATE",
             )
         else:
@@ -194,22 +142,27 @@ def _embedded() -> Iterator[Finding]:
     yield Finding("ok", f"embedded hypervisor: {state} ({embedded.state})")
 
 
-def _hypervisor(uri: str, hosts: list[Host]) -> Callable[[], Iterator[Finding]]:
+def _hypervisor(uri: str, users: list[Host], drills: list[Host]) -> Check:
+    hosts = [*users, *drills]
+
     def check() -> Iterator[Finding]:
         if uri == EMBEDDED and not Embedded().running:
             for host in hosts:
-                yield from _share(host, None)
+                yield from places.share(host, None)
             return
         try:
-            with Libvirt(uri) as connection:
+            with nullcontext(ask(uri, hosts)) as asked, Libvirt(uri) as connection:
                 kind = acceleration(hosts[0], connection)
                 yield Finding("ok", f"{uri}: works, with {'KVM' if kind == 'kvm' else 'emulation'}")
                 for what, remedy in fitness.missing(connection, kind):
                     yield Finding("failure", f"{uri}: {what} is missing", remedy)
+                machine = asked.found if asked else None
+                yield from places.remote(uri, machine) if machine else ()
                 for host in hosts:
-                    yield from _network(host, connection)
-                    yield from _share(host, connection)
-                    yield from _searchable(host, connection)
+                    # A drill gets an address that is free.
+                    yield from _network(host, connection, fixed=host in users)
+                    yield from places.share(host, connection, machine)
+                    yield from places.disks(host, connection, machine)
         except SwarmError as error:
             yield Finding(
                 "failure", f"{uri} ({', '.join(host.name for host in hosts)}): {error.message}", error.hint
@@ -218,7 +171,7 @@ def _hypervisor(uri: str, hosts: list[Host]) -> Callable[[], Iterator[Finding]]:
     return check
 
 
-def _network(host: Host, connection: Libvirt) -> Iterator[Finding]:
+def _network(host: Host, connection: Libvirt, *, fixed: bool) -> Iterator[Finding]:
     network = Network(connection, host.hypervisor.network)
     if not network.exists:
         if host.hypervisor.uri != EMBEDDED:
@@ -237,10 +190,16 @@ def _network(host: Host, connection: Libvirt) -> Iterator[Finding]:
                     f"{host.name}: the network {network.name} cannot start: {interface} has its address {address}",
                     "give the libvirt network another subnet (virsh net-edit), or set hypervisor.uri: embedded",
                 )
+    if fixed:
+        yield from _address(host, network.name, facts)
+
+
+def _address(host: Host, network: str, facts: NetworkFacts) -> Iterator[Finding]:
+    """Check the address that the host file gives the VM."""
     if host.vm.ip not in facts.subnet:
         yield Finding(
             "failure",
-            f"{host.name}: {host.vm.ip} is outside the network {network.name}, {facts.subnet}",
+            f"{host.name}: {host.vm.ip} is outside the network {network}, {facts.subnet}",
             "correct vm.ip in the host file",
         )
     elif (owner := facts.leases.get(host.vm.ip)) and owner != host.vm.mac:
@@ -249,49 +208,6 @@ def _network(host: Host, connection: Libvirt) -> Iterator[Finding]:
             f"{host.name}: {host.vm.ip} is leased to {owner}",
             "give the host another vm.ip, or stop that machine and wait until its lease expires",
         )
-
-
-def _share(host: Host, connection: Libvirt | None) -> Iterator[Finding]:
-    share = host.vm.virtiofs
-    if share is None:
-        return
-    if problem := share_problem(host, connection):
-        yield Finding("failure", f"{host.name}: the share {problem}", f"mkdir -p {share.source}")
-    elif open_to_others(host, connection):
-        yield Finding(
-            "warning",
-            f"{host.name}: other users of this machine can enter {share.source}, where the guest can put programs "
-            "that run as root for whoever starts them",
-            "share a folder below one that only you can enter (chmod 700)",
-        )
-
-
-def _searchable(host: Host, connection: Libvirt) -> Iterator[Finding]:
-    """Check that the user of the system's QEMU can search every folder above the disk."""
-    if connection.embedded or not connection.local:
-        return
-    for folder in reversed(Path(host.vm.disk_path).parents):
-        if folder.exists() and not _others_may_search(folder):
-            yield Finding(
-                "failure",
-                f"{host.name}: QEMU's user cannot search {folder}, which is above {host.vm.disk_path}",
-                f"sudo chmod o+x {folder}",
-            )
-            return
-
-
-def _others_may_search(folder: Path) -> bool:
-    entry = folder.stat()
-    for name in _QEMU_USERS:
-        try:
-            user = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        if entry.st_uid == user.pw_uid:
-            return bool(entry.st_mode & stat.S_IXUSR)
-        if entry.st_gid in os.getgrouplist(name, user.pw_gid):
-            return bool(entry.st_mode & stat.S_IXGRP)
-    return bool(entry.st_mode & stat.S_IXOTH)
 
 
 def _addresses() -> list[tuple[str, ipaddress.IPv4Address]]:

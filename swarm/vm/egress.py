@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import socket
 import uuid
 import xml.etree.ElementTree as ET
 from contextlib import suppress
@@ -27,12 +26,15 @@ if TYPE_CHECKING:
 
     from swarm.hypervisor.connection import Libvirt
     from swarm.inventory import Host, NetworkFacts
+    from swarm.vm.remote import Found
 
 __all__ = [
     "Facts",
     "addresses",
     "allowed",
+    "closed",
     "closed_xml",
+    "doubt",
     "filter_name",
     "filter_xml",
     "filtered",
@@ -74,12 +76,16 @@ _LOCAL = re.compile(r"\|-- ([0-9.]+)\n\s+/32 host LOCAL")
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a host's filter: its XML, the hypervisor's public addresses, and what is missing for one."""
+    """What is known of a host's filter: its XML, the hypervisor's public addresses, and what is missing for one.
+
+    `doubt` says why not all of the addresses may be known.
+    """
 
     xml: str | None = None
     own: frozenset[ipaddress.IPv4Address] = frozenset()
     supported: bool = True
     missing: tuple[tuple[str, str], ...] = ()
+    doubt: str = ""
 
 
 def filter_name(host: Host) -> str:
@@ -145,29 +151,47 @@ def same(wanted: str, actual: str | None) -> bool:
     return actual is not None and rules(wanted) == rules(actual)
 
 
-def look(host: Host, connection: Libvirt) -> Facts:
-    """Return what there is of the host's filter. Raise HypervisorError."""
+def look(host: Host, connection: Libvirt, machine: Found | None = None) -> Facts:
+    """Return what there is of the host's filter. `machine`: of a remote hypervisor. Raise HypervisorError."""
     if unfiltered(host):
         return Facts(supported=supported(connection))
     if not supported(connection):
         # libvirt's test driver, which runs nothing, has none.
         missing = () if connection.uri.startswith("test:") else (_MISSING,)
         return Facts(supported=False, missing=missing)
-    return Facts(Filter(connection, filter_name(host)).xml(), addresses(connection))
+    xml = Filter(connection, filter_name(host)).xml()
+    if machine is None:
+        return Facts(xml, public(local(Path("/proc/net/fib_trie").read_text(encoding="ascii"))))
+    before = xml if xml and ours(host, xml) else None
+    return Facts(xml, addresses(machine, before), doubt=doubt(machine))
 
 
-def addresses(connection: Libvirt) -> frozenset[ipaddress.IPv4Address]:
-    """Return the public addresses of the hypervisor, as far as they are known here.
+def addresses(machine: Found, xml: str | None) -> frozenset[ipaddress.IPv4Address]:
+    """Return the public addresses of a remote hypervisor: its own, and those at which it is reached. Pure.
 
-    Of this machine all are known; of another one, that at which libvirt is reached.
+    Behind NAT, as in clouds, they differ. What could not be found out this time must not change the filter, so what
+    the host's present one (`xml`) closes then stays closed.
     """
-    if connection.local:
-        return public(local(Path("/proc/net/fib_trie").read_text(encoding="ascii")))
-    try:
-        found = socket.getaddrinfo(urlsplit(connection.uri).hostname, None, socket.AF_INET)
-    except OSError:  # the name of an SSH configuration, which DNS does not know
-        return frozenset()
-    return public(ipaddress.IPv4Address(str(entry[4][0])) for entry in found)
+    own = machine.answer.addresses if machine.answer else frozenset()
+    known = machine.reached is not None and (bool(own) or not machine.asked)
+    kept = frozenset() if known or xml is None else closed(xml)
+    return public(own | (machine.reached or frozenset()) | kept)
+
+
+def doubt(machine: Found) -> str:
+    """Say why not all public addresses of a remote hypervisor may be known; empty if they are. Pure."""
+    if machine.answer is None:
+        return machine.problem
+    return "" if machine.answer.addresses else "it does not list its addresses"
+
+
+def closed(xml: str) -> frozenset[ipaddress.IPv4Address]:
+    """Return the single addresses that a filter closes. Pure."""
+    found = [
+        ipaddress.IPv4Network(f"{each.get('dstipaddr')}/{each.get('dstipmask', '32')}")
+        for each in ET.fromstring(xml).findall("rule[@action='drop']/all[@dstipaddr]")
+    ]
+    return frozenset(each.network_address for each in found if each.prefixlen == each.max_prefixlen)
 
 
 def local(table: str) -> set[ipaddress.IPv4Address]:

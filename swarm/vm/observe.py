@@ -16,6 +16,7 @@ from swarm.inventory import EMBEDDED, Host, NetworkFacts
 from swarm.vm import desired, egress, fitness
 from swarm.vm.desired import Note
 from swarm.vm.folders import pool_problem
+from swarm.vm.remote import ask
 from swarm.vm.share import share_problem
 from swarm.vm.shared import Shared
 
@@ -145,13 +146,13 @@ def observe(host: Host, connection: Libvirt, shared: Shared | None = None) -> Ob
 
     Hosts of one hypervisor that are observed at the same moment may share what is the same for all of them.
     """
-    shared = shared or Shared(connection)
+    shared = shared or Shared(connection, ask(connection.uri, [host]))
     network = Network(connection, host.hypervisor.network)
     facts = network_facts(network.name, network.xml(), network.leases()) if network.exists else None
     domain = domain_facts(host, connection)
     kind = _kind(host, domain) if domain else acceleration(host, connection)
     others = usage(connection, besides=desired.domain_uuid(host), known=shared.holdings)
-    filtering = egress.look(host, connection)
+    filtering = egress.look(host, connection, shared.machine)
     namesake, owner = _namesake(host, connection)
     planned, overlap = _planned(host, connection) if not facts else (None, None)
     seen = Observed(
@@ -170,7 +171,7 @@ def observe(host: Host, connection: Libvirt, shared: Shared | None = None) -> Ob
         kind=kind,
         macs=others.macs,
         taken=others.of((str(host.vm.disk_path), str(host.vm.disk_path.parent / desired.seed_volume(host)))),
-        share_problem=share_problem(host, connection),
+        share_problem=share_problem(host, connection, shared.machine),
         missing=(*(() if domain else fitness.missing(connection, kind)), *filtering.missing),
     )
     return _with_volumes(host, connection, shared, seen)
@@ -182,7 +183,7 @@ def _with_volumes(host: Host, connection: Libvirt, shared: Shared, seen: Observe
     if pool is None:
         domain = Domain.find_by_uuid(connection, seen.domain.uuid) if seen.domain else None
         lost = domain is not None and domain.disk_is_missing("vda")
-        seen = replace(seen, pool_problem=pool_problem(folder, connection), disk_lost=lost)
+        seen = replace(seen, pool_problem=pool_problem(folder, connection, shared.machine), disk_lost=lost)
     seen = replace(
         seen,
         pool=pool,

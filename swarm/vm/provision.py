@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from swarm import access, history, ssh
@@ -17,6 +18,8 @@ from swarm.vm.busy import busy
 from swarm.vm.difference import make_plan, pending
 from swarm.vm.observe import Observed, observe
 from swarm.vm.ready import TIMEOUT
+from swarm.vm.remote import ask
+from swarm.vm.shared import Shared
 
 if TYPE_CHECKING:
     from swarm.console import Talk
@@ -37,7 +40,8 @@ def provision(
     if host.foreign:
         return foreign.provision(host, talk, plan_only=plan_only, limit=limit)
     start = time.monotonic()
-    with busy(host, talk), Libvirt(host.hypervisor.uri) as connection:
+    uri = host.hypervisor.uri
+    with busy(host, talk), nullcontext(ask(uri, [host])) as asked, Libvirt(uri) as connection:
 
         def apply(plan: Plan, observed: Observed) -> Applied[Observed]:
             _warn(observed, connection, talk)
@@ -47,7 +51,7 @@ def provision(
             return Applied(plan)
 
         def look() -> Observed:
-            observed = observe(host, connection)
+            observed = observe(host, connection, Shared(connection, asked))
             if observed.domain and not restart and (waiting := pending(observed.domain)):
                 talk.warn(f"{', '.join(waiting)}: waits for the VM's next start; --restart does it now")
             return observed
@@ -61,13 +65,19 @@ def provision(
         login = ""
         if host.name in names():  # a throwaway VM has no file
             login = f": ./inv ssh --host {host.name}"
-            history.append(host.name, "provision", seconds=round(took, 3), changes=len(tuple(plan)))
+            changes = len(tuple(plan))
+            history.append(host.name, "provision", seconds=round(took, 3), changes=changes, hypervisor=uri)
         talk.done(f"{host.name} is ready at {host.vm.ip} ({seconds(took)}){login}")
     return plan
 
 
 def _warn(observed: Observed, connection: Libvirt, talk: Talk) -> None:
     """Say what the user should expect of a VM that is about to be made or changed."""
+    if observed.filter.doubt:
+        talk.warn(
+            f"the hypervisor's own addresses are not known ({observed.filter.doubt}), so the guest may reach its "
+            "services on a public one"
+        )
     if observed.domain is None and observed.kind == "qemu":
         talk.warn("KVM does not work here, so the VM is emulated: a boot takes minutes, not seconds")
     if connection.embedded and (reason := connection.embedded.no_way_out):

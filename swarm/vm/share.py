@@ -7,26 +7,32 @@ import stat
 from typing import TYPE_CHECKING
 
 from swarm.files import private_dir
-from swarm.inventory.shares import own_share
+from swarm.inventory.shares import of_system, own_share
 from swarm.paths import shares_dir
+from swarm.vm.remote import machine as name_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from swarm.hypervisor.connection import Libvirt
     from swarm.inventory import Host
+    from swarm.vm.remote import Found
 
 __all__ = ["make_share", "open_to_others", "share_problem"]
 
 _MODE = 0o755  # the guest's users read it; on this machine, only its owner can enter the folder above
 
 
-def share_problem(host: Host, connection: Libvirt | None) -> str | None:
-    """Return what is wrong with the shared folder, or None. A folder on another machine is not checked.
+def share_problem(host: Host, connection: Libvirt | None, machine: Found | None = None) -> str | None:
+    """Return what is wrong with the shared folder, or None.
 
-    Without a `connection`, the hypervisor is this machine.
+    Without a `connection`, the hypervisor is this machine. `machine` is what a remote one says of the folder.
     """
     share = host.vm.virtiofs
-    if share is None or not (connection is None or connection.local):
+    if share is None:
         return None
+    if connection is not None and not connection.local:
+        return _problem_there(share.source, name_of(connection.uri), machine)
     if not share.source.exists():
         return None if own_share(share.source) else f"{share.source} does not exist"
     if not share.source.is_dir():
@@ -36,10 +42,29 @@ def share_problem(host: Host, connection: Libvirt | None) -> str | None:
     return None
 
 
-def open_to_others(host: Host, connection: Libvirt | None) -> bool:
-    """Whether other users of this machine can enter the shared folder."""
+def _problem_there(source: Path, where: str, machine: Found | None) -> str | None:
+    entry = machine.entry(source) if machine else None
+    if entry is None:
+        return None
+    if entry.kind != "folder":
+        wrong = "does not exist" if entry.kind == "missing" else "is not a folder"
+        return f"{source} {wrong} on {where}"
+    if of_system(entry.real):
+        return f"{source} leads to {entry.real} on {where}, a folder of the system"
+    return None
+
+
+def open_to_others(host: Host, connection: Libvirt | None, machine: Found | None = None) -> bool:
+    """Whether other users of the hypervisor's machine can enter the shared folder."""
     share = host.vm.virtiofs
-    if share is None or not (connection is None or connection.local) or not share.source.exists():
+    if share is None:
+        return False
+    if machine:
+        entry = machine.entry(share.source)
+        # Where a link leads, the folders above are not known.
+        found = entry.above if entry and entry.real == str(share.source) else ()
+        return bool(found) and all(folder.mode & stat.S_IXOTH for folder in found)
+    if not (connection is None or connection.local) or not share.source.exists():
         return False
     real = share.source.resolve()
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in (real, *real.parents))

@@ -16,15 +16,20 @@ from swarm.hypervisor.usage import Holding, holdings
 
 if TYPE_CHECKING:
     from swarm.hypervisor.connection import Libvirt
+    from swarm.vm.remote import Found, Remote
 
 __all__ = ["Shared"]
 
 
 class Shared:
-    """Reads each thing once, when the first host needs it. Several threads may ask at the same time."""
+    """Reads each thing once, when the first host needs it. Several threads may ask at the same time.
 
-    def __init__(self, connection: Libvirt) -> None:
+    `asked` is what the machine of a remote hypervisor was asked.
+    """
+
+    def __init__(self, connection: Libvirt, asked: Remote | None = None) -> None:
         self._connection = connection
+        self._asked = asked
         self._lock = threading.Lock()
         self._pools: dict[str, tuple[str | None, dict[str, Volume]]] = {}
 
@@ -37,6 +42,11 @@ class Shared:
     @cached_property
     def _holdings(self) -> list[Holding]:
         return holdings(self._connection)
+
+    @property
+    def machine(self) -> Found | None:
+        """What is known of a remote hypervisor's machine; None if it is this one."""
+        return self._asked.found if self._asked else None
 
     def volumes(self, folder: str) -> tuple[str | None, dict[str, Volume]]:
         """Return the name of the pool of a folder, or None, and its volumes by their names."""

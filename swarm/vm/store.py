@@ -15,6 +15,7 @@ from swarm.hypervisor.usage import usage
 from swarm.inventory import EMBEDDED, Host
 from swarm.text import amount
 from swarm.vm.desired import BASE_PREFIX
+from swarm.vm.throwaway import with_vm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,11 +77,11 @@ class Survey:
 
 
 def survey(hosts: list[Host], talk: Talk) -> Survey:
-    """List the images in the cache and in the pools of all `hosts`.
+    """List the images in the cache and in the pools of all `hosts`, and of the drills of machines without a VM.
 
     An embedded hypervisor is started if it ever ran before. A hypervisor that cannot be reached is skipped.
     """
-    hosts = [host for host in hosts if not host.foreign]
+    hosts = [with_vm(host) for host in hosts]
     items = [
         Item(CACHE, image.path.name, image.size, _wanted(image, hosts), partial(images.remove, image))
         for image in images.cached()

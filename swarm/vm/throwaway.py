@@ -27,7 +27,17 @@ if TYPE_CHECKING:
     from swarm.console import Talk
     from swarm.inventory import NetworkFacts
 
-__all__ = ["Throwaway", "derive", "derived_name", "discard", "dispose", "folder", "mac_for", "prepare"]
+__all__ = [
+    "Throwaway",
+    "derive",
+    "derived_name",
+    "discard",
+    "dispose",
+    "folder",
+    "mac_for",
+    "prepare",
+    "with_vm",
+]
 
 _SUFFIX = "-drill"
 _LONGEST = 32  # characters of a host's name
@@ -66,7 +76,7 @@ def derive(
 
     The host name is not the original's, because a libvirt network refuses two reservations with one name.
     """
-    host = _with_vm(host)
+    host = with_vm(host)
     known = [host, *(other for other in others if not other.foreign)]
     name = derived_name(host.name)
     if any(other.name == name for other in others):
@@ -95,7 +105,7 @@ def derive(
     return Throwaway.model_validate({**kept, "name": name, "vm": host.vm.model_copy(update=values)})
 
 
-def _with_vm(host: Host) -> Host:
+def with_vm(host: Host) -> Host:
     """Return a host that has a VM. For a machine that swarm did not make, it follows from the section drill."""
     if not host.foreign:
         return host
@@ -129,7 +139,7 @@ def prepare(host: Host, talk: Talk) -> Throwaway:
 
     Raise as derive() and dispose() do.
     """
-    host, others = _with_vm(host), load_others([host.name])
+    host, others = with_vm(host), load_others([host.name])
     with Libvirt(host.hypervisor.uri) as connection:
         if dispose(derive(host, others, _facts(host, connection)), talk):
             talk.say("removed what an earlier drill had left")
@@ -139,7 +149,7 @@ def prepare(host: Host, talk: Talk) -> Throwaway:
 
 def discard(host: Host, talk: Talk) -> bool:
     """Remove the throwaway VM that an earlier run has left. Return True if there was one. Raise as dispose()."""
-    host, others = _with_vm(host), load_others([host.name])
+    host, others = with_vm(host), load_others([host.name])
     if host.hypervisor.uri == EMBEDDED and not Embedded().exists:
         return False
     with Libvirt(host.hypervisor.uri) as connection:

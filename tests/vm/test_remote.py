@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,7 +23,7 @@ PACKAGES = (
     "iptables netcat-openbsd"
 )
 IMAGES = "/var/lib/libvirt/images"
-HOST = {
+HOST: dict[str, Any] = {
     "hypervisor": {"uri": "qemu+ssh://root@box/system"},
     "vm": {
         "domain": "far",
@@ -84,6 +84,22 @@ def provisioned(lab: Lab) -> Ran:
     return lab.inv("provision", "--host", "far")
 
 
+def test_a_missing_share_is_found_before_anything_is_made(box: Machine, lab: Lab) -> None:
+    """The plan and doctor name the share that the other machine does not have, and leave nothing there."""
+    share = {"source": "/srv/gone", "tag": "swarm", "target": "/mnt/swarm"}
+    own = {"domain": "lost", "hostname": "lost", "mac": "52:54:00:00:fa:31", "ip": "192.168.122.41"}
+    disk = f"{IMAGES}/lost.qcow2"
+    lab.write("lost", {**HOST, "vm": {**HOST["vm"], **own, "disk_path": disk, "virtiofs": share}})
+    refused = lab.inv("provision", "--host", "lost")
+    doctor = lab.inv("doctor", "--host", "lost", "--json")
+    (lab.base / "hosts/lost.yaml").unlink()
+    assert refused.code != 0
+    assert "vm.virtiofs.source: /srv/gone does not exist on box" in refused.err
+    failures = [each["what"] for each in doctor.data if each["level"] == "failure"]
+    assert "lost: the share /srv/gone does not exist on box" in failures
+    assert box.ssh("virsh list --all --name; ls " + IMAGES).strip() == ""
+
+
 def test_it_is_made_there(box: Machine, lab: Lab, provisioned: Ran) -> None:
     """One command makes the VM on the other machine, from this machine's image, and waits until it is ready."""
     assert provisioned.code == 0, provisioned.err
@@ -107,6 +123,30 @@ def test_a_second_run_changes_nothing(lab: Lab, provisioned: Ran) -> None:
     assert (again.code, again.err) == (0, "nothing to do\n")
     (status,) = lab.inv("status", "--host", "far", "--json").data
     assert (status["vm"], status["ssh"], status["drift"]) == ("running", "ok", "none")
+
+
+def test_every_look_at_it_works(lab: Lab, provisioned: Ran) -> None:
+    """plan, doctor, hosts --check, images, pin and console work as with a hypervisor on this machine."""
+    assert provisioned.code == 0
+    plan = lab.inv("plan", "--host", "far", "--only", "vm")
+    assert plan.code == 0, plan.out + plan.err
+    findings = lab.inv("doctor", "--host", "far", "--json").data
+    about = [each for each in findings if "far" in each["what"] or "box" in each["what"]]
+    assert [each["what"] for each in about if each["level"] == "failure"] == []
+    assert any(each["what"].startswith("qemu+ssh://root@box/system: works") for each in about)
+    assert not any("not checked" in each["what"] for each in about)
+    check = lab.inv("hosts", "--check", "--json")
+    assert (check.code, check.data["findings"]) == (0, []), check.out
+    assert not any("was not asked" in note for note in check.data["notes"])
+    there = [each for each in lab.inv("images", "--json").data["images"] if "box" in each["where"]]
+    assert [each["users"] for each in there] == [["far.qcow2"]]
+    assert lab.inv("pin", "--host", "far", "--yes").code == 0
+    assert lab.ssh("far", "uname -n") == "far\n"
+    console = lab.inv("console", "--host", "far").out
+    assert (
+        "BdsDxe: starting Boot" in console
+    )  # the firmware's first words; the login prompt may be yet to come
+    assert "Reached target cloud-init.target" in console
 
 
 def test_destroy_leaves_only_the_base_image(box: Machine, lab: Lab, provisioned: Ran) -> None:

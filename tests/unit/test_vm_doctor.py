@@ -1,0 +1,70 @@
+"""What doctor asks of this machine, and of the hypervisors that only drills use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from swarm.images.build import PROGRAMS
+from swarm.vm.doctor import examine
+from swarm.vm.software import needed, programs
+from tests import samples
+from tests.unit.machines import FAR, vps
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Dirs
+
+
+@pytest.mark.parametrize(
+    ("uri", "image", "expected", "not_expected"),
+    [
+        (FAR, "debian-13", {"ssh", "qemu-img"}, {"mmdebstrap", "swtpm"}),
+        (FAR, "built", {"ssh", *PROGRAMS}, {"swtpm", "libvirtd"}),
+        ("embedded", "debian-13", {"ssh", "qemu-img", "swtpm", "libvirtd"}, {"mmdebstrap"}),
+        ("embedded", "built", {"ssh", "swtpm", *PROGRAMS}, set()),
+    ],
+)
+@pytest.mark.usefixtures("dirs")
+def test_which_programs_this_machine_needs(
+    uri: str, image: str, expected: set[str], not_expected: set[str]
+) -> None:
+    """Images are built and checked here wherever the VM runs, and every host needs ssh."""
+    found = [program for program, _, _ in needed([samples.host(uri=uri, image=image, source="/data/share")])]
+    assert expected <= set(found)
+    assert not not_expected & set(found)
+    assert len(found) == len(set(found))
+
+
+def test_a_machine_of_another_engine_needs_ssh() -> None:
+    """Without a VM, only ssh is needed."""
+    assert [program for program, _, _ in needed([])] == ["ssh"]
+
+
+@pytest.mark.usefixtures("dirs")
+def test_a_missing_program_is_found_for_a_remote_hypervisor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Doctor names ssh and what the image needs, with the package."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = {each.what: each for each in programs([samples.host(uri=FAR, source="/data/share")])}
+    what = "ssh is missing, which swarm needs to log into guests"
+    assert (found[what].level, found[what].remedy) == ("failure", "sudo apt-get install openssh-client")
+
+
+def test_the_hypervisor_of_a_drill_is_checked(dirs: Dirs) -> None:
+    """Doctor asks the hypervisor that the drill of a machine without a VM uses. Its failure is a warning."""
+    findings = examine([vps(dirs)])
+    (found,) = [each for each in findings if FAR in each.what]
+    assert (found.level, "claw" in found.what) == ("warning", True)
+    assert not [each for each in findings if each.level == "failure"]
+    assert not [each for each in examine([vps(dirs, backup=False)]) if FAR in each.what]
+
+
+def test_the_hypervisor_of_a_host_is_no_softer_because_of_a_drill(dirs: Dirs) -> None:
+    """A hypervisor that a VM needs fails, whoever else drills there."""
+    hosts = [vps(dirs), samples.host(uri=FAR, source="/data/share")]
+    (found,) = [each for each in examine(hosts) if FAR in each.what]
+    assert found.level == "failure"
