@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from swarm.backup import record
 from swarm.backup.archive import pack, unpack
+from swarm.backup.local import marker_of
 from swarm.backup.manifest import Manifest, compare
 from swarm.backup.now import owners_of
 from swarm.errors import Refused, Unfit, VerificationFailed
@@ -40,18 +41,24 @@ class Origin:
 
 
 def require_mirror(host: Host) -> Path:
-    """Return the host's mirror. Raise Refused if there is none."""
+    """Return the host's mirror. Raise Refused if there is none, or if a backup broke off while it changed it."""
     tree = mirrors_dir() / host.name
     if not (tree / "openclaw.json").is_file():
         raise Refused(
             f"{host.name}: there is no mirror in {tree}",
             f"./inv restore --host {host.name} --archive latest restores an archive",
         )
+    if (marker := marker_of(tree)).exists():
+        raise Refused(
+            f"{host.name}: the mirror in {tree} is half written, because a backup did not complete it",
+            f"./inv restore --host {host.name} --archive latest restores an archive, and "
+            f"./inv backup --host {host.name} completes the mirror; without the file {marker}, it is taken as it is",
+        )
     return tree
 
 
 def from_mirror(host: Host, talk: Talk) -> Origin:
-    """Return the host's mirror, with a manifest that is made from it now. Raise Refused if there is no mirror."""
+    """Return the host's mirror, with a manifest that is made from it now. Raise Refused as require_mirror() does."""
     tree = require_mirror(host)
     known = record.load(host.name)
     with talk.step("read the mirror", silent=True) as meter:
@@ -97,7 +104,9 @@ def from_archive(catalog: Catalog, words: str, talk: Talk) -> Iterator[Origin]:
                     yield chunk
 
             found = unpack(chunks(), staging, identity=catalog.identity)
-        for problem in found.problems:  # a link that this disk can't hold: what it means, the check in the guest says
+        for (
+            problem
+        ) in found.problems:  # a link that this disk can't hold: what it means, the check in the guest says
             talk.warn(problem)
         if problems := compare(manifest, found.entries):
             more = f", and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""

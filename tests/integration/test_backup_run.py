@@ -116,11 +116,11 @@ def test_an_archive_brings_back_every_link(place: Place, tmp_path: Path) -> None
     for name in links:
         (place.state / name).unlink()
     talk = Talk(screen(), quiet=True)
-    target = Target(place.guest(), place.host, place.user, str(place.state), 1, service=False)
+    to = Target(place.guest(), place.host, place.user, str(place.state), 1, service=False)
     with from_archive(catalog(place), "latest", talk) as origin:
         assert snapshot_of(origin.tree) == snapshot_of(place.mirror)
-        done = restore(target, origin.tree, origin.manifest, place.settings, talk)
-        again = restore(target, origin.tree, origin.manifest, place.settings, talk, plan_only=True)
+        done = restore(to, origin.tree, origin.manifest, place.settings, talk)
+        again = restore(to, origin.tree, origin.manifest, place.settings, talk, plan_only=True)
     assert done.problems == ()
     assert not again.changes
     assert {name: str((place.state / name).readlink()) for name in links} == links

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from swarm.backup.recover import require_mirror
 from swarm.commands import restore
 from swarm.errors import Refused, SwarmError, UsageError
+from swarm.inventory import load
 from swarm.paths import ROOT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Dirs
 
 
@@ -45,6 +49,34 @@ def test_one_host_is_rebuilt_at_a_time(ip: str, option: str) -> None:
         rebuild("ant", plan_only=True)
     with pytest.raises(Refused, match="there is no mirror"):
         rebuild("ant")
+
+
+@pytest.fixture
+def half_written(dirs: Dirs) -> Path:
+    """The mark that an interrupted backup has left beside a mirror."""
+    (dirs.mirrors / "ant").mkdir(parents=True)
+    (dirs.mirrors / "ant" / "openclaw.json").write_text("{}", encoding="utf-8")
+    marker = dirs.mirrors / ".ant.unfinished"
+    marker.touch()
+    return marker
+
+
+def test_a_half_written_mirror_is_not_restored(
+    half_written: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mirror that a backup did not complete is refused, before a VM is made too, and every way on is named."""
+    pinned = load("ant").known_hosts
+    pinned.parent.mkdir(parents=True, exist_ok=True)
+    pinned.touch()
+    assert restore.restore("ant", yes=True) == 1
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "is half written, because a backup did not complete it" in shown
+    for way in ("./inv restore --host ant --archive latest", "./inv backup --host ant", str(half_written)):
+        assert way in shown
+    with pytest.raises(Refused, match="is half written"):
+        restore.redeploy("ant", "", archive="", path="", identity="", plan_only=False, limit=900)
+    half_written.unlink()
+    assert require_mirror(load("ant")) == half_written.with_name("ant")
 
 
 @pytest.mark.parametrize(
