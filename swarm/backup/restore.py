@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from swarm.backup.swap import Service
     from swarm.console import Talk
     from swarm.inventory.backup import BackupSettings
+    from swarm.locks import Lock
     from swarm.ssh.guest import Guest
 
 __all__ = ["Restored", "Target", "restore", "restore_paths"]
@@ -36,7 +37,10 @@ _READY = 600.0  # seconds until the gateway is ready; under emulation it takes 3
 
 @dataclass(frozen=True)
 class Target:
-    """Where a tree goes: the account `user` of a guest. `service` False: there is no gateway to stop or wait for."""
+    """Where a tree goes: the account `user` of a guest. `service` False: there is no gateway to stop or wait for.
+
+    `lock` is the host's, which the transfer holds too, so that it can't outlive this process unnoticed.
+    """
 
     guest: Guest
     host: str
@@ -44,6 +48,7 @@ class Target:
     state_dir: str
     port: int
     service: bool | Service = True
+    lock: Lock | None = None
 
 
 @dataclass(frozen=True)
@@ -267,7 +272,8 @@ class _Job:
         program, host = self._program, self.target.host
         staging = value_of(host, program.ask("prepare"), "staging")
         with self.talk.step("copy the files into the guest"):
-            complaint = send(self.target.guest, host, self.tree, staging, None if self.whole else self.units)
+            guest, paths = self.target.guest, None if self.whole else self.units
+            complaint = send(guest, host, self.tree, staging, paths, lock=self.target.lock)
         with self.talk.step("check the files in the guest"):
             wrong = [each for each in program.ask("check") if isinstance(each, dict) and "wrong" in each]
         fatal = [each for each in wrong if each.get("fatal")]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from swarm.backup.restore import Restored, Target
     from swarm.console import Talk
     from swarm.inventory import Host
+    from swarm.locks import Lock
 
 __all__ = ["emergency", "redeploy", "restore"]
 
@@ -75,7 +76,11 @@ def _one(
             f"{host.name} has no pinned host key, so there is no guest to restore to",
             f"./inv restore --host {host.name} --rebuild creates the VM and installs everything first",
         )
-    with hold_host(host.name), _origin(host, archive, identity, talk) as origin, _target(host) as target:
+    with (
+        hold_host(host.name) as lock,
+        _origin(host, archive, identity, talk) as origin,
+        _target(host, lock) as target,
+    ):
         talk.say(f"restore {origin.what}")
         confirm = None if yes or plan_only else _confirmation(host, talk)
         if path:
@@ -109,9 +114,9 @@ def _origin(host: Host, archive: str, identity: str, talk: Talk) -> AbstractCont
 
 
 @contextlib.contextmanager
-def _target(host: Host) -> Iterator[Target]:
+def _target(host: Host, lock: Lock) -> Iterator[Target]:
     with parts.connect(host) as guest:
-        yield parts.target(host, guest)
+        yield parts.target(host, guest, lock)
 
 
 def redeploy(
