@@ -15,7 +15,7 @@ from swarm.errors import Refused, Unreachable, UsageError
 from swarm.fleet import parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from swarm.backup.recover import Origin
@@ -68,6 +68,7 @@ def _one(
     host: Host, talk: Talk, *, archive: str, path: str, identity: str, plan_only: bool, yes: bool
 ) -> Restored:
     from swarm.backup.busy import hold_host
+    from swarm.backup.pick import named
     from swarm.backup.restore import restore as whole
     from swarm.backup.restore import restore_paths
 
@@ -84,7 +85,7 @@ def _one(
         talk.say(f"restore {origin.what}")
         confirm = None if yes or plan_only else _confirmation(host, talk)
         if path:
-            paths: Sequence[str] = [each.strip().strip("/") for each in path.split(",") if each.strip()]
+            paths = named(path, target.state_dir, origin.manifest.files)
             done = restore_paths(
                 target, origin.tree, origin.manifest, paths, talk, plan_only=plan_only, confirm=confirm
             )
