@@ -143,8 +143,9 @@ def redeploy(
         )
     positive("--timeout", limit)
     host = selection.hosts[0]
-    if archive:  # fail before anything is created
-        catalog(host, identity).find(archive)
+    if archive:  # fail before anything is created: reading the manifest takes the right identity
+        found = catalog(host, identity)
+        found.manifest(*found.find(archive))
     else:
         from swarm.backup.recover import require_mirror
 
