@@ -11,7 +11,7 @@ from swarm.commands.render import render
 from swarm.commands.run import Selection, chosen, run
 from swarm.commands.vm import positive
 from swarm.console import screen
-from swarm.errors import Refused, Unreachable, UsageError
+from swarm.errors import Refused, SwarmError, Unreachable, UsageError
 from swarm.fleet import parts
 
 if TYPE_CHECKING:
@@ -64,7 +64,42 @@ def restored(selection: Selection, *, quiet: bool = False, **options: Any) -> li
     return run(selection, lambda host, talk: _one(host, talk, **options), quiet=quiet)
 
 
-def _one(
+def _one(host: Host, talk: Talk, **options: Any) -> Restored:
+    if not host.known_hosts.exists():
+        raise Unreachable(
+            f"{host.name} has no pinned host key, so there is no guest to restore to",
+            _rebuild(host),
+        )
+    try:
+        return _put_back(host, talk, **options)
+    except Unreachable:
+        if _has_no_vm(host):
+            raise Unreachable(
+                f"{host.name} has no VM at {host.hypervisor.uri}, so there is no guest to restore to",
+                _rebuild(host),
+            ) from None
+        raise
+
+
+def _rebuild(host: Host) -> str:
+    return f"./inv restore --host {host.name} --rebuild creates the VM and installs everything first"
+
+
+def _has_no_vm(host: Host) -> bool:
+    """Whether the host's hypervisor answers, and has no VM of the host. Nothing is started."""
+    from swarm.hypervisor.connection import Libvirt
+    from swarm.hypervisor.domain import Domain
+    from swarm.vm.desired import domain_uuid
+    from swarm.vm.verbs import asleep
+
+    if host.foreign or asleep(host):
+        return False
+    with contextlib.suppress(SwarmError), Libvirt(host.hypervisor.uri) as connection:
+        return Domain.find_by_uuid(connection, domain_uuid(host)) is None
+    return False
+
+
+def _put_back(
     host: Host, talk: Talk, *, archive: str, path: str, identity: str, plan_only: bool, yes: bool
 ) -> Restored:
     from swarm.backup.busy import hold_host
@@ -72,11 +107,6 @@ def _one(
     from swarm.backup.restore import restore as whole
     from swarm.backup.restore import restore_paths
 
-    if not host.known_hosts.exists():
-        raise Unreachable(
-            f"{host.name} has no pinned host key, so there is no guest to restore to",
-            f"./inv restore --host {host.name} --rebuild creates the VM and installs everything first",
-        )
     with (
         hold_host(host.name) as lock,
         _origin(host, archive, identity, talk) as origin,
