@@ -149,8 +149,8 @@ def check() -> None:
         fatal = problems.keys() - links
         for path in [*sorted(fatal)[:MOST], *sorted(links)[:MOST]]:
             say({"path": path, "wrong": problems[path], "fatal": path not in links})
-        if fatal:
-            remove(STAGE)  # rsync would take what is left for the same files again, and no restore would ever pass
+        if fatal:  # rsync would take what is left for the same files again, and no restore would ever pass
+            remove(STAGE)
         else:
             finish_tree(top, links)
 

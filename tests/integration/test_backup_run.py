@@ -23,7 +23,6 @@ from swarm.backup.mirror import Source
 from swarm.backup.monitor import ping
 from swarm.backup.now import Report, back_up
 from swarm.backup.recover import from_archive
-from swarm.backup.restore import Target, restore
 from swarm.console import Talk, screen
 from swarm.errors import CommandFailed, Refused, SwarmError, UsageError, VerificationFailed
 from swarm.paths import ROOT
@@ -103,28 +102,6 @@ def test_an_archive_restores_what_was_backed_up(place: Place) -> None:
     with from_archive(catalog(place), "latest", Talk(screen(), quiet=True)) as origin:
         assert snapshot_of(origin.tree) == snapshot_of(place.mirror)
         assert origin.manifest.databases.keys() == record.load(place.host).databases.keys()
-
-
-def test_an_archive_brings_back_every_link(place: Place, tmp_path: Path) -> None:
-    """Links that lead out of the state directory come back from an archive as from the mirror, and no check fails."""
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    links = {"hooks/passwd": "/etc/passwd", "skills": str(outside), "cron/up": "../../..", "gone": "/no/such"}
-    for name, target in links.items():
-        (place.state / name).symlink_to(target)
-    run(place)
-    for name in links:
-        (place.state / name).unlink()
-    talk = Talk(screen(), quiet=True)
-    to = Target(place.guest(), place.host, place.user, str(place.state), 1, service=False)
-    with from_archive(catalog(place), "latest", talk) as origin:
-        assert snapshot_of(origin.tree) == snapshot_of(place.mirror)
-        done = restore(to, origin.tree, origin.manifest, place.settings, talk)
-        again = restore(to, origin.tree, origin.manifest, place.settings, talk, plan_only=True)
-    assert done.problems == ()
-    assert not again.changes
-    assert {name: str((place.state / name).readlink()) for name in links} == links
-    assert list(outside.iterdir()) == []
 
 
 def test_a_lost_archive_is_made_again(place: Place, dirs: Dirs) -> None:

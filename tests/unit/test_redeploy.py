@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from swarm.backup.restore import Target
     from swarm.inventory import Host
     from tests.conftest import Dirs
 
@@ -68,7 +69,7 @@ class Machine:
 
         return verb
 
-    def restore(self, target: Any, tree: Path, manifest: Manifest, *_: object, **options: Any) -> Restored:  # noqa: ANN401
+    def restore(self, target: Target, tree: Path, manifest: Manifest, *_: object, **options: Any) -> Restored:
         """Remember the files that would be copied, which nobody was asked about."""
         self.enter("restore")
         assert options["confirm"] is None
