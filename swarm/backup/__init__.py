@@ -8,6 +8,6 @@ From the mirror to an archive: tree (read it safely), tar, crypt (zstd and age),
 unpack, staging.
 Where archives are: repository, directory, signature, probe; the port to S3 is swarm.s3.
 A run: now (`inv backup`), store (write, verify, prune), busy (the lock), record, monitor (pings, metrics, commands).
-Afterwards: catalog (list, show, verify), recover (where a restore comes from), restore, swap and answers (in the
-guest), emergency (without swarm), drill and rehearsal (into a throwaway VM).
+Afterwards: catalog (list, show, verify), recover (where a restore comes from), pick (what of it), restore, swap
+and answers (in the guest), emergency (without swarm), drill and rehearsal (into a throwaway VM).
 """

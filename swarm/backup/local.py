@@ -7,9 +7,14 @@ import shutil
 import stat
 from pathlib import Path
 
-__all__ = ["file_counts", "is_file", "is_folder", "mtime_of", "size_of", "sweep", "top_names"]
+__all__ = ["file_counts", "is_file", "is_folder", "marker_of", "mtime_of", "size_of", "sweep", "top_names"]
 
 _DELAYED = ".~tmp~"  # where rsync's --delay-updates keeps new files
+
+
+def marker_of(mirror: Path) -> Path:
+    """Return the file that is there while a mirror is half written."""
+    return mirror.with_name(f".{mirror.name}.unfinished")
 
 
 def top_names(mirror: Path) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarm.backup import guards
-from swarm.backup.local import file_counts, is_file, is_folder, mtime_of, size_of, sweep, top_names
+from swarm.backup.local import file_counts, is_file, is_folder, marker_of, mtime_of, size_of, sweep, top_names
 from swarm.backup.rsync import PARTIAL, VANISHED, Outcome, Rsync, exact, explain
 from swarm.backup.snapshot import Source, Survey, clean_up, converse
 from swarm.errors import CommandFailed, Refused, SwarmError, Unfit, VerificationFailed
@@ -97,7 +97,9 @@ def refresh(
             if job.differs():
                 job.check_space()
                 with talk.step("copying the guest's state") as meter, job.unfinished():
-                    job.copy(meter, force=force)
+                    partial = job.copy(meter, force=force)
+                if partial:  # all else is in the mirror, which is not half written
+                    raise partial
     finally:
         job.clean_up()
     return job.plan() if plan_only else job.result()
@@ -114,7 +116,7 @@ class _Job:
         self.survey, self.dry, self.done = Survey(), Outcome(), Outcome()
         self.notes: list[str] = []
         self.changed = self.vanished = False
-        self._marker = mirror.with_name(f".{mirror.name}.unfinished")
+        self._marker = marker_of(mirror)
 
     def look(self, *, snapshot: bool) -> None:
         """Survey the guest and, beside that, let rsync say what it would do."""
@@ -186,8 +188,8 @@ class _Job:
                 "free some space there; the mirror is unchanged",
             )
 
-    def copy(self, meter: Meter, *, force: bool) -> None:
-        """Change the mirror: first the files, then the snapshots of the databases."""
+    def copy(self, meter: Meter, *, force: bool) -> SwarmError | None:
+        """Change the mirror: first the files, then the snapshots. Return the error if single files were not copied."""
         partial = self._copy_files(meter, force=force)
         if self.survey.fresh:
             # Two snapshots may share size and time, so each one is copied.
@@ -199,9 +201,9 @@ class _Job:
                 raise explain(self.source.host, done, self.mirror)
             self.done.transferred += done.transferred
         self.mirror.chmod(0o700)
-        if partial:
-            raise partial
-        self._check_required(force=force)
+        if not partial:
+            self._check_required(force=force)
+        return partial
 
     def _copy_files(self, meter: Meter, *, force: bool) -> SwarmError | None:
         """Run rsync, again if files have vanished. Return the error if some files could not be copied."""

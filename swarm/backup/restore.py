@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 from swarm.backup.answers import read_scan, sentence, value_of
 from swarm.backup.changes import Changes, changes, is_secret, prepared
 from swarm.backup.manifest import Entry
+from swarm.backup.pick import units, within
 from swarm.backup.swap import Gateway, Program, send
 from swarm.deadline import Deadline
-from swarm.errors import Refused, SwarmError, UsageError, VerificationFailed, explained
+from swarm.errors import Refused, SwarmError, VerificationFailed, explained
 from swarm.text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from swarm.backup.manifest import Manifest
     from swarm.backup.swap import Service
     from swarm.console import Talk
     from swarm.inventory.backup import BackupSettings
+    from swarm.locks import Lock
     from swarm.ssh.guest import Guest
 
 __all__ = ["Restored", "Target", "restore", "restore_paths"]
@@ -36,7 +38,10 @@ _READY = 600.0  # seconds until the gateway is ready; under emulation it takes 3
 
 @dataclass(frozen=True)
 class Target:
-    """Where a tree goes: the account `user` of a guest. `service` False: there is no gateway to stop or wait for."""
+    """Where a tree goes: the account `user` of a guest. `service` False: there is no gateway to stop or wait for.
+
+    `lock` is the host's, which the transfer holds too, so that it can't outlive this process unnoticed.
+    """
 
     guest: Guest
     host: str
@@ -44,6 +49,7 @@ class Target:
     state_dir: str
     port: int
     service: bool | Service = True
+    lock: Lock | None = None
 
 
 @dataclass(frozen=True)
@@ -95,10 +101,10 @@ def restore(
     entries = prepared(manifest, target.user)
     if not entries:
         raise Refused(f"{target.host}: the backup is empty, so everything would be removed")
-    units = tuple(sorted({entry.path.partition("/")[0] for entry in entries}))
+    tops = tuple(sorted({entry.path.partition("/")[0] for entry in entries}))
     exclude = tuple(dict.fromkeys((*manifest.exclude, *settings.exclude)))
     databases = tuple(manifest.databases)
-    job = _Job(target, tree, entries, databases, exclude, units, True, ready_timeout, talk)  # noqa: FBT003
+    job = _Job(target, tree, entries, databases, exclude, tops, True, ready_timeout, talk)  # noqa: FBT003
     return job.run(plan_only=plan_only, confirm=confirm)
 
 
@@ -117,31 +123,13 @@ def restore_paths(
     The gateway is stopped only if a database or a secret is among them.
     """
     known = prepared(manifest, target.user)
-    units = _units([_relative(path, target.state_dir) for path in paths], {entry.path for entry in known})
-    entries = tuple(entry for entry in known if _within(entry.path, units))
-    databases = tuple(path for path in manifest.databases if _within(path, units))
+    chosen = units(paths, target.state_dir, {entry.path for entry in known})
+    entries = tuple(entry for entry in known if within(entry.path, chosen))
+    databases = tuple(path for path in manifest.databases if within(path, chosen))
     quiet = not databases and not any(is_secret(entry.path) for entry in entries)
     target = replace(target, service=False) if quiet else target
-    job = _Job(target, tree, entries, databases, manifest.exclude, units, False, _READY, talk)  # noqa: FBT003
+    job = _Job(target, tree, entries, databases, manifest.exclude, chosen, False, _READY, talk)  # noqa: FBT003
     return job.run(plan_only=plan_only, confirm=confirm)
-
-
-def _relative(path: str, state_dir: str) -> str:
-    return str(PurePosixPath(path.removeprefix(f"{state_dir}/")))
-
-
-def _units(paths: list[str], known: set[str]) -> tuple[str, ...]:
-    for path in paths:
-        if path not in known:
-            raise UsageError(
-                f"{visible(path, lines=False)} is not in this backup",
-                "./inv backup.find searches all of them",
-            )
-    return tuple(path for path in sorted(set(paths)) if not _within(path, set(paths) - {path}))
-
-
-def _within(path: str, units: Iterable[str]) -> bool:
-    return any(path == unit or path.startswith(f"{unit}/") for unit in units)
 
 
 @dataclass(frozen=True)
@@ -221,7 +209,7 @@ class _Job:
             user = self.target.user
             wanted = (Entry(".", "directory", 0o700, 0, user, f"\0{user}"), *wanted)
         else:
-            found = [entry for entry in found if _within(entry.path, self.units)]
+            found = [entry for entry in found if within(entry.path, self.units)]
         stand_in, notes = self._stand_in(missing)
         return changes(wanted, found, stand_in), notes
 
@@ -267,7 +255,8 @@ class _Job:
         program, host = self._program, self.target.host
         staging = value_of(host, program.ask("prepare"), "staging")
         with self.talk.step("copy the files into the guest"):
-            complaint = send(self.target.guest, host, self.tree, staging, None if self.whole else self.units)
+            guest, paths = self.target.guest, None if self.whole else self.units
+            complaint = send(guest, host, self.tree, staging, paths, lock=self.target.lock)
         with self.talk.step("check the files in the guest"):
             wrong = [each for each in program.ask("check") if isinstance(each, dict) and "wrong" in each]
         fatal = [each for each in wrong if each.get("fatal")]

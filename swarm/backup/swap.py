@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from swarm.backup.manifest import Entry
+    from swarm.locks import Lock
     from swarm.ssh.guest import Guest
 
 __all__ = ["FIELDS", "Gateway", "Program", "Service", "send"]
@@ -32,6 +33,8 @@ _UNIT = "openclaw-gateway.service"
 _HOURS = 6 * 3600.0  # seconds for one action: hashing a large tree under emulation takes its time
 _OUTPUT = 256 << 20  # bytes: a line of about 250 for each of a million files
 _STOP = 300.0  # seconds; a stop took 62 with work in flight, and systemd allows 90
+# Without the window, a file of the same size that was written in the same second would count as the same.
+_OPTIONS = ("-rlptHS", "--secluded-args", "--modify-window=-1", "--timeout=60", "--delete")
 _TAIL = 1 << 14  # bytes of rsync's messages that are read
 _PARTIAL = {23, 24}  # rsync: some files were not transferred; the check in the guest names them
 _LINE_FAILED = {10, 12, 30, 35, 255}
@@ -150,13 +153,22 @@ def _script(order: Mapping[str, Any]) -> str:
     return f"python3 -I -X utf8 -c {quote(_LOADER)} <<'END_OF_ORDER'\n{data}END_OF_ORDER"
 
 
-def send(guest: Guest, host: str, tree: Path, staging: str, paths: Sequence[str] | None = None) -> str:
+def send(
+    guest: Guest,
+    host: str,
+    tree: Path,
+    staging: str,
+    paths: Sequence[str] | None = None,
+    *,
+    lock: Lock | None = None,
+) -> str:
     """Copy a tree, or only `paths` of it, into the guest's staging directory by rsync. Return rsync's complaints.
 
-    Raise Unreachable if the connection fails, Unfit if the guest's disk is full or has no rsync, or CommandFailed.
+    rsync inherits the `lock`, so it holds it until it has ended. Raise Unreachable if the connection fails, Unfit if
+    the guest's disk is full or has no rsync, or CommandFailed.
     """
     ssh = ["ssh", "-F", str(guest.link.config), *guest.options()]
-    options = ["-rlptHS", "--secluded-args", "--timeout=60", "--delete", "--exclude=/.swarm-archive"]
+    options = [*_OPTIONS, "--exclude=/.swarm-archive"]
     listed = None
     if paths is not None:
         listed = b"".join(b"./" + path.encode("utf-8", "surrogateescape") + b"\0" for path in paths)
@@ -164,13 +176,13 @@ def send(guest: Guest, host: str, tree: Path, staging: str, paths: Sequence[str]
     code, text = 0, ""
     for way in ways(ssh, root=True):  # root in the guest, also if the login is another user
         command = ["rsync", *options, *way, "--", f"{tree.absolute()}/", f"{guest.alias}:{staging}/"]
-        code, text = _run(command, listed)
+        code, text = _run(command, listed, lock)
         if code != GARBLED:
             break
     return _judged(host, code, text)
 
 
-def _run(command: Sequence[str], listed: bytes | None) -> tuple[int, str]:
+def _run(command: Sequence[str], listed: bytes | None, lock: Lock | None) -> tuple[int, str]:
     """Run rsync with `listed` on its standard input. Return its exit code and the end of its messages."""
     with tempfile.TemporaryFile() as messages:
         try:
@@ -180,6 +192,7 @@ def _run(command: Sequence[str], listed: bytes | None) -> tuple[int, str]:
                 env={**os.environ, "LC_ALL": "C"},
                 stdout=subprocess.DEVNULL,
                 stderr=messages,
+                pass_fds=(lock.descriptor,) if lock else (),
                 check=False,
             )
         except FileNotFoundError:

@@ -11,17 +11,18 @@ from swarm.commands.render import render
 from swarm.commands.run import Selection, chosen, run
 from swarm.commands.vm import positive
 from swarm.console import screen
-from swarm.errors import Refused, Unreachable, UsageError
+from swarm.errors import Refused, SwarmError, Unreachable, UsageError
 from swarm.fleet import parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from swarm.backup.recover import Origin
     from swarm.backup.restore import Restored, Target
     from swarm.console import Talk
     from swarm.inventory import Host
+    from swarm.locks import Lock
 
 __all__ = ["emergency", "redeploy", "restore"]
 
@@ -63,23 +64,58 @@ def restored(selection: Selection, *, quiet: bool = False, **options: Any) -> li
     return run(selection, lambda host, talk: _one(host, talk, **options), quiet=quiet)
 
 
-def _one(
-    host: Host, talk: Talk, *, archive: str, path: str, identity: str, plan_only: bool, yes: bool
-) -> Restored:
-    from swarm.backup.busy import hold_host
-    from swarm.backup.restore import restore as whole
-    from swarm.backup.restore import restore_paths
-
+def _one(host: Host, talk: Talk, **options: Any) -> Restored:
     if not host.known_hosts.exists():
         raise Unreachable(
             f"{host.name} has no pinned host key, so there is no guest to restore to",
-            f"./inv restore --host {host.name} --rebuild creates the VM and installs everything first",
+            _rebuild(host),
         )
-    with hold_host(host.name), _origin(host, archive, identity, talk) as origin, _target(host) as target:
+    try:
+        return _put_back(host, talk, **options)
+    except Unreachable:
+        if _has_no_vm(host):
+            raise Unreachable(
+                f"{host.name} has no VM at {host.hypervisor.uri}, so there is no guest to restore to",
+                _rebuild(host),
+            ) from None
+        raise
+
+
+def _rebuild(host: Host) -> str:
+    return f"./inv restore --host {host.name} --rebuild creates the VM and installs everything first"
+
+
+def _has_no_vm(host: Host) -> bool:
+    """Whether the host's hypervisor answers, and has no VM of the host. Nothing is started."""
+    from swarm.hypervisor.connection import Libvirt
+    from swarm.hypervisor.domain import Domain
+    from swarm.vm.desired import domain_uuid
+    from swarm.vm.verbs import asleep
+
+    if host.foreign or asleep(host):
+        return False
+    with contextlib.suppress(SwarmError), Libvirt(host.hypervisor.uri) as connection:
+        return Domain.find_by_uuid(connection, domain_uuid(host)) is None
+    return False
+
+
+def _put_back(
+    host: Host, talk: Talk, *, archive: str, path: str, identity: str, plan_only: bool, yes: bool
+) -> Restored:
+    from swarm.backup.busy import hold_host
+    from swarm.backup.pick import named
+    from swarm.backup.restore import restore as whole
+    from swarm.backup.restore import restore_paths
+
+    with (
+        hold_host(host.name) as lock,
+        _origin(host, archive, identity, talk) as origin,
+        _target(host, lock) as target,
+    ):
         talk.say(f"restore {origin.what}")
         confirm = None if yes or plan_only else _confirmation(host, talk)
         if path:
-            paths: Sequence[str] = [each.strip().strip("/") for each in path.split(",") if each.strip()]
+            paths = named(path, target.state_dir, origin.manifest.files)
             done = restore_paths(
                 target, origin.tree, origin.manifest, paths, talk, plan_only=plan_only, confirm=confirm
             )
@@ -109,9 +145,9 @@ def _origin(host: Host, archive: str, identity: str, talk: Talk) -> AbstractCont
 
 
 @contextlib.contextmanager
-def _target(host: Host) -> Iterator[Target]:
+def _target(host: Host, lock: Lock) -> Iterator[Target]:
     with parts.connect(host) as guest:
-        yield parts.target(host, guest)
+        yield parts.target(host, guest, lock)
 
 
 def redeploy(
@@ -137,8 +173,9 @@ def redeploy(
         )
     positive("--timeout", limit)
     host = selection.hosts[0]
-    if archive:  # fail before anything is created
-        catalog(host, identity).find(archive)
+    if archive:  # fail before anything is created: reading the manifest takes the right identity
+        found = catalog(host, identity)
+        found.manifest(*found.find(archive))
     else:
         from swarm.backup.recover import require_mirror
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from swarm.console import Talk
     from swarm.guest.verify import Expected
     from swarm.inventory import Host
+    from swarm.locks import Lock
     from swarm.plan import Plan
     from swarm.ssh.guest import Guest
     from swarm.ssh.link import Link
@@ -117,12 +118,12 @@ def source(host: Host, way: Link) -> Source:
     return Source(way, host.name, host.hostname, settings.user, settings.config_dir)
 
 
-def target(host: Host, guest: Guest) -> Target:
-    """Return where a restore of a host writes to."""
+def target(host: Host, guest: Guest, lock: Lock) -> Target:
+    """Return where a restore of a host writes to, while the host's `lock` is held."""
     from swarm.backup.restore import Target
 
     settings = host.openclaw
-    return Target(guest, host.name, settings.user, settings.config_dir, settings.port)
+    return Target(guest, host.name, settings.user, settings.config_dir, settings.port, lock=lock)
 
 
 def catalog(host: Host, identity: Path | None = None) -> Catalog:

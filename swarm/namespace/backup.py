@@ -125,7 +125,7 @@ def key(_: Context, file: str = "") -> int:
         **YES,
         **TIMEOUT,
         "archive": "restore this archive, or 'latest'; default: the mirror",
-        "path": "only these files or directories, separated by commas",
+        "path": "only these files or directories, separated by commas, absolute or relative to the state directory",
         "ip": "create the VM at this address first",
         "rebuild": "create the VM first, at the host file's address and on its hypervisor",
         "identity": "a file with the age secret key",

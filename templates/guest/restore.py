@@ -146,9 +146,12 @@ def check() -> None:
             if trouble := unsound(path):
                 problems[path] = trouble
         links = {path for path in problems if WANTED.get(path, {}).get("kind") == "link"}
-        for path in [*sorted(problems.keys() - links)[:MOST], *sorted(links)[:MOST]]:
+        fatal = problems.keys() - links
+        for path in [*sorted(fatal)[:MOST], *sorted(links)[:MOST]]:
             say({"path": path, "wrong": problems[path], "fatal": path not in links})
-        if not problems.keys() - links:
+        if fatal:  # rsync would take what is left for the same files again, and no restore would ever pass
+            remove(STAGE)
+        else:
             finish_tree(top, links)
 
 

@@ -81,6 +81,7 @@ def test_a_path_that_is_too_long_fails_by_name(place: Place) -> None:
     with pytest.raises(CommandFailed, match=f"not every file could be copied: .*{shown}.*"):
         place.backup()
     assert {"openclaw.json", DATABASE, "agents/main/sessions/0001.jsonl"} <= snapshot_of(place.mirror).keys()
+    assert not place.unfinished.exists(), "this mirror can be restored"
     shutil.rmtree(place.state / shown)
 
 
@@ -96,6 +97,7 @@ def test_an_unreadable_file_fails_by_name(dirs: Dirs, keys: Path) -> None:
             place.backup()
         found = snapshot_of(place.mirror)
         assert {"openclaw.json", DATABASE, "agents/main/sessions/0001.jsonl"} <= found.keys()
+        assert not place.unfinished.exists(), "this mirror can be restored"
         blocked.unlink()
         assert place.backup().changed
 
@@ -230,6 +232,7 @@ def test_ctrl_c_ends_rsync(place: Place) -> None:
         child.send_signal(signal.SIGINT)
         assert b"KeyboardInterrupt" in child.communicate()[1]
     assert not (place.mirror / "large").exists()
+    assert place.unfinished.exists()
     place.settings = place.settings.model_copy(update={"bwlimit": None})
     assert place.backup().changed
     assert (place.mirror / "large").read_bytes() == (place.state / "large").read_bytes()

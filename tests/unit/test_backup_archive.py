@@ -16,7 +16,6 @@ from swarm.backup import tar
 from swarm.backup.checksums import line
 from swarm.backup.crypt import seal, unseal
 from swarm.backup.manifest import Entry
-from swarm.backup.unpack import stays_inside
 from swarm.errors import UsageError, VerificationFailed
 
 if TYPE_CHECKING:
@@ -99,25 +98,6 @@ def test_malformed_records_are_noticed(records: bytes) -> None:
 def test_checksums_escape_names_as_sha256sum_does(path: str, expected: bytes) -> None:
     """Newlines, carriage returns and backslashes are escaped and marked; other bytes stay as they are."""
     assert line(Entry(path, "file", 0, 0, "", "", sha256="00")) == expected
-
-
-@pytest.mark.parametrize(
-    ("path", "target", "inside"),
-    [
-        ("link", "file", True),
-        ("a/link", "../file", True),
-        ("a/link", "./b/c", True),
-        ("link", ".", True),
-        ("link", "/etc/shadow", False),
-        ("link", "..", False),
-        ("a/link", "../../file", False),
-        ("link", "a/../../file", False),
-        ("link", "a/..", False),  # `a` may be a link
-    ],
-)
-def test_links_that_stay_inside(path: str, target: str, inside: bool) -> None:  # noqa: FBT001
-    """A link stays inside only if no other link can make it leave."""
-    assert stays_inside(path, target) is inside
 
 
 def test_a_sealed_object_opens_with_its_identity_only(tmp_path: Path) -> None:
