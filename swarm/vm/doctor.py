@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from swarm.embedded import Embedded
 from swarm.embedded.kvm import usable_kvm
 from swarm.errors import SwarmError
-from swarm.hypervisor.connection import Libvirt
+from swarm.hypervisor.connection import ANSWER, Libvirt
 from swarm.hypervisor.network import Network
 from swarm.inventory import EMBEDDED, Host
 from swarm.paths import cache_dir, state_dir
@@ -201,7 +201,7 @@ def _hypervisor(uri: str, hosts: list[Host]) -> Callable[[], Iterator[Finding]]:
                 yield from _share(host, None)
             return
         try:
-            with Libvirt(uri) as connection:
+            with Libvirt(uri, limit=ANSWER) as connection:
                 kind = acceleration(hosts[0], connection)
                 yield Finding("ok", f"{uri}: works, with {'KVM' if kind == 'kvm' else 'emulation'}")
                 for what, remedy in fitness.missing(connection, kind):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from swarm import access, history, ssh
 from swarm.deadline import Deadline
-from swarm.hypervisor.connection import Libvirt
+from swarm.hypervisor.connection import ANSWER, Libvirt
 from swarm.inventory import names
 from swarm.reconcile import Applied, reconcile
 from swarm.text import seconds
@@ -37,7 +37,9 @@ def provision(
     if host.foreign:
         return foreign.provision(host, talk, plan_only=plan_only, limit=limit)
     start = time.monotonic()
-    with busy(host, talk), Libvirt(host.hypervisor.uri) as connection:
+    # A plan may be for many hosts of a hypervisor that is off.
+    answer = ANSWER if plan_only else None
+    with busy(host, talk), Libvirt(host.hypervisor.uri, limit=answer) as connection:
 
         def apply(plan: Plan, observed: Observed) -> Applied[Observed]:
             _warn(observed, connection, talk)
