@@ -113,6 +113,20 @@ def test_a_second_run_has_nothing_to_do() -> None:
     assert instances.read().entries["bee"]
 
 
+def test_a_host_whose_vm_may_exist_stays(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """If the hypervisor does not answer, nothing is removed, unless it is forced."""
+    text = demo.read_text(encoding="utf-8")
+    demo.write_text(text.replace("uri: embedded", "uri: test:///nowhere"), encoding="utf-8")
+    sentence = "whether demo still has a VM is not known"
+    with pytest.raises(Refused, match=f"{sentence}: .*; nothing was removed") as caught:
+        undo("demo")
+    assert "--force" in str(caught.value.hint)
+    assert demo.exists()
+    assert fleet.remove("demo", plan_only=False, as_json=False, yes=True, force=True) == 0
+    assert not demo.exists()
+    assert f"note: {sentence}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["vm: [", "# mine\n"])
 def test_a_file_of_the_person_is_never_replaced(demo: Path, text: str) -> None:
     """Whatever hosts/NAME.yaml holds, it stays."""
