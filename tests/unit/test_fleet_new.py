@@ -92,6 +92,16 @@ def test_a_copy_never_has_another_hosts_host_name(demo: Path) -> None:
     assert len(inventory.load_all()) == 2
 
 
+def test_a_copy_never_has_the_address_of_a_machine(demo: Path) -> None:
+    """The address of a machine that swarm did not make is neither chosen nor accepted, so its port can't be taken."""
+    text = "hypervisor: {uri: none}\nmachine: {address: 192.168.122.2, hostname: claw}\n"
+    demo.with_name("claw.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"192\.168\.122\.2 is already used by the host claw"):
+        make("bee", like="demo", ip="192.168.122.2")
+    make("bee", like="demo")
+    assert str(inventory.load("bee").vm.ip) == "192.168.122.3"
+
+
 @pytest.mark.usefixtures("demo")
 def test_the_plan_writes_nothing(dirs: Dirs) -> None:
     """`--plan` shows the whole file and leaves no trace of it."""
