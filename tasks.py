@@ -69,12 +69,14 @@ def new(
     return commands.new(options, from_, timer=timer, plan_only=plan, as_json=json)
 
 
-@task(help={"host": "a host's name", **PLAN, **YES})
-def remove(_: Context, host: str, plan: bool = False, json: bool = False, yes: bool = False) -> int:
+@task(help={"host": "a host's name", **PLAN, **YES, "force": "also if the hypervisor does not answer"})
+def remove(
+    _: Context, host: str, plan: bool = False, json: bool = False, yes: bool = False, force: bool = False
+) -> int:
     """Remove a host file whose VM no longer exists, with its timers and its entry in the instances file."""
     from swarm.commands import fleet as commands
 
-    return commands.remove(host, plan_only=plan, as_json=json, yes=yes)
+    return commands.remove(host, plan_only=plan, as_json=json, yes=yes, force=force)
 
 
 @task(

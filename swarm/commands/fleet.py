@@ -87,12 +87,12 @@ def _bring(folder: str, *, plan_only: bool, as_json: bool) -> int:
     return done.exit_code
 
 
-def remove(name: str, *, plan_only: bool, as_json: bool, yes: bool) -> int:
+def remove(name: str, *, plan_only: bool, as_json: bool, yes: bool, force: bool = False) -> int:
     """Remove a host that has no VM."""
     from swarm.fleet.remove import remove as verb
 
     talk = Talk(screen(), quiet=as_json)
-    plan = verb(name, talk, plan_only=plan_only, yes=yes)
+    plan = verb(name, talk, plan_only=plan_only, yes=yes, force=force)
     if as_json:
         screen().json({**plan.to_json(), "changed": plan.changed})
     elif plan and not plan_only:

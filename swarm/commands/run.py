@@ -7,18 +7,19 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from swarm.commands.selection import Selection, chosen, every
+from swarm.commands.threads import side_by_side
 from swarm.console import Talk, escape, screen
 from swarm.errors import InternalError, SwarmError, explained
-from swarm.inventory import Host
 from swarm.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from swarm.inventory import Host
 
     Step = tuple[Callable[["Selection"], "list[Outcome[Any]]"], Callable[["list[Outcome[Any]]"], int]]
 
@@ -93,7 +94,7 @@ def run(
 
     outcomes = [_unusable(name, error, selection, quiet=quiet) for name, error in selection.broken.items()]
     if len(selection.hosts) > 1:
-        outcomes += _side_by_side(one, selection.hosts, at_once)
+        outcomes += side_by_side(one, selection.hosts, at_once)
     else:
         outcomes += [one(host) for host in selection.hosts]
     return sorted(outcomes, key=lambda each: each.name) if selection.broken else outcomes
@@ -137,36 +138,3 @@ def _shown(error: Exception, talk: Talk) -> SwarmError:
     talk.screen.error(sentence, talk.prefix)
     talk.record(f"error: {sentence.message}" + (f"\nhint: {sentence.hint}" if sentence.hint else ""))
     return sentence
-
-
-def _side_by_side(
-    one: Callable[[Host], Outcome[Result]], hosts: list[Host], at_once: int
-) -> list[Outcome[Result]]:
-    """Call `one` on each host in threads. Raise what it raises.
-
-    The threads are daemons, because Ctrl-C must not wait for hosts that wait for their guests; the next run repairs
-    what is cut short. A ThreadPoolExecutor would wait for its threads when Python exits.
-    """
-    todo = SimpleQueue[tuple[int, Host]]()
-    done = SimpleQueue[tuple[int, Outcome[Result] | None, BaseException | None]]()
-    for item in enumerate(hosts):
-        todo.put(item)
-
-    def work() -> None:
-        with suppress(Empty):
-            while True:
-                number, host = todo.get_nowait()
-                try:
-                    done.put((number, one(host), None))
-                except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that waits
-                    done.put((number, None, error))
-
-    for _ in range(min(at_once, len(hosts))):
-        Thread(target=work, daemon=True).start()
-    ended: dict[int, Outcome[Result]] = {}
-    for _ in hosts:
-        number, outcome, error = done.get()
-        if outcome is None:
-            raise error or AssertionError("a thread ended with neither result nor error")
-        ended[number] = outcome
-    return [ended[number] for number in sorted(ended)]

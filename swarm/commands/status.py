@@ -30,6 +30,7 @@ __all__ = ["Targets", "status"]
 # Hosts at once. They mostly wait: a host that is down for ten seconds, the others for their turn on the processors.
 _AT_ONCE = 64
 _PENDING = "…"
+_LITELLM = "LiteLLM"  # among the hosts, as in the data of `plan`
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _once(selection: Selection, *, as_json: bool, targets: Targets, redraw: bool
     code = render(
         outcomes,
         as_json=as_json,
-        data=lambda all_: [_data(each, todo) for each in all_],
+        data=lambda all_: [*(_data(each, todo) for each in all_), *litellm.to_json()],
         table=lambda all_: _table(all_, todo, litellm),
     )
     return code or int(bool(todo) or ready is False)
@@ -141,7 +142,7 @@ def _table(outcomes: Sequence[Outcome[Status]], todo: Sequence[Action], litellm:
     rows = [row(each.result) if each.result else (each.name, *unknown) for each in outcomes]
     screen().table(*shown(rows))
     if litellm.words:
-        screen().data(escape(f"LiteLLM: {litellm.words}"))
+        screen().data(escape(f"{_LITELLM}: {litellm.words}"))
     for each in todo:
         screen().data(f"[red]{escape(each.host)}:[/] {escape(each.what)} → {escape(each.command)}")
 
@@ -182,6 +183,8 @@ class _Litellm:
 
         self.words = ""
         self._ready: bool | None = None
+        self._error: dict[str, str] | None = None
+        self._begun = self._ended = time.monotonic()
         self._thread = threading.Thread(target=self._ask, daemon=True) if env_file().exists() else None
         if self._thread:
             self._thread.start()
@@ -192,6 +195,14 @@ class _Litellm:
             self._thread.join()
         return self._ready
 
+    def to_json(self) -> list[dict[str, object]]:
+        """Return the answer as an item like that of a host, or no item if LiteLLM is not set up here."""
+        if self._ready is None:
+            return []
+        took, error = round(self._ended - self._begun, 3), self._error
+        actions = [{"what": error["message"], "command": error["hint"]}] if error else []
+        return [{"host": _LITELLM, "ready": self._ready, "seconds": took, "error": error, "actions": actions}]
+
     def _ask(self) -> None:
         from swarm.litellm import client, environment, health
 
@@ -200,11 +211,14 @@ class _Litellm:
             with client.client(settings) as session:
                 sample = health.look(session, 0.0)
         except SwarmError as error:
-            self._ready, self.words = False, f"✗ {error.message} → {error.hint or './inv litellm.status'}"
+            self._fail(error.message, error.hint or "./inv litellm.status")
             return
-        self._ready = sample.alive and sample.ready
-        if self._ready:
-            self.words = f"ready at {settings.url}"
+        if sample.alive and sample.ready:
+            self._ready, self.words, self._ended = True, f"ready at {settings.url}", time.monotonic()
         else:
             reason = sample.error or f"database {sample.database or 'unknown'}"
-            self.words = f"✗ not ready ({reason}) → ./inv litellm.health"
+            self._fail(f"not ready ({reason})", "./inv litellm.health")
+
+    def _fail(self, message: str, hint: str) -> None:
+        self._ready, self.words, self._ended = False, f"✗ {message} → {hint}", time.monotonic()
+        self._error = {"message": message, "hint": hint}

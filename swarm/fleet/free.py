@@ -5,6 +5,7 @@ The hypervisor is asked, but never started. Where it does not answer, the host f
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
@@ -15,7 +16,7 @@ from swarm.errors import SwarmError, Unfit, UsageError
 from swarm.fleet.ask import ask
 from swarm.hypervisor.usage import Usage, usage
 from swarm.inventory import EMBEDDED, NetworkFacts
-from swarm.inventory.uri import place
+from swarm.inventory.uri import place, remote
 from swarm.vm.throwaway import mac_for
 
 if TYPE_CHECKING:
@@ -68,13 +69,16 @@ def survey(
     `near` is the host whose subnet is assumed if the hypervisor does not answer. Reservations for `own_mac` do not
     count: they are for the new host.
     """
+    hosts = list(hosts)
     others = [host for host in hosts if host.name != name and not host.foreign]
+    machines = _machines(hosts)
     here = [host for host in others if place(host.hypervisor.uri) == place(uri)]
     known = Taken(
         network=_assumed(network, near),
-        ips={host.vm.ip: f"the host {host.name}" for host in here},
+        # A remote hypervisor's networks are not this machine's, from where the machines are reached.
+        ips={**({} if remote(uri) else machines), **{host.vm.ip: f"the host {host.name}" for host in here}},
         macs={host.vm.mac: f"the host {host.name}" for host in others},
-        elsewhere=frozenset(host.vm.ip for host in others),
+        elsewhere=frozenset({*machines, *(host.vm.ip for host in others)}),
         hostnames=frozenset(host.vm.hostname for host in here if host.hypervisor.network == network),
         domains=frozenset(host.vm.domain for host in here),
         disks=frozenset(str(host.vm.disk_path) for host in here),
@@ -86,6 +90,16 @@ def survey(
             return ask(uri, lambda connection: _asked(known, connection, network, own_mac.lower()))
     except SwarmError as error:
         return replace(known, note=error.message)
+
+
+def _machines(hosts: Iterable[Host]) -> dict[IPv4Address, str]:
+    """Return the addresses of machines that swarm did not make, each with what has it. A DNS name is not resolved."""
+    found = dict[IPv4Address, str]()
+    for host in hosts:
+        if host.machine:
+            with suppress(ValueError):
+                found[IPv4Address(host.machine.address)] = f"the host {host.name}"
+    return found
 
 
 def _assumed(network: str, near: Host | None) -> NetworkFacts:

@@ -43,16 +43,16 @@ class Found:
     timers: tuple[str, ...] = ()
 
 
-def remove(name: str, talk: Talk, *, plan_only: bool, yes: bool) -> Plan:
+def remove(name: str, talk: Talk, *, plan_only: bool, yes: bool, force: bool = False) -> Plan:
     """Remove the host's timers, its entry in the instances file, its pinned key and its host file.
 
-    Ask first, unless `yes`. Return what was (or would be) removed. Raise Refused while the VM exists, or if the answer
-    is no. Archives, mirrors and records stay.
+    Ask first, unless `yes`. Return what was (or would be) removed. Raise Refused while the VM exists, if its hypervisor
+    does not answer and it is not forced, or if the answer is no. Archives, mirrors and records stay.
     """
     host = _host(named(name), talk)
     with busy(host, talk) if host else nullcontext(), place.alone(talk):
         if host:
-            _refuse_vm(host, talk)
+            _refuse_vm(host, talk, force=force)
 
         def confirm(_: Plan) -> None:
             if not yes and not talk.ask(f"Remove all this? hosts/{name}.yaml cannot be restored."):
@@ -88,8 +88,8 @@ def _host(name: str, talk: Talk) -> Host | None:
         return None
 
 
-def _refuse_vm(host: Host, talk: Talk) -> None:
-    """Raise Refused if the host's VM exists. Nobody could find it afterwards."""
+def _refuse_vm(host: Host, talk: Talk, *, force: bool) -> None:
+    """Raise Refused if the host's VM exists. Nobody could find it afterwards. With `force`, not knowing is enough."""
     if host.foreign or (host.hypervisor.uri == EMBEDDED and not Embedded().exists):
         return
     try:
@@ -99,7 +99,13 @@ def _refuse_vm(host: Host, talk: Talk) -> None:
             _PATIENCE,
         )
     except SwarmError as error:
-        talk.warn(f"whether {host.name} still has a VM is not known: {error.message}")
+        unknown = f"whether {host.name} still has a VM is not known: {error.message}"
+        if not force:
+            raise Refused(
+                f"{unknown}; nothing was removed",
+                "switch the hypervisor on, or give --force if the VM and its disk are gone",
+            ) from error
+        talk.warn(unknown)
         return
     if domain:
         raise Refused(

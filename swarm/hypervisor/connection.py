@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
 
-__all__ = ["Libvirt", "found", "translated"]
+__all__ = ["ANSWER", "Libvirt", "found", "translated"]
+
+ANSWER = 20.0  # seconds; a connection over SSH takes about one, and TCP itself would wait for two minutes
+
+_silent: set[str] = set()  # the URIs that this process has waited for in vain
 
 
 def found(lookup: Callable[..., Any], what: Any, missing: int) -> Any:  # noqa: ANN401 - libvirt's objects have no types
@@ -65,9 +70,12 @@ class _Events(threading.Thread):
 
 
 class Libvirt:
-    """An open connection. Given the host file's `hypervisor.uri`; an embedded hypervisor is started if necessary."""
+    """An open connection. Given the host file's `hypervisor.uri`; an embedded hypervisor is started if necessary.
 
-    def __init__(self, uri: str, embedded: Embedded | None = None) -> None:
+    With a `limit` in seconds, a hypervisor that is switched off costs no more than that, and only once per process.
+    """
+
+    def __init__(self, uri: str, embedded: Embedded | None = None, *, limit: float | None = None) -> None:
         _Events.ensure()
         if uri == NONE:
             raise Refused(
@@ -83,7 +91,7 @@ class Libvirt:
         self.uri = self.embedded.uri if self.embedded else uri
         try:
             with translated(f"connecting to {uri}"):
-                self.raw = libvirt.open(self.uri)
+                self.raw = libvirt.open(self.uri) if limit is None else _within(limit, self.uri)
         except HypervisorError as error:
             raise Unfit(error.message, error.hint) from error
 
@@ -138,3 +146,27 @@ class Libvirt:
         """Return libvirt's domain capabilities for a q35 domain of type `kind`, as XML."""
         with translated("reading libvirt's domain capabilities"):
             return str(self.raw.getDomainCapabilities(None, "x86_64", "q35", kind, 0))
+
+
+def _within(limit: float, uri: str) -> Any:  # noqa: ANN401 - libvirt's objects have no types
+    """Return libvirt's connection to `uri`. Raise HypervisorError if there is none after `limit` seconds."""
+    late = HypervisorError(
+        f"connecting to {uri} failed: no answer for {limit:.0f} s", "is the hypervisor running?"
+    )
+    if uri in _silent:
+        raise late
+    opened = Future[Any]()
+
+    def work() -> None:
+        try:
+            opened.set_result(libvirt.open(uri))
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            opened.set_exception(error)
+
+    # A daemon: libvirt can't be interrupted while it connects, and must not keep the program from ending.
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        return opened.result(limit)
+    except TimeoutError:
+        _silent.add(uri)
+        raise late from None

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from swarm.ssh.link import Link
     from swarm.ssh.session import Limits
 
-__all__ = ["Conversation", "Ended", "Running"]
+__all__ = ["WAKE", "Conversation", "Ended", "Running"]
+
+WAKE = 0.2  # seconds of one wait for the reading thread; between two, Ctrl-C reaches hosts side by side
 
 
 class Conversation:
@@ -27,7 +29,7 @@ class Conversation:
 
     def __init__(self, link: Link, script: str, limits: Limits, *, merged: bool) -> None:
         self._link, self._script, self._limits, self._merged = link, script, limits, merged
-        self._over = False
+        self._over = threading.Event()
         self._kept = link.control_path.exists()
         self._session = link.take()
         self._send()
@@ -47,7 +49,7 @@ class Conversation:
 
         Raise Unreachable if the connection fails, CommandFailed if a limit is exceeded.
         """
-        while not self._over:
+        while not self._over.is_set():
             lines, errors = self._session.read()
             if lines or errors:
                 return lines, errors
@@ -61,7 +63,7 @@ class Conversation:
 
     def end(self) -> None:
         """End the conversation, now or because it is over; read() then returns nothing. Safe to call again."""
-        self._over = True
+        self._over.set()
         self._session.kill()
 
     def _send(self) -> None:
@@ -70,7 +72,7 @@ class Conversation:
     def _again(self) -> bool:
         """Return whether the conversation goes on. A kept connection may be stale, so a new one is tried once."""
         session = self._session
-        if session.code is not None:
+        if session.code is not None or self._over.is_set():
             return False
         ending = session.ending()
         error = self._link.explain(ending)
@@ -83,7 +85,11 @@ class Conversation:
         self._link.close()
         self._session = self._link.session()
         self._send()
-        return True
+        if (
+            self._over.is_set()
+        ):  # ended meanwhile by another thread, which may have ended only the old session
+            self._session.kill()
+        return not self._over.is_set()
 
 
 class Ended(NamedTuple):
@@ -121,7 +127,7 @@ class Running:
         Ctrl-C ends the conversation. A running step finishes on its own.
         """
         try:
-            while not self._finished.wait(60):
+            while not self._finished.wait(WAKE):
                 pass
         finally:
             self._conversation.end()

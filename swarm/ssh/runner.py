@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from invoke.runners import Runner
 
 from swarm.errors import UsageError
-from swarm.ssh.conversation import Conversation
+from swarm.ssh.conversation import WAKE, Conversation
 from swarm.ssh.session import Limits
 from swarm.text import quote, visible
 
@@ -84,7 +84,7 @@ class OpenSSH(Runner):
 
     def wait(self) -> None:
         """Wait until the command has ended."""
-        while not self._finished.wait(60):
+        while not self._finished.wait(WAKE):
             pass
 
     @property

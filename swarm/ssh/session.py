@@ -29,6 +29,7 @@ _CHUNK = 1 << 16  # bytes of one read: what a pipe holds
 _START = 60.0  # seconds from connecting to the script's first line; an emulated guest needs ten
 _MESSAGES = 1 << 14  # bytes of ssh's own messages that are kept, from the end
 _CODE = re.compile(rb" end (\d{1,3})\Z")
+_WAKE = 1.0  # seconds of one wait: if another thread closes the pipes meanwhile, nothing ends it
 _CLOSING = 2.0  # seconds that ssh has to exit after the script has ended
 
 
@@ -132,7 +133,7 @@ class Session:
                 self.kill()
                 return [], []
             found: tuple[list[bytes], list[bytes]] = ([], [])
-            for key, _ in self._selector.select(wait):
+            for key, _ in self._selector.select(min(wait, _WAKE)):
                 if key.fileobj is self._stdin:
                     self._write()
                 else:
@@ -203,7 +204,7 @@ class Session:
         ]
         if not self.started:
             waits.append((self._begun + _START - now, f"the command did not start within {_START:.0f} s"))
-        left, words = min(waits)
+        left, words = min(waits, key=lambda each: each[0])  # the first one if two end together
         if left <= 0:
             self._exceeded = words
         return left

@@ -16,7 +16,7 @@ from pathlib import Path
 from swarm.embedded import Embedded
 from swarm.embedded.kvm import usable_kvm
 from swarm.errors import SwarmError
-from swarm.hypervisor.connection import Libvirt
+from swarm.hypervisor.connection import ANSWER, Libvirt
 from swarm.hypervisor.network import Network
 from swarm.inventory import EMBEDDED, Host, NetworkFacts
 from swarm.paths import cache_dir, state_dir
@@ -151,7 +151,7 @@ def _hypervisor(uri: str, users: list[Host], drills: list[Host]) -> Check:
                 yield from places.share(host, None)
             return
         try:
-            with nullcontext(ask(uri, hosts)) as asked, Libvirt(uri) as connection:
+            with nullcontext(ask(uri, hosts)) as asked, Libvirt(uri, limit=ANSWER) as connection:
                 kind = acceleration(hosts[0], connection)
                 yield Finding("ok", f"{uri}: works, with {'KVM' if kind == 'kvm' else 'emulation'}")
                 for what, remedy in fitness.missing(connection, kind):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from swarm import access, history, ssh
 from swarm.deadline import Deadline
-from swarm.hypervisor.connection import Libvirt
+from swarm.hypervisor.connection import ANSWER, Libvirt
 from swarm.inventory import names
 from swarm.reconcile import Applied, reconcile
 from swarm.text import seconds
@@ -41,7 +41,12 @@ def provision(
         return foreign.provision(host, talk, plan_only=plan_only, limit=limit)
     start = time.monotonic()
     uri = host.hypervisor.uri
-    with busy(host, talk), nullcontext(ask(uri, [host])) as asked, Libvirt(uri) as connection:
+    answer = ANSWER if plan_only else None  # a plan may be for many hosts of a hypervisor that is off
+    with (
+        busy(host, talk),
+        nullcontext(ask(uri, [host])) as asked,
+        Libvirt(uri, limit=answer) as connection,
+    ):
 
         def apply(plan: Plan, observed: Observed) -> Applied[Observed]:
             _warn(observed, connection, talk)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from swarm import images
 from swarm.embedded import Embedded
 from swarm.errors import ImageError, Refused, SwarmError
-from swarm.hypervisor.connection import Libvirt
+from swarm.hypervisor.connection import ANSWER, Libvirt
 from swarm.hypervisor.storage import find_pool
 from swarm.hypervisor.usage import usage
 from swarm.inventory import EMBEDDED, Host
@@ -111,7 +111,7 @@ def _wanted(image: images.Image, hosts: list[Host]) -> tuple[str, ...]:
 
 def _pools(uri: str, folders: list[Any]) -> list[Item]:
     items = []
-    with Libvirt(uri) as connection:
+    with Libvirt(uri, limit=ANSWER) as connection:
         used = usage(connection)
         for folder in folders:
             pool = find_pool(connection, folder)

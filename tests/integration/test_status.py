@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import signal
 import stat
 import subprocess
@@ -175,6 +176,28 @@ def test_backups_are_part_of_the_picture(herd: Fleet) -> None:
     assert (found["backup_result"], found["backup_stored_bytes"]) == ("failure", 7)
     assert found["backup"].startswith("✗ failed ")
     assert "./inv backup --host ant" in {each["command"] for each in found["actions"]}
+
+
+def test_litellm_has_an_object_of_its_own(herd: Fleet) -> None:
+    """Where LiteLLM is set up and does not answer, the last object of --json says so, with the command to type."""
+    settings = herd.dirs.state / "litellm" / ".env"
+    settings.parent.mkdir()
+    settings.write_text(
+        "LITELLM_URL=http://127.0.0.1:1\nLITELLM_MASTER_KEY=sk-0123456789\nLITELLM_SALT_KEY=sk-0123456789\n"
+    )
+    try:
+        *hosts, found = herd.inv("status", "--host", "ant", "--json").data
+    finally:
+        shutil.rmtree(settings.parent)
+    assert [each["host"] for each in hosts] == ["ant"]
+    assert (found["host"], found["ready"], found["error"]["hint"]) == (
+        "LiteLLM",
+        False,
+        "./inv litellm.health",
+    )
+    assert found["error"]["message"].startswith("not ready (")
+    assert found["actions"] == [{"what": found["error"]["message"], "command": "./inv litellm.health"}]
+    assert [each["host"] for each in herd.inv("status", "--host", "ant", "--json").data] == ["ant"]
 
 
 def test_a_look_is_remembered_once_an_hour(herd: Fleet) -> None:

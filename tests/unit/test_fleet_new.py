@@ -92,6 +92,16 @@ def test_a_copy_never_has_another_hosts_host_name(demo: Path) -> None:
     assert len(inventory.load_all()) == 2
 
 
+def test_a_copy_never_has_the_address_of_a_machine(demo: Path) -> None:
+    """The address of a machine that swarm did not make is neither chosen nor accepted, so its port can't be taken."""
+    text = "hypervisor: {uri: none}\nmachine: {address: 192.168.122.2, hostname: claw}\n"
+    demo.with_name("claw.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"192\.168\.122\.2 is already used by the host claw"):
+        make("bee", like="demo", ip="192.168.122.2")
+    make("bee", like="demo")
+    assert str(inventory.load("bee").vm.ip) == "192.168.122.3"
+
+
 @pytest.mark.usefixtures("demo")
 def test_the_plan_writes_nothing(dirs: Dirs) -> None:
     """`--plan` shows the whole file and leaves no trace of it."""
@@ -111,6 +121,20 @@ def test_a_second_run_has_nothing_to_do() -> None:
     instances.drop("bee")
     assert [change.action for change in make("bee", like="demo").plan] == ["create"]
     assert instances.read().entries["bee"]
+
+
+def test_a_host_whose_vm_may_exist_stays(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """If the hypervisor does not answer, nothing is removed, unless it is forced."""
+    text = demo.read_text(encoding="utf-8")
+    demo.write_text(text.replace("uri: embedded", "uri: test:///nowhere"), encoding="utf-8")
+    sentence = "whether demo still has a VM is not known"
+    with pytest.raises(Refused, match=f"{sentence}: .*; nothing was removed") as caught:
+        undo("demo")
+    assert "--force" in str(caught.value.hint)
+    assert demo.exists()
+    assert fleet.remove("demo", plan_only=False, as_json=False, yes=True, force=True) == 0
+    assert not demo.exists()
+    assert f"note: {sentence}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["vm: [", "# mine\n"])
