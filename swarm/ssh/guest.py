@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import fabric
 
 from swarm.errors import CommandFailed, UsageError
-from swarm.ssh.copy import download, upload
+from swarm.ssh.copy import FILE_LIMITS, download, upload
 from swarm.ssh.link import Link
 from swarm.ssh.runner import OpenSSH
 from swarm.text import quote
@@ -124,13 +124,29 @@ class Guest(fabric.Connection):  # type: ignore[misc]  # Fabric ships no types
         options.pop("password", None)
         return self.run(f"sudo -n -u {quote(user)} -- sh -c {quote(command)}", **options)
 
-    def put(self, local: str | Path, remote: str | None = None, *, preserve_mode: bool = True) -> None:
+    def put(
+        self,
+        local: str | Path,
+        remote: str | None = None,
+        *,
+        preserve_mode: bool = True,
+        limits: Limits = FILE_LIMITS,
+    ) -> None:
         """Copy a file into the guest, by default into the home directory. Raise CommandFailed, OSError, Unreachable."""
-        upload(self.link, Path(local), remote or Path(local).name, preserve_mode=preserve_mode)
+        there = remote or Path(local).name
+        upload(self.link, Path(local), there, preserve_mode=preserve_mode, limits=limits)
 
-    def get(self, remote: str, local: str | Path | None = None, *, preserve_mode: bool = True) -> None:
+    def get(
+        self,
+        remote: str,
+        local: str | Path | None = None,
+        *,
+        preserve_mode: bool = True,
+        limits: Limits = FILE_LIMITS,
+    ) -> None:
         """Copy a file from the guest, by default into the current directory. Raise as put() does."""
-        download(self.link, remote, Path(local or Path(remote).name), preserve_mode=preserve_mode)
+        here = Path(local or Path(remote).name)
+        download(self.link, remote, here, preserve_mode=preserve_mode, limits=limits)
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise UsageError(
