@@ -24,7 +24,13 @@ FILE = 350  # lines of a file; a longer one has more than one purpose
 LINE = 120  # characters of a line; ruff formats code to 110
 MEDIAN, MOST = 8, 22  # lines of the middle function, and of 90 % of all functions
 PYTHON = ("swarm", "tasks.py", "tests", "bench", "tools")
-SCRIPTS = ("inv", ".ci/run", "completion/inv.bash", "templates/image/root/etc/initramfs-tools/hooks/swarm")
+SCRIPTS = (
+    "inv",
+    ".ci/run",
+    "completion/inv.bash",
+    "swarm/ssh/jump.sh",
+    "templates/image/root/etc/initramfs-tools/hooks/swarm",
+)
 SOURCED = "templates/guest/prelude.sh"  # has no first line that names its shell
 
 
