@@ -32,7 +32,11 @@ class Guest(fabric.Connection):  # type: ignore[misc]  # Fabric ships no types
 
     run() returns Invoke's Result, or its Promise with asynchronous=True, as with every fabric.Connection.
     Commands have no input and no terminal. Each ends after `timeout` seconds (900 by default), and raises
-    Unreachable if the connection fails. `hide` is the default for run(), `booting` is passed to Link.
+    Unreachable if the connection fails. A command may be silent all that time, so pass a short `timeout` where a
+    hung one should not hold you up. It must start within 60 s, and may send 4 MiB. put() and get() end after an
+    hour, or 120 s without progress; their `limits` change that. A dead network ends everything after 15 s.
+
+    `hide` is the default for run(), `booting` is passed to Link.
     """
 
     def __init__(
