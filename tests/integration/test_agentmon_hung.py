@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-HANGS = {"looks": "test() { sleep 600; }", "clock": "test() { :; }; date() { sleep 600; }"}
+HANGS = {"looks": "test() { sleep 90; }", "clock": "test() { :; }; date() { sleep 90; }"}
 
 
 def message(name: str, keys: Path, folder: Path) -> str:
