@@ -23,6 +23,7 @@ __all__ = ["authorized_keys", "guest", "prepare", "reach", "target"]
 
 def target(host: Host, user: str = "root") -> ssh.Target:
     """Return how to reach the guest of `host` as `user`."""
+    way = uri.jump(host.hypervisor.uri)
     return ssh.Target(
         name=host.name,
         address=host.address,
@@ -30,7 +31,7 @@ def target(host: Host, user: str = "root") -> ssh.Target:
         user=user,
         identity=None if host.openclaw.ssh_keys else ssh.own_key(),
         embedded=Embedded() if host.hypervisor.uri == EMBEDDED else None,
-        jump=uri.jump(host.hypervisor.uri),
+        jump=ssh.Jump(*way) if way else None,
         port=host.machine.port if host.machine else PORT,
         near=not (host.hypervisor.remote or host.foreign),
         authorized=host.openclaw.ssh_keys,

@@ -28,7 +28,13 @@ DATA = (".toml", ".j2", ".cjs", ".css", ".yaml")
 EXEMPT = "long line: "  # a comment with these words and a reason allows the next line to be long
 MEDIAN, MOST = 8, 22  # lines of the middle function, and of 90 % of all functions
 PYTHON = ("swarm", "tasks.py", "tests", "bench", "tools")
-SCRIPTS = ("inv", ".ci/run", "completion/inv.bash", "templates/image/root/etc/initramfs-tools/hooks/swarm")
+SCRIPTS = (
+    "inv",
+    ".ci/run",
+    "completion/inv.bash",
+    "swarm/ssh/jump.sh",
+    "templates/image/root/etc/initramfs-tools/hooks/swarm",
+)
 SOURCED = "templates/guest/prelude"  # a folder of functions that use each other, and are sent as one script
 
 

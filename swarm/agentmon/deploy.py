@@ -41,6 +41,7 @@ __all__ = ["Report", "deploy", "prove", "section"]
 _HALVES = {"hook": "gateway.startup", "plugin": "gateway.start"}
 _SILENCE = 60.0  # seconds after the last event of the spool; the new ones come within seconds
 _MOST = 600.0  # seconds for all events that wait in the spool before the new ones
+_LOOK = 30.0  # seconds for a command that only looks; an emulated guest needs ten to start it
 _KEPT = 2_000  # events; beyond that the receiver takes no more, and they stay in the guest's spool
 
 
@@ -143,7 +144,7 @@ def prove(guest: Guest, host: Host, talk: Talk) -> Report:
     section(host)
     files, start = hook_files(), time.monotonic()
     folder = f"{host.openclaw.config_dir}/hooks/agentmon"
-    if not guest.run(f"test -e {quote(f'{folder}/HOOK.md')}", hide=True, warn=True).ok:
+    if not guest.run(f"test -e {quote(f'{folder}/HOOK.md')}", hide=True, warn=True, timeout=_LOOK).ok:
         raise Refused(f"{host.name}: the hook is not deployed", f"./inv hook.deploy --host {host.name}")
     with alone(host.name, talk), _tap(guest, host) as (receiver, port, seen):
         todo = [gateway(host.openclaw, files, port, force=True)]
@@ -173,7 +174,7 @@ def _tap(guest: Guest, host: Host) -> Iterator[tuple[Receiver, int, Seen]]:
 
 
 def _clock(guest: Guest) -> float:
-    text = guest.check("date +%s.%N", "reading the guest's clock").strip()[:32]
+    text = guest.check("date +%s.%N", "reading the guest's clock", timeout=_LOOK).strip()[:32]
     try:
         return float(text)
     except ValueError:

@@ -104,17 +104,17 @@ def _interrupt(thread: Thread) -> bool:
     """
     import ctypes
 
+    raised = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    programs = _children(thread)
+    # The thread must get no turn between the question and the interrupt: it could begin to clean up. So nothing in
+    # between reads a file or waits.
     if thread.ident is None or _handles_exception(thread.ident):
         return False
-    programs = _children(thread)
     # It takes effect as soon as the thread runs Python code again, which is when the program has ended.
-    raised = ctypes.pythonapi.PyThreadState_SetAsyncExc
     raised(ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt))
     for pid in programs:
         with suppress(OSError):  # it has ended, or sudo made it root's
-            if (
-                os.getpgid(pid) == os.getpgrp()
-            ):  # another group is what shields a program from a terminal's Ctrl-C
+            if os.getpgid(pid) == os.getpgrp():  # another group shields a program from a terminal's Ctrl-C
                 os.kill(pid, signal.SIGTERM)
     return True
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
-__all__ = ["EMBEDDED", "NONE", "jump", "remote"]
+__all__ = ["EMBEDDED", "NONE", "Way", "jump", "remote"]
 
 EMBEDDED = "embedded"  # swarm's own private libvirt; not a URI of libvirt's
 NONE = "none"  # a machine that swarm did not create; not a URI either
@@ -20,8 +22,20 @@ def remote(uri: str) -> bool:
     return uri != EMBEDDED and bool(urlsplit(uri).hostname)
 
 
-def jump(uri: str) -> str | None:
-    """Return `ssh://USER@HOST:PORT` if libvirt reaches the hypervisor over SSH, or None."""
+class Way(NamedTuple):
+    """How libvirt reaches a hypervisor over SSH: `ssh://USER@HOST:PORT`, and the files that its URI names."""
+
+    destination: str
+    keyfile: Path | None = None
+    known_hosts: Path | None = None
+
+
+def jump(uri: str) -> Way | None:
+    """Return the way to the hypervisor if libvirt reaches it over SSH, or None."""
     parts = urlsplit(uri)
-    transport = parts.scheme.partition("+")[2]
-    return f"ssh://{parts.netloc}" if transport in _SSH else None
+    if parts.scheme.partition("+")[2] not in _SSH:
+        return None
+    # Unlike parse_qs(), libvirt takes a plus sign as it is.
+    pairs = (parameter.partition("=") for parameter in parts.query.split("&"))
+    given = {unquote(key): Path(unquote(value)) for key, _, value in pairs if value}
+    return Way(f"ssh://{parts.netloc}", given.get("keyfile"), given.get("known_hosts"))

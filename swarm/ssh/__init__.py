@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from swarm.ssh.config import Target, argv, config_path, forget, part_path, write_config, write_configs
+from swarm.ssh.jump import Jump
 from swarm.ssh.keys import keypair, own_key, own_public_key, pin, pinned
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Guest",
+    "Jump",
     "Target",
     "argv",
     "config_path",

@@ -10,6 +10,7 @@ from swarm.files import private_dir, write_atomically
 from swarm.locks import hold
 from swarm.paths import ROOT, state_dir
 from swarm.ssh.keys import identities
+from swarm.ssh.words import proxy, word
 from swarm.text import quote
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from swarm.embedded import Embedded
+    from swarm.ssh.jump import Jump
 
 __all__ = [
     "PORT",
@@ -24,7 +26,6 @@ __all__ = [
     "argv",
     "config_path",
     "forget",
-    "jump_command",
     "part_path",
     "write_config",
     "write_configs",
@@ -37,11 +38,10 @@ PORT = 22
 class Target:
     """How to reach one guest.
 
-    `embedded` is the private hypervisor that runs it, `jump` the remote one as a destination of ssh
-    (user@machine or ssh://user@machine:port). At most one is given. `near` says that the guest runs on this
-    machine. `identity` is the private key to log in with. With None, ssh offers the keys in `authorized`, which
-    are public ones, first, and then the agent's other keys and the user's own. The pinned host key is found by
-    `name`, so it stays valid when the address changes.
+    `embedded` is the private hypervisor that runs it, `jump` the remote one. At most one is given. `near` says that
+    the guest runs on this machine. `identity` is the private key to log in with. With None, ssh offers the keys in
+    `authorized`, which are public ones, first, and then the agent's other keys and the user's own. The pinned host
+    key is found by `name`, so it stays valid when the address changes.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Target:
     user: str = "root"
     identity: Path | None = None
     embedded: Embedded | None = None
-    jump: str | None = None
+    jump: Jump | None = None
     port: int = PORT
     near: bool = False
     authorized: tuple[str, ...] = ()
@@ -106,7 +106,7 @@ def _settings(target: Target) -> list[str]:
         f"    Port {target.port}",
         f"    HostKeyAlias {target.name}",
         f"    User {target.user}",
-        f"    UserKnownHostsFile {_word(target.known_hosts)}",
+        f"    UserKnownHostsFile {word(target.known_hosts)}",
         "    GlobalKnownHostsFile /dev/null",
         "    StrictHostKeyChecking yes",
         "    UpdateHostKeys no",
@@ -117,10 +117,10 @@ def _settings(target: Target) -> list[str]:
         "    ServerAliveInterval 15",
     ]
     if target.identity:
-        lines += [f"    IdentityFile {_word(target.identity)}", "    IdentitiesOnly yes"]
+        lines += [f"    IdentityFile {word(target.identity)}", "    IdentitiesOnly yes"]
     elif target.authorized:
         offer = identities(target.authorized)
-        lines += [f"    IdentityFile {_word(path)}" for path in offer.files]
+        lines += [f"    IdentityFile {word(path)}" for path in offer.files]
         lines += ["    IdentitiesOnly yes"] if offer.only else []
     if target.sheltered:
         # Streamlined NTRU Prime protects recorded traffic from future quantum computers and costs 80 ms of CPU.
@@ -130,14 +130,14 @@ def _settings(target: Target) -> list[str]:
 
 
 def _way(target: Target) -> list[str]:
-    """Return how ssh connects. ProxyJump would read this file, and not the user's own, for the jump host."""
+    """Return how ssh connects."""
     if target.jump:
-        return [f"    ProxyCommand {quote(*jump_command(target.jump)).replace('%', '%%')} -W [%h]:%p"]
+        return [f"    ProxyCommand {target.jump.proxy_command()}"]
     words = [ROOT / "swarm/ssh/dial.py"]
     if target.embedded:
         words = [ROOT / "swarm/embedded/broker.py", target.embedded.broker]
-    command = quote(sys.executable, "-I", "-S", *words)
-    return [f"    ProxyCommand {command.replace('%', '%%')} %h %p", "    ProxyUseFdpass yes"]
+    command = proxy(sys.executable, "-I", "-S", *words, "%h", "%p")
+    return [f"    ProxyCommand {command}", "    ProxyUseFdpass yes"]
 
 
 def forget(name: str) -> None:
@@ -180,13 +180,3 @@ def argv(target: Target, words: Sequence[str] = (), *, user: str | None = None) 
     command = list(words) if len(words) < 2 else [quote(*words)]  # noqa: PLR2004 - several
     login = ["-l", user] if user else []
     return ["ssh", "-F", str(write_config(target)), *login, "--", target.name, *command]
-
-
-def jump_command(destination: str) -> list[str]:
-    """Return how ssh reaches a remote hypervisor: by the user's own configuration, which libvirt uses too."""
-    return ["ssh", "-o", "BatchMode=yes", destination]
-
-
-def _word(path: Path) -> str:
-    """Return a path as one argument of ssh_config, where % starts a token and a backslash escapes a quote."""
-    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'

@@ -8,7 +8,6 @@ import os
 import re
 import secrets
 import selectors
-import signal
 import stat
 import subprocess
 import tempfile
@@ -18,19 +17,23 @@ from typing import IO, TYPE_CHECKING
 from swarm.deadline import Deadline
 from swarm.errors import CommandFailed
 from swarm.ssh.reasons import Ending, without_warnings
-from swarm.text import quote
+from swarm.ssh.session import Limits
+from swarm.text import amount, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from swarm.ssh.link import Link
 
-__all__ = ["download", "upload"]
+__all__ = ["FILE_LIMITS", "download", "upload"]
 
 _CHUNK = 1 << 18  # bytes
-_TOTAL = 3600.0  # seconds for one file
-_SILENCE = 120.0  # seconds without progress
+FILE_LIMITS = Limits(
+    total=3600.0
+)  # for one file; no output of it is kept, so the limits in bytes do not count
+_SIGNS = 4  # signs of progress that an upload can send in `silence` seconds
 _MESSAGES = 1 << 14  # bytes of error output that are kept
+_SSH_FAILED = 255  # ssh's exit code for its own failures
 _SIZE = re.compile(rb"\d{1,18} [0-7]{3,4}")  # a file's size in bytes, and its mode
 
 _UPLOAD = """set -eu
@@ -38,9 +41,20 @@ umask 077
 target=@TARGET@
 if [ -d "$target" ]; then target=$target/@NAME@; fi
 new=$(mktemp "$(dirname -- "$target")/.swarm-XXXXXX")
-trap 'rm -f -- "$new"' EXIT
+# ssh reads megabytes ahead, so only this side knows what has arrived and, by the offset of 4, what is checked.
+exec 4<"$new"
+watch() {
+  seen=
+  while sleep @PAUSE@ 4<&- </dev/null >/dev/null 2>&1; do
+    now=$(stat -c %s -- "$new"; cat "/proc/$$/fdinfo/4")
+    [ "$now" = "$seen" ] || echo
+    seen=$now
+  done
+}
+watch 2>/dev/null &
+trap 'rm -f -- "$new"; kill "$!" 2>/dev/null || :' EXIT
 cat >"$new"
-sum=$(sha256sum <"$new")
+sum=$(sha256sum <&4)
 [ "${sum%% *}" = @SUM@ ] || { echo 'the copy is incomplete' >&2; exit 1; }
 chmod @MODE@ "$new"
 mv -fT -- "$new" "$target"
@@ -54,18 +68,29 @@ printf '\\n%s\\n' @MARK@
 """
 
 
-def upload(link: Link, local: Path, remote: str, *, preserve_mode: bool = True) -> None:
-    """Copy the file `local` to the path `remote` in the guest. Raise OSError, CommandFailed or Unreachable."""
+def upload(
+    link: Link, local: Path, remote: str, *, preserve_mode: bool = True, limits: Limits = FILE_LIMITS
+) -> None:
+    """Copy the file `local` to the path `remote` in the guest. Raise OSError, CommandFailed or Unreachable.
+
+    It may take `limits.total` seconds, and `limits.silence` seconds in which no byte arrives in the guest.
+    """
     with local.open("rb") as source:
         total = hashlib.file_digest(source, "sha256").hexdigest()
         mode = f"{stat.S_IMODE(os.fstat(source.fileno()).st_mode):o}" if preserve_mode else "644"
         source.seek(0)
         values = {"TARGET": quote(remote), "NAME": quote(local.name), "SUM": total, "MODE": mode}
-        _transfer(link, _filled(_UPLOAD, values), source, lambda _: None, f"copying {local} to {remote}")
+        script = _filled(_UPLOAD, {**values, "PAUSE": f"{limits.silence / _SIGNS:g}"})
+        _transfer(link, script, source, lambda _: None, _Work(f"copying {local} to {remote}", limits))
 
 
-def download(link: Link, remote: str, local: Path, *, preserve_mode: bool = True) -> None:
-    """Copy the file `remote` of the guest to the path `local`. Raise OSError, CommandFailed or Unreachable."""
+def download(
+    link: Link, remote: str, local: Path, *, preserve_mode: bool = True, limits: Limits = FILE_LIMITS
+) -> None:
+    """Copy the file `remote` of the guest to the path `local`. Raise OSError, CommandFailed or Unreachable.
+
+    It may take `limits.total` seconds, and `limits.silence` seconds without a byte.
+    """
     local = local / Path(remote).name if local.is_dir() else local
     descriptor, name = tempfile.mkstemp(prefix=f".{local.name}.", dir=local.parent)
     scratch = Path(name)
@@ -74,13 +99,32 @@ def download(link: Link, remote: str, local: Path, *, preserve_mode: bool = True
             mark = secrets.token_hex(12)
             received = _Received(target, f"{link.alias}: {remote}", mark)
             script = _filled(_DOWNLOAD, {"SOURCE": quote(remote), "MARK": mark})
-            _transfer(link, script, subprocess.DEVNULL, received.take, f"copying {remote}")
+            _transfer(link, script, subprocess.DEVNULL, received.take, _Work(f"copying {remote}", limits))
             mode = received.check()
             os.fchmod(target.fileno(), mode if preserve_mode else 0o644)
         scratch.replace(local)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+class _Work:
+    """What a transfer does, in words, and how long it may take."""
+
+    def __init__(self, what: str, limits: Limits) -> None:
+        self.what, self._silence, self._deadline = what, limits.silence, Deadline(limits.total)
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for the next byte, zero if the time is up."""
+        return min(self._silence, self._deadline.remaining)
+
+    @property
+    def late(self) -> str:
+        """Which of the two limits was exceeded."""
+        if self._deadline.expired:
+            return f"{self.what} timed out after {self._deadline.limit:.0f} s"
+        return f"{self.what} made no progress for {self._silence:.0f} s"
 
 
 class _Received:
@@ -91,10 +135,10 @@ class _Received:
 
     def __init__(self, target: IO[bytes], what: str, mark: str) -> None:
         self._target, self._what, self._mark = target, what, f"\n{mark}\n".encode()
-        self._head, self._left, self._mode, self._after = b"", -1, 0, b""
+        self._head, self._left, self._mode, self._after, self._rest = b"", -1, 0, b"", 0
 
     def take(self, data: bytes) -> None:
-        """Take the next bytes. Raise CommandFailed for what does not fit the first line."""
+        """Take the next bytes. Raise CommandFailed for what does not fit the first line, or the free space."""
         if self._left < 0:
             self._head += data
             line, newline, data = self._head.partition(self._mark)[2].partition(b"\n")
@@ -104,11 +148,27 @@ class _Received:
             if not (newline and _SIZE.fullmatch(line)):
                 raise CommandFailed(f"{self._what}: received a malformed answer from the guest")
             self._left, self._mode = int(size), int(mode, 8) & 0o777
+            self._check_space()
         self._target.write(data[: self._left])
-        self._after += data[self._left :][: len(self._mark) - len(self._after)]
+        after = data[self._left :]
         self._left = max(0, self._left - len(data))
+        mark = after[: len(self._mark) - len(self._after)]
+        self._after += mark
+        self._rest += len(after) - len(mark)
         if not self._mark.startswith(self._after):
             raise CommandFailed(f"{self._what}: the file grew while it was copied", "copy it again")
+        if self._rest > _MESSAGES:
+            raise CommandFailed(f"{self._what}: the guest sent more than the file")
+
+    def _check_space(self) -> None:
+        """Raise CommandFailed if the file system of the copy has less free space than the guest has announced."""
+        disk = os.fstatvfs(self._target.fileno())
+        free = disk.f_bavail * disk.f_frsize
+        if self._left > free:
+            raise CommandFailed(
+                f"{self._what}: the guest announced {amount(self._left)}, and only {amount(free)} are free here",
+                "free space, or choose a directory on a larger disk",
+            )
 
     def check(self) -> int:
         """Return the file's mode. Raise CommandFailed if bytes are missing."""
@@ -126,7 +186,7 @@ def _filled(script: str, values: dict[str, str]) -> str:
 
 
 def _transfer(
-    link: Link, script: str, source: IO[bytes] | int, take: Callable[[bytes], None], what: str
+    link: Link, script: str, source: IO[bytes] | int, take: Callable[[bytes], None], work: _Work
 ) -> None:
     """Run `script` in the guest with `source` as its input, and give its output to `take`."""
     shell = (
@@ -139,29 +199,32 @@ def _transfer(
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=source, stdout=pipe, stderr=pipe, bufsize=0) as process:
         try:
-            messages = _pump(process, take)
+            messages, limit = _pump(process, take, work)
         finally:
             process.kill()
     code = process.returncode
-    if code in {255, -signal.SIGKILL}:  # ssh's own failure, or ours
-        limit = "" if code > 0 else f"{what} made no progress for {_SILENCE:.0f} s"
+    if limit:
+        link.close()  # the guest may still be sending
+    if limit or code == _SSH_FAILED or code < 0:
         raise link.explain(Ending(code, messages, started=False, limit=limit))
     if code:
         reason = (without_warnings(messages).strip().splitlines() or ["no reason given"])[-1]
-        raise CommandFailed(f"{link.alias}: {what} failed: {reason}")
+        raise CommandFailed(f"{link.alias}: {work.what} failed: {reason}")
 
 
-def _pump(process: subprocess.Popen[bytes], take: Callable[[bytes], None]) -> str:
-    """Move the output of `process` until it ends, and return the end of its error output."""
-    messages, deadline = b"", Deadline(_TOTAL)
+def _pump(process: subprocess.Popen[bytes], take: Callable[[bytes], None], work: _Work) -> tuple[str, str]:
+    """Move the output of `process` until it ends. Return the end of its error output, and the limit it exceeded."""
+    messages, limit = b"", ""
     assert process.stdout is not None  # noqa: S101 - both are pipes
     assert process.stderr is not None  # noqa: S101
     with selectors.DefaultSelector() as selector:
         for stream in (process.stdout, process.stderr):
             selector.register(stream, selectors.EVENT_READ)
         while selector.get_map():
-            ready = selector.select(min(_SILENCE, deadline.remaining))
+            patience = work.patience
+            ready = selector.select(patience) if patience else []
             if not ready:
+                limit = work.late
                 process.kill()
                 break
             for key, _ in ready:
@@ -173,4 +236,4 @@ def _pump(process: subprocess.Popen[bytes], take: Callable[[bytes], None]) -> st
                 else:
                     messages = (messages + data)[-_MESSAGES:]
     process.wait()
-    return messages.decode("utf-8", "replace")
+    return messages.decode("utf-8", "replace"), limit

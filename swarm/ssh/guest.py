@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import fabric
 
 from swarm.errors import CommandFailed, UsageError
-from swarm.ssh.copy import download, upload
+from swarm.ssh.copy import FILE_LIMITS, download, upload
 from swarm.ssh.link import Link
 from swarm.ssh.runner import OpenSSH
 from swarm.text import quote
@@ -32,7 +32,11 @@ class Guest(fabric.Connection):  # type: ignore[misc]  # Fabric ships no types
 
     run() returns Invoke's Result, or its Promise with asynchronous=True, as with every fabric.Connection.
     Commands have no input and no terminal. Each ends after `timeout` seconds (900 by default), and raises
-    Unreachable if the connection fails. `hide` is the default for run(), `booting` is passed to Link.
+    Unreachable if the connection fails. A command may be silent all that time, so pass a short `timeout` where a
+    hung one should not hold you up. It must start within 60 s, and may send 4 MiB. put() and get() end after an
+    hour, or 120 s without progress; their `limits` change that. A dead network ends everything after 15 s.
+
+    `hide` is the default for run(), `booting` is passed to Link.
     """
 
     def __init__(
@@ -124,13 +128,29 @@ class Guest(fabric.Connection):  # type: ignore[misc]  # Fabric ships no types
         options.pop("password", None)
         return self.run(f"sudo -n -u {quote(user)} -- sh -c {quote(command)}", **options)
 
-    def put(self, local: str | Path, remote: str | None = None, *, preserve_mode: bool = True) -> None:
+    def put(
+        self,
+        local: str | Path,
+        remote: str | None = None,
+        *,
+        preserve_mode: bool = True,
+        limits: Limits = FILE_LIMITS,
+    ) -> None:
         """Copy a file into the guest, by default into the home directory. Raise CommandFailed, OSError, Unreachable."""
-        upload(self.link, Path(local), remote or Path(local).name, preserve_mode=preserve_mode)
+        there = remote or Path(local).name
+        upload(self.link, Path(local), there, preserve_mode=preserve_mode, limits=limits)
 
-    def get(self, remote: str, local: str | Path | None = None, *, preserve_mode: bool = True) -> None:
+    def get(
+        self,
+        remote: str,
+        local: str | Path | None = None,
+        *,
+        preserve_mode: bool = True,
+        limits: Limits = FILE_LIMITS,
+    ) -> None:
         """Copy a file from the guest, by default into the current directory. Raise as put() does."""
-        download(self.link, remote, Path(local or Path(remote).name), preserve_mode=preserve_mode)
+        here = Path(local or Path(remote).name)
+        download(self.link, remote, here, preserve_mode=preserve_mode, limits=limits)
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise UsageError(

@@ -12,7 +12,6 @@ import hashlib
 import os
 import re
 import selectors
-import stat
 import subprocess
 import threading
 from functools import cached_property
@@ -20,11 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarm.deadline import Deadline
-from swarm.errors import Unfit, UsageError
-from swarm.files import private_dir
-from swarm.paths import runtime_dir, state_dir
+from swarm.errors import UsageError
 from swarm.ssh.reasons import Ending, explain, needs_dialer
 from swarm.ssh.session import Limits, Session
+from swarm.ssh.sockets import socket_dir, socket_name
 from swarm.text import quote
 
 if TYPE_CHECKING:
@@ -41,9 +39,6 @@ _PERSIST = 120  # seconds that an unused connection is kept: a person's pause be
 _CONNECT = 20  # seconds to connect: a loaded guest under emulation needs up to ten for the key exchange
 _MESSAGE = 4096  # bytes of ssh's own messages; they have a few hundred
 _ALIVE = 5  # seconds between two keepalives; three without an answer (15 s) mean that the network is down
-_SOCKET_PATH = 107  # bytes that Linux allows in a socket's path
-# Our name, and the random suffix that ssh adds while it creates the socket.
-_SOCKET_NAME = 20 + 17
 # Seconds. A lost SYN is repeated after 1, 3 and 7 s, so a new attempt is faster.
 _BOOTING = {"SWARM_DIAL_LIMIT": "2"}
 
@@ -172,7 +167,7 @@ class Link:
                 r'^\s*UserKnownHostsFile[ =]+"?([^"\n]+)"?\s*$', text, re.MULTILINE | re.IGNORECASE
             ):
                 seal.update(Path(name).read_bytes() if Path(name).is_file() else b"")
-        return _control_dir() / seal.hexdigest()[:20]
+        return socket_dir() / socket_name(seal.digest())
 
     def _settings(self) -> dict[str, str]:
         return {
@@ -239,26 +234,3 @@ def _word(value: str) -> str:
     if not re.search(r"""[\s"'\\#]""", value):
         return value
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _control_dir() -> Path:
-    """Return the directory for the sockets, which only its owner can enter. Raise Unfit if there is none.
-
-    It is in the user's runtime directory. Without one it is in the state directory: in /tmp, another user could have
-    taken its name.
-    """
-    runtime = runtime_dir()
-    longest = _SOCKET_PATH - len("/swarm/") - _SOCKET_NAME
-    if runtime and len(os.fsencode(runtime)) <= longest:
-        folder = private_dir(runtime / "swarm")
-    else:
-        folder = private_dir(state_dir() / "run").absolute()
-        if len(os.fsencode(folder)) + 1 + _SOCKET_NAME > _SOCKET_PATH:
-            raise Unfit(
-                f"the path {folder} is too long for a Unix socket",
-                "set SWARM_STATE to a directory with a shorter path",
-            )
-    state = folder.lstat()
-    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o077:
-        raise Unfit(f"{folder} belongs to another user, or other users can enter it", f"remove {folder}")
-    return folder

@@ -119,6 +119,12 @@ _REASONS = (
         "./inv start --host {alias}",
     ),
     _Reason(
+        "Stdio forwarding request failed",
+        NoAnswer,
+        "no answer: the hypervisor cannot connect to the guest",
+        "is the machine running? `./inv status` shows it",
+    ),
+    _Reason(
         "timed out|No route to host|Network is unreachable|Could not resolve hostname|Name or service not known",
         NoAnswer,
         "no answer: {messages}",

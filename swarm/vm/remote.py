@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from swarm.errors import SwarmError
 from swarm.hypervisor.uri import jump, remote
-from swarm.ssh.config import jump_command
+from swarm.ssh.jump import Jump
 from swarm.ssh.session import Limits, Session
 from swarm.vm.answer import Answer, Entry, Malformed, parse, script
 
@@ -79,16 +79,16 @@ class Remote:
             self._future.set_exception(error)
 
     def _look(self) -> Found:
-        destination = jump(self.uri)
-        if destination is None:
+        way = jump(self.uri)
+        if way is None:
             reached = _resolved(urlsplit(self.uri).hostname or "")
             return Found(problem=_NO_SHELL, asked=False, reached=reached)
         try:
-            session = Session([*jump_command(destination), "exec sh"])
+            session = Session(Jump(*way).argv("exec sh"))
         except SwarmError as error:
             return Found(problem=error.message)
         try:
-            reached = _resolved(_named(destination))  # while ssh connects
+            reached = _resolved(_named(Jump(*way)))  # while ssh connects
             answer = _converse(session, self.paths)
         except Malformed as error:
             return Found(problem=f"{error}", reached=reached)
@@ -137,11 +137,11 @@ def _converse(session: Session, paths: tuple[str, ...]) -> Answer:
     return parse(lines, paths)
 
 
-def _named(destination: str) -> str:
-    """Return the name or address to which ssh's configuration leads, which may give `destination` as an alias."""
+def _named(way: Jump) -> str:
+    """Return the name or address to which ssh's configuration leads, which may give the destination as an alias."""
     try:
         done = subprocess.run(
-            [*jump_command(destination), "-G"],
+            way.argv("-G"),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

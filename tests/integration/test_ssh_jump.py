@@ -77,7 +77,7 @@ def jump(
         pinned,
         USER,
         identity,
-        jump=f"ssh://{USER}@127.0.0.1:{hypervisor.port}",
+        jump=ssh.Jump(f"ssh://{USER}@127.0.0.1:{hypervisor.port}"),
         port=guest.port,
     )
     return Jump(target, hypervisor, guest, known_hosts)
@@ -158,7 +158,9 @@ def test_a_guest_that_is_not_up_yet_is_unreachable(jump: Jump) -> None:
 @pytest.mark.usefixtures("dirs")
 def test_the_way_follows_the_hypervisors_address(uri: str, expected: str | None) -> None:
     """Guests are reached like libvirt: through the same user, machine and port."""
-    assert access.target(samples.host(uri=f'"{uri}"', source="/srv/share")).jump == expected
+    assert access.target(samples.host(uri=f'"{uri}"', source="/srv/share")).jump == (
+        expected and ssh.Jump(expected)
+    )
 
 
 @pytest.mark.usefixtures("dirs")

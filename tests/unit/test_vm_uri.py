@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm.hypervisor.uri import jump, remote
+from swarm.hypervisor.uri import Way, jump, remote
 from swarm.inventory.uri import check
 
 PLACES = [
@@ -19,15 +20,16 @@ PLACES = [
     ("test:///default", False, None),
     ("qemu://box/system", True, None),  # without a transport, libvirt takes TLS
     ("qemu+tls://box/system", True, None),
-    ("qemu+ssh://box/system", True, "ssh://box"),
-    ("qemu+ssh://root@box:2222/system?keyfile=/k", True, "ssh://root@box:2222"),
-    ("qemu+libssh://root@box/system", True, "ssh://root@box"),
-    ("qemu+libssh2://[fd00::1]/system", True, "ssh://[fd00::1]"),
+    ("qemu+ssh://box/system", True, Way("ssh://box")),
+    ("qemu+ssh://root@box:2222/system?keyfile=/k", True, Way("ssh://root@box:2222", Path("/k"))),
+    ("qemu+libssh://root@box/system", True, Way("ssh://root@box")),
+    ("qemu+libssh://box/system?known_hosts=/k%25%20+&no_tty=1", True, Way("ssh://box", None, Path("/k% +"))),
+    ("qemu+libssh2://[fd00::1]/system", True, Way("ssh://[fd00::1]")),
 ]
 
 
 @pytest.mark.parametrize(("uri", "elsewhere", "by"), PLACES)
-def test_a_host_name_means_another_machine(uri: str, elsewhere: bool, by: str | None) -> None:  # noqa: FBT001
+def test_a_host_name_means_another_machine(uri: str, elsewhere: bool, by: Way | None) -> None:  # noqa: FBT001
     """A URI with a host name is remote, whatever its transport. Only SSH transports have a jump host."""
     assert (remote(uri), jump(uri)) == (elsewhere, by)
 
