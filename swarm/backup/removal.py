@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Found", "found", "prune"]
 
 _ARCHIVE, _MANIFEST = "tar.zst", "manifest.json.zst"
-_ABANDONED = timedelta(
-    days=1
-)  # another machine may have written the archive, and is about to write the manifest
+# Another machine may have written the archive, and be about to write the manifest.
+_ABANDONED = timedelta(days=1)
 _AT_ONCE = 8  # objects that are looked up side by side
 
 

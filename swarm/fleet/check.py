@@ -64,7 +64,7 @@ def check(talk: Talk) -> Report:
     _strays(report, known)
     found: dict[str, list[claims.Claimed]] = {}
     uris = [host.hypervisor.uri for host in hosts if not host.foreign]
-    uris += [EMBEDDED] if Embedded().running else []  # also if no host file names it anymore
+    uris += [EMBEDDED] if Embedded().running else []  # also if no host file names it now
     for uri in dict.fromkeys([*uris, *claims.earlier(hosts)]):
         answer = _hypervisor(report, uri, [host for host in hosts if host.hypervisor.uri == uri], talk)
         if answer is not None:

@@ -66,7 +66,7 @@ def unclaimed(found: Iterable[Claimed], known: Collection[str]) -> list[tuple[st
 
 
 def earlier(hosts: Iterable[Host], now: float | None = None) -> list[str]:
-    """Return the hypervisors on which hosts were provisioned lately, and that no host file names anymore."""
+    """Return the hypervisors on which hosts were provisioned lately, and that no host file names now."""
     hosts = list(hosts)
     since = (time.time() if now is None else now) - _DAYS * 86400
     named = {place(host.hypervisor.uri) for host in hosts}

@@ -85,9 +85,7 @@ class Conversation:
         self._link.close()
         self._session = self._link.session()
         self._send()
-        if (
-            self._over.is_set()
-        ):  # ended meanwhile by another thread, which may have ended only the old session
+        if self._over.is_set():  # another thread has ended it meanwhile, perhaps only the old session
             self._session.kill()
         return not self._over.is_set()
 

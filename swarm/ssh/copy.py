@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["FILE_LIMITS", "download", "upload"]
 
 _CHUNK = 1 << 18  # bytes
-FILE_LIMITS = Limits(
-    total=3600.0
-)  # for one file; no output of it is kept, so the limits in bytes do not count
+# For one file. None of its bytes are kept as output, so the limits in bytes do not count.
+FILE_LIMITS = Limits(total=3600.0)
 _SIGNS = 4  # signs of progress that an upload can send in `silence` seconds
 _MESSAGES = 1 << 14  # bytes of error output that are kept
 _SSH_FAILED = 255  # ssh's exit code for its own failures

@@ -68,7 +68,7 @@ def test_a_vm_that_a_host_has_left_is_found(old: str, new: str) -> None:
 
 @pytest.mark.usefixtures("dirs")
 def test_the_hypervisor_where_a_host_was_made_is_asked(old: str, new: str) -> None:
-    """No file names the old hypervisor anymore, but the history of the host does, for a month."""
+    """No file names the old hypervisor now, but the history of the host does, for a month."""
     host = samples.host(uri=new, source="/data/share")
     assert not any("has the domain" in each.message for each in check(Talk(screen())).findings)
     history.append("zap", "provision", hypervisor=old)
