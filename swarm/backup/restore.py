@@ -168,7 +168,9 @@ class _Job:
             aside = f"{PurePosixPath(self.target.state_dir).parent}/{aside}"
             notes.append(f"the replaced entries are in {aside}")
         if left := answer.get("left"):
-            notes.append(f"{left} excluded entries are only there, since the backup has no directory for them")
+            notes.append(
+                f"{left} excluded entries are only there, since the backup has no directory for them"
+            )
         for note in notes:
             self.talk.say(note)
         for problem in done.problems:
