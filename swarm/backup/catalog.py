@@ -79,6 +79,7 @@ class Catalog:
     def names(self) -> list[tuple[Destination, Name]]:
         """Return every archive at every destination that answers, oldest first. Raise the error if none answers."""
         found: list[tuple[Destination, Name]] = []
+        self.errors.clear()
         for destination in self.destinations:
             try:
                 found += [(destination, name) for name in archives(destination, self.host)]

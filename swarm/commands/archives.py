@@ -253,6 +253,8 @@ class Checked:
 
 def verify(words: str, archive: str, identity: str, *, everything: bool, sample: int, as_json: bool) -> int:
     """Read archives from end to end and compare them with their manifests."""
+    if sample < 0:
+        raise UsageError("--sample takes the number of archives to choose", "--all verifies every one")
 
     def one(host: Host, talk: Talk) -> Checked:
         found = catalog(host, identity)

@@ -74,6 +74,21 @@ def test_a_verification_waits_for_a_backup(dirs: Dirs, tmp_path: Path) -> None:
     assert known.dirty
 
 
+@pytest.mark.usefixtures("dirs")
+def test_outages_that_take_turns_hide_nothing(tmp_path: Path) -> None:
+    """A destination that has failed before, and answers now, is no outage."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    name = archived(tmp_path, settings(first), _WHEN, {"file": "text"})
+    found = catalog(settings(first, second))
+    for gone in (second, first):
+        gone.rename(tmp_path / "away")
+        assert [each for _, each in found.names()] == ([name] if gone == second else [])
+        assert list(found.errors) == [f"file://{gone}"]
+        (tmp_path / "away").rename(gone)
+
+
 def test_a_drill_verifies_under_its_own_lock(dirs: Dirs, tmp_path: Path) -> None:
     """Whoever holds the host's lock already can verify and record without a second one."""
     to = settings(dirs.backups)

@@ -191,6 +191,12 @@ def test_archives_are_verified(dirs: Dirs, three: list[Name], capsys: pytest.Cap
     assert "data follows its end" in shown
 
 
+def test_a_negative_sample_is_refused() -> None:
+    """A sample has at least one archive; less is a usage error, not a defect."""
+    with pytest.raises(UsageError, match="--sample takes the number of archives"):
+        archives.verify(HOST, "", "", everything=False, sample=-1, as_json=False)
+
+
 def test_old_archives_are_pruned(dirs: Dirs, three: list[Name], capsys: pytest.CaptureFixture[str]) -> None:
     """--plan names what would go and removes nothing; --yes removes it; then there is nothing to do."""
     write_host(dirs, dirs.backups, keep=2)
