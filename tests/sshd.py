@@ -26,7 +26,7 @@ from swarm.files import write_atomically
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["USER", "Sshd", "login_key"]
+__all__ = ["USER", "Sshd", "login_key", "personal_ssh"]
 
 USER = getpass.getuser()
 _CACHE = Path("/var/cache/swarm-tests") if os.geteuid() == 0 else Path.home() / ".cache" / "swarm-tests"
@@ -213,3 +213,17 @@ class Sshd:
         path = self.folder / name
         path.write_text(text, encoding="utf-8")
         path.chmod(mode)
+
+
+def personal_ssh(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let `ssh` without -F read `text`, and not the person's own configuration. Return the file with the text."""
+    config, script, real = folder / "config", folder / "bin" / "ssh", shutil.which("ssh")
+    config.write_text(text, encoding="utf-8")
+    script.parent.mkdir()
+    script.write_text(
+        f'#!/bin/sh\nfor word; do [ "$word" = -F ] && exec {real} "$@"; done\nexec {real} -F {config} "$@"\n',
+        encoding="utf-8",
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(script.parent), prepend=":")
+    return config

@@ -14,7 +14,9 @@ import pytest
 
 from swarm import ssh
 from swarm.backup.busy import hold_host
+from swarm.backup.catalog import Catalog
 from swarm.backup.mirror import Known, Refreshed, Source, refresh
+from swarm.backup.now import Report, back_up
 from swarm.console import Talk, screen
 from swarm.inventory.backup import BackupSettings
 from swarm.ssh.guest import Guest
@@ -24,7 +26,7 @@ from tests.state import make_state
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Place", "make_place", "own_server"]
+__all__ = ["Place", "archive_names", "make_place", "own_server", "run_backup", "touch"]
 
 _ID = 1501
 
@@ -151,3 +153,20 @@ def own_server(folder: Path, keys: Path) -> Iterator[Sshd]:
     (folder / "authorized_keys").chmod(0o644)  # sshd reads it as the account
     with server:
         yield server
+
+
+def run_backup(place: Place, *, force: bool = False, **changed: object) -> Report:
+    """Back the guest up, archive included, with changed settings."""
+    place.settings = place.settings.model_validate({**place.settings.model_dump(mode="json"), **changed})
+    source = Source(place.guest().link, place.host, None, place.user, str(place.state))
+    return back_up(source, place.settings, Talk(screen(), quiet=True), force=force)
+
+
+def touch(place: Place, text: str) -> None:
+    """Change something in the guest."""
+    (place.state / "cron" / "jobs.json").write_text(text, encoding="utf-8")
+
+
+def archive_names(place: Place) -> list[str]:
+    """Return the names of the guest's archives at all destinations that answer."""
+    return [str(name) for _, name in Catalog(place.host, place.settings).names()]

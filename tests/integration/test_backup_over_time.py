@@ -12,14 +12,12 @@ import pyrage
 import pytest
 
 from swarm.backup.catalog import Catalog
-from swarm.backup.mirror import Source
 from swarm.backup.naming import parse
-from swarm.backup.now import Report, back_up
 from swarm.backup.recover import from_archive
 from swarm.backup.restore import Target, restore
 from swarm.console import Talk, screen
 from swarm.errors import Unfit, UsageError
-from tests.integration.guest_state import make_place
+from tests.integration.guest_state import archive_names, make_place, run_backup, touch
 from tests.state import snapshot_of
 
 if TYPE_CHECKING:
@@ -50,23 +48,6 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     time.tzset()
 
 
-def run(place: Place, **changed: object) -> Report:
-    """Back the guest up with changed settings."""
-    place.settings = place.settings.model_validate({**place.settings.model_dump(mode="json"), **changed})
-    source = Source(place.guest().link, place.host, None, place.user, str(place.state))
-    return back_up(source, place.settings, Talk(screen(), quiet=True))
-
-
-def touch(place: Place, text: str) -> None:
-    """Change something in the guest."""
-    (place.state / "cron" / "jobs.json").write_text(text, encoding="utf-8")
-
-
-def names(place: Place) -> list[str]:
-    """Return the names of the guest's archives."""
-    return [str(name) for _, name in Catalog(place.host, place.settings).names()]
-
-
 def test_another_time_zone_between_two_backups(place: Place, elsewhere: pytest.MonkeyPatch) -> None:
     """Archives are named, ordered, found and removed in UTC, wherever the machine thinks it is (restic#2233)."""
     made: list[str] = []
@@ -75,12 +56,12 @@ def test_another_time_zone_between_two_backups(place: Place, elsewhere: pytest.M
         time.tzset()
         touch(place, f"[{number}]")
         before = datetime.now(UTC).replace(microsecond=0)
-        made.append(str(run(place, keep=3).archive))
+        made.append(str(run_backup(place, keep=3).archive))
         found = parse(f"{made[-1]}.tar.zst")
         assert found is not None
         assert before <= found[0].created <= datetime.now(UTC) + SECOND
-        assert run(place).current == made[-1]
-    assert names(place) == made[1:]
+        assert run_backup(place).current == made[-1]
+    assert archive_names(place) == made[1:]
     assert str(Catalog(place.host, place.settings).find("latest")[1]) == made[-1]
 
 
@@ -97,7 +78,7 @@ def test_each_archive_is_read_with_its_own_key(place: Place, tmp_path: Path) -> 
     trees, made = [], []
     for number, key in enumerate(public):
         touch(place, f"[{number}]")
-        made.append(str(run(place, recipient=key).archive))
+        made.append(str(run_backup(place, recipient=key).archive))
         trees.append(snapshot_of(place.mirror))
     rows = Catalog(place.host, place.settings).rows()
     assert [(str(row.name), row.summary and row.summary.recipient) for row in rows] == [
@@ -118,14 +99,14 @@ def test_each_archive_is_read_with_its_own_key(place: Place, tmp_path: Path) -> 
 def test_a_new_recipient_makes_a_new_archive(place: Place) -> None:
     """An unchanged guest gets another archive as soon as the recipient changes, because the old key may be lost."""
     first, second = (str(pyrage.x25519.Identity.generate().to_public()) for _ in range(2))
-    run(place, recipient=first)
-    assert run(place, recipient=first).archive is None
-    assert run(place, recipient=second).archive
+    run_backup(place, recipient=first)
+    assert run_backup(place, recipient=first).archive is None
+    assert run_backup(place, recipient=second).archive
 
 
 def test_the_backup_after_some_restores(place: Place) -> None:
     """Three restores leave nothing in the state directory that the next backup would copy (openclaw#10126)."""
-    run(place)
+    run_backup(place)
     before, size = snapshot_of(place.mirror), [*rows(place)]
     target = Target(place.guest(), place.host, place.user, str(place.state), 1, service=False)
     talk = Talk(screen(), quiet=True)
@@ -134,7 +115,7 @@ def test_the_backup_after_some_restores(place: Place) -> None:
         (place.state / f"agents/main/sessions/more-{number}.jsonl").write_text("later", encoding="utf-8")
         with from_archive(Catalog(place.host, place.settings), "latest", talk) as origin:
             assert restore(target, origin.tree, origin.manifest, place.settings, talk).changed
-    done = run(place)
+    done = run_backup(place)
     assert (done.exit_code, done.warnings) == (0, ())
     assert snapshot_of(place.mirror).keys() == before.keys()
     assert {

@@ -21,12 +21,12 @@ from swarm.backup.catalog import Catalog
 from swarm.backup.directory import Directory
 from swarm.backup.mirror import Source
 from swarm.backup.monitor import ping
-from swarm.backup.now import Report, back_up
+from swarm.backup.now import back_up
 from swarm.backup.recover import from_archive
 from swarm.console import Talk, screen
 from swarm.errors import CommandFailed, Refused, SwarmError, UsageError, VerificationFailed
 from swarm.paths import ROOT
-from tests.integration.guest_state import make_place
+from tests.integration.guest_state import archive_names, make_place, run_backup, touch
 from tests.state import snapshot_of
 
 if TYPE_CHECKING:
@@ -59,35 +59,18 @@ def place(server: Sshd, keys: Path, dirs: Dirs) -> Iterator[Place]:
         yield made
 
 
-def run(place: Place, *, force: bool = False, **changed: object) -> Report:
-    """Back the guest up with changed settings."""
-    place.settings = place.settings.model_validate({**place.settings.model_dump(mode="json"), **changed})
-    source = Source(place.guest().link, place.host, None, place.user, str(place.state))
-    return back_up(source, place.settings, Talk(screen(), quiet=True), force=force)
-
-
-def touch(place: Place, text: str) -> None:
-    """Change something in the guest."""
-    (place.state / "cron" / "jobs.json").write_text(text, encoding="utf-8")
-
-
 def catalog(place: Place, identity: Path | None = None) -> Catalog:
     """Return the guest's archives."""
     return Catalog(place.host, place.settings, identity)
 
 
-def names(place: Place) -> list[str]:
-    """Return the names of the guest's archives at all destinations."""
-    return [str(name) for _, name in catalog(place).names()]
-
-
 def test_an_archive_is_made_once(place: Place, dirs: Dirs) -> None:
     """The first run makes a verified archive. The next one finds it current and adds nothing."""
-    first = run(place)
+    first = run_backup(place)
     assert (first.exit_code, set((first.verified or {}).values())) == (0, {"content"})
-    second = run(place)
+    second = run_backup(place)
     assert (second.changed, second.current) == (False, first.archive)
-    assert names(place) == [first.archive]
+    assert archive_names(place) == [first.archive]
     assert sorted(path.name.partition(".")[2] for path in dirs.backups.iterdir()) == [
         "manifest.json.zst",
         "summary.json",
@@ -98,7 +81,7 @@ def test_an_archive_is_made_once(place: Place, dirs: Dirs) -> None:
 
 def test_an_archive_restores_what_was_backed_up(place: Place) -> None:
     """The newest archive unpacks to the same tree as the mirror, database and all."""
-    run(place)
+    run_backup(place)
     with from_archive(catalog(place), "latest", Talk(screen(), quiet=True)) as origin:
         assert snapshot_of(origin.tree) == snapshot_of(place.mirror)
         assert origin.manifest.databases.keys() == record.load(place.host).databases.keys()
@@ -106,10 +89,10 @@ def test_an_archive_restores_what_was_backed_up(place: Place) -> None:
 
 def test_a_lost_archive_is_made_again(place: Place, dirs: Dirs) -> None:
     """If somebody deletes the current archive, the next run makes another, though the guest is unchanged."""
-    run(place)
+    run_backup(place)
     for path in dirs.backups.iterdir():
         path.unlink()
-    assert run(place).archive
+    assert run_backup(place).archive
 
 
 def test_retention_removes_the_oldest(place: Place) -> None:
@@ -117,8 +100,8 @@ def test_retention_removes_the_oldest(place: Place) -> None:
     made = []
     for number in range(3):
         touch(place, f"[{number}]")
-        made.append(run(place, keep=2).archive)
-    assert names(place) == made[1:]
+        made.append(run_backup(place, keep=2).archive)
+    assert archive_names(place) == made[1:]
 
 
 def test_an_archive_is_removed_whole_or_not_at_all(
@@ -132,7 +115,7 @@ def test_an_archive_is_removed_whole_or_not_at_all(
     monkeypatch.setattr(Directory, "retained", retained)
     for number in range(2):
         touch(place, f"[{number}]")
-        done = run(place, keep=1)
+        done = run_backup(place, keep=1)
     assert len(list(dirs.backups.iterdir())) == 8
     assert any("is retained until" in note for note in done.notes)
 
@@ -144,7 +127,7 @@ def test_foreign_files_stay(place: Place, dirs: Dirs) -> None:
         path.write_text("mine", encoding="utf-8")
     for number in range(3):
         touch(place, f"[{number}]")
-        run(place, keep=1)
+        run_backup(place, keep=1)
     assert all(path.read_text(encoding="utf-8") == "mine" for path in foreign)
 
 
@@ -154,13 +137,13 @@ def test_a_missing_destination_does_not_stop_the_other(place: Place, dirs: Dirs)
     there.mkdir()
     for number in range(2):
         touch(place, f"[{number}]")
-        done = run(place, destinations=[f"file://{there}", f"file://{gone}"])
+        done = run_backup(place, destinations=[f"file://{there}", f"file://{gone}"])
         assert done.exit_code == 1
         assert any(str(gone) in error for error in done.errors)
-    assert run(place).exit_code == 1
+    assert run_backup(place).exit_code == 1
     assert len(list(there.glob("*.tar.zst"))) == 2  # an unchanged guest needs no third one
     gone.mkdir()
-    healed = run(place)
+    healed = run_backup(place)
     assert (healed.exit_code, len(list(gone.glob("*.tar.zst")))) == (0, 1)
 
 
@@ -168,19 +151,19 @@ def test_failing_nights_remove_nothing(place: Place, dirs: Dirs) -> None:
     """Ten nights in which the guest's state is gone are refused, and every archive is still there."""
     for number in range(2):
         touch(place, f"[{number}]")
-        run(place, keep=1)
+        run_backup(place, keep=1)
     before = sorted(path.name for path in dirs.backups.iterdir())
     (place.state / "agents").rename(place.home / "agents")
     for _ in range(10):
         with pytest.raises(Refused, match="agents"):
-            run(place)
+            run_backup(place)
     assert sorted(path.name for path in dirs.backups.iterdir()) == before
     assert record.load(place.host).result == "failure"
 
 
 def test_a_flipped_byte_is_found(place: Place, dirs: Dirs) -> None:
     """Verification of an archive with one changed byte fails and names the archive."""
-    made = run(place).archive
+    made = run_backup(place).archive
     (path,) = dirs.backups.glob("*.tar.zst")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -192,9 +175,9 @@ def test_a_flipped_byte_is_found(place: Place, dirs: Dirs) -> None:
 
 def test_a_replaced_archive_is_found(place: Place, dirs: Dirs) -> None:
     """An archive that somebody replaced together with its summary and manifest contradicts this machine's record."""
-    first = run(place).archive
+    first = run_backup(place).archive
     touch(place, "[1]")
-    second = run(place).archive
+    second = run_backup(place).archive
     for path in dirs.backups.glob(f"{first}.*"):
         path.replace(path.with_name(path.name.replace(str(first), str(second))))
     found = catalog(place)
@@ -210,7 +193,7 @@ def test_encrypted_archives(place: Place, tmp_path: Path) -> None:
     good, bad = tmp_path / "good", tmp_path / "bad"
     good.write_text(f"{own}\n", encoding="ascii")
     bad.write_text(f"{other}\n", encoding="ascii")
-    done = run(place, recipient=str(own.to_public()))
+    done = run_backup(place, recipient=str(own.to_public()))
     assert set((done.verified or {}).values()) == {"ciphertext"}
     found = catalog(place, good)
     assert found.check(*found.find("latest")) == "content"
@@ -230,11 +213,11 @@ def test_commands_run_around_a_backup(place: Place, tmp_path: Path) -> None:
         "after": [f"echo after $SWARM_RESULT >>{log}"],
         "on_error": [f"echo error $SWARM_ERROR >>{log}"],
     }
-    run(place, **commands)
+    run_backup(place, **commands)
     assert log.read_text(encoding="utf-8").splitlines() == ["before zap", "after success"]
     log.unlink()
     with pytest.raises(CommandFailed, match=r"backup\.before, command 1 failed with exit code 7"):
-        run(place, before=["exit 7"])
+        run_backup(place, before=["exit 7"])
     assert "error backup.before" in log.read_text(encoding="utf-8")
     assert "after failure" in log.read_text(encoding="utf-8")
 
@@ -261,20 +244,20 @@ def test_pings_and_metrics(place: Place, tmp_path: Path) -> None:
     with HTTPServer(("127.0.0.1", 0), Pings) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/uuid"
-        run(place, ping=url, metrics=str(tmp_path))
+        run_backup(place, ping=url, metrics=str(tmp_path))
         text = (tmp_path / "swarm_backup_zap.prom").read_text(encoding="utf-8")
         assert 'swarm_backup_last_result{host="zap"} 0' in text
         (place.state / "agents").rename(place.home / "agents")
         with pytest.raises(Refused):
-            run(place)
+            run_backup(place)
         assert "agents" in Pings.seen[-1][1]
         text = (tmp_path / "swarm_backup_zap.prom").read_text(encoding="utf-8")
         assert 'swarm_backup_last_result{host="zap"} 2' in text
         # An accepted loss is a warning: the archive is there, so the switch is reset, and the log says what was odd.
-        assert run(place, ping=url.replace("uuid", "{state}"), force=True).result == "warning"
+        assert run_backup(place, ping=url.replace("uuid", "{state}"), force=True).result == "warning"
         assert "accepted: " in Pings.seen[-1][1]
         assert record.load("zap").result == "warning"
-        run(place, ping=url)
+        run_backup(place, ping=url)
         server.shutdown()
     paths = [path for path, _ in Pings.seen]
     assert paths[:4] == ["/uuid/start", "/uuid", "/uuid/start", "/uuid/fail"]
@@ -284,7 +267,7 @@ def test_pings_and_metrics(place: Place, tmp_path: Path) -> None:
 def test_a_dead_monitor_does_not_stop_a_backup(place: Place) -> None:
     """If the ping can't be delivered, the backup succeeds all the same, and no message holds the URL."""
     url = "http://127.0.0.1:9/secret-path"
-    assert run(place, ping=url).exit_code == 0
+    assert run_backup(place, ping=url).exit_code == 0
     assert "secret-path" not in (ping(url, "start", []) or "secret-path")
 
 
@@ -299,7 +282,7 @@ def test_a_plan_changes_nothing(place: Place, dirs: Dirs) -> None:
 
 def test_a_clock_that_went_back(place: Place, dirs: Dirs) -> None:
     """An archive dated in the future is neither the latest nor counted, and stays."""
-    made = run(place, keep=1).archive
+    made = run_backup(place, keep=1).archive
     future = "zap-20990101t000000z"
     for path in dirs.backups.glob(f"{made}.*"):
         path.with_name(path.name.replace(str(made), future)).write_bytes(path.read_bytes())
@@ -307,15 +290,15 @@ def test_a_clock_that_went_back(place: Place, dirs: Dirs) -> None:
     known.archives[future] = dict(known.archives[str(made)])
     record.save(place.host, known)
     touch(place, "[1]")
-    second = run(place).archive
-    assert names(place) == [second, future]
+    second = run_backup(place).archive
+    assert archive_names(place) == [second, future]
     assert str(catalog(place).find("latest")[1]) == second
 
 
 @pytest.mark.slow
 def test_kill_at_any_point(place: Place) -> None:
     """After kill -9 at random points, the latest archive always verifies, and the next run works with no unlock."""
-    run(place)
+    run_backup(place)
     chance = random.Random(7)  # noqa: S311 - reproducible
     for number in range(KILLED):
         touch(place, f"[{number}]")
@@ -328,7 +311,7 @@ def test_kill_at_any_point(place: Place) -> None:
     limit = time.monotonic() + 120
     while True:
         try:
-            done = run(place)
+            done = run_backup(place)
             break
         except Refused:  # a transfer of the killed run still holds the lock
             assert time.monotonic() < limit
@@ -342,9 +325,9 @@ def test_kill_at_any_point(place: Place) -> None:
 
 def test_a_new_destination_gets_an_archive(place: Place, dirs: Dirs) -> None:
     """A destination that is added to the host file gets an archive, though the guest is unchanged."""
-    run(place)
+    run_backup(place)
     more = dirs.backups / "more"
     more.mkdir()
-    done = run(place, destinations=[f"file://{dirs.backups}", f"file://{more}"])
+    done = run_backup(place, destinations=[f"file://{dirs.backups}", f"file://{more}"])
     assert done.archive
     assert len(list(more.glob("*.tar.zst"))) == 1

@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from swarm.backup.catalog import Catalog
-from swarm.backup.mirror import Source
-from swarm.backup.now import Report, back_up
 from swarm.backup.repository import read_manifest, read_summary
 from swarm.backup.store import verify
-from swarm.console import Talk, screen
 from swarm.errors import SwarmError
 from tests.integration.authority import make_authority, make_certificate
-from tests.integration.guest_state import make_place
+from tests.integration.guest_state import archive_names, make_place, run_backup, touch
 from tools.proxy import Proxy, error_answer
 from tools.seaweed import Seaweed, serving, use_keys
 
@@ -24,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from swarm.backup.now import Report
     from tests.conftest import Dirs
     from tests.integration.guest_state import Place
     from tests.sshd import Sshd
@@ -63,19 +61,7 @@ def place(
 def run(place: Place, endpoint: str, *more: str, **changed: object) -> Report:
     """Back the guest up to the bucket by way of `endpoint`, and to `more` destinations."""
     settings = {"destinations": ["s3://zap/backups/", *more], "endpoint": endpoint, **changed}
-    place.settings = place.settings.model_validate({**place.settings.model_dump(mode="json"), **settings})
-    source = Source(place.guest().link, place.host, None, place.user, str(place.state))
-    return back_up(source, place.settings, Talk(screen(), quiet=True))
-
-
-def touch(place: Place, text: str) -> None:
-    """Change something in the guest."""
-    (place.state / "cron" / "jobs.json").write_text(text, encoding="utf-8")
-
-
-def names(place: Place) -> list[str]:
-    """Return the names of the archives at all destinations that answer."""
-    return [str(name) for _, name in Catalog(place.host, place.settings).names()]
+    return run_backup(place, **settings)  # type: ignore[arg-type] # none of them is `force`
 
 
 def test_archives_in_a_bucket(place: Place, store: Seaweed) -> None:
@@ -87,7 +73,7 @@ def test_archives_in_a_bucket(place: Place, store: Seaweed) -> None:
     for number in range(2):
         touch(place, f"[{number}]")
         made.append(run(place, store.endpoint).archive)
-    assert names(place) == made[1:]
+    assert archive_names(place) == made[1:]
     rows = Catalog(place.host, place.settings).rows()
     assert [(str(row.name), row.verified) for row in rows] == [(name, "content") for name in made[1:]]
     assert all(row.summary and row.summary.stored for row in rows)
@@ -105,7 +91,7 @@ def test_a_bucket_that_is_down(place: Place, store: Seaweed, dirs: Dirs) -> None
     assert len(list(dirs.backups.glob("*.tar.zst"))) == 2
     healed = run(place, store.endpoint, f"file://{dirs.backups}")
     assert healed.exit_code == 0
-    assert names(place).count(str(healed.archive)) == 2
+    assert archive_names(place).count(str(healed.archive)) == 2
 
 
 @pytest.mark.slow
@@ -119,9 +105,9 @@ def test_a_line_that_breaks_during_the_upload(place: Place, store: Seaweed) -> N
         broken = run(place, proxy.endpoint)
     assert broken.exit_code == 1
     place.settings = place.settings.model_copy(update={"endpoint": store.endpoint})
-    assert names(place) == [first]
+    assert archive_names(place) == [first]
     healed = run(place, store.endpoint)
-    assert (healed.exit_code, names(place)) == (0, [healed.archive])
+    assert (healed.exit_code, archive_names(place)) == (0, [healed.archive])
 
 
 def grown(place: Place) -> None:
@@ -154,10 +140,10 @@ def test_a_request_that_is_refused_in_mid_run(
     assert (refused.exit_code, refused.verified or {}) == (1, {})
     assert any(expected in error for error in refused.errors), refused.errors
     place.settings = place.settings.model_copy(update={"endpoint": store.endpoint})
-    assert names(place) == [first]
+    assert archive_names(place) == [first]
     assert "Uploads" not in store.client().list_multipart_uploads(Bucket="zap")
     healed = run(place, store.endpoint)
-    assert (healed.exit_code, names(place)) == (0, [healed.archive])
+    assert (healed.exit_code, archive_names(place)) == (0, [healed.archive])
 
 
 @pytest.mark.parametrize("request_line", REQUESTS.values(), ids=REQUESTS.keys())
@@ -216,15 +202,15 @@ def test_a_server_whose_certificate_is_not_trusted(
     assert (done.exit_code, done.archive, done.verified) == (1, None, None)
     assert re.search(expected, done.errors[0])
     with pytest.raises(SwarmError, match=expected) as caught:
-        names(place)
+        archive_names(place)
     assert caught.value.hint == hint
     place.settings = place.settings.model_copy(update={"endpoint": store.endpoint, "ca_certificate": None})
-    assert names(place) == []
+    assert archive_names(place) == []
 
 
 def test_a_server_without_tls_at_an_https_address(place: Place, store: Seaweed) -> None:
     """An endpoint with https:// that speaks plain HTTP is not called untrusted: the hint is about the address."""
     run(place, store.endpoint.replace("http:", "https:"))
     with pytest.raises(SwarmError, match=r"TLS with https://.* failed") as caught:
-        names(place)
+        archive_names(place)
     assert caught.value.hint == "check whether backup.endpoint should be http:// or https://"

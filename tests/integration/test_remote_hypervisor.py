@@ -18,7 +18,7 @@ from swarm.vm.doctor import examine
 from swarm.vm.observe import observe
 from swarm.vm.remote import Remote
 from tests import samples
-from tests.sshd import USER, Sshd, login_key
+from tests.sshd import USER, Sshd, login_key, personal_ssh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,21 +50,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sshd, Pat
 def box(server: tuple[Sshd, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
     """The server as `box` in a person's ssh_config, which `ssh` without -F reads."""
     made, identity = server
-    known_hosts, config, real = tmp_path / "known_hosts", tmp_path / "config", shutil.which("ssh")
+    known_hosts = tmp_path / "known_hosts"
     ssh.pin(known_hosts, ["box"], made.public)
-    config.write_text(
+    config = personal_ssh(
+        tmp_path,
         f"Host box\n  HostName 127.0.0.1\n  Port {made.port}\n  HostKeyAlias box\n"
         f"Host *\n  UserKnownHostsFile {known_hosts}\n  IdentityFile {identity}\n  IdentitiesOnly yes\n",
-        encoding="utf-8",
+        monkeypatch,
     )
-    script = tmp_path / "bin" / "ssh"
-    script.parent.mkdir()
-    script.write_text(
-        f'#!/bin/sh\nfor word; do [ "$word" = -F ] && exec {real} "$@"; done\nexec {real} -F {config} "$@"\n',
-        encoding="utf-8",
-    )
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", str(script.parent), prepend=":")
     return Box(made, f"qemu+ssh://{USER}@box/system", config)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from swarm.errors import Unreachable
 from swarm.ssh.guest import Guest
 from swarm.ssh.reasons import KeyRefused
 from tests import samples
-from tests.sshd import USER, Sshd, login_key
+from tests.sshd import USER, Sshd, login_key, personal_ssh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,26 +48,14 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sshd, Ss
 def jump(
     servers: tuple[Sshd, Sshd, Path], dirs: Dirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Jump:
-    """Return the guest as an SSH target.
-
-    `ssh` without -F uses the person's own configuration, which a test must not touch. A script of that name uses the
-    test's configuration instead.
-    """
+    """Return the guest as an SSH target."""
     hypervisor, guest, identity = servers
-    known_hosts, real = tmp_path / "known_hosts", shutil.which("ssh")
-    config = tmp_path / "config"
-    config.write_text(
+    known_hosts = tmp_path / "known_hosts"
+    personal_ssh(
+        tmp_path,
         f"Host *\n  UserKnownHostsFile {known_hosts}\n  IdentityFile {identity}\n  IdentitiesOnly yes\n",
-        encoding="utf-8",
+        monkeypatch,
     )
-    script = tmp_path / "bin" / "ssh"
-    script.parent.mkdir()
-    script.write_text(
-        f'#!/bin/sh\nfor word; do [ "$word" = -F ] && exec {real} "$@"; done\nexec {real} -F {config} "$@"\n',
-        encoding="utf-8",
-    )
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", str(script.parent), prepend=":")
     pinned = dirs.hosts / "zap.known_hosts"
     ssh.pin(pinned, ["zap"], guest.public)
     target = ssh.Target(

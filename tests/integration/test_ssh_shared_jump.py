@@ -20,7 +20,7 @@ from swarm.ssh.fresh import ask
 from swarm.ssh.guest import Guest
 from swarm.ssh.reasons import NoAnswer
 from swarm.ssh.session import Limits
-from tests.sshd import USER, Sshd, login_key
+from tests.sshd import USER, Sshd, login_key, personal_ssh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,20 +86,13 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sshd, Ss
 def way(servers: tuple[Sshd, Sshd, Path], dirs: Dirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Way:
     """Return the way to the guest. A program named ssh reads the test's configuration instead of the user's own."""
     box, guest, identity = servers
-    known_hosts, config, real = tmp_path / "known_hosts", tmp_path / "config", shutil.which("ssh")
+    known_hosts = tmp_path / "known_hosts"
     ssh.pin(known_hosts, [f"[127.0.0.1]:{box.port}"], box.public)
-    config.write_text(
+    config = personal_ssh(
+        tmp_path,
         f"Host *\n  UserKnownHostsFile {known_hosts}\n  IdentityFile {identity}\n  IdentitiesOnly yes\n",
-        encoding="utf-8",
+        monkeypatch,
     )
-    script = tmp_path / "bin" / "ssh"
-    script.parent.mkdir()
-    script.write_text(
-        f'#!/bin/sh\nfor word; do [ "$word" = -F ] && exec {real} "$@"; done\nexec {real} -F {config} "$@"\n',
-        encoding="utf-8",
-    )
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", str(script.parent), prepend=":")
     return Way(box, guest, identity, known_hosts, config, dirs.hosts / "pins")
 
 
