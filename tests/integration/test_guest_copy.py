@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 SIZE = 5 << 19  # bytes; more than ssh reads ahead, which is 2 MiB
 RATE = 384 << 10  # bytes per second that the slow network carries in each direction
 NETWORK = f"""
-import os, socket, sys, threading, time
+import os, select, socket, sys, threading, time
 
+over = select.poll()
+over.register(0, 0)  # nothing but that ssh has ended
 guest, most = socket.create_connection((sys.argv[1], int(sys.argv[2]))), int(sys.argv[3])
 
 def move(take, give, most=sys.maxsize):
     while data := take(1 << 14):
         most -= len(data)
         while most < 0:
-            time.sleep(1)
+            if over.poll(1000):
+                os._exit(0)
         give(data)
         time.sleep(len(data) / {RATE})
     os._exit(0)
