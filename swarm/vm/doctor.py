@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -151,7 +150,8 @@ def _hypervisor(uri: str, users: list[Host], drills: list[Host]) -> Check:
                 yield from places.share(host, None)
             return
         try:
-            with nullcontext(ask(uri, hosts)) as asked, Libvirt(uri, limit=ANSWER) as connection:
+            asked = ask(uri, hosts)  # answers while libvirt connects
+            with Libvirt(uri, limit=ANSWER) as connection:
                 kind = acceleration(hosts[0], connection)
                 yield Finding("ok", f"{uri}: works, with {'KVM' if kind == 'kvm' else 'emulation'}")
                 for what, remedy in fitness.missing(connection, kind):

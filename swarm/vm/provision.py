@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from swarm import access, history, ssh
@@ -42,11 +41,8 @@ def provision(
     start = time.monotonic()
     uri = host.hypervisor.uri
     answer = ANSWER if plan_only else None  # a plan may be for many hosts of a hypervisor that is off
-    with (
-        busy(host, talk),
-        nullcontext(ask(uri, [host])) as asked,
-        Libvirt(uri, limit=answer) as connection,
-    ):
+    asked = ask(uri, [host])  # answers while libvirt connects
+    with busy(host, talk), Libvirt(uri, limit=answer) as connection:
 
         def apply(plan: Plan, observed: Observed) -> Applied[Observed]:
             _warn(observed, connection, talk)
