@@ -18,6 +18,7 @@ from swarm.hypervisor.storage import Pool, Volume, find_pool, make_pool
 from swarm.ssh.guest import Guest
 from swarm.vm import desired
 from tests.integration.authority import make_authority
+from tests.integration.guest_state import Place, make_place
 from tests.integration.pools import FOLDER, MAC
 from tests.sshd import Sshd, login_key
 
@@ -132,3 +133,11 @@ def guest(server: Sshd, keys: Path, tmp_path_factory: pytest.TempPathFactory) ->
     made = Guest(ssh.part_path("guest"), "guest")
     yield made
     made.close()
+
+
+@pytest.fixture
+def place(server: Sshd, keys: Path, dirs: Dirs) -> Iterator[Place]:
+    """A guest with a state directory. Its archives go to one directory."""
+    with make_place(server, keys, dirs.hosts.parent) as made:
+        made.mirror = dirs.mirrors / made.host
+        yield made

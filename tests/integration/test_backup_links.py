@@ -4,32 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from swarm.backup.catalog import Catalog
-from swarm.backup.mirror import Source
-from swarm.backup.now import back_up
 from swarm.backup.recover import from_archive
 from swarm.backup.restore import Target, restore
 from swarm.console import Talk, screen
-from tests.integration.guest_state import make_place
+from tests.integration.guest_state import run_backup
 from tests.state import snapshot_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Dirs
     from tests.integration.guest_state import Place
-    from tests.sshd import Sshd
-
-
-@pytest.fixture
-def place(server: Sshd, keys: Path, dirs: Dirs) -> Iterator[Place]:
-    """A guest with a state directory. Its archives go to one directory."""
-    with make_place(server, keys, dirs.hosts.parent) as made:
-        made.mirror = dirs.mirrors / made.host
-        yield made
 
 
 def test_an_archive_brings_back_every_link(place: Place, tmp_path: Path) -> None:
@@ -39,9 +24,8 @@ def test_an_archive_brings_back_every_link(place: Place, tmp_path: Path) -> None
     links = {"hooks/passwd": "/etc/passwd", "skills": str(outside), "cron/up": "../../..", "gone": "/no/such"}
     for name, target in links.items():
         (place.state / name).symlink_to(target)
-    source = Source(place.guest().link, place.host, None, place.user, str(place.state))
+    run_backup(place)
     talk = Talk(screen(), quiet=True)
-    back_up(source, place.settings, talk)
     for name in links:
         (place.state / name).unlink()
     to = Target(place.guest(), place.host, place.user, str(place.state), 1, service=False)

@@ -17,27 +17,17 @@ from swarm.backup.recover import from_archive
 from swarm.backup.restore import Target, restore
 from swarm.console import Talk, screen
 from swarm.errors import Unfit, UsageError
-from tests.integration.guest_state import archive_names, make_place, run_backup, touch
+from tests.integration.guest_state import archive_names, run_backup, touch
 from tests.state import snapshot_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Dirs
     from tests.integration.guest_state import Place
-    from tests.sshd import Sshd
 
 
 SECOND = timedelta(seconds=1)  # an archive is named after the next one if the last has its name
-
-
-@pytest.fixture
-def place(server: Sshd, keys: Path, dirs: Dirs) -> Iterator[Place]:
-    """A guest with a state directory. Its archives go to one directory."""
-    with make_place(server, keys, dirs.hosts.parent) as made:
-        made.mirror = dirs.mirrors / made.host
-        yield made
 
 
 @pytest.fixture

@@ -8,10 +8,8 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,16 +24,15 @@ from swarm.backup.recover import from_archive
 from swarm.console import Talk, screen
 from swarm.errors import CommandFailed, Refused, SwarmError, UsageError, VerificationFailed
 from swarm.paths import ROOT
-from tests.integration.guest_state import archive_names, make_place, run_backup, touch
+from tests.integration.guest_state import archive_names, run_backup, touch
+from tests.integration.switch import switch
 from tests.state import snapshot_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.conftest import Dirs
     from tests.integration.guest_state import Place
-    from tests.sshd import Sshd
 
 KILLED = 20  # runs that are killed at random points
 CHILD = """
@@ -49,14 +46,6 @@ place = Place.load(sys.argv[1])
 source = Source(place.guest().link, place.host, None, place.user, str(place.state))
 back_up(source, place.settings, Talk(screen(), quiet=True))
 """
-
-
-@pytest.fixture
-def place(server: Sshd, keys: Path, dirs: Dirs) -> Iterator[Place]:
-    """A guest with a state directory. Its archives go to one directory."""
-    with make_place(server, keys, dirs.hosts.parent) as made:
-        made.mirror = dirs.mirrors / made.host
-        yield made
 
 
 def catalog(place: Place, identity: Path | None = None) -> Catalog:
@@ -222,46 +211,26 @@ def test_commands_run_around_a_backup(place: Place, tmp_path: Path) -> None:
     assert "after failure" in log.read_text(encoding="utf-8")
 
 
-class Pings(BaseHTTPRequestHandler):
-    """Remembers each request's path and body."""
-
-    seen: list[tuple[str, str]] = []  # noqa: RUF012 - emptied by each test
-
-    def do_POST(self) -> None:
-        """Answer with success."""
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        self.seen.append((self.path, body))
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
-
-
 def test_pings_and_metrics(place: Place, tmp_path: Path) -> None:
     """A dead man's switch learns of start, success and failure, with the log's tail. Metrics are written each time."""
-    Pings.seen.clear()
-    with HTTPServer(("127.0.0.1", 0), Pings) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/uuid"
+    with switch() as monitor:
+        url = f"{monitor.url}/uuid"
         run_backup(place, ping=url, metrics=str(tmp_path))
         text = (tmp_path / "swarm_backup_zap.prom").read_text(encoding="utf-8")
         assert 'swarm_backup_last_result{host="zap"} 0' in text
         (place.state / "agents").rename(place.home / "agents")
         with pytest.raises(Refused):
             run_backup(place)
-        assert "agents" in Pings.seen[-1][1]
+        assert "agents" in monitor.calls[-1][1]
         text = (tmp_path / "swarm_backup_zap.prom").read_text(encoding="utf-8")
         assert 'swarm_backup_last_result{host="zap"} 2' in text
         # An accepted loss is a warning: the archive is there, so the switch is reset, and the log says what was odd.
         assert run_backup(place, ping=url.replace("uuid", "{state}"), force=True).result == "warning"
-        assert "accepted: " in Pings.seen[-1][1]
+        assert "accepted: " in monitor.calls[-1][1]
         assert record.load("zap").result == "warning"
         run_backup(place, ping=url)
-        server.shutdown()
-    paths = [path for path, _ in Pings.seen]
-    assert paths[:4] == ["/uuid/start", "/uuid", "/uuid/start", "/uuid/fail"]
-    assert paths[4:] == ["/start", "/warn", "/uuid/start", "/uuid"]
+    assert monitor.paths[:4] == ["/uuid/start", "/uuid", "/uuid/start", "/uuid/fail"]
+    assert monitor.paths[4:] == ["/start", "/warn", "/uuid/start", "/uuid"]
 
 
 def test_a_dead_monitor_does_not_stop_a_backup(place: Place) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import threading
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,114 +11,67 @@ import pytest
 from swarm import history
 from swarm.backup import record
 from swarm.backup.catalog import Catalog
-from swarm.backup.mirror import Source
 from swarm.backup.monitor import ping
-from swarm.backup.now import back_up
 from swarm.commands import backup
-from swarm.console import Talk, screen
 from swarm.errors import VerificationFailed
 from swarm.inventory.backup import BackupSettings
 from swarm.paths import ROOT
-from tests.integration.guest_state import make_place
+from tests.integration.guest_state import run_backup
+from tests.integration.switch import switch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from swarm.backup.now import Report
     from tests.conftest import Dirs
     from tests.integration.guest_state import Place
-    from tests.sshd import Sshd
-
-
-@pytest.fixture
-def place(server: Sshd, keys: Path, dirs: Dirs) -> Iterator[Place]:
-    """A guest with a state directory. Its archives go to one directory."""
-    with make_place(server, keys, dirs.hosts.parent) as made:
-        made.mirror = dirs.mirrors / made.host
-        yield made
-
-
-def run(place: Place, **changed: object) -> Report:
-    """Back the guest up with changed settings."""
-    place.settings = place.settings.model_validate({**place.settings.model_dump(mode="json"), **changed})
-    source = Source(place.guest().link, place.host, None, place.user, str(place.state))
-    return back_up(source, place.settings, Talk(screen(), quiet=True))
 
 
 def test_an_archive_of_a_wrong_clock_is_not_current(place: Place, dirs: Dirs) -> None:
     """If the last archive is dated in the future, an unchanged guest gets another, which then is the latest."""
-    made = str(run(place).archive)
+    made = str(run_backup(place).archive)
     future = f"zap-{datetime.now(UTC) + timedelta(days=400):%Y%m%dt%H%M%Sz}"
     for path in dirs.backups.glob(f"{made}.*"):
         path.rename(path.with_name(path.name.replace(made, future)))
     known = record.load(place.host)
     known.archive, known.archives = future, {future: known.archives[made]}
     record.save(place.host, known)
-    again = run(place)
+    again = run_backup(place)
     assert again.archive
     assert str(Catalog(place.host, place.settings).find("latest")[1]) == again.archive
-    assert run(place).current == again.archive
-
-
-class Pings(BaseHTTPRequestHandler):
-    """Remembers each request's path and body."""
-
-    seen: list[tuple[str, str]] = []  # noqa: RUF012 - emptied by switch()
-
-    def do_POST(self) -> None:
-        """Answer with success."""
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        self.seen.append((self.path, body))
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
-
-
-@contextmanager
-def switch() -> Iterator[str]:
-    """Run a dead man's switch. Yield its URL."""
-    Pings.seen.clear()
-    with HTTPServer(("127.0.0.1", 0), Pings) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    assert run_backup(place).current == again.archive
 
 
 def test_the_switch_is_called_as_the_schema_says() -> None:
     """The paths that are appended are those of the description. A warning resets the switch as a success does."""
-    with switch() as url:
-        assert [ping(url, state, []) for state in ("start", "success", "warn", "fail")] == [None] * 4
-    paths = [path for path, _ in Pings.seen]
-    assert paths == ["/start", "/", "/", "/fail"]
+    with switch() as monitor:
+        assert [ping(monitor.url, state, []) for state in ("start", "success", "warn", "fail")] == [None] * 4
+    assert monitor.paths == ["/start", "/", "/", "/fail"]
     text = BackupSettings.model_fields["ping"].description or ""
-    assert {"/", *re.findall(r"/[a-z]+", text)} == set(paths)
+    assert {"/", *re.findall(r"/[a-z]+", text)} == set(monitor.paths)
 
 
 def test_a_failed_command_afterwards_fails_the_run(place: Place, tmp_path: Path) -> None:
     """If a command of `after` fails, the record, the switch and `on_error` say so, and the archive stays current."""
     log = tmp_path / "log"
-    with switch() as url:
-        done = run(place, ping=url, after=["exit 3"], on_error=[f"echo $SWARM_ERROR >{log}"])
+    with switch() as monitor:
+        done = run_backup(place, ping=monitor.url, after=["exit 3"], on_error=[f"echo $SWARM_ERROR >{log}"])
     words = "backup.after, command 1 failed with exit code 3"
     assert (done.exit_code, done.errors) == (1, (words,))
     known = record.load(place.host)
     assert (known.result, known.message, known.archive) == ("failure", words, done.archive)
-    assert [path for path, _ in Pings.seen] == ["/start", "/fail"]
+    assert monitor.paths == ["/start", "/fail"]
     assert log.read_text(encoding="utf-8") == f"{words}\n"
-    assert run(place, ping=None, after=[], on_error=[]).current == done.archive
+    assert run_backup(place, ping=None, after=[], on_error=[]).current == done.archive
 
 
 def test_a_damaged_record_is_reported_like_any_failure(place: Place, tmp_path: Path) -> None:
     """A record that can't be read is left alone, and the switch, the commands and the metrics learn of it."""
     path, log = record.folder(place.host) / "record.json", tmp_path / "log"
     path.write_text("{", encoding="utf-8")
-    with switch() as url, pytest.raises(VerificationFailed, match="is damaged"):
-        run(place, ping=url, on_error=[f"echo $SWARM_ERROR >{log}"], metrics=str(tmp_path))
-    assert [path for path, _ in Pings.seen] == ["/fail"]
-    assert "is damaged" in Pings.seen[0][1]
+    with switch() as monitor, pytest.raises(VerificationFailed, match="is damaged"):
+        run_backup(place, ping=monitor.url, on_error=[f"echo $SWARM_ERROR >{log}"], metrics=str(tmp_path))
+    assert monitor.paths == ["/fail"]
+    assert "is damaged" in monitor.calls[0][1]
     assert "is damaged" in log.read_text(encoding="utf-8")
     text = (tmp_path / "swarm_backup_zap.prom").read_text(encoding="utf-8")
     assert 'swarm_backup_last_result{host="zap"} 2' in text
@@ -132,14 +82,16 @@ def test_a_host_without_a_pinned_key_is_reported_like_any_failure(dirs: Dirs, tm
     """A guest that can't be reached for want of a pinned key is in the record, the metrics and the ping."""
     log = tmp_path / "log"
     text = (ROOT / "hosts/demo.yaml").read_text(encoding="utf-8")
-    with switch() as url:
-        section = f"backup: {{ping: '{url}', metrics: '{tmp_path}', after: ['echo $SWARM_RESULT >{log}']}}"
+    with switch() as monitor:
+        section = (
+            f"backup: {{ping: '{monitor.url}', metrics: '{tmp_path}', after: ['echo $SWARM_RESULT >{log}']}}"
+        )
         (dirs.hosts / "demo.yaml").write_text(f"{text}\n{section}\n", encoding="utf-8")
         assert backup.now("demo", plan_only=True, force=False, bwlimit=0, as_json=True) == 1
-        assert not Pings.seen
+        assert not monitor.calls
         assert backup.now("demo", plan_only=False, force=False, bwlimit=0, as_json=True) == 1
-    assert [path for path, _ in Pings.seen] == ["/fail"]
-    assert "no pinned host key" in Pings.seen[0][1]
+    assert monitor.paths == ["/fail"]
+    assert "no pinned host key" in monitor.calls[0][1]
     assert log.read_text(encoding="utf-8") == "failure\n"
     assert record.load("demo").result == "failure"
     assert [each["result"] for each in history.entries("demo", "backup")] == ["failure"]
