@@ -6,10 +6,10 @@ import time
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
-from swarm.backup import monitor, record
+from swarm.backup import record
 from swarm.backup.busy import hold_host
+from swarm.backup.monitor import Monitor
 from swarm.errors import Refused, SwarmError, VerificationFailed, explained
-from swarm.paths import mirrors_dir
 
 if TYPE_CHECKING:
     from swarm.console import Talk
@@ -26,18 +26,13 @@ def failed_early(
     Nothing is recorded while a backup of the host runs: it records its own end. `locked` says that the caller holds
     the host's lock.
     """
-    words = explained(error).message
-    variables = {"SWARM_HOST": host, "SWARM_MIRROR": str(mirrors_dir() / host), "SWARM_RESULT": "failure"}
-    with suppress(SwarmError):
-        monitor.commands(settings.on_error, "on_error", {**variables, "SWARM_ERROR": words})
+    words, monitor, found = explained(error).message, Monitor(host, settings, talk), None
+    monitor.on_error(words)
     with suppress(Refused):
         found = _recorded(host, words, locked=locked)
-        if problem := monitor.write_metrics(settings.metrics, host, found):
-            talk.say(problem)
-    if problem := monitor.ping(settings.ping, "fail", [words]):
-        talk.say(problem)
+    monitor.end("failure", words, found)
     with suppress(SwarmError):
-        monitor.commands(settings.after, "after", variables)
+        monitor.after("failure")
 
 
 def _recorded(host: str, words: str, *, locked: bool) -> record.Record:

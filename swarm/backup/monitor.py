@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
-from swarm.errors import CommandFailed
+from swarm.errors import CommandFailed, SwarmError
 from swarm.files import write_atomically
-from swarm.paths import expanded
+from swarm.paths import expanded, mirrors_dir
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from swarm.backup.record import Record
+    from swarm.backup.record import Record, Result
+    from swarm.console import Talk
+    from swarm.inventory import BackupSettings
 
-__all__ = ["State", "commands", "metrics", "ping", "write_metrics"]
+__all__ = ["Monitor", "State", "metrics", "ping", "write_metrics"]
 
 State = Literal["start", "success", "warn", "fail"]
 
@@ -25,6 +28,48 @@ _ANSWER = 10  # seconds; a dead monitoring service must not hold up a backup
 # healthchecks.io knows no warning: the archive is there, so its timer must be reset. The log says what was odd.
 _PATHS: dict[State, str] = {"start": "/start", "success": "", "warn": "", "fail": "/fail"}
 _COMMAND = 3600  # seconds for one command of the user's
+_TAIL = 50  # lines of the log that a ping carries
+_STATES: dict[Result, State] = {"success": "success", "warning": "warn", "failure": "fail"}
+
+
+class Monitor:
+    """Whom a host's settings name to be told of one backup, and the log of the run, whose tail a ping carries."""
+
+    def __init__(self, host: str, settings: BackupSettings, talk: Talk) -> None:
+        self._host, self._settings, self._talk = host, settings, talk
+        self._log: list[str] = []
+        self._variables = {"SWARM_HOST": host, "SWARM_MIRROR": str(mirrors_dir() / host)}
+
+    def say(self, words: str) -> None:
+        """Show a line, and add it to the log."""
+        self._log.append(words)
+        self._talk.say(words)
+
+    def start(self) -> None:
+        """Tell that the run begins, and run the commands of `before`. Raise CommandFailed if one fails."""
+        self._ping("start")
+        _commands(self._settings.before, "before", self._variables)
+
+    def on_error(self, words: str) -> None:
+        """Run the commands of `on_error`. One that fails changes nothing."""
+        extra = {"SWARM_RESULT": "failure", "SWARM_ERROR": words}
+        with suppress(SwarmError):
+            _commands(self._settings.on_error, "on_error", {**self._variables, **extra})
+
+    def after(self, result: Result) -> None:
+        """Run the commands of `after`. Raise CommandFailed if one fails."""
+        _commands(self._settings.after, "after", {**self._variables, "SWARM_RESULT": result})
+
+    def end(self, result: Result, words: str, record: Record | None) -> None:
+        """Write the metrics of the record, if one is given, and call the dead man's switch."""
+        if record and (problem := write_metrics(self._settings.metrics, self._host, record)):
+            self.say(problem)
+        self._log.append(words)
+        self._ping(_STATES[result])
+
+    def _ping(self, state: State) -> None:
+        if problem := ping(self._settings.ping, state, self._log[-_TAIL:]):
+            self.say(problem)
 
 
 def ping(url: str | None, state: State, log: Sequence[str]) -> str | None:
@@ -47,7 +92,7 @@ def ping(url: str | None, state: State, log: Sequence[str]) -> str | None:
     return None
 
 
-def commands(lines: Sequence[str], what: str, variables: Mapping[str, str]) -> None:
+def _commands(lines: Sequence[str], what: str, variables: Mapping[str, str]) -> None:
     """Run the user's commands one after another. Raise CommandFailed, naming the setting `what`, if one fails."""
     for number, line in enumerate(lines, 1):
         name = f"backup.{what}, command {number}"

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from swarm.backup import monitor, record
+from swarm.backup import record
 from swarm.backup.busy import hold_host
 from swarm.backup.early import failed_early
 from swarm.backup.manifest import Manifest
 from swarm.backup.mirror import Known, Source, refresh
+from swarm.backup.monitor import Monitor
 from swarm.backup.naming import parse
 from swarm.backup.owners import Owners
 from swarm.backup.removal import prune
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from swarm.locks import Lock
 
 __all__ = ["Report", "back_up"]
-
-_TAIL = 50  # lines of the log that a ping carries
 
 
 def back_up(
@@ -72,7 +71,7 @@ class _Run:
         self.host = source.host
         self.record: Record = record.load(self.host)
         self.mirror = private_dir(mirrors_dir()) / self.host
-        self.log: list[str] = []
+        self.monitor = Monitor(self.host, settings, talk)
         self.places: list[Place] = []
 
     def plan(self, *, force: bool) -> Report:
@@ -87,19 +86,17 @@ class _Run:
     def carry_out(self, *, force: bool) -> Report:
         """Run the backup between the user's commands and pings, and record how it went."""
         self.record.started = time.time()
-        self._ping("start")
-        variables = {"SWARM_HOST": self.host, "SWARM_MIRROR": str(self.mirror)}
         try:
-            monitor.commands(self.settings.before, "before", variables)
+            self.monitor.start()
             report = self._archive(self._mirrored(force=force))
             self._save()  # the user's commands may take long, and be killed
         except BaseException as error:
-            self._failed(error, variables)
+            self._failed(error)
             raise
-        report = self._after(report, variables)
+        report = self._after(report)
         first = report.errors[0] if report.errors else ""
         if first:
-            self._on_error(first, variables)
+            self.monitor.on_error(first)
         self._finish(report.result, first or report.summary)
         return report
 
@@ -117,7 +114,7 @@ class _Run:
         self.record.plain, self.record.versions = list(done.plain), dict(done.versions)
         self._save()
         for note in done.notes:
-            self._say(note)
+            self.monitor.say(note)
         return done
 
     def _refresh(self, *, plan_only: bool, force: bool) -> Refreshed:
@@ -249,23 +246,18 @@ class _Run:
                 found.append(place.error.message)
         return tuple(found)
 
-    def _failed(self, error: BaseException, variables: dict[str, str]) -> None:
+    def _failed(self, error: BaseException) -> None:
         words = explained(error).message if isinstance(error, Exception) else "interrupted"
-        self._on_error(words, variables)
+        self.monitor.on_error(words)
         self._finish("failure", words)
         with suppress(SwarmError):
-            monitor.commands(self.settings.after, "after", {**variables, "SWARM_RESULT": "failure"})
+            self.monitor.after("failure")
 
-    def _on_error(self, words: str, variables: dict[str, str]) -> None:
-        with suppress(SwarmError):
-            extra = {"SWARM_RESULT": "failure", "SWARM_ERROR": words}
-            monitor.commands(self.settings.on_error, "on_error", {**variables, **extra})
-
-    def _after(self, report: Report, variables: dict[str, str]) -> Report:
+    def _after(self, report: Report) -> Report:
         try:
-            monitor.commands(self.settings.after, "after", {**variables, "SWARM_RESULT": report.result})
+            self.monitor.after(report.result)
         except SwarmError as error:
-            self._say(error.message)
+            self.monitor.say(error.message)
             return replace(report, errors=(*report.errors, error.message))
         except BaseException:
             self._finish("failure", "interrupted")
@@ -273,29 +265,13 @@ class _Run:
         return report
 
     def _finish(self, result: record.Result, words: str) -> None:
-        """Record the end of the run, write the metrics, and call the dead man's switch."""
+        """Record the end of the run, and tell of it."""
         now = time.time()
         self.record.ended, self.record.result, self.record.message = now, result, words
         if result != "failure":
             self.record.succeeded = now
         record.finish(self.host, self.record)
-        if problem := monitor.write_metrics(self.settings.metrics, self.host, self.record):
-            self._say(problem)
-        self.log.append(words)
-        states: dict[record.Result, monitor.State] = {
-            "success": "success",
-            "warning": "warn",
-            "failure": "fail",
-        }
-        self._ping(states[result])
-
-    def _ping(self, state: monitor.State) -> None:
-        if problem := monitor.ping(self.settings.ping, state, self.log[-_TAIL:]):
-            self._say(problem)
-
-    def _say(self, words: str) -> None:
-        self.log.append(words)
-        self.talk.say(words)
+        self.monitor.end(result, words, self.record)
 
     def _save(self, *, dirty: bool | None = None) -> None:
         if dirty is not None:
