@@ -87,14 +87,14 @@ def _rebuild(host: Host) -> str:
 
 def _has_no_vm(host: Host) -> bool:
     """Whether the host's hypervisor answers, and has no VM of the host. Nothing is started."""
-    from swarm.hypervisor.connection import Libvirt
+    from swarm.hypervisor.connection import ANSWER, Libvirt
     from swarm.hypervisor.domain import Domain
     from swarm.vm.desired import domain_uuid
     from swarm.vm.verbs import asleep
 
     if host.foreign or asleep(host):
         return False
-    with contextlib.suppress(SwarmError), Libvirt(host.hypervisor.uri) as connection:
+    with contextlib.suppress(SwarmError), Libvirt(host.hypervisor.uri, limit=ANSWER) as connection:
         return Domain.find_by_uuid(connection, domain_uuid(host)) is None
     return False
 

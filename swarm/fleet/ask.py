@@ -7,20 +7,19 @@ from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from swarm.errors import Unfit
+from swarm.hypervisor.uri import ANSWER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from swarm.hypervisor.connection import Libvirt
 
-__all__ = ["LIMIT", "ask"]
-
-LIMIT = 20.0  # seconds; a connection over SSH takes about one, and TCP itself would wait for two minutes
+__all__ = ["ask"]
 
 Answer = TypeVar("Answer")
 
 
-def ask(uri: str, question: Callable[[Libvirt], Answer], limit: float = LIMIT) -> Answer:
+def ask(uri: str, question: Callable[[Libvirt], Answer], limit: float = ANSWER) -> Answer:
     """Return what `question` returns for a connection to the hypervisor, within `limit` seconds.
 
     Raise Unfit if there is no answer in time, and whatever the question raises.

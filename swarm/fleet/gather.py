@@ -17,6 +17,7 @@ from swarm.embedded import Embedded
 from swarm.errors import CommandFailed, HypervisorError, SwarmError, Unreachable
 from swarm.fleet import guest
 from swarm.fleet.status import FOREIGN, Archives, Inside, Status
+from swarm.hypervisor.uri import ANSWER
 from swarm.inventory import EMBEDDED, Host
 from swarm.ssh.reasons import KeyRefused, LoginRefused
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from swarm.vm.shared import Shared
 
 __all__ = ["Gatherer", "archives", "remember", "timers_of"]
-
-_ANSWER = 20.0  # seconds that a hypervisor has to accept our connection
 
 
 class _Hypervisor(NamedTuple):
@@ -100,10 +99,10 @@ class Gatherer:
         if first:
             threading.Thread(target=_open, args=(uri, future), daemon=True).start()
         try:
-            return future.result(_ANSWER)
+            return future.result(ANSWER)
         except Late:
             raise HypervisorError(
-                f"connecting to {uri} failed: no answer for {_ANSWER:.0f} s", "is the hypervisor running?"
+                f"connecting to {uri} failed: no answer for {ANSWER:.0f} s", "is the hypervisor running?"
             ) from None
 
 

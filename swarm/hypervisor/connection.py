@@ -13,15 +13,13 @@ import libvirt
 from swarm.embedded import Embedded
 from swarm.errors import HypervisorError, Refused, Unfit
 from swarm.hypervisor.reasons import explain
-from swarm.hypervisor.uri import EMBEDDED, NONE, remote
+from swarm.hypervisor.uri import ANSWER, EMBEDDED, NONE, remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
 
 __all__ = ["ANSWER", "Libvirt", "found", "translated"]
-
-ANSWER = 20.0  # seconds; a connection over SSH takes about one, and TCP itself would wait for two minutes
 
 _silent: set[str] = set()  # the URIs that this process has waited for in vain
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["EMBEDDED", "NONE", "Way", "jump", "remote"]
+__all__ = ["ANSWER", "EMBEDDED", "NONE", "Way", "jump", "remote"]
 
+ANSWER = 20.0  # seconds; a connection over SSH takes about one, and TCP itself would wait for two minutes
 EMBEDDED = "embedded"  # swarm's own private libvirt; not a URI of libvirt's
 NONE = "none"  # a machine that swarm did not create; not a URI either
 

@@ -35,7 +35,7 @@ Check = Callable[[], Iterator[Finding]]
 def examine(hosts: list[Host]) -> list[Finding]:
     """Check this machine, as far as `hosts` need it, and each host's hypervisor. Changes nothing.
 
-    What only the drill of a machine of somebody else's engine needs is at worst a warning.
+    What only the drills of machines need that swarm did not create is at worst a warning.
     """
     made = [host for host in hosts if not host.foreign]
     # Without archives there is nothing that a drill could restore.
