@@ -137,17 +137,16 @@ class Catalog:
         return read_manifest(destination, name, identity=self.identity, summary=summary)
 
     def authentic(self, destination: Destination, name: Name) -> Summary:
-        """Return the summary of an archive if it is the one that this machine has recorded.
+        """Return the summary of an archive if it and its manifest are those that this machine has recorded.
 
         Without a record its signature decides. One that is not this machine's own leaves a note: a machine that
         starts anew has another key, and must still be able to restore. Raise VerificationFailed or RemoteError.
         """
         summary = read_summary(destination, name)
-        known = self.record.sha256(str(name))
-        if known is None:
-            self._check_signature(destination, name, summary)
-        elif known != summary.sha256:
+        if self.record.contradicts(str(name), summary.sums):
             raise _replaced(f"{name} at {destination.url}")
+        if not self.record.knows(str(name)):
+            self._check_signature(destination, name, summary)
         return summary
 
     def check(
@@ -175,10 +174,10 @@ class Catalog:
     def _remember(self, destination: Destination, name: Name, summary: Summary, done: Verified) -> None:
         """Record the result, under the host's lock: a backup may have written the record during the long read."""
         self.record = record.load(self.host)
-        if self.record.sha256(str(name)) not in {None, summary.sha256}:
+        if self.record.contradicts(str(name), summary.sums):
             raise _replaced(f"{name} at {destination.url}")
         if done == "content" or self.record.verified(str(name), destination.url) is None:
-            self.record.note(str(name), summary.sha256, destination.url, done)
+            self.record.note(str(name), summary.sums, destination.url, done)
             record.save(self.host, self.record)
 
     def _check_signature(self, destination: Destination, name: Name, summary: Summary) -> None:
@@ -201,6 +200,6 @@ class Catalog:
 
 def _replaced(where: str) -> VerificationFailed:
     return VerificationFailed(
-        f"{where}: the summary's checksum is not the one that this machine has recorded",
+        f"{where}: the summary's checksums are not those that this machine has recorded",
         "the archive has been replaced; restore from another one",
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from swarm.errors import VerificationFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Difference", "Entry", "Kind", "Manifest", "Summary", "compare", "difference", "find"]
+__all__ = ["Difference", "Entry", "Kind", "Manifest", "Summary", "Sums", "compare", "difference", "find"]
 
 Kind = Literal["file", "directory", "link", "hard"]
 
@@ -103,6 +103,13 @@ def _entry(values: dict[str, Any]) -> Entry:
     return entry
 
 
+class Sums(NamedTuple):
+    """The SHA-256 of an archive and of its manifest, as stored: encrypted, if the archive is."""
+
+    archive: str
+    manifest: str
+
+
 @dataclass(frozen=True)
 class Summary:
     """What anybody may know about an archive: numbers and checksums, no names of files. It is never encrypted."""
@@ -116,6 +123,11 @@ class Summary:
     manifest_sha256: str
     recipient: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sums(self) -> Sums:
+        """What identifies the archive."""
+        return Sums(self.sha256, self.manifest_sha256)
 
     def to_bytes(self) -> bytes:
         """Return the summary as JSON."""

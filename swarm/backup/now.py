@@ -222,7 +222,7 @@ class _Run:
                     progress=partial(meter.advance, total=summary.stored),
                 )
             if place.verified:
-                self.record.note(str(name), summary.sha256, place.url, place.verified)
+                self.record.note(str(name), summary.sums, place.url, place.verified)
                 self._save()
 
     def _retain(self, name: Name) -> list[Name]:

@@ -18,6 +18,8 @@ from swarm.paths import state_dir
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from swarm.backup.manifest import Sums
+
 __all__ = ["Record", "Result", "Verified", "finish", "folder", "load", "save"]
 
 Result = Literal["success", "warning", "failure"]
@@ -31,7 +33,7 @@ class Record:
     """The memory of one host's backups. Times are seconds since 1970.
 
     `dirty` is true from the moment the mirror may change until an archive of it has been verified. `archives` maps the
-    name of each archive to its SHA-256 and, for each destination, how far it was verified there.
+    name of each archive to its SHA-256, that of its manifest and, for each destination, how far it was verified there.
     """
 
     dirty: bool = True
@@ -51,9 +53,10 @@ class Record:
     archives: dict[str, dict[str, Any]] = field(default_factory=dict)
     drill: dict[str, Any] = field(default_factory=dict)
 
-    def note(self, name: str, sha256: str, destination: str, verified: Verified) -> None:
+    def note(self, name: str, sums: Sums, destination: str, verified: Verified) -> None:
         """Remember that the archive `name` was verified at `destination`."""
-        entry = self.archives.setdefault(name, {"sha256": sha256, "verified": {}})
+        entry = self.archives.setdefault(name, {"sha256": sums.archive, "verified": {}})
+        entry.setdefault("manifest", sums.manifest)  # earlier versions did not write it
         entry["verified"][destination] = verified
 
     def verified(self, name: str, destination: str) -> Verified | None:
@@ -61,9 +64,14 @@ class Record:
         found = self.archives.get(name, {}).get("verified", {}).get(destination)
         return found if found in {"ciphertext", "content"} else None
 
-    def sha256(self, name: str) -> str | None:
-        """The checksum of an archive that this machine has made or verified, or None."""
-        return self.archives.get(name, {}).get("sha256")
+    def knows(self, name: str) -> bool:
+        """Whether this machine has made or verified the archive `name`, and knows the checksum of its manifest too."""
+        return "manifest" in self.archives.get(name, {})
+
+    def contradicts(self, name: str, sums: Sums) -> bool:
+        """Whether the archive `name`, or its manifest, is another one than this machine has made or verified."""
+        known = self.archives.get(name, {})
+        return (known.get("sha256", sums.archive), known.get("manifest", sums.manifest)) != sums
 
     def forget(self, name: str, destination: str) -> None:
         """Remove what is remembered about the archive `name` at `destination`."""

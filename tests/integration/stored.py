@@ -57,7 +57,7 @@ def archived(
     if verified:
         known = record.load(HOST)
         for place in places:
-            known.note(str(name), summary.sha256, place.url, "content")
+            known.note(str(name), summary.sums, place.url, "content")
         record.save(HOST, known)
     return name
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import shutil
 import threading
 from datetime import UTC, datetime, timedelta
@@ -12,7 +14,10 @@ import pytest
 from swarm import ssh
 from swarm.backup import record
 from swarm.backup.busy import hold_host
+from swarm.backup.crypt import seal
+from swarm.backup.manifest import Sums
 from swarm.backup.recover import from_archive
+from swarm.backup.repository import read_manifest, read_summary
 from swarm.console import Talk, screen
 from swarm.errors import RemoteError, VerificationFailed
 from tests.integration.archives import make_identity, public
@@ -21,6 +26,9 @@ from tests.integration.stored import HOST, archived, catalog, settings, swapped
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from swarm.backup.catalog import Catalog
+    from swarm.backup.naming import Name
+    from swarm.s3 import Destination
     from tests.conftest import Dirs
 
 _WHEN = datetime(2026, 11, 25, 3, tzinfo=UTC)
@@ -31,7 +39,7 @@ def backed_up() -> None:
     """Change the record as a backup does that makes an archive and then finds the guest changed."""
     known = record.load(HOST)
     known.dirty, known.succeeded = True, 5.0
-    known.note("zap-20261127t030000z", "ab", "file:///elsewhere", "content")
+    known.note("zap-20261127t030000z", Sums("ab", "cd"), "file:///elsewhere", "content")
     record.save(HOST, known)
 
 
@@ -106,10 +114,42 @@ def test_a_replaced_archive_is_not_restored(dirs: Dirs, tmp_path: Path) -> None:
     other = archived(tmp_path, to, _LATER, {"file": "evil"}, verified=False)
     swapped(dirs.backups, name, other)
     with (
-        pytest.raises(VerificationFailed, match="is not the one that this machine has recorded"),
+        pytest.raises(VerificationFailed, match="are not those that this machine has recorded"),
         from_archive(catalog(to), str(name), Talk(screen(), quiet=True)),
     ):
         pytest.fail("the archive was unpacked")
+
+
+def forged(folder: Path, found: Catalog, name: Name) -> Destination:
+    """Replace a manifest, and its checksum in the summary. Return the destination that holds the archive."""
+    destination, _ = found.find(str(name))
+    summary = read_summary(destination, name)
+    manifest = read_manifest(destination, name, identity=None)
+    sealed = seal(dataclasses.replace(manifest, databases={"memory.sqlite": {"lost": 0}}).to_bytes(), None)
+    (folder / name.manifest).write_bytes(sealed)
+    changed = dataclasses.replace(summary, manifest_sha256=hashlib.sha256(sealed).hexdigest())
+    (folder / name.summary).write_bytes(changed.to_bytes())
+    return destination
+
+
+def test_a_replaced_manifest_is_refused(dirs: Dirs, tmp_path: Path) -> None:
+    """An archive whose manifest somebody replaced, together with its checksum in the summary, is refused."""
+    to = settings(dirs.backups)
+    name, found = archived(tmp_path, to, _WHEN, {"file": "good"}), catalog(to)
+    destination = forged(dirs.backups, found, name)
+    with pytest.raises(VerificationFailed, match="are not those that this machine has recorded"):
+        found.authentic(destination, name)
+
+
+def test_the_signature_vouches_for_a_manifest_without_a_recorded_checksum(dirs: Dirs, tmp_path: Path) -> None:
+    """An archive that an earlier version recorded, without its manifest's checksum, is known by its signature."""
+    to = settings(dirs.backups)
+    name, found = archived(tmp_path, to, _WHEN, {"file": "good"}), catalog(to)
+    del found.record.archives[str(name)]["manifest"]
+    found.authentic(found.find(str(name))[0], name)
+    assert found.notes == []
+    found.authentic(forged(dirs.backups, found, name), name)
+    assert found.notes == [f"{name}: another machine made this archive, or its summary was changed"]
 
 
 def test_a_replaced_archive_below_its_own_summary_is_not_restored(dirs: Dirs, tmp_path: Path) -> None:

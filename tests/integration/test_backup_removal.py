@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.backup.directory import Directory
+from swarm.backup.manifest import Sums
 from swarm.backup.naming import Name
 from swarm.backup.record import Record
 from swarm.backup.removal import prune
@@ -36,7 +37,7 @@ def stored(folder: Path, record: Record, days: float, state: str, *, encrypted: 
         (folder / each).write_text(each, encoding="utf-8")
         os.utime(folder / each, (name.created.timestamp(),) * 2)
     if state not in {"unverified", "abandoned"}:
-        record.note(str(name), "aa", f"file://{folder}", "content")
+        record.note(str(name), Sums("aa", "bb"), f"file://{folder}", "content")
     return name
 
 

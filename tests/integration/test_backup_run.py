@@ -170,7 +170,7 @@ def test_a_replaced_archive_is_found(place: Place, dirs: Dirs) -> None:
     for path in dirs.backups.glob(f"{first}.*"):
         path.replace(path.with_name(path.name.replace(str(first), str(second))))
     found = catalog(place)
-    with pytest.raises(VerificationFailed, match="is not the one that this machine has recorded"):
+    with pytest.raises(VerificationFailed, match="are not those that this machine has recorded"):
         found.check(*found.find(str(second)))
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from swarm.backup import record
 from swarm.backup.health import ago, health
+from swarm.backup.manifest import Sums
 from swarm.backup.monitor import metrics
 from swarm.backup.record import Record
 from swarm.errors import VerificationFailed
@@ -62,7 +63,7 @@ def test_durations_are_coarse(passed: float, words: str) -> None:
 def test_metrics_are_in_the_text_format() -> None:
     """Each metric has a help line, a type and one value with the host as label."""
     found = Record(started=10, ended=15, succeeded=15, result="success", stored=7)
-    found.note("zap-20260101t000000z", "00", "file:///a", "content")
+    found.note("zap-20260101t000000z", Sums("00", "11"), "file:///a", "content")
     lines = metrics("zap", found).splitlines()
     assert lines[1] == "# TYPE swarm_backup_last_run_timestamp_seconds gauge"
     values = dict(line.split(" ") for line in lines if not line.startswith("#"))
@@ -77,7 +78,7 @@ def test_the_record_survives(dirs: Dirs) -> None:
     found = Record(
         dirty=False, archive="zap-20260101t000000z", snapshots={"a.sqlite": [1, 2]}, plain=["b.db"]
     )
-    found.note("zap-20260101t000000z", "00", "file:///a", "ciphertext")
+    found.note("zap-20260101t000000z", Sums("00", "11"), "file:///a", "ciphertext")
     record.save("zap", found)
     assert record.load("zap") == found
     assert (record.folder("zap") / "record.json").stat().st_mode & 0o777 == 0o600
@@ -96,7 +97,7 @@ def test_an_archive_is_forgotten_at_one_destination() -> None:
     """An archive that is removed from one destination is still known at the other."""
     found = Record()
     for place in ("file:///a", "file:///b"):
-        found.note("zap-20260101t000000z", "00", place, "content")
+        found.note("zap-20260101t000000z", Sums("00", "11"), place, "content")
     found.forget("zap-20260101t000000z", "file:///a")
     assert found.verified("zap-20260101t000000z", "file:///a") is None
     assert found.verified("zap-20260101t000000z", "file:///b") == "content"
