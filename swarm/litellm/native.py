@@ -13,7 +13,7 @@ from swarm.deadline import Deadline
 from swarm.errors import CommandFailed, SwarmError, Unfit, UsageError
 from swarm.files import private_dir, write_atomically
 from swarm.litellm import environment, install, postgres, secrets, wanted
-from swarm.litellm.start import session, unready
+from swarm.litellm.start import CRASHES, session, unready
 from swarm.locks import hold
 from swarm.paths import litellm_dir, state_dir
 from swarm.text import visible
@@ -43,7 +43,6 @@ _UNITS = (DATABASE, PROXY)
 _DATABASE_PORT = 18805
 _LIMIT = 300.0  # seconds from the start to readiness; the first one makes the tables
 _ANSWER = 20.0  # seconds for pg_isready, which itself waits 3
-_CRASHES = 3  # restarts after which the proxy counts as broken
 
 
 @dataclass(frozen=True)
@@ -211,7 +210,7 @@ def _wait(meter: Meter, deadline: Deadline) -> None:
     with session() as client:
         while reason := unready(client.health("readiness")):
             meter.note(reason)
-            if _restarts() - before >= _CRASHES:
+            if _restarts() - before >= CRASHES:
                 raise CommandFailed(
                     f"LiteLLM ends again and again:\n{_tail()}", "fix the cause, then run it again"
                 )

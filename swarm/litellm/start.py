@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from swarm.litellm.client import Health
     from swarm.litellm.engine import Engine
 
-__all__ = ["Start", "answered", "session", "unready"]
+__all__ = ["CRASHES", "Start", "answered", "session", "unready"]
 
+# Restarts by Docker or systemd during this start, after which a service counts as broken. One may be bad luck, such as
+# a database that is not up yet; but a start of LiteLLM takes 10 to 30 s, and a person waits for all of them.
+CRASHES = 2
 _POLL = 1.0  # seconds
-_CRASHES = 3  # restarts by Docker during this start after which a container counts as broken
 _HEALTH = 10.0  # seconds that one health request may take
 _LINES = 8  # of the log of a container that failed
 _OK = 200
@@ -90,7 +92,7 @@ class Start:
         old = self._before.get(now.id)
         if now.job:
             return now.state == "exited" and now.exit_code != 0 and not (old and old.started == now.started)
-        return self._crashes(now) >= _CRASHES
+        return self._crashes(now) >= CRASHES
 
     def _crashes(self, now: Container) -> int:
         """Return how often Docker has restarted a service since this start began."""
