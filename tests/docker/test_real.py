@@ -216,20 +216,10 @@ def test_the_sentinel_stops_init(real: Real) -> None:
         client.delete_model(sentinel)
 
 
-def test_down_keeps_the_models(real: Real) -> None:
-    """After `down` and `up` the models are still there, with their keys."""
+def test_down_and_a_crash_keep_the_models(real: Real) -> None:
+    """If LiteLLM can't read config.yaml, `up` shows the end of its log. Once corrected, the models are as before."""
     with real.client() as client:
         before = {row.id for row in client.rows()}
-    assert real.inv("litellm.down").returncode == 0
-    real.up()
-    with real.client() as client:
-        assert {row.id for row in client.rows()} == before
-    assert '"content":"hi"' in real.chat("nano")
-    assert [each.key for each in real.upstream.requests] == [PLANTED]
-
-
-def test_a_crash_is_shown(real: Real) -> None:
-    """If LiteLLM can't read config.yaml, `up` fails with the end of its log, and succeeds once that is corrected."""
     path = real.folder / "litellm" / "config.yaml"
     text = path.read_text()
     assert real.inv("litellm.down").returncode == 0
@@ -242,6 +232,10 @@ def test_a_crash_is_shown(real: Real) -> None:
     assert "error: litellm crashes" in done.stderr
     assert "yaml" in done.stderr
     real.up()
+    with real.client() as client:
+        assert {row.id for row in client.rows()} == before
+    assert '"content":"hi"' in real.chat("nano")
+    assert [each.key for each in real.upstream.requests] == [PLANTED]
 
 
 def test_login_to_github_copilot(real: Real) -> None:

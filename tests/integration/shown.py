@@ -145,7 +145,7 @@ ELSEWHERE = {
     "upgrade --host zap --back": f"{_UPGRADE}test_one_that_does_not_start",
     "backup --host zap": f"{_BACKUP}test_backup_and_restore",
     "restore --host zap": f"{_BACKUP}test_backup_and_restore",
-    "litellm.up": "tests/docker/test_real.py::test_a_crash_is_shown",
+    "litellm.up": "tests/docker/test_real.py::test_down_and_a_crash_keep_the_models",
     "litellm.up --native": _NATIVE,
     "litellm.down": "tests/docker/test_litellm.py::test_down_keeps_the_database",
     "litellm.down --native": _NATIVE,

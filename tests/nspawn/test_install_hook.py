@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import Event as Flag
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -53,11 +53,9 @@ DROP_IN = "/run/user/$(id -u openclaw)/systemd/user/openclaw-gateway.service.d/9
 
 
 @pytest.fixture
-def host(installed: Installed, request: pytest.FixtureRequest) -> Iterator[Machine]:
-    """The machine on which everything is installed."""
-    machine = installed.host(request.session.testsfailed)
-    yield machine
-    machine.guest().close()
+def host(installed: Installed, request: pytest.FixtureRequest) -> Machine:
+    """The machine on which everything is installed. Its kept connection stays open for the endpoint."""
+    return installed.host(request.session.testsfailed)
 
 
 @pytest.fixture
@@ -70,8 +68,8 @@ def typist(world: World, dirs: Dirs, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 @contextmanager
-def endpoint(host: Machine) -> Iterator[tuple[int, list[Event]]]:
-    """An endpoint that the guest reaches at a port of its own. Give the port, and the list of what arrives.
+def serve(host: Machine) -> Iterator[tuple[int, list[Event]]]:
+    """Run an endpoint that the guest reaches at a port of its own. Give the port, and the list of what arrives.
 
     Its connection would end two minutes after the last command over it, so it runs one every half a minute.
     """
@@ -99,11 +97,42 @@ def endpoint(host: Machine) -> Iterator[tuple[int, list[Event]]]:
             guest.close()
 
 
-def describe(typist: Operator, host: Machine, port: int, extra: str = "") -> None:
+class Endpoints:
+    """Gives out one endpoint as long as no test fails, so that the hook, which knows its port, is deployed once."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._for: tuple[Machine, int] | None = None
+        self._made: tuple[int, list[Event]]
+
+    def of(self, host: Machine, failures: int) -> tuple[int, list[Event]]:
+        """Return the port of a machine's endpoint, and the list, empty again, of what arrives."""
+        if self._for != (host, failures):
+            self._stack.close()
+            self._made = self._stack.enter_context(serve(host))
+            self._for = (host, failures)
+        self._made[1].clear()
+        return self._made
+
+
+@pytest.fixture(scope="module")
+def endpoints() -> Iterator[Endpoints]:
+    """Endpoints that end with this module."""
+    with ExitStack() as stack:
+        yield Endpoints(stack)
+
+
+@pytest.fixture
+def endpoint(host: Machine, endpoints: Endpoints, request: pytest.FixtureRequest) -> tuple[int, list[Event]]:
+    """An endpoint with a token: its port in the guest, and the list of what arrives."""
+    return endpoints.of(host, request.session.testsfailed)
+
+
+def describe(typist: Operator, host: Machine, port: int) -> None:
     """Write the host file demo with the section agentmon."""
     typist.add("demo", host)
     path = typist.dirs.hosts / "demo.yaml"
-    path.write_text(path.read_text("utf-8") + MORE.format(port=port) + extra, encoding="utf-8")
+    path.write_text(path.read_text("utf-8") + MORE.format(port=port), encoding="utf-8")
 
 
 def names(arrived: list[Event]) -> set[object]:
@@ -111,27 +140,29 @@ def names(arrived: list[Event]) -> set[object]:
     return {event.payload.get("name") for event in arrived}
 
 
-def test_the_hook_is_part_of_install(host: Machine, typist: Operator, talk: Talk) -> None:
+def test_the_hook_is_part_of_install(
+    host: Machine, endpoint: tuple[int, list[Event]], typist: Operator, talk: Talk
+) -> None:
     """`install` deploys and proves the hook; a second run, hook.deploy and verify find nothing to do or to blame."""
-    with endpoint(host) as (port, arrived):
-        describe(typist, host, port)
-        planned = typist.inv("install", "--host", "demo", "--plan")
-        assert planned.code == 0, planned.err
-        assert "gateway with agentmon" in planned.err
-        assert not arrived
-        first = typist.inv("install", "--host", "demo")
-        assert first.code == 0, first.err
-        assert TOKEN not in first.err + first.out
-        host.until("! ls /home/openclaw/.openclaw/agentmon/*.log", "the spool is empty")
-        assert {"gateway.startup", "gateway.start"} <= names(arrived)
-        for verb in ("install", "hook.deploy"):
-            again = typist.inv(verb, "--host", "demo")
-            assert (again.code, again.err) == (0, "nothing to do\n")
-        assert host.ssh("stat -c '%a %U' /home/openclaw/.openclaw/.env").split() == ["600", "openclaw"]
-        checks = verify(host.guest(), Expected(agentmon=True), talk).checks
-        found = {check.text: check.result for check in checks if check.group == "agentmon"}
-        assert len(found) == 4
-        assert set(found.values()) == {"kept"}, checks
+    port, arrived = endpoint
+    describe(typist, host, port)
+    planned = typist.inv("install", "--host", "demo", "--plan")
+    assert planned.code == 0, planned.err
+    assert "gateway with agentmon" in planned.err
+    assert not arrived
+    first = typist.inv("install", "--host", "demo")
+    assert first.code == 0, first.err
+    assert TOKEN not in first.err + first.out
+    host.until("! ls /home/openclaw/.openclaw/agentmon/*.log", "the spool is empty")
+    assert {"gateway.startup", "gateway.start"} <= names(arrived)
+    for verb in ("install", "hook.deploy"):
+        again = typist.inv(verb, "--host", "demo")
+        assert (again.code, again.err) == (0, "nothing to do\n")
+    assert host.ssh("stat -c '%a %U' /home/openclaw/.openclaw/.env").split() == ["600", "openclaw"]
+    checks = verify(host.guest(), Expected(agentmon=True), talk).checks
+    found = {check.text: check.result for check in checks if check.group == "agentmon"}
+    assert len(found) == 4
+    assert set(found.values()) == {"kept"}, checks
 
 
 def test_nothing_is_left_to_do(host: Machine, typist: Operator) -> None:
@@ -152,72 +183,65 @@ def test_nothing_is_left_to_do(host: Machine, typist: Operator) -> None:
     assert (planned.code, "vm.swappiness" in planned.err + planned.out) == (2, True), planned.err
 
 
-def test_hook_test_shows_what_arrives(host: Machine, typist: Operator) -> None:
-    """`hook.test` shows events of both halves, and the same events reach the endpoint afterwards, each once."""
-    with endpoint(host) as (port, arrived):
-        describe(typist, host, port)
-        assert typist.inv("hook.deploy", "--host", "demo").code == 0
-        del arrived[:]
-        shown = typist.inv("hook.test", "--host", "demo")
-        assert shown.code == 0, shown.err
-        assert "gateway.startup" in shown.out
-        assert "gateway.start" in shown.out
-        host.until("! ls /home/openclaw/.openclaw/agentmon/*.log", "the spool is empty")
-        assert {"gateway.startup", "gateway.start"} <= names(arrived)
+def test_hook_test_shows_what_arrives(
+    host: Machine, endpoint: tuple[int, list[Event]], typist: Operator
+) -> None:
+    """`hook.test` shows events of both halves. They reach the endpoint afterwards, with those of a proof cut off."""
+    port, arrived = endpoint
+    describe(typist, host, port)
+    assert typist.inv("hook.deploy", "--host", "demo").code == 0
+    arrived.clear()
+    [left] = parse(json.dumps(sample(payload={"name": "left.over"})).encode())
+    Captured("demo").keep([left])
+    shown = typist.inv("hook.test", "--host", "demo")
+    assert shown.code == 0, shown.err
+    assert "gateway.startup" in shown.out
+    assert "gateway.start" in shown.out
+    assert Captured("demo").size == 0
+    host.until("! ls /home/openclaw/.openclaw/agentmon/*.log", "the spool is empty")
+    assert {"gateway.startup", "gateway.start", "left.over"} <= names(arrived)
 
 
-def test_an_endpoint_that_refuses_everything_is_noticed(host: Machine, typist: Operator) -> None:
-    """A token that the endpoint does not know fails the deployment with a hint, and so does the next run."""
-    with endpoint(host) as (port, _):
-        describe(typist, host, port)
-        typist.dirs.hosts.joinpath("demo.yaml").write_text(
-            typist.dirs.hosts.joinpath("demo.yaml")
-            .read_text("utf-8")
-            .replace("  token_env: HOOK_TEST_TOKEN\n", "")
-        )
-        for _ in range(2):
-            refused = typist.inv("hook.deploy", "--host", "demo")
-            assert refused.code == 1, refused.err
-            assert "the endpoint does not take the hook's events (HTTP 401)" in refused.err
-            assert "agentmon.token_env" in refused.err
-
-
-def test_ctrl_c_leaves_the_gateway_with_its_own_endpoint(host: Machine, typist: Operator) -> None:
+def test_ctrl_c_leaves_the_gateway_with_its_own_endpoint(
+    host: Machine, endpoint: tuple[int, list[Event]], typist: Operator
+) -> None:
     """Ctrl-C in the middle of a proof ends the redirection, and no event stays on this computer."""
-    with endpoint(host) as (port, _):
-        describe(typist, host, port)
-        words = [sys.executable, "-P", str(ROOT / "swarm" / "__main__.py"), "hook.test", "--host", "demo"]
-        with subprocess.Popen(typist.world.inside(*words), cwd=ROOT, stderr=subprocess.PIPE) as running:
-            host.until(f"test -e {DROP_IN}", "events are led away")
-            running.send_signal(signal.SIGINT)
-            _, said = running.communicate(timeout=300)
-        assert running.returncode == 130, said
-        assert b"Traceback" not in said
-        assert host.ssh(f"test -e {DROP_IN} || echo gone") == "gone\n"
-        assert Captured("demo").size == 0
+    describe(typist, host, endpoint[0])
+    words = [sys.executable, "-P", str(ROOT / "swarm" / "__main__.py"), "hook.test", "--host", "demo"]
+    with subprocess.Popen(typist.world.inside(*words), cwd=ROOT, stderr=subprocess.PIPE) as running:
+        host.until(f"test -e {DROP_IN}", "events are led away")
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=300)
+    assert running.returncode == 130, said
+    assert b"Traceback" not in said
+    assert host.ssh(f"test -e {DROP_IN} || echo gone") == "gone\n"
+    assert Captured("demo").size == 0
 
 
-def test_events_of_a_proof_that_was_cut_off_arrive_later(host: Machine, typist: Operator) -> None:
-    """Events that this computer still has from an earlier proof go back to the guest, and reach the endpoint."""
-    with endpoint(host) as (port, arrived):
-        describe(typist, host, port)
-        assert typist.inv("hook.deploy", "--host", "demo").code == 0
-        [left] = parse(json.dumps(sample(payload={"name": "left.over"})).encode())
-        Captured("demo").keep([left])
-        again = typist.inv("hook.test", "--host", "demo")
-        assert again.code == 0, again.err
-        assert Captured("demo").size == 0
-        host.until("! ls /home/openclaw/.openclaw/agentmon/*.log", "the spool is empty")
-        assert "left.over" in names(arrived)
+def test_an_endpoint_that_refuses_everything_is_noticed(
+    host: Machine, endpoint: tuple[int, list[Event]], typist: Operator
+) -> None:
+    """A token that the endpoint does not know fails the deployment with a hint, and so does the next run."""
+    describe(typist, host, endpoint[0])
+    path = typist.dirs.hosts / "demo.yaml"
+    path.write_text(path.read_text("utf-8").replace("  token_env: HOOK_TEST_TOKEN\n", ""), encoding="utf-8")
+    for _ in range(2):
+        refused = typist.inv("hook.deploy", "--host", "demo")
+        assert refused.code == 1, refused.err
+        assert "the endpoint does not take the hook's events (HTTP 401)" in refused.err
+        assert "agentmon.token_env" in refused.err
 
 
 def test_a_hook_that_does_not_load_is_noticed(
-    host: Machine, typist: Operator, talk: Talk, monkeypatch: pytest.MonkeyPatch
+    host: Machine,
+    endpoint: tuple[int, list[Event]],
+    typist: Operator,
+    talk: Talk,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """If the gateway can't load handler.ts, no event of the hook arrives, and the deployment fails."""
-    with endpoint(host) as (port, _):
-        describe(typist, host, port)
-        broken = {**hook_files(), "handler.ts": "export default function ("}
-        monkeypatch.setattr(deploying, "hook_files", lambda: broken)
-        with pytest.raises(VerificationFailed, match="no event of the hook arrived"):
-            deploying.deploy(host.guest(), load("demo"), talk)
+    describe(typist, host, endpoint[0])
+    broken = {**hook_files(), "handler.ts": "export default function ("}
+    monkeypatch.setattr(deploying, "hook_files", lambda: broken)
+    with pytest.raises(VerificationFailed, match="no event of the hook arrived"):
+        deploying.deploy(host.guest(), load("demo"), talk)

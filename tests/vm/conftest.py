@@ -6,6 +6,7 @@ The order of the tests follows from their fixtures, see `NEEDS`; the names of th
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,8 +56,30 @@ def zap_lab(base: Path) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="session")
-def provisioned(zap_lab: Lab) -> Ran:
-    """The output of `./inv provision --host zap`: the one real boot."""
+def late(zap_lab: Lab) -> Ran:
+    """The output of the first `./inv provision --host zap`, whose time is over long before the VM has booted."""
+    return zap_lab.inv("provision", "--host", "zap", "--timeout", "5")
+
+
+@pytest.fixture(scope="session")
+def stopped(zap_lab: Lab, late: Ran) -> Ran:
+    """The output of the second one, which Ctrl-C ends while it waits for the same VM."""
+    assert late.code == 1, late.err
+    waiting = zap_lab.start("provision", "--host", "zap")
+    assert waiting.stderr
+    began = next(
+        line for line in waiting.stderr if "domain running" in line
+    )  # the first rung, as it is reached
+    waiting.send_signal(signal.SIGINT)
+    out, err = waiting.communicate()
+    zap_lab.running.remove(waiting)
+    return Ran(waiting.returncode, out, began + err)
+
+
+@pytest.fixture(scope="session")
+def provisioned(zap_lab: Lab, stopped: Ran) -> Ran:
+    """The output of the one that completes the VM: the one real boot."""
+    assert stopped.code
     return zap_lab.inv("provision", "--host", "zap")
 
 

@@ -158,11 +158,15 @@ class Lab:
         assert domain is not None
         return domain
 
+    @property
+    def places(self) -> Path:
+        """The folder with the hypervisor's folders."""
+        return self.base / "state" / "hypervisor" / "lib"
+
     def files(self) -> Iterator[str]:
-        """The names of all files in the hypervisor's folders that a VM of ours could have left."""
-        lib = self.base / "state" / "hypervisor" / "lib"
+        """The names, below `places`, of all files that a VM of ours could have left."""
         for folder in ("images", "qemu/nvram", "qemu/save", "swtpm"):
-            for path in (lib / folder).glob("*"):
+            for path in (self.places / folder).glob("*"):
                 yield f"{folder}/{path.name}"
 
     def freeze(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 # Seconds after which runs are killed, one after the other: during start-up, upload, seed, definition, disk and start.
 # Where exactly each run is killed differs from machine to machine, and must not matter.
 MOMENTS = (0.3, 0.7, 1.0, 1.5, 2.0, 0.5, 0.8, 1.1, 1.4, 3.0)
+FIRMWARE = 120.0  # seconds, on a busy machine
 
 
 def test_killed_runs_leave_nothing_that_passes_for_whole(fresh: Lab) -> None:
@@ -35,32 +37,29 @@ def test_killed_runs_leave_nothing_that_passes_for_whole(fresh: Lab) -> None:
                 assert whole or "base volume" in planned or "domain" not in planned
 
 
-def test_deadline_names_the_rung_and_the_next_run_goes_on(fresh: Lab) -> None:
-    """A run that times out names the rung. Ctrl-C gives no traceback. The same command then completes the same VM."""
+def test_the_next_run_starts_the_vm(fresh: Lab) -> None:
+    """A VM that runs were killed over has the whole image, and its firmware finds the boot loader on the disk."""
     late = fresh.inv("provision", "--host", "zap", "--timeout", "5")
     assert late.code == 1
     assert "'SSH port open' was not reached within 5 s" in late.err
-    waiting = fresh.start("provision", "--host", "zap")
-    time.sleep(4)
-    waiting.send_signal(signal.SIGINT)
-    _, err = waiting.communicate()
-    assert waiting.returncode == 130
-    assert "Traceback" not in err
-    done = fresh.inv("provision", "--host", "zap")
-    assert done.code == 0, done.err
-    assert "✓ share mounted" in done.err
+    (base,) = (name for name in fresh.files() if base_volume_size(name.partition("/")[2]))
+    with (fresh.places / base).open("rb") as file:
+        assert base.split("-")[-2] == hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    limit = time.monotonic() + FIRMWARE
+    while "BdsDxe: starting Boot" not in fresh.inv("console", "--host", "zap").out:
+        assert time.monotonic() < limit
+        time.sleep(1)
 
 
 def test_an_interrupted_vm_ends_like_any_other(fresh: Lab) -> None:
-    """There is one base image, disk, console log, NVRAM, TPM state and reservation, and nothing to do."""
-    assert "nothing to do" in fresh.inv("provision", "--host", "zap").err
+    """There is one base image, disk, console log, NVRAM, TPM state and reservation, and nothing is left to change."""
+    assert fresh.inv("plan", "--only", "vm", "--host", "zap", "--json").data[0]["changes"] == []
     kinds = sorted(
         name.split("/")[0] + "/" + name.rpartition(".")[2] for name in fresh.files() if "save" not in name
     )
     assert [kind.split("/")[0] for kind in kinds] == ["images", "images", "images", "qemu", "swtpm"]
     with fresh.hypervisor() as connection:
         assert connection.raw.networkLookupByName("default").XMLDesc().count("<host mac=") == 1
-    assert fresh.ssh("zap", "cat /proc/sys/kernel/hostname") == "zap\n"
 
 
 def test_destroy_removes_what_killed_runs_left(fresh: Lab) -> None:

@@ -1,4 +1,7 @@
-"""The reference VM as its owner finds it after `./inv provision --host zap`. Nothing here changes it."""
+"""The reference VM as its owner finds it after `./inv provision --host zap`. Nothing here changes it.
+
+The command was late, was stopped by Ctrl-C, and completed the VM then.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,20 @@ def guest(zap: Lab) -> Guest:
     )
 
 
+def test_a_run_that_is_late_names_the_rung(late: Ran) -> None:
+    """A run whose time is over before the VM is ready names the rung that it waited for."""
+    assert late.code == 1
+    assert "'SSH port open' was not reached within 5 s" in late.err
+
+
+def test_ctrl_c_ends_the_wait(stopped: Ran) -> None:
+    """Ctrl-C while a run waits for the VM gives no traceback."""
+    assert stopped.code == 130
+    assert "Traceback" not in stopped.err
+
+
 def test_every_rung_is_shown_with_its_time(zap: Lab, provisioned: Ran) -> None:
-    """The one command that makes the VM names each rung of the ladder, in order, with the time that it took."""
+    """The same command completes the same VM, and names each rung of the ladder, in order, with its time."""
     rungs = [
         "domain running",
         "SSH port open",
