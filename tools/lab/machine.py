@@ -198,6 +198,12 @@ class Machine:
         (self.root / "etc/hostname").write_text(f"{self.alias}\n")
         (self.root / "etc/resolv.conf").unlink(missing_ok=True)
         shutil.copy("/etc/resolv.conf", self.root / "etc/resolv.conf")
+        # The machine does not outlive a power cut, so dpkg need not wait for the disk, which takes a fifth of its time.
+        (self.root / "etc/dpkg/dpkg.cfg.d/lab").write_text("force-unsafe-io\n")
+        retries = (
+            "" if self.internet else 'Acquire::Retries "0";\n'
+        )  # seconds for each source that is out of reach
+        (self.root / "etc/apt/apt.conf.d/90lab").write_text(f'Acquire::Languages "none";\n{retries}')
         key = self.root / "etc/ssh/ssh_host_ed25519_key"
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.alias, "-f", key)
 
