@@ -41,6 +41,7 @@ def message(name: str, keys: Path, folder: Path) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("dirs")
 def test_a_hung_command_holds_nobody_up(keys: Path, tmp_path: Path) -> None:
     """A command that only looks, or reads the clock, and hangs ends the proof long before a command's usual limit."""

@@ -68,6 +68,7 @@ def through(proxy: Proxy, made: Bucket) -> Bucket:
     return Bucket(made.bucket, made.prefix, endpoint=proxy.endpoint, patience=_QUICK)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["closed", "reset", "silent"])
 def test_a_download_continues_where_it_stopped(
     made: Bucket, proxy: Proxy, how: Literal["closed", "reset", "silent"]

@@ -38,6 +38,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     time.tzset()
 
 
+@pytest.mark.slow
 def test_another_time_zone_between_two_backups(place: Place, elsewhere: pytest.MonkeyPatch) -> None:
     """Archives are named, ordered, found and removed in UTC, wherever the machine thinks it is (restic#2233)."""
     made: list[str] = []
@@ -94,6 +95,7 @@ def test_a_new_recipient_makes_a_new_archive(place: Place) -> None:
     assert run_backup(place, recipient=second).archive
 
 
+@pytest.mark.slow
 def test_the_backup_after_some_restores(place: Place) -> None:
     """Three restores leave nothing in the state directory that the next backup would copy (openclaw#10126)."""
     run_backup(place)

@@ -169,6 +169,7 @@ def test_rows_that_are_only_in_the_wal_are_a_change(place: Place) -> None:
         assert place.restore(plan_only=True).changes.update == ("state/openclaw.sqlite",)
 
 
+@pytest.mark.slow
 def test_many_restores_do_not_grow_the_state_directory(place: Place) -> None:
     """After each of five restores there are the same files, and only three of the replaced trees are kept."""
     counts = set()

@@ -67,6 +67,7 @@ def test_a_leftover_of_the_same_second_is_replaced(place: Place) -> None:
     assert contents(place.state) == contents(place.mirror)
 
 
+@pytest.mark.slow
 def test_a_leftover_blocks_only_one_restore(place: Place) -> None:
     """A leftover that rsync can't tell from the file fails the check, and is gone then: the next restore works."""
     leftover(place, 0)

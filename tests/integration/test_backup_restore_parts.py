@@ -167,6 +167,7 @@ def test_the_gateway_rests_while_the_files_are_swapped(place: Place, gateway: Pr
     assert contents(place.state) == contents(place.mirror)
 
 
+@pytest.mark.slow
 def test_a_gateway_that_does_not_get_ready_gets_the_old_state_back(place: Place, gateway: Process) -> None:
     """Everything is moved back, also what is excluded, and the gateway is started with it."""
     (place.state / "agents/main/x.failed").write_text("mine")
@@ -184,6 +185,7 @@ def test_a_gateway_that_does_not_get_ready_gets_the_old_state_back(place: Place,
     assert with_gateway(place, gateway, PATIENCE).changed
 
 
+@pytest.mark.slow
 def test_what_a_gateway_has_written_meanwhile_is_in_nobodys_way(place: Place, gateway: Process) -> None:
     """A gateway that starts but is not ready may have written files anew. The old ones still come back."""
     (place.state / "port.lock").write_text("old")
@@ -205,6 +207,7 @@ def test_what_a_gateway_has_written_meanwhile_is_in_nobodys_way(place: Place, ga
     ]
 
 
+@pytest.mark.slow
 def test_the_first_error_is_told_first(place: Place, gateway: Process) -> None:
     """If putting the old state back fails too, the message begins with what went wrong at first."""
     (place.mirror / "openclaw.json").write_text("bad")

@@ -136,6 +136,7 @@ def test_a_missing_destination_does_not_stop_the_other(place: Place, dirs: Dirs)
     assert (healed.exit_code, len(list(gone.glob("*.tar.zst")))) == (0, 1)
 
 
+@pytest.mark.slow
 def test_failing_nights_remove_nothing(place: Place, dirs: Dirs) -> None:
     """Ten nights in which the guest's state is gone are refused, and every archive is still there."""
     for number in range(2):

@@ -64,6 +64,7 @@ def run(place: Place, endpoint: str, *more: str, **changed: object) -> Report:
     return run_backup(place, **settings)  # type: ignore[arg-type] # none of them is `force`
 
 
+@pytest.mark.slow
 def test_archives_in_a_bucket(place: Place, store: Seaweed) -> None:
     """Archives in a bucket are verified, found current, listed with their sizes, and removed by retention."""
     first = run(place, store.endpoint, keep=2)
@@ -146,6 +147,7 @@ def test_a_request_that_is_refused_in_mid_run(
     assert (healed.exit_code, archive_names(place)) == (0, [healed.archive])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("request_line", REQUESTS.values(), ids=REQUESTS.keys())
 def test_a_request_that_is_refused_once(place: Place, store: Seaweed, request_line: str) -> None:
     """A server that is overloaded for a moment, whatever is on its way, costs a repeated request and no archive."""

@@ -66,6 +66,7 @@ def through(proxy: Proxy, made: Bucket) -> Bucket:
     return Bucket(made.bucket, made.prefix, endpoint=proxy.endpoint, patience=Patience(tries=2, pause=0.01))
 
 
+@pytest.mark.slow
 def test_more_than_three_parts_arrive_complete_and_equal(made: Bucket) -> None:
     """An object of five parts, written in odd pieces, reads back as it was written (seaweedfs#7638)."""
     data = content(34 * _MIB + 7)

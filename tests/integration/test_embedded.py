@@ -129,6 +129,7 @@ def pasta_process(first: int) -> int | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_pasta_is_restarted(own: Embedded, how: signal.Signals) -> None:
     """When pasta dies or hangs, it is restarted with the same addresses."""

@@ -73,12 +73,14 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_slow_upload_is_progress(network: Callable[[int], Guest], source: Path, tmp_path: Path) -> None:
     """An upload goes on as long as bytes arrive, also when ssh has read the whole file long before."""
     network(sys.maxsize).put(source, str(tmp_path / "there"), limits=Limits(silence=3))
     assert (tmp_path / "there").read_bytes() == source.read_bytes()
 
 
+@pytest.mark.slow
 def test_an_upload_that_stalls_is_given_up(
     network: Callable[[int], Guest], source: Path, tmp_path: Path
 ) -> None:
@@ -88,6 +90,7 @@ def test_an_upload_that_stalls_is_given_up(
         slow.put(source, str(tmp_path / "there"), limits=Limits(silence=3))
 
 
+@pytest.mark.slow
 def test_a_copy_has_a_time_limit(network: Callable[[int], Guest], source: Path, tmp_path: Path) -> None:
     """A copy ends when its time is up, although bytes still arrive, and the message states that limit."""
     slow = network(sys.maxsize)

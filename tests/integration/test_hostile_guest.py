@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a network of its own needs root")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="a network of its own needs root"),
+]
 
 MEMORY = 200  # MiB that a run and everything that it leaves behind may take
 SUITE_MEMORY = 50  # MiB that each further suite of verify may take; that of an honest guest takes 45

@@ -249,6 +249,7 @@ def test_a_changed_mac_moves_the_reservation(
     assert lines(other, libvirt)[0] == "▸ start"
 
 
+@pytest.mark.slow
 def test_two_vms_swap_their_addresses_by_way_of_a_free_one(
     libvirt: Libvirt, zap: Host, pool: Pool, network: Network
 ) -> None:

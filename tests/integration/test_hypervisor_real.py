@@ -241,6 +241,7 @@ def leased(libvirt: Libvirt) -> Iterator[Network]:
     made.remove()
 
 
+@pytest.mark.slow
 def test_a_leased_address_is_never_picked(
     embedded: Embedded, leased: Network, dirs: Dirs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,7 @@ def test_a_second_ctrl_c_leaves_at_once(folder: Path) -> None:
     assert noted(folder, "cleaned") == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to other accounts")
 @pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["SIGINT", "terminal"])
 def test_interrupted_restores_put_every_guest_back(folder: Path, send: Callable[[int, int], None]) -> None:

@@ -60,6 +60,7 @@ def clone(story: Story) -> Clone:
     return story.clone
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_repeated(story: Story) -> None:
     """An environment that kill -9 left incomplete is not used; the next run makes a new one."""
     code, stdout, stderr = story.second
@@ -143,6 +144,7 @@ def test_a_lock_file_that_was_only_touched_installs_nothing(clone: Clone, tmp_pa
     assert (own.run().stderr, own.run().stderr) == ("", "")
 
 
+@pytest.mark.slow
 def test_a_wrong_hash_stops_the_setup(clone: Clone, tmp_path: Path) -> None:
     """A package that differs from the locked one is rejected with the output of pip and a hint, and no task starts."""
     own = clone.copy(tmp_path / "clone")

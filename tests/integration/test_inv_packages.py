@@ -46,6 +46,7 @@ def doubles(tmp_path: Path) -> dict[str, str]:
     return {"PATH": f"{folder}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls")}
 
 
+@pytest.mark.slow
 def test_without_apt_the_packages_are_only_named(
     clone: Clone, tmp_path: Path, doubles: dict[str, str]
 ) -> None:

@@ -214,6 +214,7 @@ def test_a_ready_gateway_passes(guest: Guest, host: Host, home: Path) -> None:
     assert found["gateway"] == Check("gateway", ok=True, text="ready")
 
 
+@pytest.mark.slow
 def test_a_gateway_that_lives_passes(guest: Guest, host: Host, home: Path) -> None:
     """Offline, a gateway that lives and is not ready passes, and the check says so."""
     with gateway(200, 503) as port:
@@ -222,6 +223,7 @@ def test_a_gateway_that_lives_passes(guest: Guest, host: Host, home: Path) -> No
     assert "not ready offline (HTTP status 503)" in found["gateway"].text
 
 
+@pytest.mark.slow
 def test_a_refused_configuration_and_a_dead_gateway_fail(guest: Guest, host: Host, home: Path) -> None:
     """A configuration that OpenClaw refuses fails with its message, a gateway that does not answer with the reason."""
     with socket.socket() as free:

@@ -55,6 +55,7 @@ def restored(guest: Guest) -> set[str]:
     return set(guest.check(f"cd {STATE} && find . -type f -printf '%P\\0'", "find").split("\0")) - {""}
 
 
+@pytest.mark.slow
 def test_a_path_is_found_in_whatever_form(guest: Guest) -> None:
     """Absolute and relative paths, names with commas and outer blanks, and lists of them, restore just these files."""
     forms = {

@@ -134,6 +134,7 @@ def test_many_guests_behind_one_hypervisor_all_answer(way: Way) -> None:
     assert way.logins == before + 1
 
 
+@pytest.mark.slow
 def test_many_guests_find_a_connection_that_was_killed(way: Way) -> None:
     """A socket without a process behind it is replaced, also if many guests find it at the same time."""
     parts = way.configure(*GUESTS)
@@ -145,6 +146,7 @@ def test_many_guests_find_a_connection_that_was_killed(way: Way) -> None:
     assert way.logins == before + 1
 
 
+@pytest.mark.slow
 def test_the_shared_connection_holds_nothing_and_ends(way: Way) -> None:
     """The process that keeps the connection has no file or lock of swarm open, and ends soon after its last use."""
     (part,) = way.configure("g0")
