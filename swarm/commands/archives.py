@@ -83,7 +83,7 @@ def _table(outcomes: Sequence[Any]) -> None:
     rows = [_row(row) for each in outcomes if each.result for row in each.result.rows]
     if rows:
         screen().table(_COLUMNS, rows)
-    else:
+    elif not any(each.error or each.result.errors for each in outcomes):  # else nobody knows
         Talk(screen()).say("no archives")
 
 

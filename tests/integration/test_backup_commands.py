@@ -57,6 +57,18 @@ def test_a_verification_names_a_destination_that_is_down(
         assert f"{len(three)} of {len(three)} archives verified; destinations that did not answer: 1" in shown
 
 
+def test_a_list_that_failed_is_not_an_empty_one(dirs: Dirs, capsys: pytest.CaptureFixture[str]) -> None:
+    """`backup.list` says "no archives" only if every destination has answered."""
+    write_host(dirs, dirs.backups)
+    assert archives.listing(HOST, as_json=False) == 0
+    assert "no archives" in capsys.readouterr().err
+    write_host(dirs, dirs.backups, dirs.backups.parent / "gone")
+    assert archives.listing(HOST, as_json=False) == 1
+    shown = capsys.readouterr()
+    assert "gone: it does not exist" in shown.err
+    assert "no archives" not in shown.err + shown.out
+
+
 def test_a_search_names_a_destination_that_is_down(
     dirs: Dirs, three: list[Name], capsys: pytest.CaptureFixture[str]
 ) -> None:
