@@ -148,11 +148,11 @@ def test_the_files_hold_no_secret_and_pinned_images() -> None:
 
 
 def test_git_ignores_the_secrets() -> None:
-    """Git never adds litellm/.env, and keeps .env.example."""
+    """Git never adds litellm/.env or what `backup.key` makes here, and keeps .env.example."""
     ignored = subprocess.run(
-        ["git", "check-ignore", "litellm/.env", "litellm/.env.example"],
+        ["git", "check-ignore", "litellm/.env", "litellm/.env.example", "swarm-backup.key"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if ignored.returncode not in {0, 1}:
         pytest.skip("this is no git repository")
-    assert ignored.stdout.split() == ["litellm/.env"]
+    assert ignored.stdout.split() == ["litellm/.env", "swarm-backup.key"]
