@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["bench", "lint", "test"]
 
 QUICK = ("unit", "integration")
-# The longest first, so that the two processes end at about the same time. Not "guest", whose tests `inv verify` runs.
+# The longest first, so that the processes end at about the same time. Not "guest", whose tests `inv verify` runs.
 EVERYTHING = ("vm", "nspawn", "docker", "litellm", *QUICK)
+_MOST = 4  # processes; more do not end sooner, since the tests of each slow folder stay in one
 
 
 def test(  # the command `test`, not a test
@@ -55,10 +56,11 @@ def test(  # the command `test`, not a test
 
 def _side_by_side(*, quick: bool) -> list[str]:
     """Pytest's options for several processes. Tests that share fixtures stay in one: see tests/conftest.py."""
+    # One more than there are processors, because many tests wait: two processes leave a third of two processors idle.
+    number = min((os.cpu_count() or 1) + 1, _MOST)
     if quick:
-        return ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
-    # The VM's emulation keeps up to two cores busy, and what runs beside it mostly waits.
-    return ["--numprocesses=2", "--dist=loadscope", "--no-loadscope-reorder"]
+        return [f"--numprocesses={number}", "--dist=loadfile"]
+    return [f"--numprocesses={number}", "--dist=loadscope", "--no-loadscope-reorder"]
 
 
 def bench(name: str, words: Sequence[str] = ()) -> NoReturn:
