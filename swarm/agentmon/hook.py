@@ -247,7 +247,7 @@ _RESTART = f"systemctl --user daemon-reload\nsystemctl --user restart {_UNIT}"
 
 def _ready(openclaw: InstallSettings) -> str:
     url = f"http://127.0.0.1:{openclaw.port}/readyz"
-    return render("guest/gateway-wait.sh.j2", url=url, seconds=_READY, unit=_UNIT)
+    return render("guest/gateway-wait.sh.j2", url=url, seconds=_READY, unit=_UNIT, user=openclaw.user)
 
 
 def _watched(openclaw: InstallSettings, files: Mapping[str, str]) -> str:

@@ -138,7 +138,9 @@ def test_gateway(mode: str) -> None:
     assert place(ready) == ("gateway ready", (service.subject,), (service.subject,))
     url = "http://127.0.0.1:2000/readyz"
     assert ready.probe == render("guest/gateway-ready.sh.j2", url=url)
-    wait = render("guest/gateway-wait.sh.j2", url=url, seconds=600, unit="openclaw-gateway.service")
+    wait = render(
+        "guest/gateway-wait.sh.j2", url=url, seconds=600, unit="openclaw-gateway.service", user="zed"
+    )
     assert [ready.apply(fact) for fact in ("yes", "no", "")] == [None, wait, wait]
     assert (ready.wanted, ready.shown("no")) == ("yes", "no")
 

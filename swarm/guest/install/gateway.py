@@ -54,7 +54,7 @@ def gateway(
         after=(sandbox.subject,),
         reacts_to=(install.subject, sandbox.subject, *program),
     )
-    return [lingering, start, install, sandbox, service, _ready(settings.port, (service.subject,))]
+    return [lingering, start, install, sandbox, service, _ready(settings, (service.subject,))]
 
 
 def _unit_file(
@@ -87,9 +87,9 @@ def _unit_file(
     )
 
 
-def _ready(port: int, service: tuple[str, ...]) -> Step:
-    url = f"http://127.0.0.1:{port}/readyz"
-    wait = render("guest/gateway-wait.sh.j2", url=url, seconds=_READY, unit=_UNIT)
+def _ready(settings: InstallSettings, service: tuple[str, ...]) -> Step:
+    url = f"http://127.0.0.1:{settings.port}/readyz"
+    wait = render("guest/gateway-wait.sh.j2", url=url, seconds=_READY, unit=_UNIT, user=settings.user)
     return Step(
         subject="gateway ready",
         probe=render("guest/gateway-ready.sh.j2", url=url),
