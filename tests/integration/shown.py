@@ -124,7 +124,7 @@ SAME = {f"up --host {name}": "up --host zap" for name in ("NAME", "bee", "demo",
 
 _VM, _HOOK = "tests/vm/test_provision.py::", "tests/nspawn/test_install_hook.py::"
 _UPGRADE, _BACKUP = "tests/nspawn/test_install_upgrade.py::", "tests/nspawn/test_backup.py::"
-_NATIVE = "tests/nspawn/test_litellm_native.py::test_litellm_runs_as_services_of_a_user"
+_NATIVE = "tests/litellm/test_native.py::test_litellm_runs_as_services_of_a_user"
 _MODELS, _HEALTH = "tests/litellm/test_models.py::", "tests/litellm/test_health.py::"
 
 ELSEWHERE = {

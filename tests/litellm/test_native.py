@@ -10,12 +10,13 @@ import pytest
 from swarm.litellm import install
 from swarm.text import quote
 from tests.conftest import ROOT
+from tools.lab import World, missing
 from tools.litellm.parts import parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tools.lab import Machine, World
+    from tools.lab import Machine
 
 pytestmark = pytest.mark.slow
 
@@ -74,13 +75,14 @@ class Native:
 
 
 @pytest.fixture(scope="module")
-def native(world: World) -> Iterator[Native]:
+def native() -> Iterator[Native]:
     """A machine of its own, which has swarm, its Python environment and LiteLLM's."""
+    if lacking := missing():
+        pytest.skip(f"systemd-nspawn machines need {', '.join(lacking)}")
     made = parts()
     binds = tuple(map(str, (ROOT, sys.prefix, made.venv, made.folder)))
-    machine = world.machine(internet=True, binds=binds)
-    yield Native(machine)
-    world.discard(machine)
+    with World() as world:
+        yield Native(world.machine(internet=True, binds=binds))
 
 
 def test_litellm_runs_as_services_of_a_user(native: Native) -> None:
