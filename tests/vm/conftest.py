@@ -67,9 +67,7 @@ def stopped(zap_lab: Lab, late: Ran) -> Ran:
     assert late.code == 1, late.err
     waiting = zap_lab.start("provision", "--host", "zap")
     assert waiting.stderr
-    began = next(
-        line for line in waiting.stderr if "domain running" in line
-    )  # the first rung, as it is reached
+    began = next(line for line in waiting.stderr if "domain running" in line)  # as the first rung is reached
     waiting.send_signal(signal.SIGINT)
     out, err = waiting.communicate()
     zap_lab.running.remove(waiting)

@@ -159,14 +159,14 @@ class Lab:
         return domain
 
     @property
-    def places(self) -> Path:
-        """The folder with the hypervisor's folders."""
+    def lib(self) -> Path:
+        """Where the hypervisor keeps its files, as libvirt has /var/lib/libvirt."""
         return self.base / "state" / "hypervisor" / "lib"
 
     def files(self) -> Iterator[str]:
-        """The names, below `places`, of all files that a VM of ours could have left."""
+        """The names, below `lib`, of all files that a VM of ours could have left."""
         for folder in ("images", "qemu/nvram", "qemu/save", "swtpm"):
-            for path in (self.places / folder).glob("*"):
+            for path in (self.lib / folder).glob("*"):
                 yield f"{folder}/{path.name}"
 
     def freeze(self) -> None:

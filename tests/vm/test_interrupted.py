@@ -43,7 +43,7 @@ def test_the_next_run_starts_the_vm(fresh: Lab) -> None:
     assert late.code == 1
     assert "'SSH port open' was not reached within 5 s" in late.err
     (base,) = (name for name in fresh.files() if base_volume_size(name.partition("/")[2]))
-    with (fresh.places / base).open("rb") as file:
+    with (fresh.lib / base).open("rb") as file:
         assert base.split("-")[-2] == hashlib.file_digest(file, "sha256").hexdigest()[:16]
     limit = time.monotonic() + FIRMWARE
     while "BdsDxe: starting Boot" not in fresh.inv("console", "--host", "zap").out:

@@ -200,9 +200,8 @@ class Machine:
         shutil.copy("/etc/resolv.conf", self.root / "etc/resolv.conf")
         # The machine does not outlive a power cut, so dpkg need not wait for the disk, which takes a fifth of its time.
         (self.root / "etc/dpkg/dpkg.cfg.d/lab").write_text("force-unsafe-io\n")
-        retries = (
-            "" if self.internet else 'Acquire::Retries "0";\n'
-        )  # seconds for each source that is out of reach
+        # Each new attempt at a source that is out of reach costs seconds.
+        retries = "" if self.internet else 'Acquire::Retries "0";\n'
         (self.root / "etc/apt/apt.conf.d/90lab").write_text(f'Acquire::Languages "none";\n{retries}')
         key = self.root / "etc/ssh/ssh_host_ed25519_key"
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.alias, "-f", key)
