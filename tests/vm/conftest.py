@@ -64,7 +64,7 @@ def late(zap_lab: Lab) -> Ran:
 @pytest.fixture(scope="session")
 def stopped(zap_lab: Lab, late: Ran) -> Ran:
     """The output of the second one, which Ctrl-C ends while it waits for the same VM."""
-    assert late.code == 1, late.err
+    assert "was not reached" in late.err, late.err  # any other failure explains all that follow
     waiting = zap_lab.start("provision", "--host", "zap")
     assert waiting.stderr
     began = next(line for line in waiting.stderr if "domain running" in line)  # as the first rung is reached
