@@ -131,7 +131,10 @@ def test_gateway(mode: str) -> None:
     )
     stop = "systemctl --user stop openclaw-gateway.service 2>/dev/null || :"
     bare = f"rm -f {SANDBOX}\nsystemctl --user daemon-reload"
-    write = as_user("zed", f"{stop}\n{bare}\nopenclaw gateway install --force --runtime node --port 2000")
+    clear = "rm -rf /home/zed/.cache/openclaw-compiled"
+    write = as_user(
+        "zed", f"{stop}\n{bare}\n{clear}\nopenclaw gateway install --force --runtime node --port 2000"
+    )
     assert [install.apply(fact) for fact in ("absent", "old", "current")] == [write, write, None]
     assert install.shown("absent") is None
     assert install.shown("old") == "of another version, Node or port"

@@ -69,6 +69,8 @@ class Gateway:
             "PATH": path,
             "HOME": str(home),
             "TMPDIR": str(home),
+            # Shared by all, so that only the first of them compiles OpenClaw.
+            "NODE_COMPILE_CACHE": str(package().parent / "compiled"),
             "NO_COLOR": "1",
             "LANG": "C.UTF-8",
         }

@@ -73,7 +73,10 @@ def _unit_file(
     stop = f"systemctl --user stop {_UNIT} 2>/dev/null || :"
     # A drop-in that its new unit brings in is to OpenClaw a change by somebody else. It is written again afterwards.
     bare = f"rm -f {quote(drop_in)}\nsystemctl --user daemon-reload"
-    write = f"{stop}\n{bare}\nopenclaw gateway install --force --runtime node --port {settings.port}"
+    # What Node has compiled of the version before is of no use to the new one.
+    clear = f"rm -rf {quote(f'{settings.home}/.cache/openclaw-compiled')}"
+    install = f"openclaw gateway install --force --runtime node --port {settings.port}"
+    write = f"{stop}\n{bare}\n{clear}\n{install}"
     return Step(
         subject="gateway unit",
         probe=probe,
