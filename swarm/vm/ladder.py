@@ -33,6 +33,7 @@ _HANDSHAKE = 30.0  # seconds for a login; an emulated guest on a busy machine ne
 _ANSWER = 20.0  # seconds for a command over an open connection; it only reads a small file
 _TAIL = 6  # lines of the console that a failure quotes
 _NOTE = 60  # characters of a console line that are shown while waiting
+_DEAD = "---[ end Kernel panic"  # the last words of a Linux kernel that will not restart
 _LONGEST = 65536  # bytes of a file of cloud-init's; they have a few hundred
 
 _ASK_CLOUD_INIT = f"""cd /run/cloud-init 2>/dev/null || exit 0
@@ -130,9 +131,15 @@ class Ladder:
         """Return whether the guest's SSH server answers.
 
         Whether it also shows the right key and accepts the login is for the next rungs: one handshake serves
-        all three, since an emulated guest spends seconds on each.
+        all three, since an emulated guest spends seconds on each. Raise Unreachable if the guest's kernel has
+        crashed for good.
         """
         if lines := self.console():
+            if _DEAD in lines[-1]:
+                raise Unreachable(
+                    f"{self.name}: the guest's kernel has crashed",
+                    f"./inv stop --host {self.name} --force, then ./inv start --host {self.name}",
+                )
             meter.note(lines[-1][:_NOTE])
         if not self._renewed:
             self._renewed = True

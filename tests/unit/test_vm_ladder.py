@@ -98,6 +98,25 @@ def test_a_vm_that_stops_ends_the_wait_at_once(state: str) -> None:
     assert caught.value.hint == "./inv console --host zap shows its last output"
 
 
+def test_a_crashed_kernel_ends_the_wait_at_once() -> None:
+    """A kernel that has crashed, and will not restart by itself, is reported with what it said."""
+    said = "---[ end Kernel panic - not syncing: IO-APIC + timer doesn't work! ]---"
+    ladder, _ = ladder_of(PortClosed("no"), console=["[    0.056000]  </TASK>", f"[    0.056000] {said}"])
+    with pytest.raises(Unreachable) as caught:
+        wait_for_guest(ladder, talk()[0])
+    assert caught.value.message.startswith("zap: the guest's kernel has crashed\n  the console's last lines:")
+    assert said in caught.value.message
+    assert caught.value.hint == "./inv stop --host zap --force, then ./inv start --host zap"
+
+
+def test_a_kernel_that_restarts_after_a_crash_is_waited_for() -> None:
+    """A kernel that says that it will restart, and one that has restarted, are waited for."""
+    end = "---[ end Kernel panic - not syncing: hung_task ]---"
+    for last in ("Rebooting in 10 seconds..", "Linux version 6.1"):
+        ladder, _ = ladder_of("", "", DONE, share=None, console=[end, last])
+        assert len(wait_for_guest(ladder, talk()[0])) == 5
+
+
 def test_a_paused_vm_is_waited_for() -> None:
     """A VM that is paused may be resumed, so only the deadline ends the wait."""
     states = iter(["running"])
