@@ -114,12 +114,20 @@ class Report:
         }
 
 
-def deploy(guest: Guest, host: Host, talk: Talk, *, plan_only: bool = False, tell: bool = True) -> Plan:
+def deploy(
+    guest: Guest,
+    host: Host,
+    talk: Talk,
+    *,
+    plan_only: bool = False,
+    tell: bool = True,
+    silence: float = _SILENCE,
+) -> Plan:
     """Bring the hook in a guest to the wanted state. Return the changes that were made, or would be.
 
-    If anything changed, the gateway is restarted, and an event of each half must arrive. Without `tell`, nothing is
-    said if there is nothing to do. Raise Refused before anything is changed, VerificationFailed if no event arrives, or
-    if the endpoint refuses them; the next run then proves it again.
+    If anything changed, the gateway is restarted, and an event of each half must arrive within `silence` seconds of the
+    spool's last one. Without `tell`, nothing is said if there is nothing to do. Raise Refused before anything is
+    changed, VerificationFailed if no event arrives, or if the endpoint refuses them; the next run then proves it again.
     """
     files, wanted = hook_files(), variables(section(host), host.name)
     silent = Talk(talk.screen, talk.host, quiet=True)
@@ -131,7 +139,7 @@ def deploy(guest: Guest, host: Host, talk: Talk, *, plan_only: bool = False, tel
             return pending
         with _tap(guest, host) as (receiver, port, seen):
             todo = steps(host.openclaw, wanted, files, port)
-            plan, tapped = _proof(guest, host.openclaw, files, todo, receiver, seen, talk)
+            plan, tapped = _proof(guest, host.openclaw, files, todo, receiver, seen, talk, silence)
     if tapped and not seen.complete:
         raise _failure(host.name, seen)
     if seen.rejected:
@@ -189,11 +197,12 @@ def _proof(
     receiver: Receiver,
     seen: Seen,
     talk: Talk,
+    silence: float = _SILENCE,
 ) -> tuple[Plan, bool]:
     """Apply steps of which the last leads events here. Return the changes, and whether events were led here."""
     silent, proved = Talk(talk.screen, talk.host, quiet=True), False
     try:
-        with _reading(receiver, seen) as wait:
+        with _reading(receiver, seen, silence) as wait:
             plan = converge(guest, todo, talk)
             tapped = any(change.subject == SUBJECT for change in plan)
             if tapped:
@@ -221,7 +230,7 @@ def _back(guest: Guest, openclaw: InstallSettings, seen: Seen, talk: Talk) -> No
 
 
 @contextlib.contextmanager
-def _reading(receiver: Receiver, seen: Seen) -> Iterator[Callable[[], None]]:
+def _reading(receiver: Receiver, seen: Seen, silence: float) -> Iterator[Callable[[], None]]:
     """Collect events during the block. Give a function that waits for both halves, or until neither can be expected.
 
     New events alone do not prolong the wait: the hook sends one about itself each minute.
@@ -239,7 +248,7 @@ def _reading(receiver: Receiver, seen: Seen) -> Iterator[Callable[[], None]]:
 
     def wait() -> None:
         begun = last[0] = time.monotonic()
-        while reader.is_alive() and time.monotonic() < min(begun + _MOST, last[0] + _SILENCE):
+        while reader.is_alive() and time.monotonic() < min(begun + _MOST, last[0] + silence):
             reader.join(0.1)
 
     reader = threading.Thread(target=read, daemon=True)

@@ -221,15 +221,16 @@ def test_ctrl_c_leaves_the_gateway_with_its_own_endpoint(
 def test_an_endpoint_that_refuses_everything_is_noticed(
     host: Machine, endpoint: tuple[int, list[Event]], typist: Operator
 ) -> None:
-    """A token that the endpoint does not know fails the deployment with a hint, and so does the next run."""
+    """A token that the endpoint does not know fails the deployment with a hint, and the proof stays due."""
     describe(typist, host, endpoint[0])
     path = typist.dirs.hosts / "demo.yaml"
     path.write_text(path.read_text("utf-8").replace("  token_env: HOOK_TEST_TOKEN\n", ""), encoding="utf-8")
-    for _ in range(2):
-        refused = typist.inv("hook.deploy", "--host", "demo")
-        assert refused.code == 1, refused.err
-        assert "the endpoint does not take the hook's events (HTTP 401)" in refused.err
-        assert "agentmon.token_env" in refused.err
+    refused = typist.inv("hook.deploy", "--host", "demo")
+    assert refused.code == 1, refused.err
+    assert "the endpoint does not take the hook's events (HTTP 401)" in refused.err
+    assert "agentmon.token_env" in refused.err
+    planned = typist.inv("hook.deploy", "--host", "demo", "--plan")
+    assert (planned.code, "gateway with agentmon" in planned.err) == (0, True), planned.err
 
 
 def test_a_hook_that_does_not_load_is_noticed(
@@ -244,4 +245,4 @@ def test_a_hook_that_does_not_load_is_noticed(
     broken = {**hook_files(), "handler.ts": "export default function ("}
     monkeypatch.setattr(deploying, "hook_files", lambda: broken)
     with pytest.raises(VerificationFailed, match="no event of the hook arrived"):
-        deploying.deploy(host.guest(), load("demo"), talk)
+        deploying.deploy(host.guest(), load("demo"), talk, silence=25)
