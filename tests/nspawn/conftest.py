@@ -10,7 +10,7 @@ import pytest
 from swarm.console import Screen, Talk
 from swarm.locks import hold
 from tests.nspawn.at_the_prompt import Operator
-from tests.nspawn.installed import Installed
+from tests.nspawn.installed import Installed, NextRelease
 from tools.lab import Keeper, Machine, World, missing
 
 if TYPE_CHECKING:
@@ -51,6 +51,12 @@ def keeper(world: World) -> Keeper:
 def installed(world: World) -> Installed:
     """The pool that provides the machine of test_install*.py: first bare, then with everything installed."""
     return Installed(Keeper(lambda: world.machine(internet=True)))
+
+
+@pytest.fixture(scope="session")
+def next_release(world: World) -> NextRelease:
+    """The machine of Debian 13 with the release of OpenClaw before the newest."""
+    return NextRelease(world)
 
 
 @pytest.fixture

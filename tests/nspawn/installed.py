@@ -10,11 +10,13 @@ from swarm.guest.customize import customize
 from swarm.guest.install.steps import install
 from swarm.inventory.inside import Customize, InstallSettings
 from swarm.text import quote
+from tests.nspawn.registry import releases
+from tools.lab import base_tree
 
 if TYPE_CHECKING:
-    from tools.lab import Keeper, Machine
+    from tools.lab import Keeper, Machine, World
 
-__all__ = ["KEY", "OWN", "SETTINGS", "Installed"]
+__all__ = ["KEY", "OWN", "SETTINGS", "Installed", "NextRelease"]
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJsgVAbu2GKBfVKE4fOWwTDfv4fWcBMVjb8d0p4u8CVx tests"
 # What is in reach without the internet: the distribution's Docker, and Node from the npm registry.
@@ -65,3 +67,25 @@ class Installed:
             self._attempts += 1
             self._state = (machine, failures)
         return machine
+
+
+class NextRelease:
+    """A machine of Debian 13 with the release of OpenClaw before the newest, and with OWN. It is made on first use."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._machine: Machine | None = None
+        # The tests' own key too, since swarm converges the keys.
+        own = world.key.with_suffix(".pub").read_text(encoding="utf-8").strip()
+        older = {"version": releases("openclaw")[-2], "ssh_keys": (KEY, own)}
+        self.settings = SETTINGS.model_copy(update=older)
+
+    def host(self) -> Machine:
+        """Return it installed and customized."""
+        if self._machine is None:
+            machine, talk = self._world.machine(base_tree("trixie"), internet=True), Talk(Screen())
+            install(machine.guest(), self.settings, talk, deadline=Deadline(1500))
+            customize(machine.guest(), OWN, talk, deadline=Deadline(600))
+            machine.guest().close()
+            self._machine = machine
+        return self._machine

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm.deadline import Deadline
 from swarm.errors import Refused
 from swarm.guest.customize import customize
 from swarm.guest.engine.converge import converge
@@ -14,28 +13,26 @@ from swarm.guest.install import openclaw
 from swarm.guest.install.steps import install
 from swarm.guest.verify import Expected, verify
 from swarm.inventory.inside import Customize, InstallSettings
-from tests.nspawn.installed import KEY, OWN, SETTINGS
-from tools.lab import base_tree
+from tests.nspawn.installed import OWN, SETTINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from swarm.console import Talk
-    from tools.lab import Machine, World
+    from tests.nspawn.installed import NextRelease
+    from tools.lab import Machine
 
 pytestmark = pytest.mark.slow
 
 
-def test_the_next_release(world: World, talk: Talk) -> None:
+def test_the_next_release(next_release: NextRelease, talk: Talk) -> None:
     """On Debian 13, which bans with nft and has buildx, every promise is kept, and a second run does nothing."""
-    newer = world.machine(base_tree("trixie"), internet=True)
-    install(newer.guest(), SETTINGS, talk, deadline=Deadline(1500))
-    customize(newer.guest(), OWN, talk, deadline=Deadline(600))
-    expected = Expected(swappiness=10, timezone="Europe/Berlin", ssh_keys=(KEY,), buildx=True)
+    newer, settings = next_release.host(), next_release.settings
+    expected = Expected(swappiness=10, timezone="Europe/Berlin", ssh_keys=settings.ssh_keys, buildx=True)
     promises = verify(newer.guest(), expected, talk).checks
     assert [promise for promise in promises if promise.result == "broken"] == []
     assert sum(promise.result == "kept" for promise in promises) >= 30
-    assert not install(newer.guest(), SETTINGS, talk)
+    assert not install(newer.guest(), settings, talk)
     assert not customize(newer.guest(), OWN, talk)
 
 

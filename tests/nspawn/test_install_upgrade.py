@@ -1,7 +1,4 @@
-"""`inv upgrade` with the real OpenClaw, as typed: interrupted, to a version that starts, and to one that does not.
-
-The name of this file makes it use the machine of test_install.py after that.
-"""
+"""`inv upgrade` with the real OpenClaw, as typed: interrupted, to a version that starts, and to one that does not."""
 
 from __future__ import annotations
 
@@ -16,13 +13,9 @@ import pytest
 
 from swarm import history
 from swarm.backup.catalog import Catalog
-from swarm.console import Screen, Talk
-from swarm.deadline import Deadline
-from swarm.guest.install.steps import install
 from swarm.inventory import load
 from swarm.paths import ROOT
 from tests.nspawn.at_the_prompt import Operator
-from tests.nspawn.installed import SETTINGS
 from tests.nspawn.registry import OneMore, releases
 
 if TYPE_CHECKING:
@@ -30,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Dirs
-    from tests.nspawn.installed import Installed
+    from tests.nspawn.installed import NextRelease
     from tools.lab import Machine, World
 
 pytestmark = pytest.mark.slow
@@ -50,17 +43,9 @@ if (process.argv.includes("gateway") && process.argv.includes("--port") && !proc
 
 
 @pytest.fixture(scope="module")
-def machine_with_older(installed: Installed) -> Machine:
-    """The machine with the release before the newest. A state that a newer version has written is removed first."""
-    machine, older = installed.bare(), releases("openclaw")[-2]
-    stop = "runuser -u openclaw -- env XDG_RUNTIME_DIR=/run/user/$(id -u openclaw) systemctl --user stop"
-    machine.ssh(f"if id openclaw; then {stop} openclaw-gateway.service; rm -rf {STATE}; fi")
-    # A key that an earlier installation has put into the host file's block is removed from there.
-    own = machine.world.key.with_suffix(".pub").read_text(encoding="utf-8").strip()
-    settings = SETTINGS.model_copy(update={"version": older, "ssh_keys": (*SETTINGS.ssh_keys, own)})
-    install(machine.guest(), settings, Talk(Screen()), deadline=Deadline(1500))
-    machine.guest().close()
-    return machine
+def machine_with_older(next_release: NextRelease) -> Machine:
+    """A machine with the release of OpenClaw before the newest."""
+    return next_release.host()
 
 
 @pytest.fixture
