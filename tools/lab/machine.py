@@ -130,23 +130,26 @@ class Machine:
         while not deadline.expired:
             if self._process is None or self._process.poll() is not None:
                 raise LabError(f"{self.alias} is not running{self._report()}")
-            answer = self._ask_state(min(_ANSWER, deadline.remaining))
-            if answer in _UP:
+            if (said := self._ask_state(min(_ANSWER, deadline.remaining))) in _UP:
                 return
+            answer = said or answer  # the last attempt may have had too little time for one
             deadline.pause(0.2)
         raise LabError(
-            f"{self.alias} was not up within {limit:.0f} s; its last answer: {answer}{self._report()}"
+            f"{self.alias} was not up within {limit:.0f} s; its last answer: {answer or 'none'}{self._report()}"
         )
 
     def _ask_state(self, limit: float) -> str:
-        """Return the system's state over SSH: what systemd calls it once it is up, else why it could not be asked."""
+        """Return the system's state over SSH: what systemd calls it once it is up, else why it could not be asked.
+
+        Nothing stands for no answer within `limit` seconds.
+        """
         command = ["ssh", "-F", str(self.config), self.alias, "systemctl is-system-running --wait"]
         try:
             done = subprocess.run(
                 command, check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit
             )
         except subprocess.TimeoutExpired:
-            return f"none within {limit:.0f} s"
+            return ""
         return (done.stdout or done.stderr).decode("utf-8", "replace").strip()
 
     def healthy(self) -> bool:

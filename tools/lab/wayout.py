@@ -40,8 +40,8 @@ class WayOut:
 
     @property
     def pid(self) -> int:
-        """The process ID of pasta."""
-        return int(self._pid_file.read_text())
+        """The process ID of pasta, 0 while it starts."""
+        return int(self._pid_file.read_text() or 0)
 
     def close(self) -> None:
         """Stop watching. pasta itself ends with its namespace."""
@@ -70,8 +70,9 @@ class WayOut:
                 self._probe.kill()
 
     def _replace(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        if pid := self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         while not self._closed.wait(_AGAIN):
             with contextlib.suppress(LabError):  # the interface of the killed one may not be gone yet
                 self._open()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -92,7 +91,7 @@ class World:
         """End a machine and remove its files."""
         self.machines.remove(machine)
         machine.stop()
-        shutil.rmtree(machine.root, ignore_errors=True)
+        _delete(machine.root)
 
     def inside(self, *command: str | Path) -> list[str]:
         """Return the command that runs `command` in this network."""
@@ -140,7 +139,12 @@ def _remove(folder: Path) -> None:
     for namespace in _namespaces(name):
         run("ip", "netns", "del", namespace, check=False)
         remove_groups(f"swarm-{namespace}")
-    shutil.rmtree(folder, ignore_errors=True)
+    _delete(folder)
+
+
+def _delete(folder: Path) -> None:
+    """Remove a folder of up to 200,000 files, which takes Python's own function several times as long as rm."""
+    run("rm", "-rf", "--one-file-system", folder, check=False)
 
 
 def _namespaces(name: str) -> Iterator[str]:
