@@ -57,7 +57,7 @@ def _side_by_side(*, quick: bool) -> list[str]:
     """Pytest's options for several processes. Tests that share fixtures stay in one: see tests/conftest.py."""
     if quick:
         return ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
-    # The VM's emulation keeps up to two cores busy. A third process was slower on two.
+    # The VM's emulation keeps up to two cores busy. A third process was no faster on two.
     return ["--numprocesses=2", "--dist=loadscope", "--no-loadscope-reorder"]
 
 

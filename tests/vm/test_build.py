@@ -55,9 +55,16 @@ def running(folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_build_leaves_nothing(cache: Path, how: signal.Signals) -> None:
-    """A build interrupted while it installs packages leaves no process, no mount and no file."""
+@pytest.mark.parametrize(
+    ("how", "begun"),
+    [
+        (signal.SIGINT, "var/lib/dpkg/status"),  # while the first packages are unpacked
+        (signal.SIGTERM, "var/lib/dpkg/status"),
+        (signal.SIGKILL, "usr/bin/systemctl"),  # while the others are installed
+    ],
+)
+def test_an_interrupted_build_leaves_nothing(cache: Path, how: signal.Signals, begun: str) -> None:
+    """A build that is interrupted leaves no process, no mount and no file."""
     environment = {**os.environ, "SWARM_CACHE": str(cache.parent)}
     process = subprocess.Popen(
         [sys.executable, "-c", ENSURE],
@@ -67,7 +74,7 @@ def test_an_interrupted_build_leaves_nothing(cache: Path, how: signal.Signals) -
         stderr=subprocess.PIPE,
     )
     end = time.monotonic() + 120
-    while not list(cache.glob("*/root/usr/bin/systemctl")):  # while it installs packages
+    while not list(cache.glob(f"*/root/{begun}")):
         assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < end
         time.sleep(0.1)
