@@ -34,7 +34,7 @@ def ready(guest: Guest, program: str) -> Step:
     folder = f"{HOME}/.config/systemd/user"
     guest.check(
         f"id waited 2>/dev/null || useradd -m waited; loginctl enable-linger waited; mkdir -p {folder}; cd {HOME}; "
-        f"rm -rf starts; printf %s {quote(UNIT)} >{folder}/openclaw-gateway.service; "
+        f"rm -rf starts healed; printf %s {quote(UNIT)} >{folder}/openclaw-gateway.service; "
         f"printf '%s\\n' {quote(f'cd {HOME}; echo >>starts; {program}')} >gateway.sh; chown -R waited {HOME}; "
         "until test -S /run/user/$(id -u waited)/bus; do sleep 0.1; done; "
         'runuser -u waited -- env "XDG_RUNTIME_DIR=/run/user/$(id -u waited)" sh -c '
@@ -52,6 +52,19 @@ def test_a_gateway_that_refuses_its_state_twice_is_started_again(
     step = ready(guest, f"[ $(wc -l <starts) -gt 2 ] || {{ {REFUSES}; }}; {SERVES}")
     assert [change.subject for change in converge(guest, [step], talk)] == ["gateway ready"]
     assert machine.ssh(f"wc -l <{HOME}/starts").strip() == "3"
+
+
+def test_a_gateway_that_asks_for_its_doctor_gets_it(machine: Machine, guest: Guest, talk: Talk) -> None:
+    """If OpenClaw asks for its doctor, that runs without questions before the unit is started again."""
+    refuses = "test -e healed || { echo run openclaw doctor --fix; exit 78; }"
+    step = ready(guest, f"{refuses}; {SERVES}")
+    bin_ = f"{HOME}/.local/bin"
+    doctor = f'#!/bin/sh\necho "$@" >{HOME}/healed\n'
+    guest.check(
+        f"mkdir -p {bin_}; printf %s {quote(doctor)} >{bin_}/openclaw; chmod 755 {bin_}/openclaw", "a doctor"
+    )
+    assert [change.subject for change in converge(guest, [step], talk)] == ["gateway ready"]
+    assert machine.ssh(f"cat {HOME}/healed; wc -l <{HOME}/starts") == "doctor --non-interactive\n2\n"
 
 
 def test_a_gateway_that_fails_for_good_is_not_waited_for(machine: Machine, guest: Guest, talk: Talk) -> None:

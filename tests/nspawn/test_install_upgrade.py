@@ -15,6 +15,7 @@ from swarm import history
 from swarm.backup.catalog import Catalog
 from swarm.inventory import load
 from swarm.paths import ROOT
+from swarm.text import quote
 from tests.nspawn.at_the_prompt import Operator
 from tests.nspawn.registry import OneMore, releases
 
@@ -44,8 +45,13 @@ if (process.argv.includes("gateway") && process.argv.includes("--port") && !proc
 
 @pytest.fixture(scope="module")
 def machine_with_older(next_release: NextRelease) -> Machine:
-    """A machine with the release of OpenClaw before the newest."""
-    return next_release.host()
+    """A machine with the release of OpenClaw before the newest, which has written an agent's database."""
+    machine = next_release.host()
+    said = json.dumps({"sessionKey": "agent:main:main", "message": "hi", "idempotencyKey": "first"})
+    call = quote("openclaw", "gateway", "call", "chat.send", "--params", said, "--json")
+    machine.ssh(f"runuser -l openclaw -c {quote(call)}")
+    machine.until(f"test -s {STATE}/agents/main/agent/openclaw-agent.sqlite", "an agent's database")
+    return machine
 
 
 @pytest.fixture
