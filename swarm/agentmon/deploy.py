@@ -156,7 +156,7 @@ def prove(guest: Guest, host: Host, talk: Talk) -> Report:
         raise Refused(f"{host.name}: the hook is not deployed", f"./inv hook.deploy --host {host.name}")
     with alone(host.name, talk), _tap(guest, host) as (receiver, port, seen):
         todo = [gateway(host.openclaw, files, port, force=True)]
-        _proof(guest, host.openclaw, files, todo, receiver, seen, talk)
+        _proof(guest, host.openclaw, files, todo, receiver, seen, talk, _SILENCE)
     return Report(seen, time.monotonic() - start)
 
 
@@ -197,7 +197,7 @@ def _proof(
     receiver: Receiver,
     seen: Seen,
     talk: Talk,
-    silence: float = _SILENCE,
+    silence: float,
 ) -> tuple[Plan, bool]:
     """Apply steps of which the last leads events here. Return the changes, and whether events were led here."""
     silent, proved = Talk(talk.screen, talk.host, quiet=True), False
