@@ -8,6 +8,7 @@ import pytest
 
 from swarm.errors import SwarmError, Unfit
 from swarm.litellm import engine
+from swarm.paths import cache_dir
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +82,22 @@ def test_the_plugin_goes_before_the_old_program(folder: Path) -> None:
     assert engine.find().compose == ("docker-compose",)
     program(folder, "docker", 'test "$1" = compose && echo v2.40.0')
     assert engine.find() == engine.Engine(("docker", "compose"), "2.40.0")
+
+
+def test_the_old_programs_version_is_remembered(folder: Path) -> None:
+    """docker-compose is asked for its version once, and again after its file has changed or what is kept is damaged."""
+    program(folder, "docker", "exit 1")
+    program(folder, "docker-compose", "echo asked >>asked; echo 1.29.2")
+    asked, kept = folder / "asked", cache_dir() / "docker-compose.json"
+    for _ in range(2):
+        assert engine.find().version == "1.29.2"
+    assert asked.read_text().count("asked") == 1
+    for damage in ("", "[]", "[1, 2]", kept.read_text().replace("1.29.2", "")):
+        kept.write_text(damage)
+        assert engine.find().version == "1.29.2"
+    assert asked.read_text().count("asked") == 5
+    program(folder, "docker-compose", "echo 1.30")
+    assert engine.find().version == "1.30"
 
 
 def test_the_files_secrets_apply(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
