@@ -207,16 +207,3 @@ def test_an_old_python_is_refused(tmp_path: Path, wheels: Path) -> None:
     assert (
         f"error: swarm needs Python 3.11 or newer, and {old} is 3.10.9\n  hint: SWARM_PYTHON=" in done.stderr
     )
-
-
-@pytest.mark.slow
-def test_the_real_project_sets_itself_up(tmp_path: Path) -> None:
-    """A clone of this project, with its real lock file, lists its tasks as the first command typed."""
-    subprocess.run(["git", "clone", "-q", str(ROOT), "a clone"], cwd=tmp_path, check=True)
-    given = {key: value for key, value in os.environ.items() if not key.startswith("SWARM_")}
-    argv = [str(tmp_path / "a clone" / "inv"), "--list"]
-    done = subprocess.run(
-        argv, env=given | {"SWARM_NO_APT": "1"}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "provision" in done.stdout
