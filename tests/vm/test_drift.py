@@ -34,7 +34,7 @@ def test_edit_from_outside_is_drift_and_put_back(spare: Lab) -> None:
     """What is changed with virsh is shown as changed outside swarm, and undone."""
     with spare.hypervisor() as connection:
         domain = spare.domain(connection)
-        domain.raw.setVcpusFlags(1, 2)  # `virsh setvcpus 1 --config`
+        domain.raw.setVcpusFlags(2, 2 | 4)  # `virsh setvcpus 2 --config --maximum`
         plan = spare.inv("plan", "--only", "vm", "--host", "zap")
         assert plan.code == 2
         assert re.search(r"~ vCPUs: .*current 1.*\(changed outside swarm; put back\)", plan.err)

@@ -30,7 +30,7 @@ HOST: dict[str, Any] = {
         "hostname": "far",
         "image": "built",
         "memory_mib": 1024,
-        "vcpus": 1,  # an emulated guest boots with a fifth less processor time than with 2
+        "vcpus": 1,  # as in tests/vm/lab.py
         "disk_path": f"{IMAGES}/far.qcow2",
         "disk_size": "20G",
         "mac": "52:54:00:00:fa:30",
