@@ -86,6 +86,13 @@ class Bench:
         script = 'tar czf today.tgz -C "$1" . && exec "$2" -c "$3" "$4" today.tgz'
         return self.run("sh", "-c", script, "sh", self.tree, sys.executable, upload, self.endpoint)
 
+    def floor(self) -> Took:
+        """Pack and upload the tree as fast as standard tools can: no hash, no manifest, and nothing is verified."""
+        client = "boto3.client('s3', endpoint_url=sys.argv[1])"
+        upload = f"import boto3, sys; {client}.upload_fileobj(sys.stdin.buffer, 'bench', 'floor')"
+        script = 'tar cf - -C "$1" . | zstd -q -1 -T0 | "$2" -c "$3" "$4"'
+        return self.run("sh", "-c", script, "sh", self.tree, sys.executable, upload, self.endpoint)
+
     def ours(self, *words: str | Path) -> Took:
         """Run swarm's archive step or restore."""
         what, *rest = words
@@ -136,6 +143,7 @@ def _measure(bench: Bench, found: dict[str, list[float]], number: int) -> None:
     _state.make(bench.tree)
     note("today, s", bench.today().seconds)
     note("today, MiB", (bench.folder / "today.tgz").stat().st_size / 2**20)
+    note("tar, zstd -1 and upload, s", bench.floor().seconds)
     ours = bench.ours("archive", bench.tree)
     name, stored, packed, verified = ours.output.split()
     note("ours: archive, s", float(packed))
@@ -186,6 +194,8 @@ def _report(median: dict[str, float]) -> None:
     print("\ngoals")
     for name, ratio in ratios.items():
         print(f"{name:32}{ratio:8.3f}  goal {GOALS[name]:.2f}  {'PASS' if ratio <= GOALS[name] else 'FAIL'}")
+    floor = median["tar, zstd -1 and upload, s"] / median["today, s"]
+    print(f"{'tar, zstd -1 and upload / today':32}{floor:8.3f}  for information")
     smaller = median["ours, MiB"] < min(median["today, MiB"], median["restic, MiB"])
     print(f"{'smaller than both':32}{'PASS' if smaller else 'FAIL'}")
     fits = median["ours: memory, MiB"] * 2**20 <= MEMORY
