@@ -112,7 +112,7 @@ def _once(selection: Selection, *, as_json: bool, targets: Targets, redraw: bool
     for each in outcomes:
         if each.result:
             remember(each.result, now, well=each.name not in needy)
-    _write(outcomes, todo, targets, now, litellm=ready)
+    _write(outcomes, [*todo, *litellm.actions()], targets, now, litellm=ready)
     if redraw and not as_json:
         screen().clear()
     code = render(
@@ -195,12 +195,16 @@ class _Litellm:
             self._thread.join()
         return self._ready
 
+    def actions(self) -> list[Action]:
+        """Return what a person must do about LiteLLM."""
+        return [Action(_LITELLM, self._error["message"], self._error["hint"])] if self._error else []
+
     def to_json(self) -> list[dict[str, object]]:
         """Return the answer as an item like that of a host, or no item if LiteLLM is not set up here."""
         if self._ready is None:
             return []
         took, error = round(self._ended - self._begun, 3), self._error
-        actions = [{"what": error["message"], "command": error["hint"]}] if error else []
+        actions = [{"what": each.what, "command": each.command} for each in self.actions()]
         return [{"host": _LITELLM, "ready": self._ready, "seconds": took, "error": error, "actions": actions}]
 
     def _ask(self) -> None:
