@@ -42,13 +42,21 @@ class Targets:
 
     @classmethod
     def of(cls, html: str, prometheus: str) -> Targets:
-        """Return the files that the options name. Raise UsageError for one whose folder does not exist."""
+        """Return the files that the options name. Raise UsageError for one that can't be written or replaced."""
         for option, name in (("--html", html), ("--prometheus", prometheus)):
-            path = expanded(Path(name))
-            if name and (path.is_dir() or not path.parent.is_dir()):
-                reason = "is a folder" if path.is_dir() else f"is in {path.parent}, which does not exist"
+            if name and (reason := _unusable(expanded(Path(name)))):
                 raise UsageError(f"{option}: {name} {reason}", "name a file in an existing folder")
         return cls(*(expanded(Path(name)) if name else None for name in (html, prometheus)))
+
+
+def _unusable(path: Path) -> str:
+    """Say why no file can be put at `path`, or return nothing."""
+    if path.is_dir():
+        return "is a folder"
+    if not path.parent.is_dir():
+        return f"is in {path.parent}, which does not exist"
+    # root could replace /dev/null by a file.
+    return "is not a regular file" if path.exists() and not path.is_file() else ""
 
 
 @dataclass
@@ -172,7 +180,8 @@ def _put(path: Path, text: str) -> None:
     mask = os.umask(0o077)
     os.umask(mask)
     text = text.encode("utf-8", "backslashreplace").decode()  # a host file's name may be no valid UTF-8
-    write_atomically(path, text, mode=0o644 & ~mask)
+    target = Path(os.path.realpath(path))  # a link, such as /dev/stdout, stays a link
+    write_atomically(target, text, mode=0o644 & ~mask)
 
 
 class _Litellm:

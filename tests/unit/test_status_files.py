@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from swarm.commands import status
+from swarm.errors import UsageError
 from swarm.paths import ROOT
 
 if TYPE_CHECKING:
@@ -39,3 +41,18 @@ def test_the_page_says_what_to_do_about_litellm(tmp_path: Path, monkeypatch: pyt
     assert "<b>LiteLLM</b>: not ready (" in text
     assert "<code>./inv litellm.health</code>" in text
     assert "All is well" not in text
+
+
+def test_what_is_no_regular_file_is_never_replaced(tmp_path: Path) -> None:
+    """A pipe or a device, such as /dev/null, is refused, also behind a link; a link to a file stays a link."""
+    pipe, link, file = (tmp_path / name for name in ("pipe", "link", "page.html"))
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        with pytest.raises(UsageError, match="is not a regular file"):
+            look(path)
+    link.unlink()
+    link.symlink_to(file)
+    assert look(link) == 0
+    assert (pipe.is_fifo(), link.is_symlink()) == (True, True)
+    assert "All is well" in file.read_text(encoding="utf-8")
