@@ -204,11 +204,16 @@ def _planned_timers(name: str, found: Sequence[tuple[str, str]]) -> Plan:
 def _backup(host: Host) -> Plan:
     from swarm.backup import health, record
 
-    words = health.health(record.load(host.name), time.time())
-    if not words.startswith("✗"):
-        return Plan(host.name)
-    after = f"./inv backup --host {host.name}"
-    return Plan(host.name, (Change("run", "backup", words.removeprefix("✗").strip(), after),))
+    found, now = record.load(host.name), time.time()
+    states = {"backup": health.of_backup(found, now), "drill": health.of_drill(found, now)}
+    return Plan(
+        host.name,
+        tuple(
+            Change("run", verb, words.removeprefix("✗ "), f"./inv {verb} --host {host.name}")
+            for verb, words in states.items()
+            if words.startswith("✗")
+        ),
+    )
 
 
 # ── what is no host's ────────────────────────────────────────────────────────────────────────────────────────────────

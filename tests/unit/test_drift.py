@@ -72,6 +72,18 @@ def test_a_stale_backup_is_drift(dirs: Dirs, capsys: pytest.CaptureFixture[str])
     assert "▸ backup: last one 3 d ago → ./inv backup --host demo" in capsys.readouterr().err
 
 
+def test_a_failed_drill_is_drift(dirs: Dirs, capsys: pytest.CaptureFixture[str]) -> None:
+    """A drill that failed has the command that repeats the drill: another backup would not end this drift."""
+    demo(dirs)
+    now = time.time()
+    failed = {"result": "failure", "ended": now - 10800}
+    record.save("demo", record.Record(result="success", ended=now, succeeded=now, drill=failed))
+    assert drift.plan("demo", only="backup", as_json=False) == 2
+    said = capsys.readouterr().err
+    assert "▸ drill: failed 3 h ago → ./inv drill --host demo" in said
+    assert "./inv backup" not in said
+
+
 def test_one_part_does_not_hide_the_others(dirs: Dirs, capsys: pytest.CaptureFixture[str]) -> None:
     """A part that can't be examined is an error of its own, and the next part is examined all the same."""
     demo(dirs)
