@@ -115,13 +115,16 @@ def _asked(known: Taken, connection: Libvirt, name: str, own_mac: str) -> Taken:
     network = Network(connection, name)
     exists = network.exists  # swarm makes the embedded hypervisor's with its first VM
     facts = network_facts(name, network.xml(), network.leases()) if exists else known.network
-    entries = [entry for entry in network.reservations() if entry.mac != own_mac] if exists else []
+    own = {own_mac} - {""}  # an entry by name alone has no MAC either, and is another machine's
+    entries = [entry for entry in network.reservations() if entry.mac not in own] if exists else []
     used = usage(connection)
     domains = {domain.name for domain in Domain.all(connection)}
     disks = _volumes(connection)
     held = {facts.gateway: f"the gateway of the network {name}"}
     held |= {
-        IPv4Address(entry.ip): f"a reservation for {entry.mac or entry.name}" for entry in entries if entry.ip
+        IPv4Address(entry.ip): f"a reservation for {entry.mac or entry.name}"
+        for entry in entries
+        if entry.ip and ":" not in entry.ip  # libvirt lists those of IPv6 too
     }
     held |= {ip: f"a lease of {mac}" for ip, mac in facts.leases.items() if mac != own_mac}
     macs = {entry.mac: f"a reservation of {entry.ip}" for entry in entries if entry.mac}

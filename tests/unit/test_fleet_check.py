@@ -175,6 +175,16 @@ def test_a_new_host_avoids_what_the_hypervisor_has(lab: Libvirt) -> None:
     )
 
 
+@pytest.mark.parametrize("mac", ["", "52:54:00:00:00:77"])
+def test_a_new_host_avoids_what_is_reserved_for_a_name(lab: Libvirt, mac: str) -> None:
+    """An entry without a MAC holds its address and its name, whatever the new MAC is; one for IPv6 disturbs nothing."""
+    six = "<ip family='ipv6' address='fd00::1' prefix='64'><dhcp><host name='six' ip='fd00::5'/></dhcp></ip>"
+    text = NETWORK.format(hosts="<host name='ant' ip='192.168.122.2'/>")
+    Network(lab, "lab").create(text.replace("</network>", f"{six}</network>"))
+    vm = new(NewHost("ant", like="bee", mac=mac), Talk(screen()), plan_only=True).host.vm
+    assert (str(vm.ip), vm.hostname) == ("192.168.122.3", "ant-2")
+
+
 def test_a_hypervisor_that_does_not_answer_is_a_note(bee: Path) -> None:
     """It is no disagreement."""
     text = bee.read_text(encoding="utf-8").replace("uri: embedded", "uri: test:///no/such/file")
