@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from swarm.errors import Refused
@@ -35,6 +36,11 @@ class Unfinished:
     backup: float
     broken: tuple[str, ...]
     returning: str = ""
+
+    @property
+    def since(self) -> str:
+        """The moment of the backup, in words."""
+        return f"{datetime.fromtimestamp(self.backup, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _path(host: str) -> Path:

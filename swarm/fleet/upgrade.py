@@ -58,7 +58,9 @@ def _go_on_back(host: Host, note: Unfinished, talk: Talk, *, plan_only: bool, ye
     route = Route(note.old, note.new)
     if plan_only:
         return Report(host.name, changed=True, route=route, planned=True, went_back=True)
-    if not yes and not talk.ask(f"Put OpenClaw {note.old} and its state from before the upgrade back?"):
+    if not yes and not talk.ask(
+        f"Put OpenClaw {note.old} and its state of {note.since}, before the upgrade, back?"
+    ):
         raise Refused(f"{host.name}: nothing was changed", "--yes goes back without a question")
     _return(host, note, note.returning or "going back was asked for", talk)
     report = Report(host.name, changed=True, route=route, went_back=True)
@@ -117,17 +119,18 @@ class _Upgrade:
         route = Route(earlier.old, earlier.new) if earlier else verdict.route(installed, record, plan)
         if not plan and not earlier:
             return Report(self.host.name, changed=False, route=route)
+        since = earlier.since if earlier else ""
         if earlier:
             self.talk.warn(
-                f"an upgrade {route} was interrupted; this completes it, with the backup from then"
+                f"an upgrade {route} was interrupted; this completes it, with the backup of {since}"
             )
         before = earlier.broken if earlier else self._broken_before(route)
         changes = tuple(change.line() for change in plan)
         self.talk.say(f"OpenClaw: {route}" if route.old != route.new else f"OpenClaw stays at {route.old}")
-        self.talk.say(verdict.promise(route))
+        self.talk.say(verdict.promise(route, since))
         if plan_only:
             return Report(self.host.name, True, route, changes, before, planned=True)  # noqa: FBT003
-        if not yes and not self.talk.ask(verdict.question(route)):
+        if not yes and not self.talk.ask(verdict.question(route, since)):
             raise Refused(f"{self.host.name}: nothing was changed", "--yes upgrades without a question")
         start = time.monotonic()
         note = earlier or self._noted(route, record, before)

@@ -135,16 +135,23 @@ def cause(host: str, error: SwarmError) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
-def question(route: Route) -> str:
-    """Return the question that is asked before anything changes."""
+def question(route: Route, since: str = "") -> str:
+    """Return the question that is asked before anything changes. `since`: as in promise()."""
+    if since:
+        return f"Upgrade {route}, and put the old version and the state of {since} back if a promise breaks?"
     return f"Back up, upgrade {route}, and put the old version and state back if a promise breaks?"
 
 
-def promise(route: Route) -> str:
-    """Return what a plan states about a failure."""
+def promise(route: Route, since: str = "") -> str:
+    """Return what a plan states about a failure. `since` is the moment of the backup if that was made earlier."""
+    first, state = (
+        ("no other backup is made", f"the state of {since}")
+        if since
+        else ("a backup comes first", "its state")
+    )
     return (
-        "a backup comes first; if the installation fails, the gateway does not come up or a promise breaks, "
-        f"OpenClaw {route.old} and its state are put back (upgraded packages of the system stay)"
+        f"{first}; if the installation fails, the gateway does not come up or a promise breaks, "
+        f"OpenClaw {route.old} and {state} are put back (upgraded packages of the system stay)"
     )
 
 

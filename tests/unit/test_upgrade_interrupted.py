@@ -6,6 +6,7 @@ The decisions and the note are the real ones. What would reach a guest is a list
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import pytest
 from swarm import history
 from swarm.backup import now
 from swarm.console import Screen, Talk
-from swarm.errors import CommandFailed, VerificationFailed
+from swarm.errors import CommandFailed, Refused, VerificationFailed
 from swarm.fleet import parts, unfinished, upgrade, wayback
 from swarm.guest import verify
 from swarm.guest.suite import Check
@@ -132,6 +133,31 @@ def test_an_interrupted_upgrade_can_be_undone(guest: Guest) -> None:
     assert upgrade.back(load("zap"), Talk(Screen()), yes=True).went_back
     assert guest.phases == BACK
     assert unfinished.load("zap") is None
+
+
+def test_the_question_says_how_old_the_backup_is(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever completes an upgrade weeks later, or undoes it, is told that the state of that time would come back."""
+    guest.interrupt("install")
+    note = unfinished.load("zap")
+    assert note
+    unfinished.save("zap", replace(note, backup=1789182000.0))
+    asked: list[str] = []
+    monkeypatch.setattr(Talk, "ask", lambda _, text: asked.append(text))
+    capsys.readouterr()
+    with pytest.raises(Refused, match="nothing was changed"):
+        upgrade.upgrade(load("zap"), Talk(Screen()), plan_only=False, yes=False, limit=60)
+    with pytest.raises(Refused, match="nothing was changed"):
+        upgrade.back(load("zap"), Talk(Screen()), yes=False)
+    forward, back = asked
+    assert forward.startswith(
+        "Upgrade 2026.9.5 → 2026.9.6, and put the old version and the state of 2026-09-12 "
+    )
+    assert back == "Put OpenClaw 2026.9.5 and its state of 2026-09-12 03:00 UTC, before the upgrade, back?"
+    said = capsys.readouterr().err
+    assert "this completes it, with the backup of 2026-09-12 03:00 UTC" in said
+    assert "no other backup is made; if the installation fails" in said
 
 
 @pytest.mark.parametrize("phase", BACK)
