@@ -45,6 +45,8 @@ def _vm(status: Status) -> Iterator[tuple[str, str]]:
     inv = _inv(status)
     if status.vm == "crashed":
         yield "the VM has crashed", inv("start")
+    elif status.vm == "paused":
+        yield "the VM is paused, as when the hypervisor's disk is full", inv("start")
     if not status.drifted:
         return
     if status.drift == "waits for a restart":

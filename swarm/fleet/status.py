@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "FOREIGN", "FULL", "SPOOLED", "Archives", "Inside", "Status", "row", "shown"]
 
 FOREIGN = "foreign"  # the state of a machine that swarm did not make
+_HALTED = ("crashed", "paused")  # a VM that does not go on by itself, and that swarm has not stopped
 FULL = 0.9  # the used share of a disk from which on a person must act; an update of OpenClaw needs 2 GB
 SPOOLED = 16 << 20  # bytes of events that wait in a guest: a quarter of the hook's default limit
 _VERIFIED = {
@@ -129,7 +130,7 @@ def row(status: Status) -> tuple[str, ...]:
     """Return the cells of a host's row. One that needs a person begins with ✗."""
     return (
         status.host,
-        f"✗ {status.vm}" if status.vm == "crashed" else status.vm,
+        f"✗ {status.vm}" if status.vm in _HALTED else status.vm,
         status.acceleration,
         status.ip,
         status.ssh if status.ssh in {"", "ok"} else f"✗ {status.ssh}",

@@ -35,6 +35,13 @@ def test_a_silent_machine_has_no_console_of_ours() -> None:
     assert "./inv" not in foreign.command
 
 
+def test_a_paused_vm_is_resumed() -> None:
+    """A VM that the hypervisor has paused answers nothing, so a person is told, with the command that resumes it."""
+    paused = replace(well(), vm="paused", ssh="", inside=Inside())
+    assert row(paused)[1] == "✗ paused"
+    assert [each.command for each in actions(paused)] == ["./inv start --host ant"]
+
+
 def test_each_trouble_has_a_command() -> None:
     """Each part in trouble is one sentence with the command that helps."""
     assert [(each.what, each.command) for each in actions(troubled())] == [
@@ -60,6 +67,7 @@ def test_each_red_cell_has_a_command_and_each_command_a_red_cell() -> None:
 def _variants() -> list[Status]:
     changes: list[dict[str, Any]] = [
         {"vm": "crashed"},
+        {"vm": "paused", "ssh": ""},
         {"drift": "waits for a restart"},
         {"drift": "h.yaml:3: vm.disk_path: /a is used by the domain 'b'"},
         *({"ssh": word} for word in ("no pinned key", "other host key", "login refused", "no answer")),
