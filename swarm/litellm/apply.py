@@ -161,7 +161,7 @@ def _send_credential(client: Client, work: Work) -> None:
 
 
 def _register(client: Client, work: Work) -> None:
-    """Register a deployment, and delete the rows that it replaces: those with another id only after it is there."""
+    """Register a deployment, and delete the rows that it replaces: those with another id only once it is there."""
     deployment = work.deployment
     if deployment is None:
         raise AssertionError("a registration without a deployment")
@@ -170,6 +170,7 @@ def _register(client: Client, work: Work) -> None:
         if row.id == deployment.id:
             client.delete_model(row.id)
     client.add_model(deployment.name, deployment.params, info, blocked=work.blocked)
-    for row in work.old:
-        if row.id != deployment.id:
+    replaced = [row for row in work.old if row.id != deployment.id]
+    if replaced and client.exists(deployment.id):  # LiteLLM may answer 200 without having saved it
+        for row in replaced:
             client.delete_model(row.id)
