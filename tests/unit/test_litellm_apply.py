@@ -5,6 +5,7 @@ tests/litellm does the same with a real LiteLLM.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,7 @@ from swarm.errors import VerificationFailed
 from swarm.litellm import apply
 from swarm.litellm.client import Client, Row
 from swarm.litellm.identity import DEFAULTS
-from tests.unit.litellm_rows import deployment, row, wanted
+from tests.unit.litellm_rows import deployment, registered, row, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -80,3 +81,11 @@ def test_a_replacement_that_is_lost_once() -> None:
     proxy = Proxy(row("gpt", "ollama/gpt"), loses=1)
     bring(proxy)
     assert list(proxy.kept) == [MODEL.id]
+
+
+def test_a_block_outlasts_a_lost_replacement() -> None:
+    """A blocked model whose replacement is lost is still blocked when it is sent once more."""
+    ours = registered(MODEL, blocked=True)
+    proxy = Proxy(replace(ours, params={**ours.params, "rpm": 5}), loses=1)
+    bring(proxy)
+    assert [(each.params.get("rpm"), each.blocked) for each in proxy.rows()] == [(None, True)]
