@@ -137,3 +137,31 @@ def test_errors_in_a_log() -> None:
     """The newest error lines that name the model are found, each once."""
     log = "INFO gpt\nERROR gpt a\nERROR other\nERROR gpt a\nERROR gpt b\n"
     assert errors_of("gpt", log) == ["ERROR gpt b", "ERROR gpt a"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "litellm.RateLimitError: glm-flash: slow down",
+        "Error for my-glm",
+        "Error in zai/glm-5.3: no credit",
+        "Error, tried glm.5 and glm:free",
+    ],
+)
+def test_errors_of_another_model(line: str) -> None:
+    """An error of a model whose name begins or ends with this one's is not taken for an error of this one."""
+    assert not errors_of("glm", line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        COOLDOWN.replace("model=gpt", "model=glm"),
+        "Error. Received Model Group=glm\\nAvailable",
+        "Error: glm",
+        "Error in zai/glm",
+    ],
+)
+def test_errors_of_this_model(line: str) -> None:
+    """A model's name is found wherever LiteLLM writes it: in a cooldown, as a group, and behind its provider."""
+    assert errors_of("glm", f"{line}\n") == [line]
