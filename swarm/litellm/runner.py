@@ -19,7 +19,7 @@ class Runner(Protocol):
         """Return whether PostgreSQL accepts connections, or None if that can't be found out."""
 
     def recent(self, minutes: int) -> str:
-        """Return the end of what the proxy logged in the last `minutes`, or an empty string."""
+        """Return the end of what the proxy logged in the last `minutes`, without secrets, or an empty string."""
 
 
 class Foreign:
