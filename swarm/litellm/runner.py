@@ -28,7 +28,7 @@ class Foreign:
     name = "another tool"
 
     def restart(self) -> None:
-        """Never called: without an answer of PostgreSQL there is no restart, except of a dead proxy."""
+        """Never called: a health run asks a person to restart it."""
         from swarm.errors import Unfit
 
         raise Unfit("swarm does not run this LiteLLM, so it can't restart it", "restart it where it runs")

@@ -6,9 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from swarm.litellm.client import Credential
+from swarm.console import Talk, screen
+from swarm.litellm.client import Client, Credential
 from swarm.litellm.explain import about_error, about_model, about_overrides, cooldowns, errors_of
 from swarm.litellm.health import History, Sample, judge, may_restart, parse_times, window
+from swarm.litellm.maintenance import Settings, run
+from swarm.litellm.runner import Foreign
 from tests.unit.litellm_rows import row
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -62,6 +65,17 @@ def test_times_without_a_zone() -> None:
         NOW,
         NOW + timedelta(hours=1),
     )
+
+
+@pytest.mark.usefixtures("dirs")
+def test_a_proxy_that_swarm_does_not_run() -> None:
+    """A dead proxy that swarm can't restart is an alarm in each run, and none speaks of a restart that never was."""
+    client, settings = Client("http://127.0.0.1:1", "sk-unused"), Settings(grace=0)
+    reports = [run(client, Foreign(), settings, Talk(screen(), quiet=True)) for _ in range(2)]
+    assert [(each.finding.state, each.exit_code, each.restarted) for each in reports] == [
+        ("dead", 1, False)
+    ] * 2
+    assert all(str(each.alarm).endswith(", and swarm does not run it") for each in reports)
 
 
 # ── explanations ─────────────────────────────────────────────────────────────────────────────────────────────────────
