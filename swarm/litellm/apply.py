@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from swarm.errors import VerificationFailed
@@ -16,7 +17,7 @@ from swarm.paths import state_dir
 from swarm.reconcile import Applied, reconcile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from swarm.console import Talk
     from swarm.litellm.client import Client
@@ -89,10 +90,11 @@ def _apply(client: Client, wanted: Wanted, observed: Observed, talk: Talk, *, pr
     """Carry the work out and return the state after it. Raise VerificationFailed if something was not saved."""
     refused: dict[str, ApiError] = {}
     left = compare(wanted, observed, prune=prune)
+    blocked = {work.deployment.id for work in left.works if work.deployment and work.blocked}
     for _ in range(_ROUNDS):
         refused |= _round(client, left, talk)
         observed = observe(client, wanted, talk)
-        left = compare(wanted, observed, prune=prune)
+        left = _still_blocked(compare(wanted, observed, prune=prune), blocked)
         if not left.works or refused:
             break
     if not left.works:
@@ -108,6 +110,15 @@ def _apply(client: Client, wanted: Wanted, observed: Observed, talk: Talk, *, pr
         f"{HOST} accepted changes that it did not save: {lines}",
         "./inv litellm.doctor shows what overrides the database; ./inv litellm.logs shows LiteLLM's own errors",
     )
+
+
+def _still_blocked(left: Difference, blocked: Collection[str]) -> Difference:
+    """Return the work with the blocks of deployments whose row the first round has deleted."""
+    works = [
+        replace(work, blocked=True) if work.deployment and work.deployment.id in blocked else work
+        for work in left.works
+    ]
+    return replace(left, works=tuple(works))
 
 
 def _round(client: Client, left: Difference, talk: Talk) -> dict[str, ApiError]:
@@ -161,7 +172,7 @@ def _send_credential(client: Client, work: Work) -> None:
 
 
 def _register(client: Client, work: Work) -> None:
-    """Register a deployment, and delete the rows that it replaces: those with another id only after it is there."""
+    """Register a deployment, and delete the rows that it replaces: those with another id only once it is there."""
     deployment = work.deployment
     if deployment is None:
         raise AssertionError("a registration without a deployment")
@@ -170,6 +181,7 @@ def _register(client: Client, work: Work) -> None:
         if row.id == deployment.id:
             client.delete_model(row.id)
     client.add_model(deployment.name, deployment.params, info, blocked=work.blocked)
-    for row in work.old:
-        if row.id != deployment.id:
+    replaced = [row for row in work.old if row.id != deployment.id]
+    if replaced and client.exists(deployment.id):  # LiteLLM may answer 200 without having saved it
+        for row in replaced:
             client.delete_model(row.id)

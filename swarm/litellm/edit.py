@@ -24,15 +24,20 @@ def add(name: str, model: str, variable: str = "", api_base: str = "", credentia
     known = _credential(before, variable, api_base, credential)
     free = _free_name(before, model) if variable else None
     used = known.name if known else free
+    brought = known.api_base if known else api_base if free else None
+    own = "" if api_base == brought else api_base  # an address that its credential does not bring along
     for entry in before.models:
-        if (entry.name, entry.model, entry.credential) == (name, model, used):
+        same = (entry.name, entry.model, entry.credential) == (name, model, used)
+        if same and (not own or entry.params.get("api_base") == own):
             return False
     with edited(models_file(), _check) as document:
         if used and not known:
             item = {"name": used, "key_env": variable}
             _list(document, "credentials").append({**item, **({"api_base": api_base} if api_base else {})})
-        item = {"name": name, "model": model}
-        _list(document, "models").append({**item, **({"credential": used} if used else {})})
+        model_item: dict[str, Any] = {"name": name, "model": model}
+        model_item |= {"credential": used} if used else {}
+        model_item |= {"params": {"api_base": own}} if own else {}
+        _list(document, "models").append(model_item)
     return True
 
 

@@ -153,8 +153,12 @@ def about_cooldown(cooldown: Cooldown, rows: Sequence[Row]) -> Advice:
 
 def errors_of(model: str, log: str) -> list[str]:
     """Return the newest errors of a model in the proxy's log, at most three of different meaning."""
+    # Other names may begin or end with this one: glm is neither glm-flash nor zai/glm-5.3. A sentence may end with it.
+    whole = re.compile(rf"(?<![\w.-]){re.escape(model)}(?![\w-]|[.:/@]\w)")
     named = [
-        line for line in log.splitlines() if model in line and re.search(r"(?i)error|No deployments", line)
+        line
+        for line in log.splitlines()
+        if whole.search(line) and re.search(r"(?i)error|No deployments", line)
     ]
     return list(dict.fromkeys(line[:2000] for line in reversed(named)))[:3]
 

@@ -15,6 +15,7 @@ from swarm.files import private_dir, write_atomically
 from swarm.litellm import dedup, explain
 from swarm.litellm.apply import exclusive
 from swarm.litellm.health import History, judge, look, may_restart, parse_times
+from swarm.litellm.runner import Foreign
 from swarm.locks import hold
 from swarm.paths import state_dir
 from swarm.text import visible
@@ -114,6 +115,11 @@ def _checked(client: Client, runner: Runner, settings: Settings, talk: Talk) -> 
         return Report(finding)
     if not finding.restart:
         return Report(finding, alarm=finding.sentence, hint=finding.hint)
+    if isinstance(runner, Foreign):  # no restart is attempted, so none may count as one that did not help
+        return Report(
+            finding, alarm=f"{finding.sentence}, and swarm does not run it",
+            hint="restart it where it runs; ./inv litellm.up starts swarm's own",
+        )  # fmt: skip
     history, now = _load(), datetime.now(UTC)
     if left := may_restart(history, now):
         last = history.restarts[-1].astimezone()

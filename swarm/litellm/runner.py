@@ -19,7 +19,7 @@ class Runner(Protocol):
         """Return whether PostgreSQL accepts connections, or None if that can't be found out."""
 
     def recent(self, minutes: int) -> str:
-        """Return the end of what the proxy logged in the last `minutes`, or an empty string."""
+        """Return the end of what the proxy logged in the last `minutes`, without secrets, or an empty string."""
 
 
 class Foreign:
@@ -28,7 +28,7 @@ class Foreign:
     name = "another tool"
 
     def restart(self) -> None:
-        """Never called: without an answer of PostgreSQL there is no restart, except of a dead proxy."""
+        """Never called: a health run asks a person to restart it."""
         from swarm.errors import Unfit
 
         raise Unfit("swarm does not run this LiteLLM, so it can't restart it", "restart it where it runs")

@@ -67,9 +67,9 @@ class _Containers:
         return True
 
     def recent(self, minutes: int) -> str:
-        """Return the end of the container's log."""
+        """Return the end of the container's log, without secrets."""
         text = self._engine.call("logs", "--no-color", "--timestamps", f"--tail={_LINES}", "litellm")
-        return since(text, datetime.now(UTC) - timedelta(minutes=minutes))
+        return since(docker.mask()(text), datetime.now(UTC) - timedelta(minutes=minutes))
 
 
 class _Services:
@@ -86,8 +86,8 @@ class _Services:
         return native.database_answers()
 
     def recent(self, minutes: int) -> str:
-        """Return the end of the service's log."""
-        return native.recent(minutes, _LINES)
+        """Return the end of the service's log, without secrets."""
+        return docker.mask()(native.recent(minutes, _LINES))
 
 
 def runner() -> Runner:

@@ -8,6 +8,7 @@ import pytest
 
 from swarm.errors import SwarmError, Unfit
 from swarm.litellm import engine
+from swarm.litellm.running import runner
 from swarm.paths import cache_dir
 
 if TYPE_CHECKING:
@@ -60,6 +61,31 @@ def test_an_error_hides_secrets(folder: Path) -> None:
     """A secret of .env in Docker's output is masked."""
     assert folder.exists()
     assert "planted" not in str(engine.failure("start", "bad value sk-planted-key here"))
+
+
+@pytest.mark.parametrize("services", [False, True], ids=["containers", "services"])
+def test_the_proxys_log_hides_secrets(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, services: bool
+) -> None:
+    """A secret of .env in the proxy's log, which health and doctor quote, is masked."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
+    labels = '{"com.docker.compose.service": "litellm"}'
+    state = '{"Status": "running", "ExitCode": 0, "StartedAt": ""}'
+    shown = f'[{{"Id": "1", "Config": {{"Image": "i", "Labels": {labels}}}, "State": {state}}}]'
+    said = "echo ERROR gpt: sk-planted-key is no key"
+    program(
+        folder,
+        "docker",
+        f"case $* in *version*) echo 2;; ps*) echo 1;; inspect*) echo '{shown}';; *) {said};; esac",
+    )
+    program(folder, "journalctl", said)
+    if services:
+        wanted = folder / "systemd/user/default.target.wants"
+        wanted.mkdir(parents=True)
+        (wanted / "litellm.service").symlink_to("../litellm.service")
+    found = runner()
+    assert found.name == ("systemd" if services else "Docker Compose")
+    assert found.recent(10).strip() == "ERROR gpt: *** is no key"
 
 
 def test_no_docker_is_explained(folder: Path) -> None:

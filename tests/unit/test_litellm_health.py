@@ -6,9 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from swarm.litellm.client import Credential
+from swarm.console import Talk, screen
+from swarm.litellm.client import Client, Credential
 from swarm.litellm.explain import about_error, about_model, about_overrides, cooldowns, errors_of
 from swarm.litellm.health import History, Sample, judge, may_restart, parse_times, window
+from swarm.litellm.maintenance import Settings, run
+from swarm.litellm.runner import Foreign
 from tests.unit.litellm_rows import row
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -62,6 +65,17 @@ def test_times_without_a_zone() -> None:
         NOW,
         NOW + timedelta(hours=1),
     )
+
+
+@pytest.mark.usefixtures("dirs")
+def test_a_proxy_that_swarm_does_not_run() -> None:
+    """A dead proxy that swarm can't restart is an alarm in each run, and none speaks of a restart that never was."""
+    client, settings = Client("http://127.0.0.1:1", "sk-unused"), Settings(grace=0)
+    reports = [run(client, Foreign(), settings, Talk(screen(), quiet=True)) for _ in range(2)]
+    assert [(each.finding.state, each.exit_code, each.restarted) for each in reports] == [
+        ("dead", 1, False)
+    ] * 2
+    assert all(str(each.alarm).endswith(", and swarm does not run it") for each in reports)
 
 
 # ── explanations ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -137,3 +151,31 @@ def test_errors_in_a_log() -> None:
     """The newest error lines that name the model are found, each once."""
     log = "INFO gpt\nERROR gpt a\nERROR other\nERROR gpt a\nERROR gpt b\n"
     assert errors_of("gpt", log) == ["ERROR gpt b", "ERROR gpt a"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "litellm.RateLimitError: glm-flash: slow down",
+        "Error for my-glm",
+        "Error in zai/glm-5.3: no credit",
+        "Error, tried glm.5 and glm:free",
+    ],
+)
+def test_errors_of_another_model(line: str) -> None:
+    """An error of a model whose name begins or ends with this one's is not taken for an error of this one."""
+    assert not errors_of("glm", line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        COOLDOWN.replace("model=gpt", "model=glm"),
+        "Error. Received Model Group=glm\\nAvailable",
+        "Error: glm",
+        "Error in zai/glm",
+    ],
+)
+def test_errors_of_this_model(line: str) -> None:
+    """A model's name is found wherever LiteLLM writes it: in a cooldown, as a group, and behind its provider."""
+    assert errors_of("glm", f"{line}\n") == [line]

@@ -200,6 +200,16 @@ def test_add_makes_a_credential(folder: Path) -> None:
     assert names[1:] == [("zai", "ZAI_API_KEY", "https://api.z.ai/v4"), ("openai-2", "OTHER_KEY", None)]
 
 
+def test_add_with_an_address_of_its_own(folder: Path) -> None:
+    """The address of a model without a key, or of one that uses another address than its credential, is kept."""
+    assert folder.is_dir()
+    for variable, credential in (("", ""), ("", "openai"), ("OPENAI_API_KEY", "openai")):
+        words = (f"local{variable}", "ollama/llama3", variable, "http://10.0.0.5:11434", credential)
+        assert edit.add(*words)
+        assert not edit.add(*words)
+        assert wanted.load().models[-1].params == {"api_base": "http://10.0.0.5:11434"}
+
+
 @pytest.mark.parametrize("arguments", [("x", "nonsense"), ("x", "openai/gpt-5"), (" ", "ollama/x")])
 def test_bad_additions_change_nothing(folder: Path, arguments: tuple[str, str]) -> None:
     """An addition that would make the file invalid leaves it as it was."""

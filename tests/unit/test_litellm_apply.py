@@ -1,0 +1,91 @@
+"""What is sent to LiteLLM, and what becomes of requests that it answers with 200 and does not carry out.
+
+tests/litellm does the same with a real LiteLLM.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from swarm.console import Talk, screen
+from swarm.errors import VerificationFailed
+from swarm.litellm import apply
+from swarm.litellm.client import Client, Row
+from swarm.litellm.identity import DEFAULTS
+from tests.unit.litellm_rows import deployment, registered, row, wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+
+pytestmark = pytest.mark.usefixtures("dirs")
+MODEL = deployment("gpt", "ollama/gpt", credential=None)
+
+
+class Proxy(Client):
+    """A proxy with these rows. It loses the first additions: it answers 200, and saves nothing."""
+
+    def __init__(self, *rows: Row, loses: int) -> None:
+        super().__init__("http://127.0.0.1:1", "sk-unused")
+        self.kept, self.loses = {each.id: each for each in rows}, loses
+
+    def credentials(self) -> list[Any]:
+        """Return no credentials."""
+        return []
+
+    def rows(self, keys: Collection[str] = ()) -> list[Row]:  # noqa: ARG002 - the real one's parameters
+        """Return the rows."""
+        return list(self.kept.values())
+
+    def exists(self, row_id: str) -> bool:
+        """Return whether the row is there."""
+        return row_id in self.kept
+
+    def masks(self, row_id: str) -> Mapping[str, Any]:  # noqa: ARG002 - as above
+        """Return no secrets."""
+        return {}
+
+    def add_model(
+        self, name: str, params: Mapping[str, Any], info: Mapping[str, Any], *, blocked: bool = False
+    ) -> None:
+        """Save a row, or lose it."""
+        if self.loses:
+            self.loses -= 1
+            return
+        found = {**info, "db_model": True, "blocked": blocked}
+        self.kept[info["id"]] = Row(info["id"], name, {**DEFAULTS, **params}, found, from_db=True)
+
+    def delete_model(self, row_id: str) -> bool:
+        """Delete a row."""
+        return self.kept.pop(row_id, None) is not None
+
+
+def bring(proxy: Proxy) -> None:
+    """Bring the proxy to the one wanted model."""
+    apply.bring(proxy, wanted(MODEL, credentials=[]), Talk(screen(), quiet=True))
+
+
+def test_a_replacement_that_is_lost() -> None:
+    """A row is deleted only once its replacement is there: if LiteLLM never saves that, the old one still serves."""
+    proxy = Proxy(row("gpt", "ollama/gpt"), loses=2)
+    with pytest.raises(VerificationFailed, match="did not save"):
+        bring(proxy)
+    assert list(proxy.kept) == ["old"]
+
+
+def test_a_replacement_that_is_lost_once() -> None:
+    """A replacement that LiteLLM loses is sent once more, and then takes the old row's place."""
+    proxy = Proxy(row("gpt", "ollama/gpt"), loses=1)
+    bring(proxy)
+    assert list(proxy.kept) == [MODEL.id]
+
+
+def test_a_block_outlasts_a_lost_replacement() -> None:
+    """A blocked model whose replacement is lost is still blocked when it is sent once more."""
+    ours = registered(MODEL, blocked=True)
+    proxy = Proxy(replace(ours, params={**ours.params, "rpm": 5}), loses=1)
+    bring(proxy)
+    assert [(each.params.get("rpm"), each.blocked) for each in proxy.rows()] == [(None, True)]
