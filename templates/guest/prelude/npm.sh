@@ -24,12 +24,16 @@ release_fact() {
 npm_archive() {
   archive=$(npm pack --loglevel=error --ignore-scripts --cache "$3/cache" --pack-destination "$3" "$1") || return 1
   archive=$3/$(printf '%s\n' "$archive" | tail -n1)
-  found=sha512-$(openssl dgst -sha512 -binary "$archive" | base64 -w0)
+  npm_checked "$1" "$2" "$archive" && echo "$archive"
+}
+
+# npm_checked NAME@VERSION INTEGRITY FILE: fail if the checksum of a package's archive is another one.
+npm_checked() {
+  found=sha512-$(openssl dgst -sha512 -binary "$3" | base64 -w0)
   if [ "$found" != "$2" ]; then
     echo "the archive of $1 is not the expected one: its checksum is $found, not $2" >&2
     return 1
   fi
-  echo "$archive"
 }
 
 # pnpm_integrity NAME TARGET: the checksum of the archive from which pnpm has installed the package whose program is
