@@ -207,7 +207,7 @@ class _Job:
 
     def _copy_files(self, meter: Meter, *, force: bool) -> SwarmError | None:
         """Run rsync, again if files have vanished. Return the error if some files could not be copied."""
-        limit = () if force else (f"--max-delete={self.dry.deleted + _SLACK}",)
+        limit = () if force else (f"--max-delete={self.dry.removed + _SLACK}",)
         self.done = self._run(meter, "--delete", "--delete-delay", *limit)
         if self.done.code == VANISHED:
             self.vanished = True
