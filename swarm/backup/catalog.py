@@ -106,6 +106,10 @@ class Catalog:
         return Row(name, destination.url, summary, verified, retained)
 
     def find(self, words: str = "latest") -> tuple[Destination, Name]:
+        """Return where the archive called `words` is first found. Raise UsageError if there is none."""
+        return self.copies(words)[0]
+
+    def copies(self, words: str = "latest") -> list[tuple[Destination, Name]]:
         """Return where the archive called `words` is: its name, the name of one of its objects, or 'latest'.
 
         The latest is the newest verified one that is not dated in the future, or, if this machine has verified none,
@@ -122,13 +126,14 @@ class Catalog:
             matching = [each for each in found if str(each[1]) == plain]
         if not matching:
             raise self._unknown(words)
-        return matching[0]
+        return matching
 
     def _unknown(self, words: str) -> UsageError:
         places = ", ".join(each.url for each in self.destinations)
         what = "no archive yet" if words == "latest" else f"no archive {words!r}"
+        silent = "".join(f"; {url} did not answer" for url in self.errors)
         return UsageError(
-            f"{self.host}: there is {what} at {places}",
+            f"{self.host}: there is {what} at {places}{silent}",
             f"./inv backup.list --host {self.host} lists the archives",
         )
 

@@ -44,7 +44,11 @@ _REST = """\
 rm -r "$fresh/.swarm-archive"
 
 # 4. Give the files to the account, and keep secrets private.
-find "$fresh" -type f \\( -name '*-wal' -o -name '*-shm' -o -name '*-journal' \\) -delete
+find "$fresh" -type f \\( -name '*-wal' -o -name '*-shm' -o -name '*-journal' \\) -exec sh -c '
+  for file do # beside a database, these belong to another version of it
+    start=$(head -c 15 "${file%-*}" 2>/dev/null || :)
+    if [ "$start" = "SQLite format 3" ]; then rm "$file"; fi
+  done' sh {} +
 chown -R -h "$user:" "$fresh"
 chmod 700 "$fresh"
 for name in openclaw.json .env secrets.json credentials identity; do

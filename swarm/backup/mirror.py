@@ -120,8 +120,10 @@ class _Job:
 
     def look(self, *, snapshot: bool) -> None:
         """Survey the guest and, beside that, let rsync say what it would do."""
-        intact = {path: each for path, each in self.known.snapshots.items() if self._intact(path, each)}
-        conversation = converse(self.source, intact, self.settings.exclude, snapshot=snapshot)
+        known: dict[str, Sequence[int]] = dict.fromkeys(self.known.databases, ())
+        old = self.known.snapshots  # of which the mirror still has those with the same time
+        known |= {path: each for path, each in old.items() if mtime_of(self.mirror / path) == each[1]}
+        conversation = converse(self.source, known, self.settings.exclude, snapshot=snapshot)
         early: Outcome | None = None
         rules = self._rules(self.known.snapshots, self.known.plain)
         try:
@@ -207,7 +209,7 @@ class _Job:
 
     def _copy_files(self, meter: Meter, *, force: bool) -> SwarmError | None:
         """Run rsync, again if files have vanished. Return the error if some files could not be copied."""
-        limit = () if force else (f"--max-delete={self.dry.deleted + _SLACK}",)
+        limit = () if force else (f"--max-delete={self.dry.removed + _SLACK}",)
         self.done = self._run(meter, "--delete", "--delete-delay", *limit)
         if self.done.code == VANISHED:
             self.vanished = True
@@ -307,10 +309,6 @@ class _Job:
 
     def _snapshot_bytes(self) -> int:
         return sum(each.signature[0] + each.signature[3] for each in self.survey.fresh.values())
-
-    def _intact(self, path: str, signature: Sequence[int]) -> bool:
-        """Whether the mirror still has the snapshot that was put there."""
-        return mtime_of(self.mirror / path) == signature[1]
 
     def _dry_run(self, rules: Sequence[str]) -> Outcome:
         with tempfile.TemporaryDirectory(prefix="swarm-") as empty:

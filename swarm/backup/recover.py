@@ -6,8 +6,9 @@ import contextlib
 import shutil
 import tempfile
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from swarm.backup import record
 from swarm.backup.archive import pack, unpack
@@ -15,18 +16,22 @@ from swarm.backup.local import marker_of
 from swarm.backup.manifest import Manifest, compare
 from swarm.backup.now import owners_of
 from swarm.backup.store import intact
-from swarm.errors import Refused, Unfit, VerificationFailed
+from swarm.errors import Refused, RemoteError, Unfit, VerificationFailed
 from swarm.paths import mirrors_dir
 from swarm.text import amount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from swarm.backup.catalog import Catalog
+    from swarm.backup.naming import Name
     from swarm.console import Talk
     from swarm.inventory import Host
+    from swarm.s3 import Destination
 
-__all__ = ["Origin", "from_archive", "from_mirror", "require_mirror"]
+__all__ = ["Origin", "first_good", "from_archive", "from_mirror", "require_mirror"]
+
+Returned = TypeVar("Returned")
 
 _SHOWN = 5  # problems that an error lists
 _RESERVE = 64 << 20  # bytes that unpacking leaves free on the disk
@@ -82,11 +87,37 @@ def from_mirror(host: Host, talk: Talk) -> Origin:
 def from_archive(catalog: Catalog, words: str, talk: Talk) -> Iterator[Origin]:
     """Unpack an archive into a private directory, check every file, and remove the directory afterwards.
 
-    The tree holds symbolic links as the mirror does, so nothing may be opened through them. Raise VerificationFailed if
-    anything differs from the manifest, the summary or this machine's record, Unfit if the disk is too small,
-    UsageError, RemoteError.
+    A copy that is damaged or can't be read is named in a warning, and that of the next destination is taken. The tree
+    holds symbolic links as the mirror does, so nothing may be opened through them. Raise VerificationFailed if anything
+    differs from the manifest, the summary or this machine's record, Unfit if the disk is too small, UsageError,
+    RemoteError.
     """
-    destination, name = catalog.find(words)
+    copies = catalog.copies(words)
+    for url, error in catalog.errors.items() if words == "latest" else ():
+        talk.warn(f"{url} did not answer, and may have a newer archive: {error.message}")
+    with contextlib.ExitStack() as stack:
+
+        def read(destination: Destination, name: Name) -> Origin:
+            return stack.enter_context(_unpacked(catalog, destination, name, talk))
+
+        yield first_good(copies, talk, read)
+
+
+def first_good(
+    copies: Sequence[tuple[Destination, Name]], talk: Talk, read: Callable[[Destination, Name], Returned]
+) -> Returned:
+    """Return what `read` makes of the first copy that is neither damaged nor unreadable. Raise the last one's error."""
+    for copy, (following, _) in pairwise(copies):
+        try:
+            return read(*copy)
+        except (VerificationFailed, RemoteError) as error:
+            talk.warn(f"{error.message}; the copy at {following.url} is tried next")
+    return read(*copies[-1])
+
+
+@contextlib.contextmanager
+def _unpacked(catalog: Catalog, destination: Destination, name: Name, talk: Talk) -> Iterator[Origin]:
+    """Unpack and check one copy."""
     summary = catalog.authentic(destination, name)
     for note in catalog.notes:
         talk.warn(note)

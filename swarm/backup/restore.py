@@ -127,8 +127,7 @@ def restore_paths(
     entries = tuple(entry for entry in known if within(entry.path, chosen))
     databases = tuple(path for path in manifest.databases if within(path, chosen))
     quiet = not databases and not any(is_secret(entry.path) for entry in entries)
-    target = replace(target, service=False) if quiet else target
-    job = _Job(target, tree, entries, databases, manifest.exclude, chosen, False, _READY, talk)  # noqa: FBT003
+    job = _Job(target, tree, entries, databases, manifest.exclude, chosen, False, _READY, talk, quiet)  # noqa: FBT003
     return job.run(plan_only=plan_only, confirm=confirm)
 
 
@@ -143,6 +142,7 @@ class _Job:
     whole: bool
     timeout: float
     talk: Talk
+    quiet: bool = False  # the gateway goes on while the files are swapped
 
     def run(self, *, plan_only: bool, confirm: Callable[[Changes], None] | None = None) -> Restored:
         host = self.target.host
@@ -226,8 +226,10 @@ class _Job:
         return {**names, f"group \0{user}": group}, notes
 
     def _settle(self, phase: str) -> None:
+        # The killed run may have left the gateway stopped. It is started again, also if there is nothing to restore.
         if phase == "swapped":  # complete, but for the cleaning up; the gateway may have worked with it since
-            self._program.ask("finish")
+            with self._resting():
+                self._program.ask("finish")
             return
         self.talk.warn("an earlier restore was interrupted; rolling it back")
         with self._resting():
@@ -272,7 +274,7 @@ class _Job:
 
     def _exchange(self) -> Mapping[str, Any]:
         """Swap the staged tree in while the gateway rests. Undo that if it is not ready afterwards."""
-        service, program, host = self._service(), self._program, self.target.host
+        service, program, host = None if self.quiet else self._service(), self._program, self.target.host
         if service:
             with self.talk.step("stop the gateway"):
                 service = service if self._stopped(service) else None

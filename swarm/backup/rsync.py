@@ -55,6 +55,7 @@ class Outcome:
     code: int = 0
     items: int = 0  # changes of any kind
     deleted: int = 0  # files and links, not directories
+    removed: int = 0  # what --max-delete counts: directories too
     transferred: int = 0  # files
     size: int = 0  # bytes of the files to transfer
     shown: list[str] = field(default_factory=list)
@@ -77,7 +78,7 @@ class Outcome:
     def _count(self, what: bytes, number: int, rest: bytes) -> None:
         if what.startswith(b"Number of deleted"):
             folders = re.search(rb"dir: (\d+)", rest)
-            self.deleted = number - (int(folders[1]) if folders else 0)
+            self.removed, self.deleted = number, number - (int(folders[1]) if folders else 0)
         elif what.startswith(b"Number"):
             self.transferred = number
         else:

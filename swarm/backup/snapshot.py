@@ -175,7 +175,10 @@ class Conversation:
 def converse(
     source: Source, known: Mapping[str, Sequence[int]], exclude: Sequence[str], *, snapshot: bool
 ) -> Conversation:
-    """Start the program in the guest. It takes a snapshot of each database whose signature is not the `known` one."""
+    """Start the program in the guest. It takes a snapshot of each database whose signature is not the `known` one.
+
+    `known` maps every database of the last time to its signature, which is empty if a snapshot must be taken.
+    """
     request = json.dumps(
         {
             "hostname": source.hostname,

@@ -10,7 +10,7 @@ from swarm.commands.backup import catalog
 from swarm.commands.render import render
 from swarm.commands.run import Selection, chosen, run
 from swarm.commands.vm import positive
-from swarm.console import screen
+from swarm.console import Talk, screen
 from swarm.errors import Refused, SwarmError, Unreachable, UsageError
 from swarm.fleet import parts
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from swarm.backup.recover import Origin
     from swarm.backup.restore import Restored, Target
-    from swarm.console import Talk
     from swarm.inventory import Host
     from swarm.locks import Lock
 
@@ -174,8 +173,10 @@ def redeploy(
     positive("--timeout", limit)
     host = selection.hosts[0]
     if archive:  # fail before anything is created: reading the manifest takes the right identity
+        from swarm.backup.recover import first_good
+
         found = catalog(host, identity)
-        found.manifest(*found.find(archive))
+        first_good(found.copies(archive), Talk(screen()), found.manifest)
     else:
         from swarm.backup.recover import require_mirror
 

@@ -33,7 +33,7 @@ def main(request):
     sign_of_life()
     account = check(request)
     root = request["state_dir"]
-    tree = Tree(root, Excluded(request["exclude"]))
+    tree = Tree(root, Excluded(request["exclude"]), request["known"])
     folder = os.path.join(account.pw_dir, ".swarm-backup")
     say(begin=True, staging=os.path.join(folder, "snapshots"))
     tree.walk()

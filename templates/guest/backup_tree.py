@@ -64,8 +64,9 @@ def regex(text):
 class Tree:
     """What the state directory contains, apart from what is excluded."""
 
-    def __init__(self, root, excluded):
-        self.root, self.excluded = root, excluded
+    def __init__(self, root, excluded, known):
+        # `known` has the paths of the last time's databases: a closed one has no sidecar to recognize it by.
+        self.root, self.excluded, self.known = root, excluded, known
         state = os.stat(root)
         self.ids, self.mode = (state.st_uid, state.st_gid), stat.S_IMODE(state.st_mode)
         self.names = {}
@@ -123,7 +124,7 @@ class Tree:
 
     def database(self, path, name, sidecars, state):
         """Note a file that is a database, or that is not although its name says so."""
-        if not name.endswith(SUFFIXES) and name not in sidecars:
+        if not name.endswith(SUFFIXES) and name not in sidecars and path not in self.known:
             return
         try:
             with open(os.path.join(self.root, path), "rb") as file:

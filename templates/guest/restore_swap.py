@@ -32,6 +32,7 @@ from restore_files import (
     place,
     remove,
     say,
+    sidecar,
     spared,
     walk,
 )
@@ -117,10 +118,10 @@ def replaced(top: int) -> tuple[list[str], list[str], int]:
                 if not out(path, stat.S_ISDIR(info.st_mode)):
                     continue
                 parent = path.rpartition("/")[0]
-                if WANTED.get(parent, {}).get("kind") == "directory" and not path.endswith(SIDECARS):
+                if WANTED.get(parent, {}).get("kind") == "directory" and not sidecar(path):
                     kept.append(path)
                 else:
-                    left += not path.endswith(SIDECARS)
+                    left += not sidecar(path)
     return old, kept, left
 
 

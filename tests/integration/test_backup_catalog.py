@@ -19,7 +19,7 @@ from swarm.backup.manifest import Sums
 from swarm.backup.recover import from_archive
 from swarm.backup.repository import read_manifest, read_summary
 from swarm.console import Talk, screen
-from swarm.errors import RemoteError, VerificationFailed
+from swarm.errors import RemoteError, UsageError, VerificationFailed
 from tests.integration.archives import make_identity, public
 from tests.integration.stored import HOST, archived, catalog, settings, swapped
 
@@ -118,6 +118,40 @@ def test_a_replaced_archive_is_not_restored(dirs: Dirs, tmp_path: Path) -> None:
         from_archive(catalog(to), str(name), Talk(screen(), quiet=True)),
     ):
         pytest.fail("the archive was unpacked")
+
+
+@pytest.mark.usefixtures("dirs")
+@pytest.mark.parametrize("part", ["archive", "manifest", "summary"])
+def test_a_damaged_copy_does_not_stand_in_the_way_of_a_good_one(
+    tmp_path: Path, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If one destination's copy is damaged, a restore says so and takes that of the next destination."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    name = archived(tmp_path, settings(first), _WHEN, {"file": "good"})
+    shutil.copytree(first, second)
+    (first / getattr(name, part)).write_bytes(b"damaged")
+    with from_archive(catalog(settings(first, second)), str(name), Talk(screen(), quiet=True)) as origin:
+        assert (origin.tree / "file").read_text(encoding="utf-8") == "good"
+        assert str(second) in origin.what
+    assert f"thecopyatfile://{second}istriednext" in "".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.usefixtures("dirs")
+def test_the_latest_archive_may_be_where_nobody_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A restore of the latest archive names the destination that did not answer, and so does the search for another."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    archived(tmp_path, settings(first), _WHEN, {"file": "older"})
+    found = catalog(settings(first, second))
+    with from_archive(found, "latest", Talk(screen(), quiet=True)) as origin:
+        assert (origin.tree / "file").read_text(encoding="utf-8") == "older"
+    err = "".join(capsys.readouterr().err.split())
+    assert f"file://{second}didnotanswer,andmayhaveanewerarchive" in err
+    with pytest.raises(UsageError, match=f"no archive 'zap-2'.*; file://{second} did not answer"):
+        found.find("zap-2")
 
 
 def forged(folder: Path, found: Catalog, name: Name) -> Destination:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 NAME = "zap-20261125t030000z"
-ODD = [b"agents/\xff\xfe", b"agents/new\nline", b"agents/back\\slash", b"agents/-rf"]
+ODD = [b"agents/\xff\xfe", b"agents/new\nline", b"agents/back\\slash", b"agents/-rf", b"agents/my-journal"]
 
 
 def pack(folder: Path) -> tuple[Path, dict[str, bytes]]:
@@ -30,6 +30,7 @@ def pack(folder: Path) -> tuple[Path, dict[str, bytes]]:
         (tree / name).mkdir(parents=True)
     for odd in (b"openclaw.json", b"credentials/token", b"agents/main/a.sqlite", *ODD):
         Path(os.fsdecode(bytes(tree) + b"/" + odd)).write_bytes(b"content of " + odd)
+    (tree / "agents/main/a.sqlite").write_bytes(b"SQLite format 3\0 and its pages")
     (tree / "agents/passwd").symlink_to("/etc/passwd")
     files = {str(path.relative_to(tree)): path.read_bytes() for path in tree.rglob("*") if path.is_file()}
     files.pop("agents/passwd")
@@ -75,7 +76,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_the_commands_restore_an_archive(home: Path) -> None:
-    """The files, links and modes are those of the archive. The old directory is kept, and workspace stays."""
+    """Files, links and modes are those of the archive, but for stale sidecars. The old directory and workspace stay."""
     archive, files = pack(home)
     state = home / ".openclaw"
     done = run(emergency(Path(archive.name), user=getpass.getuser(), state_dir=str(state)), home)

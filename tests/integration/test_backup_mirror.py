@@ -101,6 +101,20 @@ def test_what_is_deleted_or_newly_excluded_leaves_the_mirror(place: Place) -> No
     assert not {"agents/main/sessions/0001.jsonl", "cron"} & snapshot_of(place.mirror).keys()
 
 
+def test_directories_may_leave_the_mirror_in_any_number(place: Place) -> None:
+    """The limit on deletions, which counts directories too, allows all those that the dry run has shown."""
+    place.settings = place.settings.model_copy(update={"max_loss": 100})
+    for number in range(30):
+        (place.state / f"media/{number}").mkdir(parents=True)
+        (place.state / f"media/{number}/photo").write_text("x", encoding="utf-8")
+    place.own()
+    place.backup()
+    for number in range(1, 30):
+        shutil.rmtree(place.state / f"media/{number}")
+    assert place.backup().deleted == 29
+    assert [path.name for path in (place.mirror / "media").iterdir()] == ["0"]
+
+
 def test_rows_in_the_wal_arrive(place: Place) -> None:
     """Every row that a busy writer committed before the backup is in the mirror; later ones may be."""
     with writing(place.state / DATABASE) as connection:

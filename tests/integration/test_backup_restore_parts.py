@@ -300,3 +300,20 @@ def test_a_swap_that_was_complete_is_not_rolled_back(place: Place) -> None:
     assert not place.restore().changed
     assert contents(place.state) == contents(place.mirror)
     assert list(work.iterdir()) == []
+
+
+@pytest.mark.parametrize("phase", ["swapping", "swapped"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_gateway_of_a_killed_restore_is_started(
+    place: Place, gateway: Process, phase: str, *, whole: bool
+) -> None:
+    """A restore that was killed while the gateway rested is settled, and the gateway runs again, whatever follows."""
+    place.restore()
+    gateway.stop()
+    (place.home / ".openclaw-restore/journal.json").write_text(json.dumps({"phase": phase, "moves": []}))
+    if whole:
+        assert not with_gateway(place, gateway, PATIENCE).changed
+    else:
+        target, manifest = replace(place.target, service=gateway), manifest_of(place.mirror)
+        assert not restore_paths(target, place.mirror, manifest, ["agents/-rf"], place.talk).changed
+    assert gateway.calls[-1] == "start"

@@ -158,6 +158,19 @@ def test_databases_without_a_suffix_are_found(place: Place) -> None:
     assert not any(name.endswith(("-wal", "-shm")) for name in snapshot_of(place.mirror))
 
 
+def test_a_database_without_a_suffix_is_known_again(place: Place) -> None:
+    """A database that was recognized by its sidecar is still one after its last program has closed it."""
+    path = place.state / "memory/index"
+    path.parent.mkdir()
+    with writing(path) as connection:
+        connection.execute("CREATE TABLE t (x)")
+        place.own()
+        before = place.backup().databases["memory/index"]
+    assert not path.with_name("index-wal").exists()
+    assert place.backup().databases["memory/index"] == before
+    assert "memory/index" in place.backup().snapshots
+
+
 def test_full_text_tables_are_copied(place: Place) -> None:
     """Virtual tables arrive; the tables behind them are counted."""
     path = place.state / "memory/text.sqlite"

@@ -53,7 +53,7 @@ def test_the_statistics_are_read() -> None:
             b"Total transferred file size: 123456789 bytes",
         ]
     )
-    assert (found.deleted, found.transferred, found.size) == (9, 5, 123456789)
+    assert (found.deleted, found.removed, found.transferred, found.size) == (9, 12, 5, 123456789)
 
 
 @given(st.binary(max_size=60))
