@@ -70,14 +70,17 @@ class Installed:
 
 
 class NextRelease:
-    """A machine of Debian 13 with the release of OpenClaw before the newest, and with OWN. It is made on first use."""
+    """A machine of Debian 13 with the release of OpenClaw before the newest, and with OWN. It is made on first use.
+
+    Its Node is one that the distribution's npm fetches, since swarm has no checksum of it.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._machine: Machine | None = None
         # The tests' own key too, since swarm converges the keys.
         own = world.key.with_suffix(".pub").read_text(encoding="utf-8").strip()
-        older = {"version": releases("openclaw")[-2], "ssh_keys": (KEY, own)}
+        older = {"version": releases("openclaw")[-2], "ssh_keys": (KEY, own), "nodejs_version": "24.20.0"}
         self.settings = SETTINGS.model_copy(update=older)
 
     def host(self) -> Machine:
