@@ -50,7 +50,7 @@ class Instances:
         self.exists = data is not None
         self._data: Any = {_KEY: {}} if data in (None, {}) else data
         self._held: Any = self._data
-        if isinstance(self._data, dict) and _KEY in self._data:
+        if isinstance(self._data, dict) and _KEY in self._data and not _is_host(self._data[_KEY]):
             self._held = self._data[_KEY]
         self.entries = self._entries()
 
@@ -186,6 +186,11 @@ def _finite(text: str) -> float:
     if not math.isfinite(number := float(text)):
         raise ValueError
     return number
+
+
+def _is_host(value: object) -> bool:
+    """Whether this is swarm's entry of a host called `instances`, in a file of the shape {NAME: {…}}."""
+    return isinstance(value, dict) and value.get("host") == _KEY
 
 
 def _encodable(data: object) -> bool:

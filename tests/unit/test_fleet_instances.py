@@ -111,6 +111,20 @@ def test_a_file_that_can_not_be_read_is_not_touched(text: str) -> None:
 
 
 @pytest.mark.usefixtures("dirs")
+@pytest.mark.parametrize(
+    "before", [{"bee": OTHER}, {"instances": {"bee": OTHER}}, [{"name": "bee", **OTHER}]]
+)
+def test_a_host_may_be_called_instances(before: object) -> None:
+    """In each shape, a host called as the key around all of them is added, found and removed like any other."""
+    write(before)
+    host = samples.host("instances")
+    assert (instances.put(host), instances.put(host)) == (True, False)
+    assert sorted(instances.read().entries) == ["bee", "instances"]
+    assert instances.drop("instances")
+    assert content() == before
+
+
+@pytest.mark.usefixtures("dirs")
 def test_half_a_surrogate_pair_survives() -> None:
     """Text that UTF-8 can't hold is written as the escape that it was."""
     write('{"bee": {"note": "\\ud83d"}}')
