@@ -14,6 +14,7 @@ import pytest
 
 from swarm import history
 from swarm.backup import now
+from swarm.commands import upgrade as commands
 from swarm.commands import vm
 from swarm.console import Screen, Talk
 from swarm.errors import CommandFailed, Refused, VerificationFailed
@@ -22,7 +23,7 @@ from swarm.fleet.remove import remove
 from swarm.guest import verify
 from swarm.guest.suite import Check
 from swarm.inventory import load
-from swarm.paths import ROOT
+from swarm.paths import ROOT, hosts_dir
 from swarm.plan import Change, Plan
 from tests import samples
 
@@ -191,6 +192,23 @@ def test_a_way_back_that_fails_leaves_both_ways_open(guest: Guest) -> None:
     guest.worse = False
     assert guest.run().summary == "upgraded 2026.9.5 → 2026.9.6"
     assert guest.phases == ["install", "verify"]
+
+
+def test_the_way_back_of_several_hosts(guest: Guest, capsys: pytest.CaptureFixture[str]) -> None:
+    """Hosts without an unfinished upgrade don't keep the others from going back. Alone, such a host is refused."""
+    demo = (ROOT / "hosts/demo.yaml").read_text("utf-8")
+    (hosts_dir() / "ant.yaml").write_text(demo.replace("demo", "ant"), encoding="utf-8")
+    guest.interrupt("install")
+    guest.phases.clear()
+
+    def back(words: str) -> int:
+        return commands.upgrade(words, plan_only=False, yes=True, back=True, limit=60, as_json=False)
+
+    assert back("ant") == 1
+    assert "ant: no upgrade is unfinished, so there is nothing to go back to" in capsys.readouterr().err
+    assert back("ant,zap") == 0
+    assert guest.phases == BACK
+    assert unfinished.load("zap") is None
 
 
 @pytest.mark.parametrize("verb", ["remove", "destroy"])
