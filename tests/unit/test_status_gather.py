@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,9 +11,12 @@ import pytest
 from swarm import inventory, ssh
 from swarm.backup import record
 from swarm.embedded import Embedded
+from swarm.errors import HypervisorError
+from swarm.fleet import gather
 from swarm.fleet.gather import Gatherer, archives
 from swarm.fleet.status import Status
 from swarm.paths import ROOT
+from tests import samples
 
 if TYPE_CHECKING:
     from tests.conftest import Dirs
@@ -40,6 +44,19 @@ def test_a_machine_that_swarm_did_not_make_is_asked_over_ssh(dirs: Dirs) -> None
     (dirs.hosts / "claw.yaml").write_text(text, encoding="utf-8")
     found = look("claw")
     assert (found.vm, found.ip, found.ssh, found.up) == ("foreign", "203.0.113.7", "no pinned key", False)
+
+
+@pytest.mark.usefixtures("dirs")
+def test_a_hypervisor_that_does_not_answer_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that is looked at later, as of more hosts than are looked at at once, does not wait again."""
+    monkeypatch.setattr(gather, "ANSWER", 0.5)
+    monkeypatch.setattr(gather, "_open", lambda *_: None)
+    host, start = samples.host(), time.monotonic()
+    with Gatherer() as gatherer:
+        for _ in range(8):
+            with pytest.raises(HypervisorError, match="no answer for 0 s"):
+                gatherer.look(host, 0.0)
+    assert 0.5 <= time.monotonic() - start < 3
 
 
 @pytest.mark.parametrize(
