@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["private_dir", "write_atomically"]
+__all__ = ["private_dir", "rewrite", "write_atomically"]
 
 
 def private_dir(path: Path) -> Path:
@@ -24,8 +26,21 @@ def private_dir(path: Path) -> Path:
     return path
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace a file in one step. At no moment can more users read it than `mode` allows."""
+def rewrite(path: Path, text: str) -> None:
+    """Replace the text of a file that a person may own or link to: its mode and owner stay, and a link stays a link."""
+    target = Path(os.path.realpath(path))
+    state = target.stat()
+    owner = (state.st_uid, state.st_gid)
+    write_atomically(target, text, mode=stat.S_IMODE(state.st_mode), owner=owner)
+
+
+def write_atomically(
+    path: Path, text: str, mode: int = 0o644, *, owner: tuple[int, int] | None = None
+) -> None:
+    """Replace a file in one step. At no moment can more users read it than `mode` allows.
+
+    It gets the `owner`, user and group, where that is permitted.
+    """
     descriptor, name = tempfile.mkstemp(
         prefix=f".{path.name}.", dir=path.parent
     )  # readable by its owner alone
@@ -34,6 +49,9 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
+            if owner:
+                with suppress(PermissionError):
+                    os.fchown(descriptor, *owner)
             os.fchmod(descriptor, mode)
             os.fsync(descriptor)
         scratch.replace(path)

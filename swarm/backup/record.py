@@ -26,6 +26,7 @@ Result = Literal["success", "warning", "failure"]
 Verified = Literal["ciphertext", "content"]
 
 _FORMAT = 1
+_LATEST = 1e11  # seconds since 1970: the year 5138
 
 
 @dataclass
@@ -96,7 +97,7 @@ def load(host: str) -> Record:
         for name, value in found.items():
             if name != "result" and not isinstance(value, _accepted(known[name])):
                 raise TypeError(name)  # noqa: TRY301 - one error for every kind of damage
-        return Record(**found)
+        return _checked(Record(**found))
     except FileNotFoundError:
         return Record()
     except (ValueError, TypeError, AttributeError) as error:
@@ -105,6 +106,28 @@ def load(host: str) -> Record:
             f"move it away: the next `./inv backup --host {host}` starts a new one, and archives without a record are "
             "never removed",
         ) from None
+
+
+def _checked(record: Record) -> Record:
+    """Return the record. Raise TypeError, with the field's name, if a time or a value inside a field can't be used."""
+    drill = record.drill
+    times = {name: getattr(record, name) for name in ("started", "ended", "succeeded")}
+    usable = {
+        **{name: 0 <= time < _LATEST for name, time in times.items()},
+        "result": isinstance(record.result, str | None),
+        "archives": all(
+            isinstance(each, dict)
+            and isinstance(verified := each.get("verified", {}), dict)
+            and all(isinstance(level, str) for level in verified.values())
+            for each in record.archives.values()
+        ),
+        "drill": isinstance(ended := drill.get("ended", 0), int | float)
+        and 0 <= ended < _LATEST
+        and isinstance(drill.get("result"), str | None),
+    }
+    if damaged := [name for name, fine in usable.items() if not fine]:
+        raise TypeError(damaged[0])
+    return record
 
 
 def _accepted(kind: type) -> tuple[type, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from swarm.console import Talk, screen
 from swarm.errors import Refused, UsageError
-from swarm.files import write_atomically
+from swarm.files import rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,7 +83,7 @@ def add(
         try:
             plan = apply.bring(client, part, talk, confirm=_confirm(talk, yes=yes))
         except Refused:
-            write_atomically(path, before, mode=path.stat().st_mode & 0o777)
+            rewrite(path, before)
             raise
     return _ended(plan, as_json=as_json)
 

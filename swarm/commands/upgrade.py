@@ -27,7 +27,7 @@ def upgrade(words: str, *, plan_only: bool, yes: bool, back: bool, limit: float,
         from swarm.fleet import upgrade as verb
 
         if back:
-            return verb.back(host, talk, yes=yes)
+            return verb.back(host, talk, yes=yes, of_several=selection.several)
         return verb.upgrade(host, talk, plan_only=plan_only, yes=yes, limit=limit)
 
     selection = chosen(words)

@@ -67,7 +67,8 @@ def stop(words: str, limit: float, *, force: bool, as_json: bool) -> int:
 
 
 def destroy(words: str, *, plan_only: bool, as_json: bool, yes: bool) -> int:
-    """Remove VMs."""
+    """Remove VMs. An upgrade of one that is gone can't be completed, so its note goes too."""
+    from swarm.fleet import unfinished
     from swarm.vm import verbs
 
     selection = chosen(words)
@@ -78,7 +79,10 @@ def destroy(words: str, *, plan_only: bool, as_json: bool, yes: bool) -> int:
         )
 
     def one(host: Host, talk: Talk) -> Plan:
-        return verbs.destroy(host, talk, plan_only=plan_only, yes=yes)
+        plan = verbs.destroy(host, talk, plan_only=plan_only, yes=yes)
+        if not plan_only:
+            unfinished.forget(host.name, talk)
+        return plan
 
     return render(run(selection, one, quiet=as_json), as_json=as_json)
 

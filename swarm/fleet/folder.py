@@ -27,6 +27,7 @@ _MOST_FILES = 4096
 _MOST_NODES = 20_000  # YAML nodes of a file; aliases that expand to more are an attack
 _DEPTH = 24  # levels of YAML, and of groups
 _JINJA = re.compile(r"\{[{%#]")
+_MERGE = "tag:yaml.org,2002:merge"  # <<: *anchor
 _CORE = {
     f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map", "timestamp")
 }
@@ -280,10 +281,13 @@ class _Nodes:
         return Value(self._mapping(node, depth), where)
 
     def _mapping(self, node: Any, depth: int) -> Variables:  # noqa: ANN401 - as above
-        made: Variables = {}
+        made, merged = dict[str, Value](), dict[str, Value]()
         for key, item in node.value:
             name = key.value if isinstance(key.value, str) else ""
             where = Origin(self.file, key.start_mark.line + 1)
+            if str(key.tag) == _MERGE:
+                merged |= self._merged(self.value(item, depth + 1), where)
+                continue
             if not name or _JINJA.search(name):
                 self.left.append(Left(where, "a key", "expected a name"))
                 continue
@@ -293,6 +297,15 @@ class _Nodes:
                 )
             found = self.value(item, depth + 1)
             made[name] = Value(found.raw, where, found.why)
+        return merged | made  # the mapping's own keys count, wherever << stands
+
+    def _merged(self, found: Value, where: Origin) -> Variables:
+        """Return the keys of the mapping after <<, or of the mappings in a list there, of which earlier ones count."""
+        made: Variables = {}
+        for each in reversed(found.raw) if isinstance(found.raw, list) else [found]:
+            if not isinstance(each.raw, dict):
+                self.left.append(Left(where, "<<", each.why or "expected a mapping, or a list of mappings"))
+            made |= dict(_pairs(each))
         return made
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from swarm import access, history
 from swarm.backup import health, record
+from swarm.deadline import Deadline
 from swarm.embedded import Embedded
 from swarm.errors import CommandFailed, HypervisorError, SwarmError, Unreachable
 from swarm.fleet import guest
@@ -48,14 +49,14 @@ class Gatherer:
     ) -> None:
         self._keep = keep
         self._lock = threading.Lock()
-        self._opened: dict[str, Future[_Hypervisor]] = {}
+        self._opened: dict[str, tuple[Future[_Hypervisor], Deadline]] = {}
         self._timers = timers
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for each in self._opened.values():
+        for each in [future for future, _ in self._opened.values()]:
             if each.done() and not each.exception():
                 each.result().connection.__exit__(None, None, None)
 
@@ -94,12 +95,12 @@ class Gatherer:
     def _hypervisor(self, uri: str) -> _Hypervisor:
         with self._lock:
             if first := uri not in self._opened:
-                self._opened[uri] = Future()
-            future = self._opened[uri]
+                self._opened[uri] = Future(), Deadline(ANSWER)
+            future, deadline = self._opened[uri]
         if first:
             threading.Thread(target=_open, args=(uri, future), daemon=True).start()
         try:
-            return future.result(ANSWER)
+            return future.result(deadline.remaining)  # for the last of many hosts, the time is up already
         except Late:
             raise HypervisorError(
                 f"connecting to {uri} failed: no answer for {ANSWER:.0f} s", "is the hypervisor running?"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from swarm.deadline import Deadline
 from swarm.errors import SwarmError, Unfit
-from swarm.files import write_atomically
+from swarm.files import rewrite, write_atomically
 from swarm.locks import hold
 from swarm.paths import instances_file
 
@@ -50,7 +50,7 @@ class Instances:
         self.exists = data is not None
         self._data: Any = {_KEY: {}} if data in (None, {}) else data
         self._held: Any = self._data
-        if isinstance(self._data, dict) and _KEY in self._data:
+        if isinstance(self._data, dict) and _KEY in self._data and not _is_host(self._data[_KEY]):
             self._held = self._data[_KEY]
         self.entries = self._entries()
 
@@ -96,9 +96,12 @@ class Instances:
     def save(self) -> None:
         """Write the file. A new one is private, and so are the directories that are made for it."""
         text = json.dumps(self._data, indent=2, ensure_ascii=not _encodable(self._data)) + "\n"
-        target = Path(os.path.realpath(self.path))  # a link, as of a folder of dotfiles, stays a link
-        mode = stat.S_IMODE(target.stat().st_mode) if self.exists else 0o600
-        write_atomically(target, text, mode=mode)
+        if self.exists:
+            rewrite(self.path, text)
+        else:
+            write_atomically(
+                Path(os.path.realpath(self.path)), text, mode=0o600
+            )  # it may be a link to nothing yet
 
 
 def read() -> Instances:
@@ -186,6 +189,11 @@ def _finite(text: str) -> float:
     if not math.isfinite(number := float(text)):
         raise ValueError
     return number
+
+
+def _is_host(value: object) -> bool:
+    """Whether this is swarm's entry of a host called `instances`, in a file of the shape {NAME: {…}}."""
+    return isinstance(value, dict) and value.get("host") == _KEY
 
 
 def _encodable(data: object) -> bool:

@@ -202,7 +202,8 @@ def _bar(x: float, step: float, share: float, mark: str, title: str) -> _Bar:
 
 
 def _word(entry: Entry) -> str:
-    return f", {entry['result']}" if entry.get("result") in {"warning", "failure"} else ""
+    result = str(entry.get("result"))
+    return f", {result}" if result in {"warning", "failure"} else ""
 
 
 def _number(value: object) -> float | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from swarm import ssh, timers
 from swarm.embedded import Embedded
 from swarm.errors import InventoryError, Refused, SwarmError
-from swarm.fleet import instances, place
+from swarm.fleet import instances, place, unfinished
 from swarm.fleet.ask import ask
 from swarm.fleet.new import named
 from swarm.hypervisor.domain import Domain
@@ -40,11 +40,12 @@ class Found:
     file: bool = False
     pin: bool = False
     listed: bool = False
+    upgrade: bool = False  # one that is unfinished
     timers: tuple[str, ...] = ()
 
 
 def remove(name: str, talk: Talk, *, plan_only: bool, yes: bool, force: bool = False) -> Plan:
-    """Remove the host's timers, its entry in the instances file, its pinned key and its host file.
+    """Remove the host's timers, its entry in the instances file, its pinned key, notes about it and its host file.
 
     Ask first, unless `yes`. Return what was (or would be) removed. Raise Refused while the VM exists, if its hypervisor
     does not answer and it is not forced, or if the answer is no. Archives, mirrors and records stay.
@@ -59,7 +60,7 @@ def remove(name: str, talk: Talk, *, plan_only: bool, yes: bool, force: bool = F
                 raise Refused(f"{name} was not removed", "answer y, or give --yes")
 
         def apply(plan: Plan, _: Found) -> Applied[Found]:
-            _remove(name)
+            _remove(name, talk)
             return Applied(plan)
 
         plan = reconcile(
@@ -119,6 +120,7 @@ def _look(name: str) -> Found:
         file=place.present(name) is not None,
         pin=_pin(name).exists(),
         listed=name in instances.read().entries,
+        upgrade=unfinished.path(name).exists(),
         timers=tuple(timers.remove([name], plan_only=True)) if _timed(name) else (),
     )
 
@@ -136,6 +138,8 @@ def _difference(name: str, found: Found) -> Plan:
     changes = [Change("run", line) for line in found.timers]
     if found.listed:
         changes.append(Change("delete", f"entry {name} in {instances_file()}"))
+    if found.upgrade:
+        changes.append(Change("delete", "note of an unfinished upgrade", str(unfinished.path(name))))
     if found.pin:
         changes.append(Change("delete", "pinned host key", str(_pin(name))))
     if found.file:
@@ -143,11 +147,12 @@ def _difference(name: str, found: Found) -> Plan:
     return Plan(name, tuple(changes))
 
 
-def _remove(name: str) -> None:
+def _remove(name: str, talk: Talk) -> None:
     """Remove everything. The host file goes last, so that a run that is stopped can be repeated."""
     if _timed(name):
         timers.remove([name])
     instances.drop(name)
+    unfinished.forget(name, talk)
     _pin(name).unlink(missing_ok=True)
     ssh.forget(name)
     file_of(name).unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Unfinished", "alone", "clear", "load", "save"]
+    from swarm.console import Talk
+
+__all__ = ["Unfinished", "alone", "clear", "forget", "load", "path", "save"]
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,15 @@ class Unfinished:
         return f"{datetime.fromtimestamp(self.backup, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _path(host: str) -> Path:
+def path(host: str) -> Path:
+    """Return the path of the note, which need not exist."""
     return private_dir(private_dir(state_dir()) / "upgrade") / f"{host}.json"
 
 
 @contextmanager
 def alone(host: str) -> Iterator[None]:
     """Lock the upgrades of a host during the block. Raise Refused if another process holds the lock."""
-    lock = try_lock(_path(host).with_suffix(".lock"))
+    lock = try_lock(path(host).with_suffix(".lock"))
     if lock is None:
         raise Refused(f"another upgrade of {host} is running", "wait until it has ended")
     with lock:
@@ -59,24 +62,35 @@ def alone(host: str) -> Iterator[None]:
 
 def save(host: str, note: Unfinished) -> None:
     """Write the note. Raise OSError."""
-    write_atomically(_path(host), json.dumps(asdict(note)), mode=0o600)
+    write_atomically(path(host), json.dumps(asdict(note)), mode=0o600)
 
 
 def load(host: str) -> Unfinished | None:
     """Return the note, or None if there is none. Raise Refused if it can't be read."""
-    path = _path(host)
+    file = path(host)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding="utf-8"))
         return Unfinished(**{**values, "broken": tuple(values["broken"])})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
         raise Refused(
-            f"{host}: the note of an upgrade that was interrupted can't be read: {path}",
+            f"{host}: the note of an upgrade that was interrupted can't be read: {file}",
             f"compare ./inv verify --host {host} with ./inv backup.list --host {host}, then delete the file",
         ) from None
 
 
 def clear(host: str) -> None:
     """Delete the note: the upgrade is complete, or undone."""
-    _path(host).unlink(missing_ok=True)
+    path(host).unlink(missing_ok=True)
+
+
+def forget(host: str, talk: Talk) -> None:
+    """Delete the note of a machine that is gone, and say where the state is that it had before the upgrade."""
+    with suppress(Refused):
+        if note := load(host):
+            where = f"the archive {note.archive}" if note.archive else "the mirror"
+            talk.say(
+                f"an upgrade {note.old} → {note.new} was unfinished: {where} has the state of {note.since}, before it"
+            )
+    clear(host)

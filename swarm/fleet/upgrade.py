@@ -41,11 +41,17 @@ def upgrade(host: Host, talk: Talk, *, plan_only: bool, yes: bool, limit: float)
         return _Upgrade(host, talk, limit).run(note, plan_only=plan_only, yes=yes)
 
 
-def back(host: Host, talk: Talk, *, yes: bool) -> Report:
-    """Put back what an upgrade that was interrupted, or whose way back failed, had found. Raise as upgrade() does."""
-    _refuse_development(host)
+def back(host: Host, talk: Talk, *, yes: bool, of_several: bool = False) -> Report:
+    """Put back what an upgrade that was interrupted, or whose way back failed, had found. Raise as upgrade() does.
+
+    `of_several` hosts, most have nothing unfinished, which is no error then.
+    """
     with unfinished.alone(host.name):
         note = unfinished.load(host.name)
+        if note is None and of_several:
+            talk.say("no upgrade is unfinished, nothing to do")
+            return Report(host.name, changed=False, route=Route("", ""))
+        _refuse_development(host)
         if note is None:
             raise Refused(
                 f"{host.name}: no upgrade is unfinished, so there is nothing to go back to",

@@ -6,7 +6,7 @@ import io
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from swarm.files import write_atomically
+from swarm.files import rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,16 +23,16 @@ def edited(path: Path, check: Callable[[], None]) -> Iterator[Any]:
 
     Whatever `check` raises is raised, and the file is then as it was before.
     """
-    old, mode = path.read_text(encoding="utf-8"), path.stat().st_mode & 0o777
+    old = path.read_text(encoding="utf-8")
     yaml = _yaml()
     document, new = yaml.load(old), io.StringIO()
     yield document
     yaml.dump(document, new)
-    write_atomically(path, new.getvalue(), mode=mode)
+    rewrite(path, new.getvalue())
     try:
         check()
     except BaseException:
-        write_atomically(path, old, mode=mode)
+        rewrite(path, old)
         raise
 
 

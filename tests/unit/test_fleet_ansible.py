@@ -105,6 +105,21 @@ def test_a_host_is_carried_over(old: Path) -> None:
     assert (bool(again.plan), dict(again.states)) == (False, {"zap": "same"})
 
 
+def test_merge_keys_are_read_as_ansible_reads_them(old: Path) -> None:
+    """A merge key brings in the anchor's keys. A mapping's own keys override them, and earlier mappings later ones."""
+    put(
+        old / "host_vars/zap/main.yml",
+        "small: &small {vm_memory: 2G, vm_vcpus: 1, vm_autostart: yes}\n"
+        "net: &net {vm_network: home, vm_vcpus: 3}\n"
+        "vm_autostart: no\n<<: [*net, *small]\n"
+        "vm: {mac: 52:54:00:01:00:72, disk_path: /var/lib/libvirt/images/zap.qcow2}\n",
+    )
+    assert run(old).states == {"zap": "new"}
+    host = inventory.load("zap")
+    assert (host.vm.memory_mib, host.vm.vcpus, host.vm.autostart) == (2048, 3, False)
+    assert host.hypervisor.network == "home"
+
+
 def test_every_host_gets_a_host_name_of_its_own(old: Path) -> None:
     """A group's variable names the first host; the others are called after themselves, which is reported."""
     second = INVENTORY.replace("zap:\n", "zap:\n              vm_hostname: claw\n", 1)
@@ -158,6 +173,8 @@ def test_the_plan_writes_nothing(old: Path, dirs: Dirs) -> None:
         ),
         ("vm_cpus: 2\nvm_cpus: 2\n", "1: vm_cpus: given again in line 2, which counts"),
         ("{{ x }}: 1\n", "1: a key: expected a name"),
+        ("<<: [{a: 1}, hunter2]\n", "1: <<: expected a mapping, or a list of mappings"),
+        ("x: &x\n  <<: *x\n", "the whole file: the YAML has too many values, or is nested too deeply"),
         ("[", "the whole file: invalid YAML in line 1"),
         ("$ANSIBLE_VAULT;1.1;AES256\n6162\n", "the whole file: the file is encrypted with Ansible Vault"),
         ("x: &x [1]\ny: *x\n" + "z: \x00", "the whole file: invalid YAML"),

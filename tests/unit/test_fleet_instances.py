@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,20 @@ def test_a_file_that_can_not_be_read_is_not_touched(text: str) -> None:
 
 
 @pytest.mark.usefixtures("dirs")
+@pytest.mark.parametrize(
+    "before", [{"bee": OTHER}, {"instances": {"bee": OTHER}}, [{"name": "bee", **OTHER}]]
+)
+def test_a_host_may_be_called_instances(before: object) -> None:
+    """In each shape, a host called as the key around all of them is added, found and removed like any other."""
+    write(before)
+    host = samples.host("instances")
+    assert (instances.put(host), instances.put(host)) == (True, False)
+    assert sorted(instances.read().entries) == ["bee", "instances"]
+    assert instances.drop("instances")
+    assert content() == before
+
+
+@pytest.mark.usefixtures("dirs")
 def test_half_a_surrogate_pair_survives() -> None:
     """Text that UTF-8 can't hold is written as the escape that it was."""
     write('{"bee": {"note": "\\ud83d"}}')
@@ -127,6 +142,18 @@ def test_a_link_stays_a_link(dirs: Dirs) -> None:
     instances.put(samples.host())
     assert instances_file().is_symlink()
     assert "zap" in target.read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("dirs")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write another user's file")
+def test_root_leaves_the_file_to_its_owner() -> None:
+    """With sudo and the user's HOME, the file stays the user's, who could not read it otherwise."""
+    write({})
+    os.chown(instances_file(), 65534, 65534)
+    instances_file().chmod(0o600)
+    instances.put(samples.host())
+    state = instances_file().stat()
+    assert (state.st_uid, state.st_gid, state.st_mode & 0o777) == (65534, 65534, 0o600)
 
 
 @pytest.mark.usefixtures("dirs")

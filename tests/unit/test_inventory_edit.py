@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
 import pytest
 
 from swarm.errors import InventoryError
 from swarm.inventory.edit import set_ip
 from tests import samples
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_only_the_address_changes() -> None:
@@ -49,3 +56,25 @@ def test_the_same_address_changes_nothing() -> None:
     before = path.stat().st_mtime_ns
     set_ip("zap", "192.168.122.182")
     assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("address", ["192.168.122.50", "nonsense"])
+def test_a_link_stays_a_link(tmp_path: Path, address: str) -> None:
+    """Where the host file is a link, as into another repository, what it leads to is changed, or left as it is."""
+    path, target = samples.write(), tmp_path / "real.yaml"
+    path.rename(target)
+    path.symlink_to(target)
+    before = target.read_text(encoding="utf-8")
+    with nullcontext() if address != "nonsense" else pytest.raises(InventoryError):
+        set_ip("zap", address)
+    assert path.is_symlink()
+    assert (target.read_text(encoding="utf-8") == before) is (address == "nonsense")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write another user's file")
+def test_root_leaves_the_file_to_its_owner() -> None:
+    """With sudo, the host file stays the user's, who could not edit it otherwise."""
+    path = samples.write()
+    os.chown(path, 65534, 65534)
+    set_ip("zap", "192.168.122.50")
+    assert (path.stat().st_uid, path.stat().st_gid) == (65534, 65534)

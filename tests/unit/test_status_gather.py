@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from swarm import inventory, ssh
+from swarm.backup import record
 from swarm.embedded import Embedded
-from swarm.fleet.gather import Gatherer
+from swarm.errors import HypervisorError
+from swarm.fleet import gather
+from swarm.fleet.gather import Gatherer, archives
 from swarm.fleet.status import Status
 from swarm.paths import ROOT
+from tests import samples
 
 if TYPE_CHECKING:
     from tests.conftest import Dirs
@@ -40,6 +46,19 @@ def test_a_machine_that_swarm_did_not_make_is_asked_over_ssh(dirs: Dirs) -> None
     assert (found.vm, found.ip, found.ssh, found.up) == ("foreign", "203.0.113.7", "no pinned key", False)
 
 
+@pytest.mark.usefixtures("dirs")
+def test_a_hypervisor_that_does_not_answer_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that is looked at later, as of more hosts than are looked at at once, does not wait again."""
+    monkeypatch.setattr(gather, "ANSWER", 0.5)
+    monkeypatch.setattr(gather, "_open", lambda *_: None)
+    host, start = samples.host(), time.monotonic()
+    with Gatherer() as gatherer:
+        for _ in range(8):
+            with pytest.raises(HypervisorError, match="no answer for 0 s"):
+                gatherer.look(host, 0.0)
+    assert 0.5 <= time.monotonic() - start < 3
+
+
 @pytest.mark.parametrize(
     ("vm", "word", "up"),
     [
@@ -52,3 +71,35 @@ def test_a_machine_that_swarm_did_not_make_is_asked_over_ssh(dirs: Dirs) -> None
 def test_a_host_is_up(vm: str, word: str, *, up: bool) -> None:
     """A VM is up if it runs, a machine that swarm did not make if it answers."""
     assert Status("zap", vm=vm, ssh=word).up is up
+
+
+@pytest.mark.usefixtures("dirs")
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"archives": {"a": None}},
+        {"archives": {"a": {"verified": None}}},
+        {"archives": {"a": {"verified": {"file:///a": [1]}}}},
+        {"drill": {"result": "success", "ended": None}},
+        {"drill": {"result": "success", "ended": {"a": 1}}},
+        {"drill": {"result": ["success"], "ended": 1}},
+        {"drill": {"result": "success", "ended": float("inf")}},
+        {"result": ["failure"]},
+        {"succeeded": 1e300},
+        {"ended": float("nan")},
+    ],
+)
+def test_a_record_that_is_damaged_inside_is_named(values: dict[str, object]) -> None:
+    """A value of a wrong kind deep in the record becomes a word with ✗ that names the file and the field."""
+    good = {
+        "ended": 2.0,
+        "succeeded": 2.0,
+        "result": "success",
+        "archive": "a",
+        "archives": {"a": {"verified": {}}},
+    }
+    file = record.folder("zap") / "record.json"
+    file.write_text(json.dumps(good), encoding="utf-8")
+    assert archives("zap", 100.0).summary == "ok, 98 s ago"
+    file.write_text(json.dumps(good | values), encoding="utf-8")
+    assert archives("zap", 100.0).summary == f"✗ {file} is damaged ({next(iter(values))})"

@@ -98,3 +98,10 @@ def test_a_damaged_value_has_no_bar(value: object) -> None:
     """A value in the history that is no usable number is left out of the charts."""
     history.append("ant", "backup", at=1, result=["odd"], stored=value, seconds=value)
     assert "<rect" not in page([well()], [], [], NOW)
+
+
+@pytest.mark.parametrize("result", [["failure"], {"a": 1}, None])
+def test_a_damaged_result_is_no_word(result: object) -> None:
+    """A result that is no text, with usable numbers beside it, leaves the bar and adds no word to it."""
+    history.append("ant", "backup", at=NOW, result=result, stored=5, seconds=5)
+    assert ": 5 bytes</title>" in page([well()], [], [], NOW)

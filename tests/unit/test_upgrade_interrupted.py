@@ -14,19 +14,25 @@ import pytest
 
 from swarm import history
 from swarm.backup import now
+from swarm.commands import upgrade as commands
+from swarm.commands import vm
 from swarm.console import Screen, Talk
 from swarm.errors import CommandFailed, Refused, VerificationFailed
 from swarm.fleet import parts, unfinished, upgrade, wayback
+from swarm.fleet.remove import remove
 from swarm.guest import verify
 from swarm.guest.suite import Check
 from swarm.inventory import load
+from swarm.paths import ROOT, hosts_dir
 from swarm.plan import Change, Plan
 from tests import samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from swarm.fleet.verdict import Report
+    from tests.conftest import Dirs
 
 RECORD = "version 2026.9.5\nchannel latest\n"
 RELEASE = Change("update", "OpenClaw release", "2026.9.5 → 2026.9.6", "channel latest")
@@ -186,3 +192,58 @@ def test_a_way_back_that_fails_leaves_both_ways_open(guest: Guest) -> None:
     guest.worse = False
     assert guest.run().summary == "upgraded 2026.9.5 → 2026.9.6"
     assert guest.phases == ["install", "verify"]
+
+
+def test_the_way_back_of_several_hosts(guest: Guest, capsys: pytest.CaptureFixture[str]) -> None:
+    """Hosts without an unfinished upgrade don't keep the others from going back. Alone, such a host is refused."""
+    demo = (ROOT / "hosts/demo.yaml").read_text("utf-8")
+    (hosts_dir() / "ant.yaml").write_text(demo.replace("demo", "ant"), encoding="utf-8")
+    guest.interrupt("install")
+    guest.phases.clear()
+
+    def back(words: str) -> int:
+        return commands.upgrade(words, plan_only=False, yes=True, back=True, limit=60, as_json=False)
+
+    assert back("ant") == 1
+    assert "ant: no upgrade is unfinished, so there is nothing to go back to" in capsys.readouterr().err
+    assert back("ant,zap") == 0
+    assert guest.phases == BACK
+    assert unfinished.load("zap") is None
+
+
+@pytest.mark.parametrize("verb", ["remove", "destroy"])
+def test_an_unfinished_upgrade_goes_with_its_machine(
+    dirs: Dirs, verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No later machine of the name can complete it with the archive of another one, which is named; a plan keeps it."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(dirs.state))
+    (dirs.hosts / "demo.yaml").write_text((ROOT / "hosts/demo.yaml").read_text("utf-8"), encoding="utf-8")
+    note = unfinished.Unfinished("1", "2", "", "demo-1.tar.zst", 1.0, ())
+
+    def run(*, plan_only: bool) -> None:
+        if verb == "remove":
+            assert remove("demo", Talk(Screen()), plan_only=plan_only, yes=True)
+        else:
+            assert vm.destroy("demo", plan_only=plan_only, as_json=False, yes=True) == 0
+
+    unfinished.save("demo", note)
+    run(plan_only=True)
+    assert unfinished.load("demo") == note
+    run(plan_only=False)
+    assert unfinished.load("demo") is None
+    assert (
+        "the archive demo-1.tar.zst has the state of 1970-01-01 00:00 UTC, before it"
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.usefixtures("dirs")
+def test_a_note_that_removed_hosts_have_left_goes_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A damaged note without a host file is found and removed, and a second run has nothing to do."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    unfinished.path("bee").write_text("{", encoding="utf-8")
+    assert remove("bee", Talk(Screen()), plan_only=False, yes=True)
+    assert unfinished.load("bee") is None
+    assert not remove("bee", Talk(Screen()), plan_only=False, yes=True)
