@@ -173,20 +173,28 @@ def install(
     if plan_only:
         timers = [_unit(*pair) for pair in pairs]
         return done + [f"enable {name}" for name in timers if not _enabled(name)], notes
+    require_manager()
     if stale:
         folder.mkdir(parents=True, exist_ok=True)
         for name in stale:
             write_atomically(folder / name, files[name])
-    require_manager()
-    if stale:
+    outdated = _outdated(pairs)
+    if stale or outdated:
         systemctl("daemon-reload")
     for timer in _states(pairs):
         if not (timer.active and _enabled(timer.unit)):
             systemctl("enable", "--now", timer.unit)
             done.append(f"enable {timer.unit}")
-        elif _file(timer.kind, "timer") in stale:
+        elif timer.unit in outdated or _file(timer.kind, "timer") in stale:
             systemctl("restart", timer.unit)
     return done, notes
+
+
+def _outdated(pairs: Sequence[tuple[str, str]]) -> set[str]:
+    """Return the units whose files have changed since systemd read them, as after a run that was killed then."""
+    names = [_unit(*pair, suffix) for pair in pairs for suffix in ("timer", "service")]
+    shown = properties(systemctl("show", "--property=Id,NeedDaemonReload", "--", *names))
+    return {name for name, each in shown.items() if each.get("NeedDaemonReload") == "yes"}
 
 
 def drift(host: str) -> list[tuple[str, str]]:

@@ -87,6 +87,13 @@ def test_timers_are_installed_run_and_removed(machine: Machine, guest: Guest, us
     assert all(each["installed"] and each["active"] and each["next"] for each in before.values())
 
     manager = f"runuser -u {user} -- env XDG_RUNTIME_DIR=/run/user/$(id -u {user})"
+    # As a run leaves it that is killed before systemd has read what it wrote.
+    unit, home = "openclaw-backup@zap-2.timer", f"$(getent passwd {user} | cut -d: -f6)"
+    stale = f"{manager} systemctl --user show --property=NeedDaemonReload --value {unit}"
+    guest.run(f"sleep 1; touch {home}/.config/systemd/user/openclaw-backup@.timer")
+    assert guest.run(stale).stdout == "yes\n"
+    assert call(guest, user, "install", hosts=hosts) == [[], []]
+    assert guest.run(stale).stdout == "no\n"
     for host in hosts:
         guest.run(f"{manager} systemctl --user start openclaw-backup@{host}.service", warn=True)
     calls = guest.run(f"cat /run/user/$(id -u {user})/calls").stdout.splitlines()
