@@ -15,6 +15,7 @@ from swarm.litellm.reasons import ApiError, Unanswered
 from swarm.locks import hold
 from swarm.paths import state_dir
 from swarm.reconcile import Applied, reconcile
+from swarm.text import quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -108,8 +109,16 @@ def _apply(client: Client, wanted: Wanted, observed: Observed, talk: Talk, *, pr
     lines = "; ".join(work.change.line() for work in left.works)
     raise VerificationFailed(
         f"{HOST} accepted changes that it did not save: {lines}",
-        "./inv litellm.doctor shows what overrides the database; ./inv litellm.logs shows LiteLLM's own errors",
+        f"./inv litellm.doctor {_model(left)} shows what overrides the database; "
+        "./inv litellm.logs shows LiteLLM's own errors",
     )
+
+
+def _model(left: Difference) -> str:
+    """Return the first model of the work as one word of a command, or MODEL if it is all about credentials."""
+    rows = [row.name for work in left.works for row in work.old]
+    names = [work.deployment.name for work in left.works if work.deployment] or rows
+    return quote(names[0]) if names else "MODEL"
 
 
 def _still_blocked(left: Difference, blocked: Collection[str]) -> Difference:

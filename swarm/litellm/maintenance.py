@@ -127,7 +127,7 @@ def _checked(client: Client, runner: Runner, settings: Settings, talk: Talk) -> 
         return Report(
             finding,
             alarm=f"{finding.sentence}. A restart at {last:%H:%M} did not help, the next is due in {minutes} min",
-            hint="./inv litellm.logs shows LiteLLM's own errors; ./inv litellm.doctor checks its settings",
+            hint="./inv litellm.logs shows LiteLLM's own errors; ./inv litellm.doctor MODEL checks its settings",
         )
     return _restart(client, runner, settings, talk, finding, history)
 

@@ -76,6 +76,13 @@ def test_a_replacement_that_is_lost() -> None:
     assert list(proxy.kept) == ["old"]
 
 
+def test_what_is_not_saved_names_a_command_that_works() -> None:
+    """`litellm.doctor`, which the hint names, needs a model: it is the one that was not saved."""
+    with pytest.raises(VerificationFailed) as caught:
+        bring(Proxy(loses=2))
+    assert "./inv litellm.doctor gpt shows" in str(caught.value.hint)
+
+
 def test_a_replacement_that_is_lost_once() -> None:
     """A replacement that LiteLLM loses is sent once more, and then takes the old row's place."""
     proxy = Proxy(row("gpt", "ollama/gpt"), loses=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from swarm.litellm.explain import about_error, about_model, about_overrides, coo
 from swarm.litellm.health import History, Sample, judge, may_restart, parse_times, window
 from swarm.litellm.maintenance import Settings, run
 from swarm.litellm.runner import Foreign
+from swarm.paths import ROOT
 from tests.unit.litellm_rows import row
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -134,6 +136,14 @@ def test_model_problems() -> None:
     assert "holds no key" in about_model("empty", rows, credentials)[0].what
     assert "did you mean gpt?" in about_model("gtp", rows, credentials)[0].remedy
     assert not about_model("gpt", [row()], [])
+
+
+def test_hints_give_doctor_its_model() -> None:
+    """`litellm.doctor` is refused without a model, so no hint names it without one."""
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "swarm").rglob("*.py"))
+    found = re.findall(r"\./inv litellm\.doctor (\S+)", source)
+    assert found
+    assert not [word for word in found if word != "MODEL" and word[0] != "{"]
 
 
 def test_overrides() -> None:
