@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 
 from swarm.console import Talk, screen
 from swarm.litellm.client import Client, Credential
 from swarm.litellm.explain import about_error, about_model, about_overrides, cooldowns, errors_of
-from swarm.litellm.health import History, Sample, judge, may_restart, parse_times, window
+from swarm.litellm.health import History, Sample, judge, look, may_restart, parse_times, window
 from swarm.litellm.maintenance import Settings, run
 from swarm.litellm.runner import Foreign
+from swarm.litellm.start import answered
 from swarm.paths import ROOT
 from tests.unit.litellm_rows import row
 
@@ -67,6 +70,35 @@ def test_times_without_a_zone() -> None:
         NOW,
         NOW + timedelta(hours=1),
     )
+
+
+class Page(BaseHTTPRequestHandler):
+    """Answers as a web server in front of LiteLLM: with a page, and the status that the path names."""
+
+    def do_GET(self) -> None:
+        """Send the page."""
+        body = b"<html><h1>Bad Gateway</h1></html>"
+        self.send_response(int(self.path.split("/")[1]))
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Write nothing."""
+
+
+def test_a_page_keeps_its_status() -> None:
+    """A page with an error is told by its status, not taken for a broken connection; a page with 200 is no LiteLLM."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            with Client(f"{url}/502", "sk-unused") as bad, Client(f"{url}/200", "sk-unused") as other:
+                found = [answered(each.health("liveliness")) for each in (bad, other)]
+                assert look(bad, 0).error == "liveliness answered 502"
+        finally:
+            server.shutdown()
+    assert found == ["LiteLLM answered 502", f"health: {url}/200 does not answer as LiteLLM does"]
 
 
 @pytest.mark.usefixtures("dirs")
