@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from swarm.console import Talk
+    from swarm.deadline import Deadline
     from swarm.litellm.client import Client
     from swarm.litellm.difference import Difference
     from swarm.litellm.wanted import Wanted
@@ -68,10 +69,14 @@ def bring(
 
 
 @contextlib.contextmanager
-def exclusive(talk: Talk) -> Iterator[None]:
-    """Hold the lock of everything on this machine that changes the proxy's models."""
+def exclusive(talk: Talk, deadline: Deadline | None = None) -> Iterator[None]:
+    """Hold the lock of everything on this machine that changes the proxy's models.
+
+    Raise TimeoutError if another run still holds it when the `deadline` expires.
+    """
     waiting = "waiting for another run that changes LiteLLM's models"
-    with hold(private_dir(state_dir()) / "litellm.lock", waiting=lambda: talk.screen.spinner(waiting)):
+    path = private_dir(state_dir()) / "litellm.lock"
+    with hold(path, waiting=lambda: talk.screen.spinner(waiting), deadline=deadline):
         yield
 
 

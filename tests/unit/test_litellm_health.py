@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from swarm.console import Talk, screen
-from swarm.litellm.client import Client, Credential
+from swarm.litellm.apply import exclusive
+from swarm.litellm.client import Client, Credential, Health
 from swarm.litellm.explain import about_error, about_model, about_overrides, cooldowns, errors_of
 from swarm.litellm.health import History, Sample, judge, look, may_restart, parse_times, window
 from swarm.litellm.maintenance import Settings, run
@@ -18,6 +21,11 @@ from swarm.litellm.runner import Foreign
 from swarm.litellm.start import answered
 from swarm.paths import ROOT
 from tests.unit.litellm_rows import row
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from swarm.litellm.client import Row
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 COOLDOWN = (
@@ -110,6 +118,61 @@ def test_a_proxy_that_swarm_does_not_run() -> None:
         ("dead", 1, False)
     ] * 2
     assert all(str(each.alarm).endswith(", and swarm does not run it") for each in reports)
+
+
+class Proxy(Client):
+    """A healthy proxy with these rows."""
+
+    def __init__(self, *rows: Row) -> None:
+        super().__init__("http://127.0.0.1:1", "sk-unused")
+        self.kept = {each.id: each for each in rows}
+
+    def health(self, which: str, limit: float = 1) -> Health:  # noqa: ARG002 - the real one's parameters
+        """Return that it is healthy."""
+        return Health(200, {"db": "connected"})
+
+    def rows(self, keys: Collection[str] = ()) -> list[Row]:  # noqa: ARG002 - as above
+        """Return the rows."""
+        return list(self.kept.values())
+
+    def exists(self, row_id: str) -> bool:
+        """Return whether the row is there."""
+        return row_id in self.kept
+
+    def masks(self, row_id: str) -> dict[str, Any]:  # noqa: ARG002 - as above
+        """Return no secrets."""
+        return {}
+
+    def delete_model(self, row_id: str) -> bool:
+        """Delete a row."""
+        return self.kept.pop(row_id, None) is not None
+
+
+class Logging(Foreign):
+    """A runner whose log has a cooldown."""
+
+    def recent(self, minutes: int) -> str:  # noqa: ARG002 - as above
+        """Return the log."""
+        return COOLDOWN
+
+
+@pytest.mark.usefixtures("dirs")
+def test_advice_after_copies_have_gone() -> None:
+    """A cooldown of copies that this run has removed is not answered with the advice to remove them."""
+    report = run(Proxy(row(row_id="a"), row(row_id="b")), Logging(), Settings(), Talk(screen(), quiet=True))
+    assert report.deleted == 1
+    assert ["litellm.dedup" in each.remedy for each in report.advice] == [False]
+
+
+@pytest.mark.usefixtures("dirs")
+def test_a_forgotten_question_holds_no_health_run_up() -> None:
+    """While another command holds the models, as one that waits for an answer, a health run only removes no copies."""
+    proxy, talk = Proxy(row(row_id="a"), row(row_id="b")), Talk(screen(), quiet=True)
+    with ThreadPoolExecutor(1) as pool, exclusive(talk):
+        running = pool.submit(run, proxy, Logging(), Settings(patience=0.1), talk)
+        report = running.result(10)
+    assert (report.exit_code, report.deleted, len(report.advice)) == (0, 0, 1)
+    assert "another command is changing" in report.notes[0]
 
 
 # ── explanations ─────────────────────────────────────────────────────────────────────────────────────────────────────
