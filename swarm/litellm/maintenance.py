@@ -175,7 +175,7 @@ def _tidy(client: Client, runner: Runner, settings: Settings, talk: Talk, report
 def _remove_copies(client: Client, settings: Settings, talk: Talk, report: Report) -> None:
     try:
         with exclusive(talk, Deadline(settings.patience)):
-            verdict = dedup.inspect(client, talk)
+            verdict = dedup.inspect(client, talk).proved
             report.notes += verdict.uncertain
             report.deleted = dedup.dedup(client, verdict, talk) if verdict.groups else 0
     except TimeoutError:  # it may be a question that nobody answers, and LiteLLM must be checked again
