@@ -174,7 +174,10 @@ def _send(client: Client, work: Work) -> None:
 def _send_credential(client: Client, work: Work) -> None:
     credential = work.credential
     if credential is None:
-        client.delete_credential(work.name)
+        if not any(
+            row.credential == work.name for row in client.rows()
+        ):  # LiteLLM may have lost a replacement
+            client.delete_credential(work.name)
         return
     info = {**credential.info, MARK: credential.mark}
     if work.op == "update_credential":

@@ -89,7 +89,10 @@ def compare(wanted: Wanted, observed: Observed, *, prune: bool = False) -> Diffe
     elif left:
         notes.append(f"models.yaml no longer names {listed(row.name for row in left)}; --prune removes it")
     works += deletions
-    works += _unused_credentials(wanted, observed, {work.old[0].id for work in deletions}, notes, prune=prune)
+    going = {
+        row.id for work in works for row in work.old
+    }  # also rows whose place one with another credential takes
+    works += _unused_credentials(wanted, observed, going, notes, prune=prune)
     return Difference(tuple(works), tuple(dict.fromkeys(notes)))
 
 
@@ -142,10 +145,10 @@ def _credential(credential: WantedCredential, seen: Credential | None) -> Work |
 
 
 def _unused_credentials(
-    wanted: Wanted, observed: Observed, deleted: set[str], notes: list[str], *, prune: bool
+    wanted: Wanted, observed: Observed, going: set[str], notes: list[str], *, prune: bool
 ) -> Iterable[Work]:
     named = {credential.name for credential in wanted.credentials} | wanted.skipped.keys()
-    used = {row.credential for row in observed.rows if row.id not in deleted}
+    used = {row.credential for row in observed.rows if row.id not in going}
     for each in observed.credentials:
         if each.name in named or MARK not in each.info:
             continue
