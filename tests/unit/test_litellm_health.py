@@ -258,6 +258,19 @@ def test_errors_in_a_log() -> None:
     assert errors_of("gpt", log) == ["ERROR gpt b", "ERROR gpt a"]
 
 
+def test_errors_of_different_meaning() -> None:
+    """Variants of one error, which differ in time, id or seconds, hide no other error: the newest of each is found."""
+    waits = [COOLDOWN.replace("in 5 seconds", f"in {number} seconds") for number in range(4)]
+    limits = [f"12:00:0{number} gpt litellm.RateLimitError: request {number}f3a" for number in range(4)]
+    others = [f"12:00:0{number} Error in gpt: boom {number}" for number in range(4)]
+    log = "\n".join(["gpt litellm.AuthenticationError", *waits, *others])
+    assert errors_of("gpt", log) == [others[-1], waits[-1], "gpt litellm.AuthenticationError"]
+    assert errors_of("gpt", "\n".join(["Error gpt no_db_connection", *limits])) == [
+        limits[-1],
+        "Error gpt no_db_connection",
+    ]
+
+
 @pytest.mark.parametrize(
     "line",
     [
