@@ -20,8 +20,9 @@ from swarm.agentmon.hook import SUBJECT, gateway, hook_files, restored, steps, v
 from swarm.agentmon.receiver import Receiver
 from swarm.agentmon.view import HEADER, line
 from swarm.console import Talk, escape
-from swarm.errors import CommandFailed, Refused, SwarmError, VerificationFailed
+from swarm.errors import CommandFailed, Refused, SwarmError, VerificationFailed, explained
 from swarm.guest.engine.converge import converge
+from swarm.paths import state_dir
 from swarm.reconcile import show
 from swarm.ssh.forward import reverse
 from swarm.text import quote, visible
@@ -55,6 +56,7 @@ class Seen:
     refused: list[str] = field(default_factory=list)
     rejected: VerificationFailed | None = None  # the guest's own endpoint does not take events
     halves: set[str] = field(default_factory=set)
+    unkept: OSError | SwarmError | None = None  # why no more could be kept on disk
 
     def keep(self, events: list[Event]) -> bool:
         """Take events, and keep them on disk. Return whether they come from the spool, so that newer ones may follow.
@@ -208,6 +210,12 @@ def _proof(
             if tapped:
                 with talk.step("wait for an event of the hook and of the plugin", silent=True):
                     wait()
+        if seen.unkept:
+            reason = explained(seen.unkept).message
+            raise CommandFailed(
+                f"{guest.alias}: the hook's events could not be kept on this computer: {reason}",
+                f"correct that, such as by freeing space in {state_dir()}; the events wait in the guest",
+            )
         if seen.events:
             seen.rejected = rejection(guest, openclaw, seen.events, talk)
         proved = seen.complete and not seen.rejected
@@ -238,12 +246,18 @@ def _reading(receiver: Receiver, seen: Seen, silence: float) -> Iterator[Callabl
     over, last = threading.Event(), [time.monotonic()]
 
     def read() -> None:
-        while not over.is_set() and not seen.complete and not seen.full:
-            with receiver.take(0.2) as delivery:
-                if delivery:
-                    if seen.keep(delivery.events):
-                        last[0] = time.monotonic()
-                    seen.refused += [delivery.problem] if delivery.problem else []
+        try:
+            while not over.is_set() and not seen.complete and not seen.full:
+                with receiver.take(0.2) as delivery:
+                    if delivery:
+                        if seen.keep(delivery.events):
+                            last[0] = time.monotonic()
+                        seen.refused += [delivery.problem] if delivery.problem else []
+        except (
+            OSError,
+            SwarmError,
+        ) as error:  # such as a full disk: the sender is answered that it must keep them
+            seen.unkept = error
         receiver.refuse()  # what comes now stays in the guest's spool
 
     def wait() -> None:

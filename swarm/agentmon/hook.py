@@ -73,7 +73,8 @@ def variables(settings: AgentmonSettings, host: str) -> dict[str, str]:
 def with_variables(content: str, wanted: Mapping[str, str]) -> str:
     """Return the text of an .env file with these variables. Managed ones that are not wanted are removed."""
     left, lines = dict(wanted), []
-    for line in content.splitlines():
+    # Not splitlines(), which also splits at U+2028 and the like: a value of another tool may hold one.
+    for line in content.removesuffix("\n").split("\n") if content else ():
         match = re.match(r"\s*(?:export\s+)?(AGENTMON_\w+)\s*=", line)
         name = match[1] if match else ""
         if name in left:

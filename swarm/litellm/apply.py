@@ -15,11 +15,13 @@ from swarm.litellm.reasons import ApiError, Unanswered
 from swarm.locks import hold
 from swarm.paths import state_dir
 from swarm.reconcile import Applied, reconcile
+from swarm.text import quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from swarm.console import Talk
+    from swarm.deadline import Deadline
     from swarm.litellm.client import Client
     from swarm.litellm.difference import Difference
     from swarm.litellm.wanted import Wanted
@@ -67,10 +69,14 @@ def bring(
 
 
 @contextlib.contextmanager
-def exclusive(talk: Talk) -> Iterator[None]:
-    """Hold the lock of everything on this machine that changes the proxy's models."""
+def exclusive(talk: Talk, deadline: Deadline | None = None) -> Iterator[None]:
+    """Hold the lock of everything on this machine that changes the proxy's models.
+
+    Raise TimeoutError if another run still holds it when the `deadline` expires.
+    """
     waiting = "waiting for another run that changes LiteLLM's models"
-    with hold(private_dir(state_dir()) / "litellm.lock", waiting=lambda: talk.screen.spinner(waiting)):
+    path = private_dir(state_dir()) / "litellm.lock"
+    with hold(path, waiting=lambda: talk.screen.spinner(waiting), deadline=deadline):
         yield
 
 
@@ -108,8 +114,16 @@ def _apply(client: Client, wanted: Wanted, observed: Observed, talk: Talk, *, pr
     lines = "; ".join(work.change.line() for work in left.works)
     raise VerificationFailed(
         f"{HOST} accepted changes that it did not save: {lines}",
-        "./inv litellm.doctor shows what overrides the database; ./inv litellm.logs shows LiteLLM's own errors",
+        f"./inv litellm.doctor {_model(left)} shows what overrides the database; "
+        "./inv litellm.logs shows LiteLLM's own errors",
     )
+
+
+def _model(left: Difference) -> str:
+    """Return the first model of the work as one word of a command, or MODEL if it is all about credentials."""
+    rows = [row.name for work in left.works for row in work.old]
+    names = [work.deployment.name for work in left.works if work.deployment] or rows
+    return quote(names[0]) if names else "MODEL"
 
 
 def _still_blocked(left: Difference, blocked: Collection[str]) -> Difference:
@@ -160,7 +174,10 @@ def _send(client: Client, work: Work) -> None:
 def _send_credential(client: Client, work: Work) -> None:
     credential = work.credential
     if credential is None:
-        client.delete_credential(work.name)
+        if not any(
+            row.credential == work.name for row in client.rows()
+        ):  # LiteLLM may have lost a replacement
+            client.delete_credential(work.name)
         return
     info = {**credential.info, MARK: credential.mark}
     if work.op == "update_credential":

@@ -23,6 +23,7 @@ VOLATILE = {"id", "db_model", "created_at", "updated_at", "created_by", "updated
 # 8 KB a row.
 KEPT = {"id", "db_model", "blocked", "swarm", "created_at", "description", "mode", "base_model", "team_id"}
 _ANSWER = 64 * 1024  # bytes of an answer about health; LiteLLM sends 40
+_OK = 200
 _HEALTH = 10.0  # seconds; readiness takes 3 while the database is down
 
 
@@ -74,7 +75,7 @@ class Credential:
 
 @dataclass(frozen=True)
 class Health:
-    """The answer to one of the two health requests. `status` 0 means that there was none."""
+    """The answer to one of the two health requests. `status` 0 means that LiteLLM gave none."""
 
     status: int
     body: Mapping[str, Any]
@@ -182,14 +183,18 @@ class Client(Session):
             with self._session.get(
                 f"{self.url}/health/{which}", timeout=limit, stream=True, allow_redirects=False
             ) as answer:
-                data = json.loads(answer.raw.read(_ANSWER, decode_content=True))
-                return Health(answer.status_code, data if isinstance(data, dict) else {"text": data})
-        except (requests.RequestException, OSError, ValueError, RecursionError) as error:
+                status, body = answer.status_code, answer.raw.read(_ANSWER, decode_content=True)
+        except (requests.RequestException, OSError, ValueError) as error:
             return Health(0, {}, unanswered("health", self.url, error, limit).message)
         except Exception as error:
             if type(error).__module__.startswith("urllib3"):  # what its raw stream raises
                 return Health(0, {}, unanswered("health", self.url, error, limit).message)
             raise
+        try:
+            data = json.loads(body)
+        except (ValueError, RecursionError):  # such as the page of a web server in front of LiteLLM
+            return Health(0, {}, self.malformed("health").message) if status == _OK else Health(status, {})
+        return Health(status, data if isinstance(data, dict) else {"text": data})
 
     def get(self, what: str, path: str) -> Any:  # noqa: ANN401 - any JSON
         """Return the JSON at `path`. `what` says for messages what is requested. Raise RemoteError."""

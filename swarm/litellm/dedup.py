@@ -7,10 +7,10 @@ both, and clients read "No deployments available".
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from swarm.litellm.difference import HOST
+from swarm.litellm.difference import HOST, listed
 from swarm.litellm.identity import MARK, deployment_id, effective
 from swarm.litellm.masks import masked_keys
 from swarm.litellm.reasons import ApiError, Unanswered
@@ -30,11 +30,16 @@ _LAST = "9"  # sorts after every time of creation
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that are copies of each other: the one that stays, and those that may go."""
+    """Rows that are copies of each other: the one that stays, and those that may go.
+
+    `alike` are the ids of those whose key agrees as far as LiteLLM shows it: four characters, which prove nothing. All
+    keys of Anthropic begin with sk and end in AA.
+    """
 
     keep: Row
     delete: tuple[Row, ...]
     rule: str
+    alike: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,24 @@ class Verdict:
     def plan(self) -> Plan:
         """The deletions as a plan."""
         return Plan(HOST, tuple(_change(group, row) for group in self.groups for row in group.delete))
+
+    @property
+    def proved(self) -> Verdict:
+        """What may go without a question: rows whose key can't be compared as a whole are kept, and named."""
+        left = [row for group in self.groups for row in group.delete if row.id in group.alike]
+        if not left:
+            return self
+        proved = [
+            replace(group, delete=tuple(row for row in group.delete if row.id not in group.alike))
+            for group in self.groups
+        ]
+        count = f"{len(left)} possible {'copy' if len(left) == 1 else 'copies'}"
+        names = listed(row.name for row in left)
+        note = (
+            f"kept {count} of {names}: LiteLLM shows only a part of the keys, which may differ; "
+            "./inv litellm.dedup asks"
+        )
+        return Verdict(tuple(group for group in proved if group.delete), (*self.uncertain, note))
 
 
 def duplicates(rows: Iterable[Row]) -> list[list[Row]]:
@@ -83,7 +106,8 @@ def decide(groups: Iterable[Sequence[Row]], masks: Mapping[str, Mapping[str, Any
             else:
                 going.append(row)
         if going:
-            certain.append(Group(keep, tuple(going), rule))
+            alike = frozenset(row.id for row in going if not row.credential and _masked(masks[row.id]))
+            certain.append(Group(keep, tuple(going), rule, alike))
     return Verdict(tuple(certain), tuple(uncertain))
 
 
@@ -158,6 +182,13 @@ def _difference(keep: Row, row: Row, masks: Mapping[str, Mapping[str, Any] | Non
     return None if ours == theirs else "their keys differ"
 
 
+def _masked(secrets: Mapping[str, Any] | None) -> bool:
+    """Return whether LiteLLM hides a part of these secrets."""
+    return any("*" in str(value) for value in (secrets or {}).values())
+
+
 def _change(group: Group, row: Row) -> Change:
     note = f"a copy of {group.keep.id}, which stays: {group.rule}"
+    if row.id in group.alike:
+        note += "; of their keys LiteLLM shows only four characters, which agree"
     return Change("delete", f"model {row.name}", before=f"{row.provider_model}, id {row.id}", note=note)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from swarm.litellm.client import Credential, Row
     from swarm.litellm.wanted import Deployment, Wanted, WantedCredential
 
-__all__ = ["HOST", "Difference", "Observed", "Work", "candidates", "compare", "mask_fits"]
+__all__ = ["HOST", "Difference", "Observed", "Work", "candidates", "compare", "listed", "mask_fits"]
 
 HOST = "LiteLLM"
 _EDGE = 2  # characters that the API shows of a secret at its start and its end
@@ -87,9 +87,12 @@ def compare(wanted: Wanted, observed: Observed, *, prune: bool = False) -> Diffe
     if prune:
         deletions += [_delete(row, "models.yaml no longer names it") for row in left]
     elif left:
-        notes.append(f"models.yaml no longer names {_listed(row.name for row in left)}; --prune removes it")
+        notes.append(f"models.yaml no longer names {listed(row.name for row in left)}; --prune removes it")
     works += deletions
-    works += _unused_credentials(wanted, observed, {work.old[0].id for work in deletions}, notes, prune=prune)
+    going = {
+        row.id for work in works for row in work.old
+    }  # also rows whose place one with another credential takes
+    works += _unused_credentials(wanted, observed, going, notes, prune=prune)
     return Difference(tuple(works), tuple(dict.fromkeys(notes)))
 
 
@@ -142,10 +145,10 @@ def _credential(credential: WantedCredential, seen: Credential | None) -> Work |
 
 
 def _unused_credentials(
-    wanted: Wanted, observed: Observed, deleted: set[str], notes: list[str], *, prune: bool
+    wanted: Wanted, observed: Observed, going: set[str], notes: list[str], *, prune: bool
 ) -> Iterable[Work]:
     named = {credential.name for credential in wanted.credentials} | wanted.skipped.keys()
-    used = {row.credential for row in observed.rows if row.id not in deleted}
+    used = {row.credential for row in observed.rows if row.id not in going}
     for each in observed.credentials:
         if each.name in named or MARK not in each.info:
             continue
@@ -272,6 +275,7 @@ def _some(params: Mapping[str, Any], keys: Iterable[str]) -> str | None:
     return ", ".join(f"{key} {params[key]}" for key in keys if key in params) or None
 
 
-def _listed(names: Iterable[str], most: int = 5) -> str:
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Return names, each once, and how many more there are."""
     found = list(dict.fromkeys(names))
     return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")

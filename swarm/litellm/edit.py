@@ -61,6 +61,12 @@ def _credential(file: ModelsFile, variable: str, api_base: str, name: str) -> Cr
         if found is None:
             known = ", ".join(each.name for each in file.credentials) or "none yet"
             raise UsageError(f"models.yaml has no credential {name!r}", f"it has: {known}")
+        if variable and variable != found.key_env:
+            uses = f"which uses {found.key_env}" if found.key_env else "which has no key_env"
+            raise UsageError(
+                f"--key-env {variable} does not fit the credential {name!r}, {uses}",
+                "leave out --key-env, or leave out --credential to use or make one with this variable",
+            )
         return found
     fitting = (
         each

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -31,6 +32,7 @@ __all__ = ["Engine", "failure", "find", "mask", "stop", "tail"]
 _OLDEST = (1, 29)  # the first docker-compose that can wait for a job to succeed
 _CALL = 60.0  # seconds; a healthy engine answers within one
 _GRACE = 15  # seconds that a container has to shut down; PostgreSQL loses nothing even if it is killed
+_LISTINGS, _PAUSE = 5, 0.2  # of containers, while some are being removed; seconds between two
 _OUTPUT = 8 * 1024 * 1024  # bytes of an answer; containers have 10 KB each
 _TAIL = 16 * 1024  # bytes of output that are kept for a message
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+)+[-+.0-9A-Za-z]*")
@@ -100,15 +102,20 @@ class Engine:
         os.execvpe(command[0], command, _environment())  # noqa: S606 - a list of arguments, no shell
 
     def containers(self) -> list[dict[str, Any]]:
-        """Return what `docker inspect` says about each container of the project, running or not."""
-        ids = _call("docker", "ps", "--all", "--quiet", "--no-trunc", *self._labels()).split()
-        if not ids:
-            return []
-        try:
-            found: list[dict[str, Any]] = json.loads(_call("docker", "inspect", "--type=container", *ids))
-        except CommandFailed:  # one was removed meanwhile
-            return []
-        return found
+        """Return what `docker inspect` says about each container of the project, running or not. Raise SwarmError."""
+        for left in reversed(range(_LISTINGS)):
+            ids = _call("docker", "ps", "--all", "--quiet", "--no-trunc", *self._labels()).split()
+            if not ids:
+                break
+            try:
+                found: list[dict[str, Any]] = json.loads(_call("docker", "inspect", "--type=container", *ids))
+            except CommandFailed as error:
+                if "no such" not in error.message.lower() or not left:
+                    raise
+                time.sleep(_PAUSE)  # one was removed meanwhile: list them again
+            else:
+                return found
+        return []
 
     def volume(self) -> str:
         """Return the name of the database's volume, or '' if there is none."""

@@ -160,7 +160,18 @@ def errors_of(model: str, log: str) -> list[str]:
         for line in log.splitlines()
         if whole.search(line) and re.search(r"(?i)error|No deployments", line)
     ]
-    return list(dict.fromkeys(line[:2000] for line in reversed(named)))[:3]
+    newest: dict[str, str] = {}
+    for line in reversed(named):
+        newest.setdefault(_meaning(line[:2000]), line[:2000])
+    return list(newest.values())[:3]
+
+
+def _meaning(text: str) -> str:
+    """Return what is the same in each variant of an error, which differ in times and ids."""
+    if found := cooldowns(text):
+        return f"cooldown of {found[-1].model}"
+    known = (what for pattern, what, _ in _ERRORS if re.search(pattern, text))
+    return next(known, None) or re.sub(r"\w*\d\w*", "", text)
 
 
 def about_model(name: str, rows: Sequence[Row], credentials: Iterable[Credential]) -> list[Advice]:

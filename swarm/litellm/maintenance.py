@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from swarm.deadline import Deadline
 from swarm.errors import RemoteError, SwarmError
 from swarm.files import private_dir, write_atomically
 from swarm.litellm import dedup, explain
@@ -45,6 +46,9 @@ class Settings:
     start: float = 300.0  # that a restarted proxy may take; 28 are usual, and migrations come on top
     dedup: bool = True
     pause: float = 5.0
+    patience: float = (
+        60.0  # with another command that changes models, before copies are left for the next run
+    )
 
 
 @dataclass
@@ -127,7 +131,7 @@ def _checked(client: Client, runner: Runner, settings: Settings, talk: Talk) -> 
         return Report(
             finding,
             alarm=f"{finding.sentence}. A restart at {last:%H:%M} did not help, the next is due in {minutes} min",
-            hint="./inv litellm.logs shows LiteLLM's own errors; ./inv litellm.doctor checks its settings",
+            hint="./inv litellm.logs shows LiteLLM's own errors; ./inv litellm.doctor MODEL checks its settings",
         )
     return _restart(client, runner, settings, talk, finding, history)
 
@@ -158,17 +162,26 @@ def _restart(
 def _tidy(client: Client, runner: Runner, settings: Settings, talk: Talk, report: Report) -> None:
     """Remove copies and collect cooldowns. LiteLLM is healthy: what fails here is a note."""
     try:
-        rows = client.rows()
         if settings.dedup:
-            with exclusive(talk):
-                verdict = dedup.inspect(client, talk)
-                report.notes += verdict.uncertain
-                report.deleted = dedup.dedup(client, verdict, talk) if verdict.groups else 0
+            _remove_copies(client, settings, talk, report)
+        rows = client.rows()  # without the copies that are gone
         ids = {row.id for row in rows}
         found = [each for each in explain.cooldowns(runner.recent(_MINUTES)) if ids.intersection(each.ids)]
         report.advice = [explain.about_cooldown(each, rows) for each in found]
     except (RemoteError, SwarmError) as error:
         report.notes.append(error.message)
+
+
+def _remove_copies(client: Client, settings: Settings, talk: Talk, report: Report) -> None:
+    try:
+        with exclusive(talk, Deadline(settings.patience)):
+            verdict = dedup.inspect(client, talk).proved
+            report.notes += verdict.uncertain
+            report.deleted = dedup.dedup(client, verdict, talk) if verdict.groups else 0
+    except TimeoutError:  # it may be a question that nobody answers, and LiteLLM must be checked again
+        report.notes.append(
+            "no copies were searched for, because another command is changing LiteLLM's models"
+        )
 
 
 def _state() -> Path:

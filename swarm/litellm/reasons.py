@@ -21,7 +21,7 @@ _ROWS: tuple[tuple[int | None, str, str, str], ...] = (
     (None, "No connected db", "LiteLLM runs without a database, so that models can't be registered",
      "set DATABASE_URL for the proxy; the containers of ./inv litellm.up have one"),
     (None, "STORE_MODEL_IN_DB", "LiteLLM does not keep models in its database",
-     "start the proxy with STORE_MODEL_IN_DB=True; ./inv litellm.doctor shows what overrides it"),
+     "start the proxy with STORE_MODEL_IN_DB=True; ./inv litellm.doctor MODEL shows what overrides it"),
     (404, "", "LiteLLM does not know it", "./inv litellm.models lists what it knows"),
 )  # fmt: skip
 

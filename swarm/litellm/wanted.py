@@ -70,7 +70,7 @@ def _variable(value: str) -> str:
 
 
 def _base(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s@]+", value):
+    if not re.fullmatch(r"https?://[^\s@/?#]+([/?#]\S*)?", value):  # a path may hold an @
         raise wrong(
             "expected a URL that starts with http:// or https://, without credentials",
             "remove the line for the provider's own address: an empty one would send the key to another place",
@@ -96,14 +96,9 @@ def _params(values: dict[str, Any]) -> dict[str, Any]:
             raise wrong(f"{key} has no value", "remove the line for LiteLLM's default")
         if _REFERENCE in json.dumps(value):
             raise wrong(f"{key} refers to a variable of the proxy", "name the variable in a credential's env")
+        if key in {"api_base", "base_url"}:
+            _base(str(value))
     return values
-
-
-def _values(values: dict[str, str]) -> dict[str, str]:
-    return {
-        key: _base(value) if key in {"api_base", "base_url"} else value
-        for key, value in _params(values).items()
-    }
 
 
 def _info(values: dict[str, Any]) -> dict[str, Any]:
@@ -127,7 +122,7 @@ class CredentialEntry(Section):
     api_base: Annotated[str, AfterValidator(_base)] | None = Field(
         default=None, description="The address of the API, if it is not the provider's own."
     )
-    values: Annotated[dict[str, str], AfterValidator(_values)] = Field(
+    values: Annotated[dict[str, str], AfterValidator(_params)] = Field(
         default={}, description="Further values that are no secrets, such as api_version."
     )
     provider: str | None = Field(default=None, description="LiteLLM's name of the provider, shown in its UI.")

@@ -104,7 +104,6 @@ RUNS = {
     "timers.status": Run(VMS, _NO_MANAGER, 1),
     # LiteLLM and the program itself
     "litellm.add": Run(VMS, "needs", 1),
-    "litellm.doctor": Run(VMS, "needs", 1),
     "--print-completion-script bash": Run(VMS, "complete "),
     "test": Run(
         VMS,

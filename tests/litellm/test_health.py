@@ -93,11 +93,15 @@ def test_status_of_a_proxy_elsewhere(lite: Lite) -> None:
 
 
 def test_copies_are_removed(lite: Lite) -> None:
-    """A health run removes copies, unless DEDUP=0 says otherwise."""
+    """A health run removes copies, unless DEDUP=0 says otherwise. It keeps those whose keys may differ."""
+    params = {"model": "openai/gpt-5", "litellm_credential_name": "no"}
     for _ in range(3):
-        lite.post("/model/new", script_row("gpt", lite.proxy.upstream.url))
+        lite.post("/model/new", {"model_name": "gpt", "litellm_params": params})
+        lite.post("/model/new", script_row("keyed", lite.proxy.upstream.url))
     assert inv("litellm.health", "--json", DEDUP="0").data["deleted"] == 0
-    assert inv("litellm.health", "--json").data["deleted"] == 2
+    found = inv("litellm.health", "--json").data
+    assert found["deleted"] == 2
+    assert "kept 2 possible copies of keyed" in found["notes"][0]
 
 
 def test_dead_process_is_restarted(lite: Lite) -> None:

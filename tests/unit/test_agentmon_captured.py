@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from threading import Event
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -16,9 +19,12 @@ from swarm.agentmon.captured import Captured, alone
 from swarm.agentmon.deploy import deploy, prove
 from swarm.agentmon.endpoint import judge
 from swarm.agentmon.envelope import parse
+from swarm.agentmon.hook import SUBJECT
+from swarm.agentmon.receiver import PATH
 from swarm.console import Screen, Talk
 from swarm.errors import CommandFailed
 from swarm.inventory import load
+from swarm.plan import Change, Plan
 from tests import samples
 from tests.agentmon_events import event
 from tests.unit.steps import settings
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from swarm.console import Meter
+    from swarm.guest.engine.step import Step
     from swarm.inventory import Host
     from swarm.ssh.guest import Guest
     from tests.conftest import Dirs
@@ -166,6 +173,40 @@ def test_deploy_and_test_wait_for_each_other(verb: Callable[[Guest, Host, Talk],
         with pytest.raises(CommandFailed):
             running.result()
     assert guest.asked == 1
+
+
+@pytest.mark.usefixtures("dirs")
+def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events that can't be kept on this computer are told so to their sender and to the person, by the reason."""
+    ports, answers, ends = list[int](), list[int](), list[str]()
+
+    @contextmanager
+    def reverse(_link: object, port: int) -> Iterator[int]:
+        ports.append(port)
+        yield port
+
+    def converge(_guest: Guest, todo: list[Step], _talk: Talk) -> Plan:
+        ends.append(todo[-1].subject)
+        if todo[-1].subject != SUBJECT:
+            return Plan("zap")
+        connection = HTTPConnection("127.0.0.1", ports[0])
+        connection.request("POST", PATH, json.dumps(event()), {"Content-Type": "application/json"})
+        answers.append(connection.getresponse().status)
+        connection.close()
+        return Plan("zap", (Change("update", SUBJECT),))
+
+    def full(_file: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    guest = Ear()
+    monkeypatch.setattr(guest, "check", lambda *_, **__: "1789899072.5")
+    monkeypatch.setattr(guest, "link", None, raising=False)
+    monkeypatch.setattr("swarm.agentmon.deploy.reverse", reverse)
+    monkeypatch.setattr("swarm.agentmon.deploy.converge", converge)
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(CommandFailed, match=r"zap: .* could not be kept on this computer: No space left"):
+        prove(guest, load_with_agentmon(), Talk(Screen()))  # type: ignore[arg-type] # as above
+    assert (answers, ends) == ([503], [SUBJECT, "gateway with its own endpoint"])
 
 
 @pytest.mark.parametrize(

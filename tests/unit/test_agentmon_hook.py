@@ -91,6 +91,10 @@ def test_leftovers_are_removed() -> None:
             "AGENTMON_CONTENT=1\nAGENTMON_TOKEN=old\nAGENTMON_HOST=mine\nAGENTMON_SPOOL_MB=9\n",
             "AGENTMON_HOST=mine\nAGENTMON_SPOOL_MB=9\nAGENTMON_INGEST_URL=http://new:1\nAGENTMON_VM_NAME=zap\n",
         ),
+        (
+            "A='x\u2028y\x85z\x0c'\r\nAGENTMON_VM_NAME=2\r\n\nB=1",
+            "A='x\u2028y\x85z\x0c'\r\nAGENTMON_VM_NAME=zap\n\nB=1\nAGENTMON_INGEST_URL=http://new:1\n",
+        ),
     ],
 )
 def test_lines_of_env(before: str, after: str) -> None:

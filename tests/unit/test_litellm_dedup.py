@@ -62,9 +62,29 @@ def test_deterministic_id_without_a_mark() -> None:
 
 def test_plan_names_the_row_that_stays() -> None:
     """The plan says which row goes, which stays, and why."""
-    assert [change.line() for change in verdict(row(row_id="b"), row(row_id="a")).plan] == [
+    found = verdict(row(row_id="b"), row(row_id="a"), masks={"a": {}, "b": {}})
+    assert [change.line() for change in found.plan] == [
         "- model gpt: openai/gpt-5, id b (a copy of a, which stays: the lowest id)"
     ]
+
+
+def test_plan_says_what_it_knows_of_the_keys() -> None:
+    """The plan says so if the keys agree only as far as LiteLLM shows them: they may be of two accounts."""
+    (change,) = verdict(row(row_id="b"), row(row_id="a")).plan
+    assert "the lowest id; of their keys LiteLLM shows only four characters, which agree" in change.line()
+
+
+def test_masked_keys_prove_nothing() -> None:
+    """Without a question, only copies go that have a credential in common, or no key at all; the others are named."""
+    named = [row("named", row_id=each, litellm_credential_name="openai") for each in "cd"]
+    bare = [row("bare", row_id=each) for each in "ef"]
+    masks = {"a": MASK, "b": MASK, "e": {"api_base": "http://x"}, "f": {"api_base": "http://x"}}
+    found = verdict(row(row_id="a"), row(row_id="b"), *named, *bare, masks=masks)
+    assert gone(found) == ["b", "d", "f"]
+    assert gone(found.proved) == ["d", "f"]
+    assert found.proved.uncertain[0].startswith(
+        "kept 1 possible copy of gpt: LiteLLM shows only a part of the keys"
+    )
 
 
 def test_config_rows_are_no_copies() -> None:

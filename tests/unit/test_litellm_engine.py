@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm.errors import SwarmError, Unfit
+from swarm.errors import CommandFailed, SwarmError, Unfit
 from swarm.litellm import engine
 from swarm.litellm.running import runner
 from swarm.paths import cache_dir
@@ -138,6 +138,28 @@ def test_the_files_secrets_apply(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("LITELLM_IMAGE", "mine")
     said = engine.Engine(("docker", "compose"), "2").call("config")
     assert said == "compose --profile api config; key=; project=swarm-litellm; port=; image=mine\n"
+
+
+def test_containers_that_can_not_be_shown(folder: Path) -> None:
+    """If Docker lists containers and then fails to show them, that is an error: there are some."""
+    program(
+        folder, "docker", 'test "$1" = ps && echo 1 || { echo "Error response: i/o timeout" >&2; exit 1; }'
+    )
+    with pytest.raises(CommandFailed, match="i/o timeout"):
+        engine.Engine(("docker", "compose"), "2").containers()
+
+
+def test_a_container_that_is_removed_meanwhile(folder: Path) -> None:
+    """Containers are listed again if one was removed before Docker could show it; the others are not overlooked."""
+    (folder / "ids").write_text("1\n2\n")
+    removed = 'echo 2 >ids; echo "Error: No such container: 1" >&2; exit 1'
+    shown = f'case $* in *1*) {removed};; *) echo \'[{{"Id": "2"}}]\';; esac'
+    program(
+        folder,
+        "docker",
+        f'if test "$1" = ps; then while read -r id; do echo "$id"; done <ids; else {shown}; fi',
+    )
+    assert engine.Engine(("docker", "compose"), "2").containers() == [{"Id": "2"}]
 
 
 def test_a_failing_call_raises(folder: Path) -> None:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from swarm.console import Talk, screen
-from swarm.litellm.client import Client, Credential
+from swarm.litellm.apply import exclusive
+from swarm.litellm.client import Client, Credential, Health
 from swarm.litellm.explain import about_error, about_model, about_overrides, cooldowns, errors_of
-from swarm.litellm.health import History, Sample, judge, may_restart, parse_times, window
+from swarm.litellm.health import History, Sample, judge, look, may_restart, parse_times, window
 from swarm.litellm.maintenance import Settings, run
 from swarm.litellm.runner import Foreign
+from swarm.litellm.start import answered
+from swarm.paths import ROOT
 from tests.unit.litellm_rows import row
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from swarm.litellm.client import Row
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 COOLDOWN = (
@@ -67,6 +80,35 @@ def test_times_without_a_zone() -> None:
     )
 
 
+class Page(BaseHTTPRequestHandler):
+    """Answers as a web server in front of LiteLLM: with a page, and the status that the path names."""
+
+    def do_GET(self) -> None:
+        """Send the page."""
+        body = b"<html><h1>Bad Gateway</h1></html>"
+        self.send_response(int(self.path.split("/")[1]))
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Write nothing."""
+
+
+def test_a_page_keeps_its_status() -> None:
+    """A page with an error is told by its status, not taken for a broken connection; a page with 200 is no LiteLLM."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            with Client(f"{url}/502", "sk-unused") as bad, Client(f"{url}/200", "sk-unused") as other:
+                found = [answered(each.health("liveliness")) for each in (bad, other)]
+                assert look(bad, 0).error == "liveliness answered 502"
+        finally:
+            server.shutdown()
+    assert found == ["LiteLLM answered 502", f"health: {url}/200 does not answer as LiteLLM does"]
+
+
 @pytest.mark.usefixtures("dirs")
 def test_a_proxy_that_swarm_does_not_run() -> None:
     """A dead proxy that swarm can't restart is an alarm in each run, and none speaks of a restart that never was."""
@@ -76,6 +118,61 @@ def test_a_proxy_that_swarm_does_not_run() -> None:
         ("dead", 1, False)
     ] * 2
     assert all(str(each.alarm).endswith(", and swarm does not run it") for each in reports)
+
+
+class Proxy(Client):
+    """A healthy proxy with these rows."""
+
+    def __init__(self, *rows: Row) -> None:
+        super().__init__("http://127.0.0.1:1", "sk-unused")
+        self.kept = {each.id: each for each in rows}
+
+    def health(self, which: str, limit: float = 1) -> Health:  # noqa: ARG002 - the real one's parameters
+        """Return that it is healthy."""
+        return Health(200, {"db": "connected"})
+
+    def rows(self, keys: Collection[str] = ()) -> list[Row]:  # noqa: ARG002 - as above
+        """Return the rows."""
+        return list(self.kept.values())
+
+    def exists(self, row_id: str) -> bool:
+        """Return whether the row is there."""
+        return row_id in self.kept
+
+    def masks(self, row_id: str) -> dict[str, Any]:  # noqa: ARG002 - as above
+        """Return no secrets."""
+        return {}
+
+    def delete_model(self, row_id: str) -> bool:
+        """Delete a row."""
+        return self.kept.pop(row_id, None) is not None
+
+
+class Logging(Foreign):
+    """A runner whose log has a cooldown."""
+
+    def recent(self, minutes: int) -> str:  # noqa: ARG002 - as above
+        """Return the log."""
+        return COOLDOWN
+
+
+@pytest.mark.usefixtures("dirs")
+def test_advice_after_copies_have_gone() -> None:
+    """A cooldown of copies that this run has removed is not answered with the advice to remove them."""
+    report = run(Proxy(row(row_id="a"), row(row_id="b")), Logging(), Settings(), Talk(screen(), quiet=True))
+    assert report.deleted == 1
+    assert ["litellm.dedup" in each.remedy for each in report.advice] == [False]
+
+
+@pytest.mark.usefixtures("dirs")
+def test_a_forgotten_question_holds_no_health_run_up() -> None:
+    """While another command holds the models, as one that waits for an answer, a health run only removes no copies."""
+    proxy, talk = Proxy(row(row_id="a"), row(row_id="b")), Talk(screen(), quiet=True)
+    with ThreadPoolExecutor(1) as pool, exclusive(talk):
+        running = pool.submit(run, proxy, Logging(), Settings(patience=0.1), talk)
+        report = running.result(10)
+    assert (report.exit_code, report.deleted, len(report.advice)) == (0, 0, 1)
+    assert "another command is changing" in report.notes[0]
 
 
 # ── explanations ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -136,6 +233,14 @@ def test_model_problems() -> None:
     assert not about_model("gpt", [row()], [])
 
 
+def test_hints_give_doctor_its_model() -> None:
+    """`litellm.doctor` is refused without a model, so no hint names it without one."""
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "swarm").rglob("*.py"))
+    found = re.findall(r"\./inv litellm\.doctor (\S+)", source)
+    assert found
+    assert not [word for word in found if word != "MODEL" and word[0] != "{"]
+
+
 def test_overrides() -> None:
     """A setting that a row of LiteLLM_Config overrides is named; an answer of another shape is no problem."""
     settings = [
@@ -151,6 +256,19 @@ def test_errors_in_a_log() -> None:
     """The newest error lines that name the model are found, each once."""
     log = "INFO gpt\nERROR gpt a\nERROR other\nERROR gpt a\nERROR gpt b\n"
     assert errors_of("gpt", log) == ["ERROR gpt b", "ERROR gpt a"]
+
+
+def test_errors_of_different_meaning() -> None:
+    """Variants of one error, which differ in time, id or seconds, hide no other error: the newest of each is found."""
+    waits = [COOLDOWN.replace("in 5 seconds", f"in {number} seconds") for number in range(4)]
+    limits = [f"12:00:0{number} gpt litellm.RateLimitError: request {number}f3a" for number in range(4)]
+    others = [f"12:00:0{number} Error in gpt: boom {number}" for number in range(4)]
+    log = "\n".join(["gpt litellm.AuthenticationError", *waits, *others])
+    assert errors_of("gpt", log) == [others[-1], waits[-1], "gpt litellm.AuthenticationError"]
+    assert errors_of("gpt", "\n".join(["Error gpt no_db_connection", *limits])) == [
+        limits[-1],
+        "Error gpt no_db_connection",
+    ]
 
 
 @pytest.mark.parametrize(

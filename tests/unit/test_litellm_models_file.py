@@ -115,6 +115,14 @@ def test_secrets_have_no_repr(folder: Path) -> None:
             "models.yaml:1: models[1].params: api_base has no value",
         ),
         (
+            "models: [{name: m, model: ollama/x, params: {api_base: 'localhost:11434'}}]",
+            "models.yaml:1: models[1].params: expected a URL that starts with http",
+        ),
+        (
+            "models: [{name: m, model: ollama/x, params: {base_url: 'http://me:secret@box'}}]",
+            "models.yaml:1: models[1].params: expected a URL that starts with http:// or https://, without credentials",
+        ),
+        (
             "models: [{name: m, model: ollama/x, info: {id: 7}}]",
             "models.yaml:1: models[1].info: id is set by swarm",
         ),
@@ -223,6 +231,20 @@ def test_unknown_credential(folder: Path) -> None:
     assert folder.is_dir()
     with pytest.raises(UsageError, match="hint: it has: openai"):
         edit.add("x", "openai/gpt-5", credential="nope")
+
+
+def test_a_variable_that_the_credential_does_not_use(folder: Path) -> None:
+    """An addition with a credential and another variable is refused: one of the two keys would be left out."""
+    with pytest.raises(UsageError, match="does not fit the credential 'openai', which uses OPENAI_API_KEY"):
+        edit.add("x", "openai/gpt-5", "OTHER_KEY", credential="openai")
+    assert (folder / "models.yaml").read_text(encoding="utf-8") == GOOD
+
+
+def test_an_address_with_an_at_sign(folder: Path) -> None:
+    """The path of an address may hold an @, which is no login there."""
+    assert folder.is_dir()
+    assert edit.add("x", "ollama/x", "", "https://box/run/@cf/meta")
+    assert wanted.load().models[-1].params == {"api_base": "https://box/run/@cf/meta"}
 
 
 def test_remove(folder: Path) -> None:
