@@ -144,10 +144,10 @@ def _update(host: Host, observed: Observed, domain: DomainFacts, *, restart: boo
         before, after = words[domain.autostart], words[host.vm.autostart]
         yield Change("update", "autostart", before, after, key=Action.AUTOSTART)
     changed = moved or any(change.subject != "metadata" for change in defined)
+    if not running or domain.state == "paused":  # a paused guest could not power off either
+        yield Change("run", "start", key=Action.START)
     if running and restart and (changed or pending(domain)):
         yield Change("run", "restart", after=", ".join(pending(domain)) or None, key=Action.RESTART)
-    if not running or domain.state == "paused":
-        yield Change("run", "start", key=Action.START)
     yield from _boot(observed, domain, running=running)
 
 

@@ -146,6 +146,16 @@ def test_restart_brings_what_waits(zap: Host) -> None:
     assert lines(zap, observed(zap), restart=True) == []
 
 
+def test_a_paused_vm_is_resumed_before_its_restart(zap: Host) -> None:
+    """A paused guest can't power off, and a VM that a restart has started can't be started again."""
+    more = samples.variant(zap, memory_mib=4096)
+    assert lines(more, observed(zap, domain=domain(zap, state="paused")), restart=True) == [
+        "~ memory: 3072 MiB → 4096 MiB",
+        "▸ start",
+        "▸ restart",
+    ]
+
+
 def test_a_restart_brings_another_address(zap: Host) -> None:
     """With --restart, a VM whose address has changed is restarted, since it keeps the old one until then."""
     moved = samples.variant(zap, ip="192.168.122.183")
