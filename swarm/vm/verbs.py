@@ -99,6 +99,12 @@ def _stopped_already(host: Host, talk: Talk) -> bool:
 
 
 def _shut_down(host: Host, domain: Domain, talk: Talk, limit: float) -> None:
+    if domain.state == "paused":
+        raise Refused(
+            f"{host.name} is paused, so its guest can't power off",
+            f"resume it first (./inv start --host {host.name}), or power it off with --force, "
+            "which loses unwritten data",
+        )
     with talk.step(f"{host.name}: shutting down"):
         if not domain.shutdown(limit):
             raise Refused(
