@@ -81,11 +81,11 @@ def _fetch_image(work: Work) -> None:
 
 def _upload_base(work: Work) -> None:
     image = images.ensure(work.host.vm.image, work.talk)
-    pool, name = work.pool, desired.base_volume(image.name, image.sha256, image.size)
-    # Of two hosts with one image, side by side, the second finds what the first has uploaded.
+    name = desired.base_volume(image.name, image.sha256, image.size)
+    # Of two hosts with one image, side by side, the second finds the pool that the first has made, and its upload.
     lock = private_dir(state_dir()) / "upload.lock"
     with hold(lock, waiting=lambda: work.talk.step("waiting for another upload")):
-        pool.refresh()
+        pool = work.pool
         if (present := pool.find(name)) and present.physical == image.size:
             return
         if present:
@@ -111,10 +111,11 @@ def _delete_broken_base(work: Work, pool: Pool, name: str, path: str) -> None:
 
 
 def _start_network(work: Work) -> None:
-    network = work.network
-    if not network.exists and work.host.hypervisor.uri == EMBEDDED:
-        network.define(desired.network_xml(network.name, work.host.vm.ip))
-    network.activate()
+    with hold(private_dir(state_dir()) / "network.lock"):  # of two hosts side by side, one makes the network
+        network = work.network
+        if not network.exists and work.host.hypervisor.uri == EMBEDDED:
+            network.define(desired.network_xml(network.name, work.host.vm.ip))
+        network.activate()
 
 
 def _release(work: Work) -> None:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from swarm.inventory import Host
     from swarm.vm.observe import DomainFacts, Observed
 
-__all__ = ["changes", "make_plan", "pending"]
+__all__ = ["changes", "make_plan", "pending", "unreached"]
 
 _LATER = "takes effect at the next start; --restart does it now"
+_CUT_OFF = "at once: the running guest has no network until it is restarted; --restart does it now"
 _FIRST_BOOT = "wait until the guest is ready, then eject and delete the seed"
 
 
@@ -57,6 +58,14 @@ def pending(domain: DomainFacts) -> list[str]:
         for name in dict.fromkeys((*stored, *live))
         if stored.get(name) != live.get(name) and "disk[vdb]" not in name
     ]
+
+
+def unreached(plan: Plan) -> bool:
+    """Return whether the plan gives a running VM an address or a MAC that its guest has after a restart only."""
+    return any(
+        change.note == _CUT_OFF or (change.subject == "reservation" and change.note == _LATER)
+        for change in plan
+    )
 
 
 def _create(host: Host, observed: Observed) -> Iterator[Change]:
@@ -130,7 +139,12 @@ def _update(host: Host, observed: Observed, domain: DomainFacts, *, restart: boo
     later = running and not restart
     network = list(_network(host, observed))
     moved = [each for each in network if each.subject == "reservation" and each.action == "update"]
-    yield from (replace(each, note=_LATER) if later and each in moved else each for each in network)
+    if later:
+        network = [replace(each, note=_LATER) if each in moved else each for each in network]
+    if later and observed.filter.xml and (moved or host.vm.mac not in dict(domain.interfaces)):
+        # libvirt applies the new rules to the running VM, which keeps its address and its MAC until its next start.
+        network = [replace(each, note=_CUT_OFF) if each.key == Action.FILTER else each for each in network]
+    yield from network
     note = domain.note or Note(host.name, domain.kind, observed.pinned or "", host.vm.image)
     if not observed.pinned and note.host_key:
         text = "pinned again, as the domain's metadata records it"
@@ -144,10 +158,10 @@ def _update(host: Host, observed: Observed, domain: DomainFacts, *, restart: boo
         before, after = words[domain.autostart], words[host.vm.autostart]
         yield Change("update", "autostart", before, after, key=Action.AUTOSTART)
     changed = moved or any(change.subject != "metadata" for change in defined)
+    if not running or domain.state == "paused":  # a paused guest could not power off either
+        yield Change("run", "start", key=Action.START)
     if running and restart and (changed or pending(domain)):
         yield Change("run", "restart", after=", ".join(pending(domain)) or None, key=Action.RESTART)
-    if not running or domain.state == "paused":
-        yield Change("run", "start", key=Action.START)
     yield from _boot(observed, domain, running=running)
 
 

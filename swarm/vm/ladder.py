@@ -249,12 +249,17 @@ def _give_up_or_pause(ladder: Ladder, rung: str, begun: float) -> None:
             "load the private key for openclaw.ssh_keys (ssh-add), or correct the host file and provision again",
         )
     if not ladder.deadline.pause(_INTERVAL):
-        raise Unreachable(
-            f"{name}: {rung!r} was not reached within {ladder.deadline.limit:.0f} s", _hint(name, rung)
+        paused = state == "paused"
+        late = f"{name}: {rung!r} was not reached within {ladder.deadline.limit:.0f} s"
+        raise Unreachable(f"{late}: the VM is paused" if paused else late, _hint(name, rung, paused=paused))
+
+
+def _hint(name: str, rung: str, *, paused: bool) -> str:
+    if paused:
+        return (
+            "QEMU pauses a VM when the hypervisor's disk is full: free some space there, "
+            f"then ./inv start --host {name} resumes it"
         )
-
-
-def _hint(name: str, rung: str) -> str:
     hints = {
         "domain running": "the hypervisor does not start it: ./inv doctor",
         "cloud-init done": f"./inv ssh --host {name} -- cloud-init status --long",

@@ -109,9 +109,12 @@ def _searchable(host: Host, connection: Libvirt, machine: Found | None) -> Itera
 
 
 def _above(folder: Path) -> tuple[Above, ...]:
-    found = [path for path in (*reversed(folder.parents), folder) if path.exists()]
-    states = [(path, path.stat()) for path in found]
-    return tuple(Above(str(path), state.st_mode, state.st_uid, state.st_gid) for path, state in states)
+    found = []
+    with contextlib.suppress(OSError):  # a folder does not exist, or is in one that the user cannot search
+        for path in (*reversed(folder.parents), folder):
+            state = path.stat()
+            found.append(Above(str(path), state.st_mode, state.st_uid, state.st_gid))
+    return tuple(found)
 
 
 def _users() -> tuple[User, ...]:

@@ -14,7 +14,7 @@ from swarm.text import seconds
 from swarm.vm import foreign
 from swarm.vm.actions import Action, Work
 from swarm.vm.busy import busy
-from swarm.vm.difference import make_plan, pending
+from swarm.vm.difference import make_plan, pending, unreached
 from swarm.vm.observe import Observed, observe
 from swarm.vm.ready import TIMEOUT
 from swarm.vm.remote import ask
@@ -68,6 +68,10 @@ def provision(
             login = f": ./inv ssh --host {host.name}"
             changes = len(tuple(plan))
             history.append(host.name, "provision", seconds=round(took, 3), changes=changes, hypervisor=uri)
+        if unreached(plan):
+            again = f"./inv stop --host {host.name}, then ./inv start --host {host.name}"
+            talk.warn(f"{host.name} is reached at {host.vm.ip} from its next start on: {again}")
+            return plan
         talk.done(f"{host.name} is ready at {host.vm.ip} ({seconds(took)}){login}")
     return plan
 

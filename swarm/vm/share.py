@@ -33,13 +33,18 @@ def share_problem(host: Host, connection: Libvirt | None, machine: Found | None 
         return None
     if connection is not None and not connection.local:
         return _problem_there(share.source, name_of(connection.uri), machine)
-    if not share.source.exists():
-        return None if own_share(share.source) else f"{share.source} does not exist"
-    if not share.source.is_dir():
-        return f"{share.source} is not a folder"
-    if not os.access(share.source, os.R_OK | os.X_OK):
-        return f"{share.source} is not readable"
-    return None
+    try:
+        return _problem_here(share.source)
+    except OSError as error:
+        return f"{share.source} cannot be reached ({error.strerror})"
+
+
+def _problem_here(source: Path) -> str | None:
+    if not source.exists():
+        return None if own_share(source) else f"{source} does not exist"
+    if not source.is_dir():
+        return f"{source} is not a folder"
+    return None if os.access(source, os.R_OK | os.X_OK) else f"{source} is not readable"
 
 
 def _problem_there(source: Path, where: str, machine: Found | None) -> str | None:

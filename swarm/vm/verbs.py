@@ -72,9 +72,13 @@ def start_networks(host: Host, connection: Libvirt) -> None:
 def stop(host: Host, talk: Talk, *, force: bool = False, limit: float = SHUTDOWN) -> bool:
     """Have the guest power off within `limit` seconds, or with `force` at once. Return True if it was running.
 
-    Raise Refused if the guest does not power off: only `force` may lose data that it has not written.
+    Raise HypervisorError if there is no VM, Refused if the guest does not power off: only `force` may lose data that
+    it has not written.
     """
     if asleep(host):
+        # The key is pinned before the first boot, and destroy removes it.
+        if not (Embedded().exists and host.known_hosts.exists()):
+            raise _none(host)
         return _stopped_already(host, talk)
     with busy(host, talk), Libvirt(host.hypervisor.uri) as connection:
         domain = need(host, connection)
@@ -95,6 +99,12 @@ def _stopped_already(host: Host, talk: Talk) -> bool:
 
 
 def _shut_down(host: Host, domain: Domain, talk: Talk, limit: float) -> None:
+    if domain.state == "paused":
+        raise Refused(
+            f"{host.name} is paused, so its guest can't power off",
+            f"resume it first (./inv start --host {host.name}), or power it off with --force, "
+            "which loses unwritten data",
+        )
     with talk.step(f"{host.name}: shutting down"):
         if not domain.shutdown(limit):
             raise Refused(
@@ -136,5 +146,9 @@ def need(host: Host, connection: Libvirt) -> Domain:
     """Return the host's domain. Raise HypervisorError if it has none."""
     domain = Domain.find_by_uuid(connection, desired.domain_uuid(host))
     if domain is None:
-        raise HypervisorError(f"{host.name} has no VM yet", f"./inv provision --host {host.name} makes it")
+        raise _none(host)
     return domain
+
+
+def _none(host: Host) -> HypervisorError:
+    return HypervisorError(f"{host.name} has no VM yet", f"./inv provision --host {host.name} makes it")

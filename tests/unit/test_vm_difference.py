@@ -11,7 +11,7 @@ import pytest
 
 from swarm.vm import egress
 from swarm.vm.desired import Note
-from swarm.vm.difference import pending
+from swarm.vm.difference import make_plan, pending, unreached
 from tests import samples
 from tests.unit.facts import CREATED, FIRST_BOOT, KEY, NETWORK, domain, lines, nothing, observed, volume
 
@@ -68,6 +68,7 @@ SHARE = f"type mount, accessmode passthrough, driver type virtiofs, source dir {
 CARD = "source network default, model type virtio, filterref filter swarm-zap"
 OPEN = "lets the guest reach the internet, and no private address"
 FILTER = f"~ network filter: other rules → {OPEN}"
+CUT_OFF = "at once: the running guest has no network until it is restarted; --restart does it now"
 START = ["▸ start", "▸ boot: wait until the guest is ready"]
 
 
@@ -81,7 +82,7 @@ START = ["▸ start", "▸ boot: wait until the guest is ready"]
         ({"virtiofs": None}, {}, {}, [f"~ share swarm: {SHARE} ({SECOND})"]),
         ({"mac": "52:54:00:01:00:72"}, {"reserved": False}, {}, [
             "+ reservation: 192.168.122.182 for 52:54:00:01:00:72",
-            FILTER,
+            f"{FILTER} ({CUT_OFF})",
             f"~ network interface 52:54:00:01:00:72: type network, mac address 52:54:00:01:00:72, {CARD} ({SECOND})",
             f"~ network interface 52:54:00:01:00:71: type network, mac address 52:54:00:01:00:71, {CARD} ({SECOND})",
         ]),
@@ -89,7 +90,7 @@ START = ["▸ start", "▸ boot: wait until the guest is ready"]
         ({"disk_size": "80G"}, {}, {}, ["~ disk: 60G → 80G (the guest grows its file system at its next start)"]),
         ({"ip": "192.168.122.183"}, {"reserved": False}, {}, [
             f"~ reservation: 192.168.122.182 → 192.168.122.183 for 52:54:00:01:00:71 ({SECOND})",
-            FILTER,
+            f"{FILTER} ({CUT_OFF})",
         ]),
         ({"network": {"allow": ["10.0.0.7", "192.168.122.1:4000"]}}, {}, {}, [
             f"~ network filter: other rules → {OPEN} but 10.0.0.7, 192.168.122.1:4000",
@@ -144,6 +145,35 @@ def test_restart_brings_what_waits(zap: Host) -> None:
     waiting = replace(old, live_note=replace(old.live_note, spec=old.live_note.spec | {"memory": "other"}))
     assert lines(zap, observed(zap, domain=waiting), restart=True) == ["▸ restart: memory"]
     assert lines(zap, observed(zap), restart=True) == []
+
+
+@pytest.mark.parametrize(
+    ("vm", "restart", "expected"),
+    [
+        ({"ip": "192.168.122.183"}, False, True),
+        ({"ip": "192.168.122.183", "network": {"allow": ["any"]}}, False, True),
+        ({"mac": "52:54:00:01:00:72"}, False, True),
+        ({"ip": "192.168.122.183"}, True, False),
+        ({"memory_mib": 4096}, False, False),
+    ],
+)
+def test_a_running_guest_is_not_at_its_new_address(
+    zap: Host, vm: dict[str, Any], *, restart: bool, expected: bool
+) -> None:
+    """A running guest that gets another address or MAC is not called ready before it is restarted."""
+    reserved = not {"ip", "mac"} & vm.keys()
+    plan = make_plan(samples.variant(zap, **vm), observed(zap, reserved=reserved), restart=restart)
+    assert unreached(plan) is expected
+
+
+def test_a_paused_vm_is_resumed_before_its_restart(zap: Host) -> None:
+    """A paused guest can't power off, and a VM that a restart has started can't be started again."""
+    more = samples.variant(zap, memory_mib=4096)
+    assert lines(more, observed(zap, domain=domain(zap, state="paused")), restart=True) == [
+        "~ memory: 3072 MiB → 4096 MiB",
+        "▸ start",
+        "▸ restart",
+    ]
 
 
 def test_a_restart_brings_another_address(zap: Host) -> None:

@@ -118,11 +118,15 @@ def test_a_kernel_that_restarts_after_a_crash_is_waited_for() -> None:
 
 
 def test_a_paused_vm_is_waited_for() -> None:
-    """A VM that is paused may be resumed, so only the deadline ends the wait."""
+    """A VM that is paused may be resumed, so only the deadline ends the wait. The error says what to do about it."""
     states = iter(["running"])
     ladder, _ = ladder_of(PortClosed("no"), state=lambda: next(states, "paused"), limit=0)
-    with pytest.raises(Unreachable, match="was not reached within 0 s"):
+    with pytest.raises(Unreachable, match="was not reached within 0 s: the VM is paused") as caught:
         wait_for_guest(ladder, talk()[0])
+    assert caught.value.hint == (
+        "QEMU pauses a VM when the hypervisor's disk is full: free some space there, "
+        "then ./inv start --host zap resumes it"
+    )
 
 
 def test_a_domain_that_is_about_to_start_is_waited_for() -> None:

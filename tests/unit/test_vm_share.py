@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from swarm.hypervisor.connection import Libvirt
 from swarm.paths import shares_dir
+from swarm.vm.places import disks, share
 from swarm.vm.share import make_share, open_to_others, share_problem
 from tests import samples
 
@@ -63,3 +65,33 @@ def test_a_share_that_others_can_enter_is_told(lab: Libvirt, dirs: Dirs, base: P
     assert open_to_others(host, lab)
     folder.parent.chmod(0o700)
     assert not open_to_others(host, lab)
+
+
+@contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Run the block as a user whom the permissions of folders stop."""
+    before = os.geteuid()
+    if not before:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def test_a_folder_that_cannot_be_entered_is_a_finding(lab: Libvirt, dirs: Dirs, base: Path) -> None:
+    """A share and a disk in another user's private folder end no check: doctor names them and the folder."""
+    closed = base / "closed"
+    (closed / "lab").mkdir(parents=True)
+    fields = {"source": str(closed / "lab"), "disk_path": str(closed / "lab" / "zap.qcow2")}
+    host = samples.host(uri="test:///default", **fields)
+    assert dirs.hosts.is_dir()
+    closed.chmod(0o600)
+    try:
+        with ordinary_user():
+            found = [*share(host, lab), *disks(host, lab)]
+    finally:
+        closed.chmod(0o700)
+    problem = f"zap: the share {closed}/lab cannot be reached (Permission denied)"
+    above = f"zap: QEMU's user cannot search {closed}, which is above {closed}/lab/zap.qcow2"
+    assert [(each.level, each.what) for each in found] == [("failure", problem), ("failure", above)]
