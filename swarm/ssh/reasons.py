@@ -169,8 +169,9 @@ def explain(alias: str, config: Path, ending: Ending) -> Unreachable | CommandFa
             "the step that was running finishes on its own; run the command again to continue",
         )
     for reason in _REASONS:
-        if match := re.search(f".*(?:{reason.pattern}).*", ending.messages):
-            message = reason.message.format(messages=match[0].strip(), config=config)
+        # Line by line: a pattern for a whole line would take quadratic time for one without an end.
+        if found := next((line for line in lines if re.search(reason.pattern, line)), None):
+            message = reason.message.format(messages=found.strip(), config=config)
             hint = reason.hint.format(alias=alias, config=config) if reason.hint else None
             return reason.kind(f"{alias}: {message}", hint)
     if not ending.broken:
