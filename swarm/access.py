@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from swarm.inventory import Host
     from swarm.ssh.guest import Guest
 
-__all__ = ["authorized_keys", "guest", "prepare", "reach", "target"]
+__all__ = ["authorized_keys", "guest", "port", "prepare", "reach", "target"]
 
 
 def target(host: Host, user: str = "root") -> ssh.Target:
@@ -32,10 +32,15 @@ def target(host: Host, user: str = "root") -> ssh.Target:
         identity=None if host.openclaw.ssh_keys else ssh.own_key(),
         embedded=Embedded() if host.hypervisor.uri == EMBEDDED else None,
         jump=ssh.Jump(*way) if way else None,
-        port=host.machine.port if host.machine else PORT,
+        port=port(host),
         near=not (host.hypervisor.remote or host.foreign),
         authorized=host.openclaw.ssh_keys,
     )
+
+
+def port(host: Host) -> int:
+    """Return the port on which the guest's SSH server is reached."""
+    return host.machine.port if host.machine else PORT
 
 
 def authorized_keys(host: Host) -> list[str]:

@@ -187,7 +187,7 @@ CASES: dict[str, tuple[Step, tuple[str, ...]]] = {
     "root's keys of the first boot": (seeded_keys("root", "/root", [KEY]), ("AAAAold",)),
     "authorized keys of root": (
         authorized_keys("root", "/root", [KEY]),
-        (f"file 600 root root none\n{KEYS}", "absent"),
+        (f"file 600 root root none\n{KEYS}", "absent", "other 777 root root symbolic link"),
     ),
     "command": (
         command("of mine", "echo 'it'", unless="test -e /x", after=A, hidden=("it",)),

@@ -65,7 +65,7 @@ def installing(host: Host, way: Link, talk: Talk, **options: Any) -> Plan:
     from swarm.guest.install.steps import install as verb
 
     settings = host.openclaw.model_copy(update={"ssh_keys": tuple(access.authorized_keys(host))})
-    return verb(way, settings, talk, **options)
+    return verb(way, settings, talk, ssh_port=access.port(host), **options)
 
 
 def installing_all(host: Host, way: Link, talk: Talk, **options: Any) -> Plan:
@@ -94,6 +94,7 @@ def expected(host: Host) -> Expected:
     return Expected(
         user=settings.user,
         port=settings.port,
+        ssh_port=access.port(host),
         secure_boot=not host.foreign,
         tpm=not host.foreign,
         share=(own.tag, str(own.target)) if own else None,

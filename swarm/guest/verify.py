@@ -36,6 +36,7 @@ class Expected:
 
     user: str = "openclaw"
     port: int = 18789
+    ssh_port: int = 22
     secure_boot: bool = False
     tpm: bool = False
     share: tuple[str, str] | None = None  # tag and target

@@ -74,6 +74,18 @@ class _Reason(NamedTuple):
     hint: str | None
 
 
+# What ssh says when its ProxyCommand, such as jump.sh, has ended before the guest said anything.
+_NO_WAY = "Connection closed by UNKNOWN port 65535"
+
+# And of the hypervisor, before that, in the same words as of a guest.
+_HYPERVISOR = _Reason(
+    "^ssh: |Host key for .* has changed|Host key verification failed|host key is known for"
+    r"|Too many authentication failures|Permission denied \(",
+    Unreachable,
+    "can't log in to the hypervisor, through which this guest is reached: {messages}",
+    "log in to it by hand, as hypervisor.uri names it: ssh USER@MACHINE",
+)
+
 # The first match counts. {messages} is the whole line that matched.
 _REASONS = (
     _Reason(
@@ -150,7 +162,7 @@ def without_warnings(messages: str) -> str:
 
 def needs_dialer(messages: str) -> bool:
     """Whether ssh only says that its ProxyCommand failed, whose own message it discards while it keeps connections."""
-    return "proxy dialer did not pass back a connection" in messages
+    return any(words in messages for words in ("proxy dialer did not pass back a connection", _NO_WAY))
 
 
 def explain(alias: str, config: Path, ending: Ending) -> Unreachable | CommandFailed:
@@ -168,9 +180,10 @@ def explain(alias: str, config: Path, ending: Ending) -> Unreachable | CommandFa
             f"{alias}: the connection broke while a command was running",
             "the step that was running finishes on its own; run the command again to continue",
         )
-    for reason in _REASONS:
-        if match := re.search(f".*(?:{reason.pattern}).*", ending.messages):
-            message = reason.message.format(messages=match[0].strip(), config=config)
+    for reason in (_HYPERVISOR, *_REASONS) if _NO_WAY in ending.messages else _REASONS:
+        # Line by line: a pattern for a whole line would take quadratic time for one without an end.
+        if found := next((line for line in lines if re.search(reason.pattern, line)), None):
+            message = reason.message.format(messages=found.strip(), config=config)
             hint = reason.hint.format(alias=alias, config=config) if reason.hint else None
             return reason.kind(f"{alias}: {message}", hint)
     if not ending.broken:

@@ -24,7 +24,8 @@ def test_routed_is_denied(guest: Guest) -> None:
 
 def test_allowed_ports(guest: Guest, expected: Expected) -> None:
     """The kernel lets in SSH, Tailscale if enabled, and nothing else."""
-    wanted = {"-A ufw-user-input -p tcp -m tcp --dport 22 -j ACCEPT"}
+    ports = {22, expected.ssh_port}
+    wanted = {f"-A ufw-user-input -p tcp -m tcp --dport {port} -j ACCEPT" for port in ports}
     if expected.tailscale:
         wanted.add("-A ufw-user-input -p udp -m udp --dport 41641 -j ACCEPT")
     rules = guest.out("iptables -S ufw-user-input").splitlines()
@@ -80,7 +81,7 @@ def test_fail2ban_bans(guest: Guest) -> None:
 def test_listening_ports(guest: Guest, expected: Expected) -> None:
     """Only SSH listens on addresses other than loopback."""
     allowed = {
-        ("tcp", "22"),
+        *(("tcp", str(port)) for port in (22, expected.ssh_port)),
         *(("udp", port) for port in DHCP),
         *([("udp", "41641")] if expected.tailscale else []),
     }

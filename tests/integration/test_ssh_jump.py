@@ -10,13 +10,15 @@ import pytest
 
 from swarm import access, ssh
 from swarm.errors import Unreachable
+from swarm.ssh.fresh import ask
 from swarm.ssh.guest import Guest
-from swarm.ssh.reasons import KeyRefused
+from swarm.ssh.reasons import KeyRefused, NoAnswer
+from swarm.ssh.session import Limits
 from tests import samples
 from tests.sshd import USER, Sshd, login_key, personal_ssh
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.conftest import Dirs
@@ -128,6 +130,54 @@ def test_a_guest_that_is_not_up_yet_is_unreachable(jump: Jump) -> None:
     trust(jump)
     with pytest.raises(Unreachable, match=r"^zap: "):
         guest(replace(jump.target, port=1), booting=True).run("true")
+
+
+def stranger(jump: Jump) -> ssh.Target:
+    """Return the guest behind a hypervisor whose key is unknown."""
+    return jump.target
+
+
+def impostor(jump: Jump) -> ssh.Target:
+    """Return the guest behind a hypervisor whose key has changed."""
+    ssh.pin(jump.hypervisors, [f"[127.0.0.1]:{jump.hypervisor.port}"], ssh.keypair("other")[1])
+    return jump.target
+
+
+def refusing(jump: Jump) -> ssh.Target:
+    """Return the guest behind a hypervisor that refuses the login."""
+    trust(jump)
+    return replace(jump.target, jump=ssh.Jump(f"ssh://nobody@127.0.0.1:{jump.hypervisor.port}"))
+
+
+def silent(jump: Jump) -> ssh.Target:
+    """Return the guest behind a hypervisor on which no SSH server runs."""
+    return replace(jump.target, jump=ssh.Jump(f"ssh://{USER}@127.0.0.1:1"))
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        (stranger, "Host key verification failed."),
+        (impostor, "Host key for .* has changed and you have requested strict checking."),
+        (refusing, "nobody@127.0.0.1: Permission denied .*"),
+        (silent, "ssh: connect to host 127.0.0.1 port 1: Connection refused"),
+    ],
+)
+def test_what_is_wrong_with_the_hypervisor_is_said_of_it(
+    jump: Jump, way: Callable[[Jump], ssh.Target], words: str
+) -> None:
+    """A hypervisor that lets nobody through is the reason, over a kept connection or not, and never the guest."""
+    target = way(jump)
+    for call in (lambda: guest(target).run("true"), lambda: ask(ssh.part_path("zap"), "zap", ":", Limits())):
+        with pytest.raises(Unreachable, match=rf"^zap: can't log in to the hypervisor, .*: {words}\n"):
+            call()
+
+
+def test_a_guest_behind_the_hypervisor_is_not_there(jump: Jump) -> None:
+    """A guest that the hypervisor cannot reach is told apart from a hypervisor that is not there."""
+    trust(jump)
+    with pytest.raises(NoAnswer, match=r"^zap: no answer: the hypervisor cannot connect to the guest"):
+        guest(replace(jump.target, port=1)).run("true")
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,14 @@ BASE = ("packages: tools",)
 
 
 @pytest.mark.parametrize(
-    ("tailscale_on", "rules"),
-    [(False, [(22, "tcp")]), (True, [(22, "tcp"), (41641, "udp")])],
+    ("tailscale_on", "ssh_port", "rules"),
+    [
+        (False, 22, [(22, "tcp")]),
+        (True, 22, [(22, "tcp"), (41641, "udp")]),
+        (False, 2222, [(22, "tcp"), (2222, "tcp")]),
+    ],
 )
-def test_hardening(*, tailscale_on: bool, rules: list[tuple[int, str]]) -> None:
+def test_hardening(*, tailscale_on: bool, ssh_port: int, rules: list[tuple[int, str]]) -> None:
     """The guest gets a firewall with exactly the ports that it needs, fail2ban, and daily security updates."""
     names = ("ufw", "iptables", "fail2ban", "python3-systemd", "unattended-upgrades")
     guards = packages("firewall and guards", names, after=BASE)
@@ -59,8 +63,9 @@ def test_hardening(*, tailscale_on: bool, rules: list[tuple[int, str]]) -> None:
         after=after,
         reacts_to=tuple(step.subject for step in parts),
     )
+    other = ssh_port if ssh_port != 22 else None
     local = "/etc/fail2ban/jail.d/swarm.local"
-    jail = file(local, render("guest/fail2ban.local.j2", tries=5, seconds=3600), after=after)
+    jail = file(local, render("guest/fail2ban.local.j2", tries=5, seconds=3600, other=other), after=after)
     updates = "/etc/apt/apt.conf.d/"
     expected = [
         guards,
@@ -72,7 +77,7 @@ def test_hardening(*, tailscale_on: bool, rules: list[tuple[int, str]]) -> None:
         file(f"{updates}52swarm-unattended-upgrades", render("guest/unattended-upgrades.j2"), after=after),
         unit("apt-daily-upgrade.timer", after=after),
     ]
-    same(hardening(settings(tailscale_enabled=tailscale_on), BASE), expected)
+    same(hardening(settings(tailscale_enabled=tailscale_on), BASE, ssh_port), expected)
 
 
 def test_sudoers() -> None:

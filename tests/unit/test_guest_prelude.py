@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -150,6 +152,56 @@ def test_apt_is_asked_only_if_necessary(choices: tuple[str, ...], asked: bool) -
     said = shell(f"{script}\n{tables}\n{stand_ins}\nask=0\npackages_candidates 0 {quote(*choices)}").decode()
     names = [name for choice in choices for name in choice.split("|") if name]
     assert said == ("lists\n" + "".join(f"candidate {name} 3\n" for name in names) if asked else "")
+
+
+HOLDER = """
+import fcntl, sys
+with open(sys.argv[1], "a") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_interrupted_packages_are_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an interrupted run left unpacked is configured once another dpkg has ended, and a changed file stays."""
+    root, admin = tmp_path / "root", tmp_path / "root/var/lib/dpkg"
+    for name in ("info", "updates", "triggers"):
+        (admin / name).mkdir(parents=True)
+    (admin / "status").touch()
+    monkeypatch.setenv("DPKG_ROOT", str(root))
+    monkeypatch.setenv("DPKG_ADMINDIR", str(admin))
+    monkeypatch.setenv("DPKG_FORCE", "not-root,bad-path")
+    for version, order in (("1", "--install"), ("2", "--unpack")):
+        subprocess.run(["dpkg", order, package(tmp_path, version)], check=True, capture_output=True)
+        if version == "1":
+            (root / "etc/tool.conf").write_text("mine\n")
+    command = [sys.executable, "-c", HOLDER, str(admin / "lock-frontend")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == b"held\n"
+        # The other one ends while this one waits.
+        waits = f"sleep() {{ kill {holder.pid}; command sleep 0.1; }}"
+        shell(f"{PRELUDE}\n{waits}\nset -eu\ndpkg_configure </dev/null")
+    assert "Status: install ok installed" in (admin / "status").read_text()
+    assert "Version: 2" in (admin / "status").read_text()
+    assert (root / "etc/tool.conf").read_text() == "mine\n"
+
+
+def package(folder: Path, version: str) -> str:
+    """Make a Debian package with a configuration file, and return its path."""
+    tree, path = folder / f"tool-{version}", str(folder / f"tool-{version}.deb")
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "etc").mkdir()
+    (tree / "etc/tool.conf").write_text(f"of version {version}\n")
+    (tree / "DEBIAN/conffiles").write_text("/etc/tool.conf\n")
+    (tree / "DEBIAN/control").write_text(
+        f"Package: tool\nVersion: {version}\nArchitecture: all\nMaintainer: x <x@example.org>\nDescription: x\n"
+    )
+    subprocess.run(
+        ["dpkg-deb", "--build", "--root-owner-group", str(tree), path], check=True, capture_output=True
+    )
+    return path
 
 
 @given(

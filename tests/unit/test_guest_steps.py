@@ -44,6 +44,21 @@ def test_blocks_are_removed(before: str, text: str, after: str) -> None:
     assert without_blocks(content, "other") == content
 
 
+def test_block_whose_end_is_gone() -> None:
+    """Where the end of a block was removed, the lines of others after its beginning survive every later run."""
+    broken = "# BEGIN swarm own\nold\ntheirs\n"
+    once = with_block(broken, "own", "new")
+    assert once.startswith(broken)
+    assert with_block(once, "own", "new") == once
+    assert without_blocks(once, "own") == broken
+    step = authorized_keys("root", "/root", ["ssh-ed25519 AAAAone"])
+    access = "file 600 root root none\n"
+    lines = "# BEGIN swarm keys\nssh-ed25519 AAAAtheirs\n"
+    kept = f"{lines}# BEGIN swarm keys\nssh-ed25519 AAAAone\n# END swarm keys\n"
+    assert f"'{kept}'" in (step.apply(access + lines) or "")
+    assert step.apply(access + kept) is None
+
+
 @pytest.mark.parametrize(
     "content",
     [

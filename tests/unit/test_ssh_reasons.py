@@ -9,7 +9,7 @@ import pytest
 from swarm.backup.rsync import Outcome
 from swarm.backup.rsync import explain as explain_rsync
 from swarm.errors import SwarmError
-from swarm.ssh.reasons import Ending, LoginRefused, TooManyKeys, explain
+from swarm.ssh.reasons import Ending, LoginRefused, NoAnswer, TooManyKeys, explain
 
 _LOST = "sudo: unable to resolve host box: Name or service not known\n"
 
@@ -30,6 +30,13 @@ def test_the_error_is_the_reason(messages: str, kind: type[SwarmError], words: s
     assert isinstance(error, kind)
     assert error.message.endswith(words) or words in error.message
     assert "unable to resolve" not in error.message
+
+
+@pytest.mark.parametrize("text", ["x", "sudo "])
+def test_a_long_line_takes_no_time(text: str) -> None:
+    """What a login prints is searched in a moment, also if it is one long line: quadratic time would be hours."""
+    error = explain("zap", Path("config"), Ending(255, text * 100_000, started=False))
+    assert isinstance(error, NoAnswer)
 
 
 def test_a_copys_reason_is_the_error() -> None:

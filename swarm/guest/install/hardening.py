@@ -9,6 +9,7 @@ from swarm.guest.kinds.files import file
 from swarm.guest.kinds.firewall import firewall, firewall_default, firewall_rule
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.units import unit
+from swarm.ssh.config import PORT
 from swarm.templates import render
 from swarm.text import quote
 
@@ -33,8 +34,8 @@ _TAILSCALE_PORT = 41641  # where Tailscale listens for direct connections
 _JAIL = "/etc/fail2ban/jail.d/swarm.local"
 
 
-def hardening(settings: InstallSettings, after: tuple[str, ...]) -> list[Step]:
-    """Return the steps for the firewall, fail2ban and unattended security updates."""
+def hardening(settings: InstallSettings, after: tuple[str, ...], ssh_port: int = PORT) -> list[Step]:
+    """Return the steps for the firewall, fail2ban and unattended security updates. SSH stays open on `ssh_port` too."""
     software = packages(
         "firewall and guards",
         ("ufw", "iptables", "fail2ban", "python3-systemd", "unattended-upgrades"),
@@ -44,17 +45,19 @@ def hardening(settings: InstallSettings, after: tuple[str, ...]) -> list[Step]:
     updates = render("guest/unattended-upgrades.j2")
     return [
         software,
-        *_firewall(settings, installed),
-        *_fail2ban(installed),
+        *_firewall(settings, installed, ssh_port),
+        *_fail2ban(installed, ssh_port),
         file(f"{_APT}/20auto-upgrades", render("guest/auto-upgrades.j2"), after=installed),
         file(f"{_APT}/52swarm-unattended-upgrades", updates, after=installed),
         unit("apt-daily-upgrade.timer", after=installed),
     ]
 
 
-def _firewall(settings: InstallSettings, after: tuple[str, ...]) -> list[Step]:
+def _firewall(settings: InstallSettings, after: tuple[str, ...], ssh_port: int) -> list[Step]:
     """Steps for UFW: only SSH and, if it is enabled, Tailscale get in. Ports that containers publish are closed too."""
-    ports = [(22, "tcp"), *([(_TAILSCALE_PORT, "udp")] if settings.tailscale_enabled else [])]
+    # The port that the host file names may be one that a router leads to the guest's port 22.
+    ports = [(port, "tcp") for port in dict.fromkeys((PORT, ssh_port))]
+    ports += [(_TAILSCALE_PORT, "udp")] if settings.tailscale_enabled else []
     text = render("guest/docker-user.rules.j2", rules=_DOCKER_RULES)
     parts = [
         *(firewall_rule(port, protocol, after=after) for port, protocol in ports),
@@ -74,8 +77,9 @@ def _firewall(settings: InstallSettings, after: tuple[str, ...]) -> list[Step]:
     return [*parts, wall]
 
 
-def _fail2ban(after: tuple[str, ...]) -> list[Step]:
-    jail = file(_JAIL, render("guest/fail2ban.local.j2", tries=5, seconds=3600), after=after)
+def _fail2ban(after: tuple[str, ...], ssh_port: int) -> list[Step]:
+    other = ssh_port if ssh_port != PORT else None
+    jail = file(_JAIL, render("guest/fail2ban.local.j2", tries=5, seconds=3600, other=other), after=after)
     return [jail, unit("fail2ban.service", config=(_JAIL,), after=after, reacts_to=(jail.subject,))]
 
 

@@ -18,6 +18,7 @@ from swarm.guest.install.trust import authorities, certificates
 from swarm.guest.kinds.files import once
 from swarm.guest.kinds.packages import packages
 from swarm.paths import expanded
+from swarm.ssh.config import PORT
 from swarm.templates import render
 from swarm.text import quote
 
@@ -55,18 +56,20 @@ def install(
     settings: InstallSettings,
     talk: Talk,
     *,
+    ssh_port: int = PORT,
     plan_only: bool = False,
     upgrade: bool = False,
     deadline: Deadline | None = None,
 ) -> Plan:
     """Install OpenClaw and everything that it needs on the guest. Return the changes that were made, or would be.
 
-    With `upgrade`, packages are brought to their newest versions and the channel is resolved again. Raise Refused
-    before anything is changed if it cannot work, CommandFailed if a step fails, Unreachable if the connection breaks,
-    and VerificationFailed if another host has got another archive of the same release.
+    `ssh_port` is where the guest's SSH server is reached, and stays open. With `upgrade`, packages are brought to their
+    newest versions and the channel is resolved again. Raise Refused before anything is changed if it cannot work,
+    CommandFailed if a step fails, Unreachable if the connection breaks, and VerificationFailed if another host has got
+    another archive of the same release.
     """
     with guest.connecting():
-        wanted = steps(settings, upgrade=upgrade, known=pins.known())
+        wanted = steps(settings, ssh_port=ssh_port, upgrade=upgrade, known=pins.known())
     plan = converge(guest, wanted, talk, plan_only=plan_only, deadline=deadline)
     # After an interruption the release may be recorded already, and only the package is left.
     changed = {change.subject for change in plan} & {openclaw.RELEASE, openclaw.PACKAGE}
@@ -89,11 +92,15 @@ def _record(guest: Reached) -> str:
 
 
 def steps(
-    settings: InstallSettings, *, upgrade: bool = False, known: Mapping[str, str] | None = None
+    settings: InstallSettings,
+    *,
+    ssh_port: int = PORT,
+    upgrade: bool = False,
+    known: Mapping[str, str] | None = None,
 ) -> list[Step]:
     """Return every step of the installation. Raise Refused if a file that the settings name can't be read.
 
-    `known` are the checksums of releases that were installed before, by PACKAGE@VERSION.
+    `ssh_port` stays open. `known` are the checksums of releases that were installed before, by PACKAGE@VERSION.
     """
     trust = authorities(certificates(settings))
     tools = packages("tools", _TOOLS, after=(trust[0].subject,), upgrade=upgrade)
@@ -110,7 +117,7 @@ def steps(
         tools,
         once("/etc/vim/vimrc.local", render("guest/vimrc.local.j2"), after=base),
         once("/etc/gitconfig", render("guest/gitconfig.j2"), after=base),
-        *hardening(settings, base),
+        *hardening(settings, base, ssh_port),
         former,
         *sshd(settings, base),
         *account,

@@ -145,11 +145,20 @@ def authorized_keys(name: str, home: str, keys: Sequence[str], *, after: tuple[s
         wanted=f"{len(keys)} of the host file",
         apply=apply,
         after=after,
+        refuse=lambda fact: _replaced(path, head(fact)),
         shown=lambda fact: None if head(fact) == ABSENT else "others",
         diff=lambda fact: unified(body(fact), change(body(fact)), path),
         known={"files": (path,)},
     )
     return step if name == "root" else by_user(name, step)
+
+
+def _replaced(path: str, state: str) -> str | None:
+    """Refuse a link: the file in its place would have none of the keys that it leads to."""
+    if not state.startswith("other "):
+        return None
+    kind = state.split(" ", 4)[-1]
+    return f"{path} is not a regular file but a {kind}; replace it by a file with the keys that may log in"
 
 
 def seeded_keys(name: str, home: str, keys: Sequence[str], *, after: tuple[str, ...] = ()) -> Step:

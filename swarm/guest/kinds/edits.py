@@ -147,6 +147,9 @@ def _find(content: str, name: str, start: int = 0) -> tuple[int, int] | None:
     last = None if first is None else _find_line(content, _end(name), first)
     if first is None or last is None:
         return None
+    # A mark whose end somebody has removed begins no block. What follows it, up to another block, is not ours.
+    while (later := _find_line(content, _begin(name), first + len(_begin(name)) + 1)) and later < last:
+        first = later
     return first, min(last + len(_end(name)) + 1, len(content))
 
 

@@ -44,7 +44,7 @@ def packages(
         # Lists that are too old lead to packages that are gone: fetch them and try once more.
         found = _Found.read(fact)
         first = "" if found.lists and not upgrade and not found.old else "apt_lists\n"
-        return f"dpkg --configure -a\n{first}{install} || {{ apt_lists; {install}; }}"
+        return f"dpkg_configure\n{first}{install} || {{ apt_lists; {install}; }}"
 
     def refuse(fact: str) -> str | None:
         found = _Found.read(fact)

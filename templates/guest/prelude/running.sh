@@ -53,14 +53,21 @@ unit_settled() {
 # apt ARGUMENT…: apt-get without questions. It waits up to 300 s for another apt, as long as an unattended upgrade
 # takes. apt-get itself waits only for dpkg's lock, so this function also waits for the lock of the package lists.
 apt() {
-  wait_for 300 apt_lists_free || true
+  wait_for 300 lock_free /var/lib/apt/lists/lock || true
   apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
     -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
 }
 
-# apt_lists_free: succeed if no process is fetching package lists. flock(1) does not see apt's fcntl lock;
+# dpkg_configure: configure what an interrupted run has left unpacked. dpkg itself does not wait for another one. Of a
+# file that was changed here, the version here stays; without an answer, dpkg would fail.
+dpkg_configure() {
+  wait_for 300 lock_free "${DPKG_ADMINDIR:-/var/lib/dpkg}/lock-frontend" || true
+  dpkg --force-confdef --force-confold --configure -a
+}
+
+# lock_free FILE: succeed if no process holds this lock of apt or dpkg. flock(1) does not see their fcntl locks;
 # /proc/locks does.
-apt_lists_free() {
-  [ -e /var/lib/apt/lists/lock ] || return 0
-  ! grep -q ":$(stat -c %i /var/lib/apt/lists/lock) " /proc/locks
+lock_free() {
+  [ -e "$1" ] || return 0
+  ! grep -q ":$(stat -c %i "$1") " /proc/locks
 }
