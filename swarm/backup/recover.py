@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from swarm.backup import record
 from swarm.backup.archive import pack, unpack
-from swarm.backup.local import marker_of
+from swarm.backup.local import marker_of, remove_tree
 from swarm.backup.manifest import Manifest, compare
 from swarm.backup.now import owners_of
 from swarm.backup.store import intact
 from swarm.errors import Refused, RemoteError, Unfit, VerificationFailed
 from swarm.paths import mirrors_dir
-from swarm.text import amount
+from swarm.text import amount, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from swarm.inventory import Host
     from swarm.s3 import Destination
 
-__all__ = ["Origin", "first_good", "from_archive", "from_mirror", "require_mirror"]
+__all__ = ["Origin", "discard", "first_good", "from_archive", "from_mirror", "require_mirror"]
 
 Returned = TypeVar("Returned")
 
@@ -122,7 +122,7 @@ def _unpacked(catalog: Catalog, destination: Destination, name: Name, talk: Talk
     for note in catalog.notes:
         talk.warn(note)
     manifest = catalog.manifest(destination, name, summary)
-    with _staging(catalog.host) as staging:
+    with _staging(catalog.host, talk) as staging:
         size = sum(entry.size for entry in manifest.entries)
         free = shutil.disk_usage(staging).free
         if size + _RESERVE > free:
@@ -147,13 +147,19 @@ def _unpacked(catalog: Catalog, destination: Destination, name: Name, talk: Talk
 
 
 @contextlib.contextmanager
-def _staging(host: str) -> Iterator[Path]:
+def _staging(host: str, talk: Talk) -> Iterator[Path]:
     """A private directory for one restore. Those of killed runs are removed: the caller holds the host's lock."""
     folder = record.folder(host)
     for old in folder.glob("staging-*"):
-        shutil.rmtree(old, ignore_errors=True)
+        discard(old, talk)
     staging = Path(tempfile.mkdtemp(prefix="staging-", dir=folder))
     try:
         yield staging
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        discard(staging, talk)
+
+
+def discard(tree: Path, talk: Talk) -> None:
+    """Remove an unpacked archive. Warn of one that stays: nothing in it is encrypted."""
+    if not remove_tree(tree):
+        talk.warn(f"{tree} could not be removed; it has unpacked files of an archive: rm -r {quote(tree)}")
