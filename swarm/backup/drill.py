@@ -142,6 +142,7 @@ class _Drill:
             with self._locked():
                 catalog = self.catalog()
                 destination, name = catalog.find(self.options.archive)
+                recover.warn_of_silence(catalog, self.options.archive, self.talk)
                 self.archive = str(name)
                 with recover.from_archive(catalog, self.archive, self.talk) as unpacked:
                     with self.talk.step("verify the archive"):

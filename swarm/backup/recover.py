@@ -29,7 +29,15 @@ if TYPE_CHECKING:
     from swarm.inventory import Host
     from swarm.s3 import Destination
 
-__all__ = ["Origin", "discard", "first_good", "from_archive", "from_mirror", "require_mirror"]
+__all__ = [
+    "Origin",
+    "discard",
+    "first_good",
+    "from_archive",
+    "from_mirror",
+    "require_mirror",
+    "warn_of_silence",
+]
 
 Returned = TypeVar("Returned")
 
@@ -93,14 +101,19 @@ def from_archive(catalog: Catalog, words: str, talk: Talk) -> Iterator[Origin]:
     RemoteError.
     """
     copies = catalog.copies(words)
-    for url, error in catalog.errors.items() if words == "latest" else ():
-        talk.warn(f"{url} did not answer, and may have a newer archive: {error.message}")
+    warn_of_silence(catalog, words, talk)
     with contextlib.ExitStack() as stack:
 
         def read(destination: Destination, name: Name) -> Origin:
             return stack.enter_context(_unpacked(catalog, destination, name, talk))
 
         yield first_good(copies, talk, read)
+
+
+def warn_of_silence(catalog: Catalog, words: str, talk: Talk) -> None:
+    """Warn of the destinations that did not answer when the archive called `words` was looked up."""
+    for url, error in catalog.errors.items() if words == "latest" else ():
+        talk.warn(f"{url} did not answer, and may have a newer archive: {error.message}")
 
 
 def first_good(

@@ -10,7 +10,7 @@ import pytest
 
 from swarm.backup import record
 from swarm.backup.catalog import Catalog
-from swarm.backup.drill import discard
+from swarm.backup.drill import Options, discard, drill
 from swarm.backup.manifest import Manifest
 from swarm.backup.naming import Name
 from swarm.backup.owners import Owners
@@ -18,6 +18,7 @@ from swarm.backup.recover import from_archive
 from swarm.backup.repository import open_destinations
 from swarm.backup.store import Place, store
 from swarm.console import Talk, screen
+from swarm.errors import Refused
 from swarm.inventory import BackupSettings
 from swarm.vm import throwaway
 from tests import samples
@@ -101,3 +102,26 @@ def test_an_archive_that_stays_unpacked_is_named(
         monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
     shown = "".join(capsys.readouterr().err.split())
     assert f"{origin.tree}couldnotberemoved" in shown
+
+
+@pytest.mark.usefixtures("catalog")
+def test_a_drill_of_the_latest_archive_names_a_silent_destination(
+    dirs: Dirs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A drill says once which destination did not answer, as that may have a newer archive than the one it tries."""
+
+    def refuse(*_: object) -> None:
+        raise Refused("there is no VM here")
+
+    silent = dirs.backups.with_name("silent")
+    settings = BackupSettings(destinations=(f"file://{dirs.backups}", f"file://{silent}"))
+    monkeypatch.setattr("swarm.vm.throwaway.prepare", refuse)
+    with pytest.raises(Refused, match="no VM here"):
+        drill(
+            samples.host("zap"),
+            lambda: Catalog("zap", settings),
+            Talk(screen(), quiet=True),
+            Options(),
+        )
+    shown = "".join(capsys.readouterr().err.split())
+    assert shown.count(f"file://{silent}didnotanswer,andmayhaveanewerarchive") == 1
