@@ -92,7 +92,8 @@ class Directory:
 
     def exists(self, name: str) -> bool:
         """Return whether a file exists."""
-        return (self.path / name).is_file() and not (self.path / name).is_symlink()
+        with self._explained("look up", name):
+            return (self.path / name).is_file() and not (self.path / name).is_symlink()
 
     def retained(self, name: str) -> datetime | None:  # noqa: ARG002 - as in Destination
         """Return None: directories know no locks."""

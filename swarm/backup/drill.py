@@ -7,15 +7,13 @@ VM takes much longer, and a nightly backup must not wait for it. One drill runs 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from swarm import access, history
-from swarm.backup import monitor, record, rehearsal
+from swarm.backup import monitor, record, recover, rehearsal
 from swarm.backup.busy import hold_host
-from swarm.backup.recover import from_archive
 from swarm.console import Talk, escape
 from swarm.deadline import Deadline
 from swarm.errors import Refused, SwarmError, VerificationFailed, explained
@@ -107,7 +105,7 @@ def discard(host: Host, talk: Talk) -> bool:
     with hold(folder / "lock", waiting=lambda: talk.step("waiting for another drill")):
         tree = throwaway.folder(f"{throwaway.derived_name(host.name)}.tree")
         left = tree.exists()  # a killed drill's unpacked archive
-        shutil.rmtree(tree, ignore_errors=True)
+        recover.discard(tree, talk)
         return throwaway.discard(host, talk) or left
 
 
@@ -139,13 +137,14 @@ class _Drill:
     def _unpacked(self) -> Iterator[Origin]:
         """Verify and unpack the archive into a private directory, which is removed afterwards."""
         tree = throwaway.folder(f"{throwaway.derived_name(self.host.name)}.tree")
-        shutil.rmtree(tree, ignore_errors=True)  # left by a killed drill
+        recover.discard(tree, self.talk)  # left by a killed drill
         try:
             with self._locked():
                 catalog = self.catalog()
                 destination, name = catalog.find(self.options.archive)
+                recover.warn_of_silence(catalog, self.options.archive, self.talk)
                 self.archive = str(name)
-                with from_archive(catalog, self.archive, self.talk) as unpacked:
+                with recover.from_archive(catalog, self.archive, self.talk) as unpacked:
                     with self.talk.step("verify the archive"):
                         done = catalog.check(destination, name, locked=True)
                     unpacked.tree.rename(tree)
@@ -153,7 +152,7 @@ class _Drill:
             self._note("archive", done == "content", f"{origin.what}, verified ({done})")
             yield origin
         finally:
-            shutil.rmtree(tree, ignore_errors=True)
+            recover.discard(tree, self.talk)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

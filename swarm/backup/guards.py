@@ -90,10 +90,22 @@ def _database(before: Mapping[str, int] | None, after: Mapping[str, int] | None,
         return f"the database has lost the table {visible(gone[0], lines=False)}" + (
             f" and {len(gone) - 1} more" if gone[1:] else ""
         )
+    return _rows(before, after, max_loss)
+
+
+def _rows(before: Mapping[str, int], after: Mapping[str, int], max_loss: int) -> str | None:
     had, lost = sum(before.values()), sum(before.values()) - sum(after.values())
-    if lost >= _FEW and lost * 100 > had * max_loss:
+    if _large(lost, had, max_loss):
         return f"the database has lost {lost} of {_counted(had, 'row')}; the limit is {max_loss} %"
+    # Small tables may be emptied, like a queue. What other tables have gained does not make up for a large one.
+    for name, rows in sorted(before.items()):
+        if _large(rows, had, max_loss) and not after[name]:
+            return f"the database has lost all {rows} rows of the table {visible(name, lines=False)}"
     return None
+
+
+def _large(rows: int, of: int, max_loss: int) -> bool:
+    return rows >= _FEW and rows * 100 > of * max_loss
 
 
 def _counted(number: int, noun: str) -> str:

@@ -1,13 +1,24 @@
-"""Look at a mirror on this machine, and clean up what an interrupted rsync has left in it."""
+"""Look at a mirror on this machine, clean up what an interrupted rsync has left in it, and remove unpacked trees."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["file_counts", "is_file", "is_folder", "marker_of", "mtime_of", "size_of", "sweep", "top_names"]
+__all__ = [
+    "file_counts",
+    "is_file",
+    "is_folder",
+    "marker_of",
+    "mtime_of",
+    "remove_tree",
+    "size_of",
+    "sweep",
+    "top_names",
+]
 
 _DELAYED = ".~tmp~"  # where rsync's --delay-updates keeps new files
 
@@ -64,3 +75,17 @@ def sweep(mirror: Path) -> None:
         if _DELAYED in folders:
             folders.remove(_DELAYED)
             shutil.rmtree(Path(folder) / _DELAYED, ignore_errors=True)
+
+
+def remove_tree(path: Path) -> bool:
+    """Remove a directory, also if its modes keep its owner from that. Return False if something of it stays."""
+    shutil.rmtree(path, ignore_errors=True)
+    if is_folder(path):
+        with suppress(OSError):
+            path.chmod(0o700)
+            for _, folders, _, here in os.fwalk(path):
+                for name in folders:
+                    if stat.S_ISDIR(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode):  # not a link
+                        os.chmod(name, 0o700, dir_fd=here)
+        shutil.rmtree(path, ignore_errors=True)
+    return not os.path.lexists(path)

@@ -200,14 +200,13 @@ class _Run:
         parsed = parse(f"{last}.tar.zst{suffix}")
         if parsed is None or ahead(parsed[0], datetime.now(UTC)):  # a restore of the latest would ignore it
             return False
-        return all(
-            place.error is not None
-            or (
-                self.record.verified(last, place.url) is not None
-                and place.attempt(place.destination.exists, parsed[0].manifest)
-                and place.attempt(place.destination.exists, parsed[0].archive)
-            )
-            for place in self.places
+        return all(self._has(place, parsed[0]) or place.error is not None for place in self.places)
+
+    def _has(self, place: Place, name: Name) -> bool:
+        return (
+            self.record.verified(str(name), place.url) is not None
+            and place.attempt(place.destination.exists, name.manifest) is True
+            and place.attempt(place.destination.exists, name.archive) is True
         )
 
     def _verify(self, name: Name, manifest: Manifest, summary: Summary) -> None:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from swarm.backup import record
 from swarm.backup.archive import pack, unpack
-from swarm.backup.local import marker_of
+from swarm.backup.local import marker_of, remove_tree
 from swarm.backup.manifest import Manifest, compare
 from swarm.backup.now import owners_of
 from swarm.backup.store import intact
 from swarm.errors import Refused, RemoteError, Unfit, VerificationFailed
 from swarm.paths import mirrors_dir
-from swarm.text import amount
+from swarm.text import amount, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,15 @@ if TYPE_CHECKING:
     from swarm.inventory import Host
     from swarm.s3 import Destination
 
-__all__ = ["Origin", "first_good", "from_archive", "from_mirror", "require_mirror"]
+__all__ = [
+    "Origin",
+    "discard",
+    "first_good",
+    "from_archive",
+    "from_mirror",
+    "require_mirror",
+    "warn_of_silence",
+]
 
 Returned = TypeVar("Returned")
 
@@ -93,14 +101,19 @@ def from_archive(catalog: Catalog, words: str, talk: Talk) -> Iterator[Origin]:
     RemoteError.
     """
     copies = catalog.copies(words)
-    for url, error in catalog.errors.items() if words == "latest" else ():
-        talk.warn(f"{url} did not answer, and may have a newer archive: {error.message}")
+    warn_of_silence(catalog, words, talk)
     with contextlib.ExitStack() as stack:
 
         def read(destination: Destination, name: Name) -> Origin:
             return stack.enter_context(_unpacked(catalog, destination, name, talk))
 
         yield first_good(copies, talk, read)
+
+
+def warn_of_silence(catalog: Catalog, words: str, talk: Talk) -> None:
+    """Warn of the destinations that did not answer when the archive called `words` was looked up."""
+    for url, error in catalog.errors.items() if words == "latest" else ():
+        talk.warn(f"{url} did not answer, and may have a newer archive: {error.message}")
 
 
 def first_good(
@@ -122,7 +135,7 @@ def _unpacked(catalog: Catalog, destination: Destination, name: Name, talk: Talk
     for note in catalog.notes:
         talk.warn(note)
     manifest = catalog.manifest(destination, name, summary)
-    with _staging(catalog.host) as staging:
+    with _staging(catalog.host, talk) as staging:
         size = sum(entry.size for entry in manifest.entries)
         free = shutil.disk_usage(staging).free
         if size + _RESERVE > free:
@@ -147,13 +160,19 @@ def _unpacked(catalog: Catalog, destination: Destination, name: Name, talk: Talk
 
 
 @contextlib.contextmanager
-def _staging(host: str) -> Iterator[Path]:
+def _staging(host: str, talk: Talk) -> Iterator[Path]:
     """A private directory for one restore. Those of killed runs are removed: the caller holds the host's lock."""
     folder = record.folder(host)
     for old in folder.glob("staging-*"):
-        shutil.rmtree(old, ignore_errors=True)
+        discard(old, talk)
     staging = Path(tempfile.mkdtemp(prefix="staging-", dir=folder))
     try:
         yield staging
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        discard(staging, talk)
+
+
+def discard(tree: Path, talk: Talk) -> None:
+    """Remove an unpacked archive. Warn of one that stays: nothing in it is encrypted."""
+    if not remove_tree(tree):
+        talk.warn(f"{tree} could not be removed; it has unpacked files of an archive: rm -r {quote(tree)}")

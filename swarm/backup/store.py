@@ -107,11 +107,11 @@ def store(
 ) -> tuple[Manifest, Summary]:
     """Archive the tree `root` at every place, the manifest last. Return manifest and summary.
 
-    Raise what pack() raises, after removing what was written. The error of a place stays with that place.
+    Raise what pack() and sign() raise, after removing what was written. The error of a place stays with that place.
     """
-    for place in places:
-        place.writer = place.attempt(place.destination.writer, name.archive)
     try:
+        for place in places:
+            place.writer = place.attempt(place.destination.writer, name.archive)
         packed = pack(
             root,
             owners,
@@ -120,28 +120,32 @@ def store(
             limit=settings.bwlimit * 1024 if settings.bwlimit else None,
             progress=progress,
         )
-    except BaseException:
+        manifest = describe(packed)
+        stored = seal(manifest.to_bytes(), settings.recipient)
+        summary = _summary(name, packed, manifest, hashlib.sha256(stored).hexdigest(), settings.recipient)
+        signed = signature.sign(summary.to_bytes())
+        for place in places:
+            place.commit()
+            place.attempt(_describe, place.destination, name, summary, signed, stored)
+    except BaseException:  # Ctrl-C too
         for place in places:
             place.abort()
         raise
-    manifest = describe(packed)
-    stored = seal(manifest.to_bytes(), settings.recipient)
-    summary = Summary(
+    return manifest, summary
+
+
+def _summary(name: Name, packed: Packed, manifest: Manifest, digest: str, recipient: str | None) -> Summary:
+    return Summary(
         host=name.host,
         created=manifest.created,
         files=sum(1 for entry in packed.entries if entry.kind in {"file", "hard"}),
         size=packed.size,
         stored=packed.stored,
         sha256=packed.sha256,
-        manifest_sha256=hashlib.sha256(stored).hexdigest(),
-        recipient=settings.recipient,
+        manifest_sha256=digest,
+        recipient=recipient,
         versions=dict(manifest.versions),
     )
-    signed = signature.sign(summary.to_bytes())
-    for place in places:
-        place.commit()
-        place.attempt(_describe, place.destination, name, summary, signed, stored)
-    return manifest, summary
 
 
 def _describe(destination: Destination, name: Name, summary: Summary, signed: bytes, manifest: bytes) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from swarm.commands.render import Done, render
 from swarm.commands.run import chosen, run
@@ -15,8 +16,11 @@ from swarm.fleet import parts
 from swarm.paths import expanded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from swarm.backup.catalog import Catalog
     from swarm.backup.now import Report
+    from swarm.backup.store import Place
     from swarm.inventory import Host
     from swarm.ssh.link import Link
 
@@ -77,44 +81,76 @@ def identity_file(words: str) -> Path | None:
     return path
 
 
+@dataclass(frozen=True)
+class Pruned(Done):
+    """What was removed, or would be. `errors` are those of the destinations that failed."""
+
+    errors: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """1 if a destination failed, else 0."""
+        return int(bool(self.errors))
+
+    @property
+    def summary(self) -> str:
+        """The result in a few words."""
+        return super().summary + (f"; destinations that failed: {len(self.errors)}" if self.errors else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain data."""
+        return {**super().to_json(), "errors": list(self.errors)}
+
+
 def prune(words: str, *, plan_only: bool, yes: bool, as_json: bool) -> int:
     """Remove the archives that the retention policy lets go."""
     from swarm.backup.busy import hold_host
 
-    def one(host: Host, talk: Talk) -> Done:
+    def one(host: Host, talk: Talk) -> Pruned:
         with hold_host(host.name):
             return _pruned(host, talk, plan_only=plan_only, yes=yes)
 
     return render(run(chosen(words), one, quiet=as_json), as_json=as_json)
 
 
-def _pruned(host: Host, talk: Talk, *, plan_only: bool, yes: bool) -> Done:
+def _pruned(host: Host, talk: Talk, *, plan_only: bool, yes: bool) -> Pruned:
     from swarm.backup import record
     from swarm.backup.removal import prune as removed
-    from swarm.backup.store import policy
+    from swarm.backup.store import Place, policy
 
     found, rules = catalog(host), policy(host.backup)
+    places = [Place(each) for each in found.destinations]
     pending = {
-        each.url: removed(each, host.name, rules, found.record, plan_only=True)[0]
-        for each in found.destinations
+        place.url: place.attempt(removed, place.destination, host.name, rules, found.record, plan_only=True)
+        for place in places
     }
-    for url, names in pending.items():
-        for name in names:
-            talk.say(f"- {name} at {url}")
-    if plan_only or not any(pending.values()):
-        if not any(pending.values()):
+    due = [(url, name) for url, each in pending.items() if each for name in each[0]]
+    for url, name in due:
+        talk.say(f"- {name} at {url}")
+    errors = _failures(places, talk)
+    if plan_only or not due:
+        if not due and not errors:
             talk.say("nothing to do")
-        return Done(any(pending.values()), "would remove archives")
+        return Pruned(bool(due), "would remove archives", errors)
     if not yes and not talk.ask(f"Remove these archives of {host.name}?"):
         raise Refused(f"{host.name}: no archive was removed", "--yes removes without a question")
+    working = [place for place in places if not place.error]
     try:
-        for each in found.destinations:
-            _, notes = removed(each, host.name, rules, found.record)
-            for note in notes:
+        for place in working:
+            done = place.attempt(removed, place.destination, host.name, rules, found.record)
+            for note in done[1] if done else ():
                 talk.say(note)
     finally:  # what is gone must not count as verified, also if a later removal fails
         record.save(host.name, found.record)
-    return Done(changed=True, verb="removed old archives")
+    return Pruned(changed=True, verb="removed old archives", errors=(*errors, *_failures(working, talk)))
+
+
+def _failures(places: Iterable[Place], talk: Talk) -> tuple[str, ...]:
+    """Show the errors of the destinations that failed, and return their messages."""
+    found = [place.error for place in places if place.error]
+    for error in found:
+        talk.screen.error(error, talk.prefix)
+    return tuple(error.message for error in found)
 
 
 def key(path: str) -> int:

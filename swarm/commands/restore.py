@@ -171,6 +171,8 @@ def redeploy(
             f"./inv plan shows what would be provisioned, and --plan without {option} what would be restored",
         )
     positive("--timeout", limit)
+    for error in selection.broken.values():  # a pattern that means one host, whose file can't be used
+        raise error
     host = selection.hosts[0]
     if archive:  # fail before anything is created: reading the manifest takes the right identity
         from swarm.backup.recover import first_good

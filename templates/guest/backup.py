@@ -1,4 +1,4 @@
-# ruff: noqa: ANN001, ANN002, ANN003, ANN201, ANN202, D103, F821, INP001, PTH101, PTH103, PTH108, PTH112
+# ruff: noqa: ANN001, ANN002, ANN003, ANN201, ANN202, D103, F821, INP001, PTH101, PTH103, PTH106, PTH108, PTH112
 # ruff: noqa: PTH116, PTH118, PTH120, PTH123, TID251
 """Describe an OpenClaw state directory and take snapshots of its SQLite databases, inside the guest.
 
@@ -282,7 +282,12 @@ def rows(database):
 def times(root, staging):
     """Give the directories of the staging area the modes and times of the live ones, the deepest first."""
     for folder, _, _ in os.walk(staging, topdown=False):
-        state = os.stat(os.path.join(root, os.path.relpath(folder, staging)))
+        try:
+            state = os.stat(os.path.join(root, os.path.relpath(folder, staging)))
+        except FileNotFoundError:  # it has vanished meanwhile; a snapshot from before that stays
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+            continue
         os.chmod(folder, stat.S_IMODE(state.st_mode) | 0o700)
         os.utime(folder, ns=(state.st_mtime_ns, state.st_mtime_ns))
 

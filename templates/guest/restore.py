@@ -133,7 +133,7 @@ def check() -> None:
     with directory(STAGE) as top:
         missing = set(WANTED)
         above = {unit[:end] for unit in UNITS for end, sign in enumerate(unit) if sign == "/"}
-        for path, fd, name, info in walk(top, lambda path, _: not path.startswith(".swarm-archive")):
+        for path, fd, name, info in walk(top, lambda path, _: path != ".swarm-archive"):
             if path in above or path == ".swarm-archive":
                 continue
             if sidecar(path):

@@ -115,6 +115,24 @@ def test_what_was_removed_is_recorded_if_a_later_removal_fails(
     assert known.verified(str(new), f"file://{dirs.backups}") == "content"
 
 
+def test_a_destination_that_is_down_keeps_no_other_from_being_pruned(
+    dirs: Dirs, three: list[Name], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If the first destination does not answer, the others are pruned, it is named, and the command returns 1."""
+    gone = dirs.backups.parent / "gone"
+    write_host(dirs, gone, dirs.backups, keep=1)
+    assert backup.prune(HOST, plan_only=True, yes=False, as_json=False) == 1
+    shown = capsys.readouterr().err
+    assert f"- {three[0]} at file://{dirs.backups}" in shown
+    assert f"can't list {gone}: it does not exist" in shown
+    assert backup.prune(HOST, plan_only=False, yes=True, as_json=True) == 1
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["changed"], found["errors"]) == (True, [f"can't list {gone}: it does not exist"])
+    assert {path.name for path in dirs.backups.iterdir()} == set(three[2].objects)
+    assert backup.prune(HOST, plan_only=False, yes=True, as_json=False) == 1
+    assert "nothing to do" not in capsys.readouterr().err
+
+
 def test_an_archive_without_files_is_marked(
     dirs: Dirs, three: list[Name], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -317,3 +317,12 @@ def test_the_gateway_of_a_killed_restore_is_started(
         target, manifest = replace(place.target, service=gateway), manifest_of(place.mirror)
         assert not restore_paths(target, place.mirror, manifest, ["agents/-rf"], place.talk).changed
     assert gateway.calls[-1] == "start"
+
+
+def test_a_directory_that_is_named_nearly_like_the_reserved_one_is_restored(place: Place) -> None:
+    """Archives reserve `.swarm-archive`, and nothing whose name only begins like that."""
+    for name in (".swarm-archive-old", ".swarm-archives"):
+        (place.mirror / name).mkdir()
+        (place.mirror / name / "notes").write_text("kept", encoding="utf-8")
+    place.restore()
+    assert contents(place.state) == contents(place.mirror)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,12 +18,10 @@ from swarm.commands import backup
 from swarm.errors import VerificationFailed
 from swarm.inventory.backup import BackupSettings
 from swarm.paths import ROOT
-from tests.integration.guest_state import run_backup
+from tests.integration.guest_state import archive_names, run_backup
 from tests.integration.switch import switch
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import Dirs
     from tests.integration.guest_state import Place
 
@@ -39,6 +39,29 @@ def test_an_archive_of_a_wrong_clock_is_not_current(place: Place, dirs: Dirs) ->
     assert again.archive
     assert str(Catalog(place.host, place.settings).find("latest")[1]) == again.archive
     assert run_backup(place).current == again.archive
+
+
+def test_a_destination_that_breaks_costs_the_others_nothing(
+    place: Place, dirs: Dirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If a destination fails while its last archive is looked up, an unchanged guest gets no other archive."""
+    first = run_backup(place, destinations=[f"file://{dirs.backups}", f"file://{tmp_path}"])
+    real = Path.is_file
+
+    def broken(self: Path) -> bool:
+        if self.parent == tmp_path:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_file", broken)
+        second = run_backup(place)
+    assert (second.exit_code, second.archive, second.current) == (1, None, first.archive)
+    assert second.errors == (
+        f"can't look up {tmp_path}/{first.archive}.manifest.json.zst: Input/output error",
+    )
+    assert run_backup(place).current == first.archive
+    assert archive_names(place) == [first.archive] * 2
 
 
 def test_the_switch_is_called_as_the_schema_says() -> None:

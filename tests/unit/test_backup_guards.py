@@ -70,10 +70,19 @@ def test_deletions(deleted: int, lost: bool) -> None:  # noqa: FBT001 - a parame
         ({"t": 100}, {"t": 74}, "the database has lost 26 of 100 rows; the limit is 25 %"),
         ({"t": 9}, {"t": 0}, None),
         ({"t\x1b": 9}, {"u": 1}, "the database has lost the table t\\x1b"),
+        ({"t": 26, "u": 74}, {"t": 0, "u": 900}, "the database has lost all 26 rows of the table t"),
+        (
+            {"t\x1b": 50, "u": 50},
+            {"t\x1b": 0, "u": 900},
+            "the database has lost all 50 rows of the table t\\x1b",
+        ),
+        ({"queue": 25, "u": 75}, {"queue": 0, "u": 100}, None),
+        ({"queue": 9, "u": 1}, {"queue": 0, "u": 10}, None),
+        ({"t": 90, "u": 10}, {"t": 1, "u": 99}, None),
     ],
 )
 def test_databases(before: dict[str, int] | None, after: dict[str, int] | None, expected: str | None) -> None:
-    """Lost databases, tables and rows are losses; empty tables and few rows are not."""
+    """Lost databases, tables and rows are losses, whatever other tables have gained; queues and few rows are not."""
     found = losses(
         Before(databases={"a": before}), After(databases={} if after is None else {"a": after}), 25
     )

@@ -10,7 +10,7 @@ import pytest
 from swarm import ssh
 from swarm.backup.recover import require_mirror
 from swarm.commands import restore
-from swarm.errors import Refused, SwarmError, UsageError
+from swarm.errors import InventoryError, Refused, SwarmError, UsageError
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.domain import Domain
 from swarm.inventory import load
@@ -90,6 +90,14 @@ def test_one_host_is_rebuilt_at_a_time(ip: str, option: str) -> None:
         rebuild("ant", plan_only=True)
     with pytest.raises(Refused, match="there is no mirror"):
         rebuild("ant")
+
+
+@pytest.mark.parametrize("ip", ["192.168.122.99", ""])
+def test_a_host_with_a_broken_file_is_not_rebuilt(dirs: Dirs, ip: str) -> None:
+    """A pattern that means only a host with a broken file ends with what is wrong with that file."""
+    (dirs.hosts / "bee.yaml").write_text("vm: 1\n", encoding="utf-8")
+    with pytest.raises(InventoryError, match=r"bee\.yaml"):
+        restore.redeploy("b*", ip, archive="", path="", identity="", plan_only=False, limit=900)
 
 
 @pytest.fixture

@@ -8,11 +8,17 @@ import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from swarm import timers, units
-from swarm.errors import CommandFailed, Unfit, UsageError
+from swarm.commands import timers as commands
+from swarm.errors import CommandFailed, InventoryError, Unfit, UsageError
+from swarm.paths import ROOT
+
+if TYPE_CHECKING:
+    from tests.conftest import Dirs
 
 ALL = [*timers.KINDS, timers.HEALTH, timers.DRIFT]
 ROOTS = ["/opt/swarm", "/srv/my swarm", "/srv/50%/\"a\"\\$HOME 'b'"]
@@ -214,3 +220,27 @@ def test_without_a_user_manager_the_error_says_how_to_get_one(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unfit, match="systemctl is missing"):
         timers.status(["zap"])
+
+
+@pytest.mark.parametrize("verb", ["install", "remove"])
+def test_a_broken_host_file_is_named(
+    verb: str, dirs: Dirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If a pattern means a host whose file is broken, the others get their timers, and the command fails with it."""
+    text = (ROOT / "hosts/demo.yaml").read_text(encoding="utf-8")
+    (dirs.hosts / "demo.yaml").write_text(text, encoding="utf-8")
+    (dirs.hosts / "drone.yaml").write_text("vm: 1\n", encoding="utf-8")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    enabled = tmp_path / "systemd/user/timers.target.wants/openclaw-backup@demo.timer"
+    if verb == "remove":
+        enabled.parent.mkdir(parents=True)
+        enabled.symlink_to("/dev/null")
+    options = {"drill": False} if verb == "install" else {}
+    command = getattr(commands, verb)
+    assert command("d*", **options, litellm=False, drift=False, plan_only=True, as_json=False) == 1
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "drone error: " in shown
+    assert "openclaw-backup@demo.timer" in shown
+    with pytest.raises(InventoryError, match=r"drone\.yaml"):
+        command("dr*", **options, litellm=False, drift=False, plan_only=True, as_json=False)

@@ -1,0 +1,54 @@
+"""The program that a backup runs in its guest, run here with an account and a state directory of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from swarm.paths import ROOT
+from tests.state import DATABASE, database, make_state
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROGRAM = "\n".join(
+    (ROOT / "templates/guest" / name).read_text(encoding="utf-8") for name in ("backup_tree.py", "backup.py")
+)
+# The account is the one that runs the tests. {gone} is removed between the survey and the first snapshot.
+SURROUNDINGS = """
+import os, pwd, shutil
+account = pwd.struct_passwd(("claw", "x", os.getuid(), os.getgid(), "", {home!r}, "/bin/sh"))
+pwd.getpwnam, shutil.which, free = lambda _: account, lambda _: "/usr/bin/rsync", os.statvfs
+os.statvfs = lambda path: (shutil.rmtree({gone!r}), free(path))[1]
+"""
+
+
+def answers(home: Path, gone: Path) -> list[dict[str, Any]]:
+    """Return what the program answers if the directory `gone` vanishes meanwhile."""
+    request = {
+        "hostname": None,
+        "user": "claw",
+        "state_dir": str(home / ".openclaw"),
+        "exclude": [],
+        "known": {},
+        "snapshot": True,
+    }
+    surroundings = SURROUNDINGS.format(home=str(home), gone=str(gone))
+    text = f"{surroundings}\nREQUEST = {json.dumps(request)!r}\n{PROGRAM}"
+    argv = [sys.executable, "-I", "-S", "-"]
+    done = subprocess.run(argv, input=text, capture_output=True, text=True, check=True, timeout=60)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_directory_with_a_database_may_vanish_meanwhile(tmp_path: Path) -> None:
+    """If a directory with a database vanishes after the survey, all other databases are copied, and nothing fails."""
+    state = make_state(tmp_path / ".openclaw")
+    database(state / "agents/second/agent/openclaw-agent.sqlite", 1)
+    found = answers(tmp_path, state / "agents/second")
+    assert [each for each in found if "error" in each] == []
+    assert [each["database"] for each in found if each.get("copied")] == [DATABASE, "state/openclaw.sqlite"]
+    assert "versions" in found[-1]
+    staging = tmp_path / ".swarm-backup/snapshots/agents"
+    assert [each.name for each in staging.iterdir()] == ["main"], "the mirror would get an empty directory"
