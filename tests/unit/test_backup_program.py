@@ -27,7 +27,7 @@ os.statvfs = lambda path: (shutil.rmtree({gone!r}), free(path))[1]
 
 def answers(home: Path, gone: Path) -> list[dict[str, Any]]:
     """Return what the program answers if the directory `gone` vanishes meanwhile."""
-    request = {
+    request: dict[str, object] = {
         "hostname": None,
         "user": "claw",
         "state_dir": str(home / ".openclaw"),
