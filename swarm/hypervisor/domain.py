@@ -216,13 +216,15 @@ class Domain:
             self.raw.blockResize(target, capacity, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 
     def agent(self, command: str, limit: int = 5, **arguments: object) -> Any:  # noqa: ANN401 - any JSON
-        """Send a command to the guest agent. Return its answer, None after `limit` seconds without one."""
+        """Send a command to the guest agent. Return its answer, None after `limit` seconds without a valid one."""
         import libvirt_qemu
 
         request = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
         try:
             return json.loads(libvirt_qemu.qemuAgentCommand(self.raw, request, limit, 0))["return"]
         except (libvirt.libvirtError, libvirt_qemu.libvirt.libvirtError):
+            return None
+        except (ValueError, KeyError, TypeError, RecursionError):  # the guest chooses what it says
             return None
 
     def screenshot(self) -> bytes:

@@ -106,7 +106,11 @@ class Builder:
             "--format=directory",
             f"--include={','.join(what.packages)}",
         ]
-        argv += [f"--aptopt={option}" for option in apt.build_options]
+        if apt.build_options:  # in a file, since a proxy's address may hold a password
+            options = self.work / "apt.conf"
+            options.touch(0o600)
+            options.write_text("".join(f"{option};\n" for option in apt.build_options))
+            argv.append(f"--aptopt={options}")
         # Only while the image is built; the guest's later packages come whole. Firmware drives hardware that
         # a VM does not have.
         argv += [

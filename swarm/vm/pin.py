@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from swarm.hypervisor.domain import Domain
     from swarm.inventory import Host
 
-__all__ = ["fingerprint", "pin"]
+__all__ = ["fingerprint", "pin", "present"]
 
 _FILE = "/etc/ssh/ssh_host_ed25519_key.pub"
 _LONGEST = 1024  # bytes; such a line has about a hundred
@@ -37,7 +37,7 @@ def pin(host: Host, talk: Talk, *, yes: bool = False) -> bool:
     """
     with busy(host, talk), Libvirt(host.hypervisor.uri) as connection:
         domain = need(host, connection)
-        key, note = _present(host, domain), domain.note()
+        key, note = present(host, domain), domain.note()
         made = Note.from_xml(note) if note else None
         old = ssh.pinned(host.known_hosts)
         if old == key and made and made.host_key == key:
@@ -68,8 +68,11 @@ def fingerprint(key: str) -> str:
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
-def _present(host: Host, domain: Domain) -> str:
-    """Return the guest's public host key as `ssh-ed25519 BASE64`."""
+def present(host: Host, domain: Domain) -> str:
+    """Return the guest's public host key as `ssh-ed25519 BASE64`, as its agent reports it.
+
+    Raise HypervisorError if the VM is stopped or its agent does not answer, Refused if there is no valid key.
+    """
     if not domain.active:
         raise HypervisorError(
             f"{host.name} is stopped, so its host key cannot be read", f"./inv start --host {host.name}"
@@ -82,9 +85,8 @@ def _present(host: Host, domain: Domain) -> str:
     handle = domain.agent("guest-file-open", path=_FILE, mode="r")
     if handle is None:
         raise Refused(f"{host.name} has no file {_FILE}", "create the key in the guest: ssh-keygen -A")
-    read = domain.agent("guest-file-read", handle=handle, count=_LONGEST) or {}
+    text = _content(domain.agent("guest-file-read", handle=handle, count=_LONGEST))
     domain.agent("guest-file-close", handle=handle)
-    text = base64.b64decode(read.get("buf-b64", "")).decode("utf-8", "replace")
     match = re.match(
         r"(ssh-ed25519 [A-Za-z0-9+/]{68})(\s|$)", text
     )  # 51 bytes: the type's name and the 32 of the key, with their lengths
@@ -94,3 +96,12 @@ def _present(host: Host, domain: Domain) -> str:
             "create it again in the guest: ssh-keygen -A",
         )
     return match[1]
+
+
+def _content(answer: object) -> str:
+    """Return the text in the guest agent's answer, or an empty one if that is malformed: the guest chooses it."""
+    encoded = answer.get("buf-b64") if isinstance(answer, dict) else None
+    try:
+        return base64.b64decode(encoded if isinstance(encoded, str) else "").decode("utf-8", "replace")
+    except ValueError:
+        return ""

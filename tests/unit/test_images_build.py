@@ -254,7 +254,7 @@ def test_stage(tmp_path: Path) -> None:
 
 
 def test_bootstrap_command(tmp_path: Path) -> None:
-    """Mmdebstrap gets the machine's own sources and suite, and nothing that would make it choose a mirror itself."""
+    """Mmdebstrap gets the machine's own sources and suite, and no address as an argument: one may hold a password."""
     apt = Sources("deb x\n", "Types: deb\n", (), ('Acquire::http::Proxy "http://proxy"',), ())
     argv = builder.Builder(tmp_path).bootstrap(RECIPE, apt, tmp_path / "root")
     assert argv[-4:] == [
@@ -264,8 +264,10 @@ def test_bootstrap_command(tmp_path: Path) -> None:
         str(tmp_path / "machine.sources"),
     ]
     assert (tmp_path / "machine.list").read_text() == "deb x\n"
-    assert '--aptopt=Acquire::http::Proxy "http://proxy"' in argv
-    assert not any("://" in word and "Proxy" not in word for word in argv)
+    assert f"--aptopt={tmp_path}/apt.conf" in argv
+    assert (tmp_path / "apt.conf").read_text() == 'Acquire::http::Proxy "http://proxy";\n'
+    assert (tmp_path / "apt.conf").stat().st_mode & 0o077 == 0
+    assert not any("://" in word for word in argv)
 
 
 def test_settle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
