@@ -29,7 +29,8 @@ def value_of(host: str, answers: list[Any], name: str) -> str:
 
 def read_scan(host: str, answers: list[Any]) -> tuple[str, Mapping[str, Any], list[Entry]]:
     """Return the journal's phase, the missing accounts and the entries of a scan. The guest may send anything."""
-    phase, missing, found = "", {"users": [], "groups": [], "group": ""}, []
+    phase, found = "", []
+    missing: dict[str, object] = {"users": [], "groups": [], "group": ""}
     try:
         for each in answers:
             if isinstance(each, list):
@@ -50,7 +51,8 @@ def read_scan(host: str, answers: list[Any]) -> tuple[str, Mapping[str, Any], li
             elif "journal" in each:
                 phase = str(each["journal"])
             else:
-                missing = {name: each[name] for name in missing}
-    except (ValueError, TypeError, KeyError):
+                users, groups = (list(map(str, each[name])) for name in ("users", "groups"))
+                missing = {"users": users, "groups": groups, "group": str(each["group"])}
+    except (ValueError, TypeError, KeyError, OverflowError):
         raise VerificationFailed(f"{host}: received a malformed answer from the guest") from None
     return phase, missing, found

@@ -16,6 +16,8 @@ __all__ = ["Difference", "Entry", "Kind", "Manifest", "Summary", "Sums", "compar
 Kind = Literal["file", "directory", "link", "hard"]
 
 FORMAT = 1  # raised when an older swarm could misread a manifest
+# What reading one may raise. JSON may be nested too deeply, and Python's has infinite numbers, which are no counts.
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Manifest:
                 versions={str(name): str(version) for name, version in values["versions"].items()},
                 notes=tuple(map(str, values["notes"])),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except _MALFORMED as error:
             raise VerificationFailed(f"the manifest is malformed ({type(error).__name__})") from None
 
 
@@ -149,7 +151,7 @@ class Summary:
                 recipient=None if values.get("recipient") is None else str(values["recipient"]),
                 versions={str(name): str(version) for name, version in values["versions"].items()},
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except _MALFORMED as error:
             raise VerificationFailed(f"the summary is malformed ({type(error).__name__})") from None
 
 

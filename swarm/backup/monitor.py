@@ -84,8 +84,10 @@ def ping(url: str | None, state: State, log: Sequence[str]) -> str | None:
     target = url.replace("{state}", state) if "{state}" in url else url.rstrip("/") + _PATHS[state]
     body = "\n".join(log).encode("utf-8", "backslashreplace")[-_BODY:]
     try:
-        answer = requests.post(target, data=body, timeout=_ANSWER, allow_redirects=False)
-    except requests.RequestException as error:
+        # Only the status counts. The rest of the answer may be long, or never end.
+        answer = requests.post(target, data=body, timeout=_ANSWER, allow_redirects=False, stream=True)
+        answer.close()
+    except (requests.RequestException, ValueError) as error:  # urllib3's own, for a host such as a..b
         return f"the ping for {state!r} was not delivered ({type(error).__name__})"
     if not answer.ok:
         return f"the ping for {state!r} was refused with status {answer.status_code}"

@@ -6,6 +6,7 @@ Everything that the guest answers is data. It is checked here before anything re
 from __future__ import annotations
 
 import json
+import os
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -223,6 +224,7 @@ def _database(values: dict[str, Any]) -> Database:
 def _text(value: object, limit: int = 255) -> str:
     if not isinstance(value, str) or len(value) > limit or "\0" in value:
         raise TypeError
+    os.fsencode(value)  # raises ValueError for half a surrogate pair, which no name of a file can hold
     return value
 
 

@@ -270,6 +270,8 @@ def _full(state: Path) -> list[str]:
 
 def main() -> int:
     """Run the command line's verb and return its exit code."""
+    # sudo keeps a stricter one. The user must reach the sockets, and only root may write beside them.
+    os.umask(0o022)
     verb, state, uid, gid = sys.argv[1:]
     verbs = {"start": start, "init": init, "serve": serve}
     return verbs[verb](Path(state), int(uid), int(gid)) or 0

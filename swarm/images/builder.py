@@ -197,6 +197,7 @@ def main(argv: list[str]) -> int:
     This process keeps outside of the namespaces, so that it can remove the workspace when nothing is mounted
     there any more.
     """
+    os.umask(0o022)  # sudo keeps a stricter one, and folders of the image are made with it
     target, (uid, gid) = Path(argv[0]), (int(number) for number in argv[1].split(":"))
     try:
         with workspace(target.parent) as work:

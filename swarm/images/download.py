@@ -39,6 +39,7 @@ _MIB = 1 << 20
 _CHECKSUMS_LIMIT = 4 << 20  # bytes; publishers' checksum files have some kilobytes
 _RESUME = "run the same command again: the download continues where it stopped"
 _OFFLINE = "check this machine's network, or use the image 'built', which needs only the package mirror"
+_NUMBER = "[0-9]{1,18}"  # of bytes
 _PARTIAL, _OK, _UNSATISFIABLE = 206, 200, 416
 # Status codes of a busy server or proxy, which are worth a retry. All others from 400 are permanent.
 _TRANSIENT = {408, _UNSATISFIABLE, 425, 429, 500, 502, 503, 504}
@@ -241,7 +242,7 @@ class _Download:
                 if _is_dns(error)
                 else f"{host} cannot be reached: {_reason(error)}"
             ) from None
-        except requests.RequestException as error:
+        except (requests.RequestException, ValueError) as error:  # the latter for some redirects to no URL
             raise ImageError(f"{address} cannot be fetched: {error}") from None
         self.answered = True
         with answer:
@@ -307,12 +308,13 @@ def _private(path: str, flags: int) -> int:
 
 def _length(answer: requests.Response) -> int | None:
     stated = answer.headers.get("Content-Length", "")
-    return int(stated) if stated.isdecimal() else None
+    return int(stated) if re.fullmatch(_NUMBER, stated) else None
 
 
 def _content_range(answer: requests.Response) -> tuple[int | None, int | None]:
     """Return the start of the range and the length of the whole file, as far as `Content-Range` states them."""
-    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", answer.headers.get("Content-Range", ""))
+    pattern = rf"bytes (?:({_NUMBER})-{_NUMBER}|\*)/({_NUMBER}|\*)"
+    match = re.fullmatch(pattern, answer.headers.get("Content-Range", ""))
     start, total = match.groups() if match else (None, None)
     return (int(start) if start else None), (int(total) if total and total != "*" else None)
 

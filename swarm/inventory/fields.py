@@ -182,7 +182,8 @@ def _machine(value: str) -> str:
     """Check an address or a name, which becomes an argument of ssh and a value in its configuration."""
     with contextlib.suppress(ValueError):
         ipaddress.ip_address(value)
-        return value
+        if "%" not in value:  # which starts a zone, as in fe80::1%eth0: any text, also one with line breaks
+            return value
     if not _DNS.fullmatch(value) or re.fullmatch(r"[0-9.]+", value):
         raise wrong(
             "expected an IP address or a DNS name in lowercase, such as 203.0.113.7 or claw.example.org"

@@ -28,6 +28,7 @@ class Answer:
     stop_after: int | None = None  # bytes of the body before the connection breaks
     ranges: bool = True
     length: bool = True
+    stated: str = ""  # a length in place of the right one
     off_by: int = 0  # bytes by which the range starts later than requested
     stall: float = 0  # seconds of silence in the middle of the body
     drip: float = 0  # seconds between blocks of 4 KiB
@@ -132,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
             if value:
                 self.send_header(header, value)
         if answer.length:
-            self.send_header("Content-Length", str(len(content) - start))
+            self.send_header("Content-Length", answer.stated or str(len(content) - start))
         else:
             self.send_header("Connection", "close")
         self.end_headers()
@@ -149,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(answer.drip)
         else:
             self._write(whole[middle:])
-        if len(whole) < len(body) or not answer.length:
+        if len(whole) < len(body) or not answer.length or answer.stated:
             self.close_connection = True
 
     def _write(self, data: bytes) -> None:

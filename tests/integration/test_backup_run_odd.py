@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import re
+import socket
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +73,27 @@ def test_the_switch_is_called_as_the_schema_says() -> None:
     assert monitor.paths == ["/start", "/", "/", "/fail"]
     text = BackupSettings.model_fields["ping"].description or ""
     assert {"/", *re.findall(r"/[a-z]+", text)} == set(monitor.paths)
+
+
+def test_an_answer_without_an_end_holds_nothing_up() -> None:
+    """Of what a switch answers, only the status counts."""
+
+    def answer() -> None:
+        client, _ = server.accept()
+        with client:
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+            while client.recv(1 << 16):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, daemon=True).start()
+        assert ping(f"http://127.0.0.1:{server.getsockname()[1]}", "success", []) is None
+
+
+def test_a_switch_that_no_host_can_be(place: Place) -> None:
+    """A host name that none can have is a switch that can't be reached: the backup succeeds."""
+    assert run_backup(place, ping="http://a..b/secret-path").exit_code == 0
+    assert "secret-path" not in (ping("http://a..b/secret-path", "start", []) or "secret-path")
 
 
 def test_a_failed_command_afterwards_fails_the_run(place: Place, tmp_path: Path) -> None:

@@ -75,6 +75,20 @@ def test_resumes_in_the_next_run(server: Publisher, part: Path, talk: Talk) -> N
     assert server.sent == len(CONTENT)
 
 
+@pytest.mark.parametrize("location", ["http://[x", "http://a..b/image.qcow2", "http://[::1"])
+def test_a_redirect_to_no_url(server: Publisher, part: Path, talk: Talk, location: str) -> None:
+    """A redirect to what is no URL is one error."""
+    server.answers.append(Answer(status=302, location=location))
+    with pytest.raises(ImageError, match=r"image\.qcow2 cannot be fetched"):
+        fetch(server.entry(), part, talk, QUICK)
+
+
+def test_a_length_that_no_file_has(server: Publisher, part: Path, talk: Talk) -> None:
+    """A stated length of thousands of digits is like none: the checksum decides."""
+    server.answers.append(Answer(stated="9" * 5000))
+    assert fetch(server.entry(), part, talk, QUICK).read_bytes() == CONTENT
+
+
 def test_date_instead_of_tag(server: Publisher, part: Path, talk: Talk) -> None:
     """A weak ETag does not identify the bytes, so Last-Modified is used instead."""
     server.tag = 'W/"weak"'

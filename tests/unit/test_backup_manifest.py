@@ -62,7 +62,12 @@ def test_a_summary_reads_back_as_written() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{}", b"[]", b"null", b"\xff", b'{"format": 1}', b'{"format": 1, "fields": [], "entries": 3}'],
+    [
+        *(b"", b"{}", b"[]", b"null", b"\xff", b"[" * 200_000),
+        *(b'{"format": 1}', b'{"format": 1, "fields": [], "entries": 3}'),
+        _SUMMARY.to_bytes().replace(b'"files": 2', b'"files": Infinity'),
+        _MANIFEST.to_bytes().replace(b'"sessions": 3', b'"sessions": Infinity'),
+    ],
 )
 def test_a_malformed_manifest_is_one_error(data: bytes) -> None:
     """Whatever stands in the file, there is one error and no traceback."""

@@ -253,6 +253,25 @@ def test_stage(tmp_path: Path) -> None:
     assert set(modes.values()) == {0o644}
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_folders_of_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int) -> None:
+    """Everybody may enter the folders that the recipe brings into the image, and only root may write there."""
+    modes = set[int]()
+
+    def staged(work: Path) -> bool:
+        stage = builder.Builder(work).stage()
+        modes.update(path.stat().st_mode & 0o777 for path in (stage, *stage.rglob("*")) if path.is_dir())
+        return False
+
+    monkeypatch.setattr(builder, "_build_inside", staged)
+    before = os.umask(umask)
+    try:
+        builder.main([str(tmp_path / "image"), f"{os.getuid()}:{os.getgid()}"])
+    finally:
+        os.umask(before)
+    assert modes == {0o755}
+
+
 def test_bootstrap_command(tmp_path: Path) -> None:
     """Mmdebstrap gets the machine's own sources and suite, and no address as an argument: one may hold a password."""
     apt = Sources("deb x\n", "Types: deb\n", (), ('Acquire::http::Proxy "http://proxy"',), ())

@@ -222,3 +222,13 @@ def test_locate_always_returns_a_line(dirs: Dirs) -> None:
     assert inventory.locate("bee", "vm") == f"{path}:1:"
     path.unlink()
     assert inventory.locate("bee", "vm") == f"{path}:1:"
+
+
+@pytest.mark.parametrize("address", ["fe80::1%eth0", "fe80::1%h\n    ProxyCommand touch here", "::1% -v"])
+def test_a_machine_s_address_is_nothing_else(dirs: Dirs, address: str) -> None:
+    """An IPv6 address with a zone is refused: the zone may be any text, and would get into ssh's configuration."""
+    text = f"hypervisor: {{uri: none}}\nmachine: {{address: {json.dumps(address)}, hostname: claw}}\n"
+    (dirs.hosts / "claw.yaml").write_text(text, encoding="utf-8")
+    with refused() as error:
+        inventory.load("claw")
+    assert "machine.address: expected an IP address or a DNS name" in error[0]
