@@ -8,6 +8,7 @@ The expected texts are in test_guest_script.txt. After a deliberate change, rege
 from __future__ import annotations
 
 import fcntl
+import getpass
 import os
 import re
 import time
@@ -31,7 +32,8 @@ from swarm.guest.engine.script import (
     readers,
 )
 from swarm.guest.engine.step import Step
-from tests.model_guest import ShellGuest
+from swarm.guest.kinds.commands import command
+from tests.model_guest import ShellGuest, shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,3 +220,14 @@ def test_a_stale_lock(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("at work")
     assert observe(guest(tmp_path), [make(tmp_path / "file")])() == {"file": "absent"}
     assert (tmp_path / "lock").read_bytes() == b""
+
+
+@pytest.mark.parametrize("as_name", [None, getpass.getuser()])
+def test_a_program_that_reads_its_input_takes_no_script(as_name: str | None) -> None:
+    """A command runs to its end, also if a program in it reads all input. It finds none."""
+    if as_name and os.geteuid():
+        pytest.skip("changing the account needs root")
+    long = f"cat\n{': ' + 'x' * 70}\n" * 300  # more than a shell reads at once
+    step = command("long", f"{long}echo the end", unless="false", as_name=as_name)
+    script = f"{opening(new_mark(), changing=False)}\n{step.apply('due')}\n"
+    assert shell(script).splitlines()[-1] == b"the end"

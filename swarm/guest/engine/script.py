@@ -34,6 +34,7 @@ __all__ = [
     "LOCK_WAIT",
     "PRIVATE_AUTHORITIES",
     "alone_as",
+    "apart",
     "as_user",
     "changes",
     "mark_for",
@@ -146,8 +147,16 @@ def opening(mark: str, *, changing: bool = False) -> str:
 
 def as_user(name: str, script: str) -> str:
     """Return shell that runs `script` as the user `name`. It goes through a pipe, so no process list shows it."""
-    whole = f"system_environment\nset -eu\n{script}"
+    whole = f"system_environment\nset -eu\n{apart(script)}"
     return f"printf '%s\\n' \"$swarm_prelude\" {quote(whole)} | as_user {quote(name)}"
+
+
+def apart(script: str) -> str:
+    """Return shell that runs `script` with no input, once it has been read whole.
+
+    Otherwise a program in it that reads its input would take the rest of the script, and that would not run.
+    """
+    return f"swarm_work() {{\n:\n{script}\n}}\nswarm_work </dev/null"
 
 
 def alone_as(name: str, script: str) -> str:

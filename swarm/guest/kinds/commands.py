@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from swarm.guest.engine.script import as_user
+from swarm.guest.engine.script import apart, as_user
 from swarm.guest.engine.step import Step
 from swarm.text import quote
 
@@ -32,7 +32,7 @@ def command(
 
     Both run as the user `as_name` (None: root). A syntax error, an exit or a changed variable affects nothing else.
     """
-    work = as_user(as_name, script) if as_name else f"printf '%s\\n' {quote(script)} | sh -eu"
+    work = as_user(as_name, script) if as_name else f"printf '%s\\n' {quote(apart(script))} | sh -eu"
     # The guard is not the condition of the "if" itself: there, a shell does not stop at errors.
     probe = (
         f"( set -eu; eval {quote(unless)} ) >/dev/null 2>&1\nif [ $? = 0 ]; then echo done; else echo due; fi"
