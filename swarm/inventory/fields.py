@@ -181,8 +181,7 @@ def _address(value: object) -> object:
 def _machine(value: str) -> str:
     """Check an address or a name, which becomes an argument of ssh and a value in its configuration."""
     with contextlib.suppress(ValueError):
-        ipaddress.ip_address(value)
-        if "%" not in value:  # which starts a zone, as in fe80::1%eth0: any text, also one with line breaks
+        if ipaddress.ip_address(value) and "%" not in value:  # a zone, as in fe80::1%eth0, may be any text
             return value
     if not _DNS.fullmatch(value) or re.fullmatch(r"[0-9.]+", value):
         raise wrong(
