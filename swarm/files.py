@@ -56,5 +56,5 @@ def write_atomically(
             os.fsync(descriptor)
         scratch.replace(path)
     except BaseException:
-        scratch.unlink()
+        scratch.unlink(missing_ok=True)  # Ctrl-C may come right after the replacement
         raise

@@ -42,7 +42,7 @@ class Log:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         rows = [f"{now} {row}" for row in visible(text).splitlines()]
         if not self._begun:
-            rows.insert(0, f"{now} $ inv {quote(*sys.argv[1:])}")
+            rows.insert(0, f"{now} $ inv {visible(quote(*sys.argv[1:]), lines=False)}")
         self._begun = True
         with contextlib.suppress(OSError, SwarmError):
             self._append("".join(f"{row}\n" for row in rows))

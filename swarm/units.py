@@ -151,6 +151,8 @@ def call(*command: str) -> str:
         raise SwarmError(f"{command[0]} did not answer within {_CALL:.0f} s") from None
     if done.returncode:
         reason = visible(done.stderr.decode("utf-8", "replace").strip(), lines=False)[:300]
-        verb = next(word for word in command[1:] if not word.startswith("-"))
-        raise CommandFailed(f"{command[0]} {verb} failed: {reason or f'exit code {done.returncode}'}")
+        verb = next(
+            (f" {word}" for word in command[1:] if not word.startswith("-")), ""
+        )  # journalctl has none
+        raise CommandFailed(f"{command[0]}{verb} failed: {reason or f'exit code {done.returncode}'}")
     return done.stdout.decode("utf-8", "replace")

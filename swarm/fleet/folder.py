@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Folder", "Left", "Origin", "Value", "read"]
 
 INVENTORIES = ("inventory.yml", "inventory.yaml", "hosts.yml", "hosts.yaml")
+_SUFFIXES = ("", ".yml", ".yaml", ".json")  # of a file of variables, in Ansible's order; a folder has none
 _LIMIT = 256 * 1024  # bytes of a file
 _MOST_FILES = 4096
 _MOST_NODES = 20_000  # YAML nodes of a file; aliases that expand to more are an attack
@@ -173,15 +174,24 @@ class _Reader:
             raise _Unsafe("not valid UTF-8") from None
 
     def _files(self, kind: str, name: str) -> list[str]:
-        """Return the files with the variables of one host or group: NAME, NAME.yml and those in the folder NAME."""
-        found = []
-        for suffix in ("", ".yml", ".yaml"):
-            path = self.folder / kind / f"{name}{suffix}"
-            if path.is_dir() and not suffix:
-                inside = (each for each in path.iterdir() if each.suffix in {".yml", ".yaml"})
-                found += sorted(f"{kind}/{name}/{each.name}" for each in inside)
-            elif path.is_file() or path.is_symlink():
-                found.append(f"{kind}/{name}{suffix}")
+        """Return the files with the variables of one host or group, as Ansible does: the first of its names counts."""
+        possible = [f"{kind}/{name}{suffix}" for suffix in _SUFFIXES]
+        found = [path for path in possible if os.path.lexists(self.folder / path)]
+        for other in found[1:]:
+            self.made.left.append(Left(Origin(other), name, f"Ansible reads {found[0]} instead"))
+        return self._inside(found[0]) if found else []
+
+    def _inside(self, name: str) -> list[str]:
+        """Return a file, or what Ansible reads in a folder and those below: no hidden files, and no editor's copies."""
+        if not (self.folder / name).is_dir():
+            return [name]
+        found = list[str]()
+        for path in sorted((self.folder / name).iterdir()):
+            inside = f"{name}/{path.name}"
+            if path.suffix not in _SUFFIXES or path.name.startswith(".") or path.name.endswith("~"):
+                continue
+            below = path.is_dir() and not path.is_symlink() and inside.count("/") < _DEPTH
+            found += self._inside(inside) if below and not path.suffix else [inside]
         return found
 
     def variables(self, kind: str, name: str) -> Variables:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["changed", "edited"]
 
+# The line --- and the comments and directives before it, which ruamel.yaml does not write again.
+_HEAD = re.compile(r"\ufeff?(?:[ \t\r]*(?:[#%][^\n]*)?\n)*---[ \t\r]*(?:#[^\n]*)?\n")
+
 
 @contextmanager
 def edited(path: Path, check: Callable[[], None]) -> Iterator[Any]:
@@ -24,11 +28,11 @@ def edited(path: Path, check: Callable[[], None]) -> Iterator[Any]:
     Whatever `check` raises is raised, and the file is then as it was before.
     """
     old = path.read_text(encoding="utf-8")
-    yaml = _yaml()
-    document, new = yaml.load(old), io.StringIO()
+    yaml, (head, body) = _yaml(), _parts(old)
+    document, new = yaml.load(body), io.StringIO()
     yield document
     yaml.dump(document, new)
-    rewrite(path, new.getvalue())
+    rewrite(path, head + new.getvalue())
     try:
         check()
     except BaseException:
@@ -38,11 +42,17 @@ def edited(path: Path, check: Callable[[], None]) -> Iterator[Any]:
 
 def changed(text: str, change: Callable[[Any], None]) -> str:
     """Return the text of a YAML file after `change` has changed its content in place."""
-    yaml, new = _yaml(), io.StringIO()
-    document = yaml.load(text)
+    yaml, new, (head, body) = _yaml(), io.StringIO(), _parts(text)
+    document = yaml.load(body)
     change(document)
     yaml.dump(document, new)
-    return new.getvalue()
+    return head + new.getvalue()
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """Return what stands up to the line ---, if there is one, and the rest."""
+    head = match[0] if (match := _HEAD.match(text)) else ""
+    return head, text[len(head) :]
 
 
 def _yaml() -> YAML:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from swarm.files import private_dir, write_atomically
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
@@ -35,6 +32,20 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         write_atomically(path, "\udc80")
     assert path.read_text(encoding="utf-8") == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_ctrl_c_right_after_the_replacement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C that arrives when the file is replaced already is still reported as Ctrl-C."""
+    replace = Path.replace
+
+    def interrupted(scratch: Path, target: Path) -> None:
+        replace(scratch, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "new"
 
 
 def test_a_reader_keeps_the_old_file(tmp_path: Path) -> None:

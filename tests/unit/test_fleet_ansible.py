@@ -120,6 +120,18 @@ def test_merge_keys_are_read_as_ansible_reads_them(old: Path) -> None:
     assert host.hypervisor.network == "home"
 
 
+def test_files_of_variables_are_those_that_ansible_reads(old: Path) -> None:
+    """In a folder, names without a suffix, JSON and folders below count too. A file beside the folder does not."""
+    put(old / "group_vars/big/more/main.json", '{"vm_memory": "4G"}')
+    for name, count in (("vars", 3), (".main.yml", 5), ("vars~", 6), ("zap.txt", 7)):
+        put(old / "group_vars/big" / name, f"vm_vcpus: {count}\n")
+    put(old / "group_vars/big.yml", "vm_vcpus: 8\n")
+    done = run(old)
+    host = inventory.load("zap")
+    assert (host.vm.vcpus, host.vm.memory_mib) == (3, 4096)
+    assert left(done) == ["group_vars/big.yml: big: Ansible reads group_vars/big instead"]
+
+
 def test_every_host_gets_a_host_name_of_its_own(old: Path) -> None:
     """A group's variable names the first host; the others are called after themselves, which is reported."""
     second = INVENTORY.replace("zap:\n", "zap:\n              vm_hostname: claw\n", 1)

@@ -40,6 +40,16 @@ def test_comments_stay_where_they_are() -> None:
     assert path.read_text(encoding="utf-8").split() == expected.split()
 
 
+@pytest.mark.parametrize("head", ["# zap\n\n---\n", "---\n# zap\n", "%YAML 1.2\n# zap\n--- # begin\n"])
+def test_what_stands_before_the_document_is_kept(head: str) -> None:
+    """The line --- and the comments before it are kept, such as the one that tells an editor the schema."""
+    path = samples.write()
+    text = head + path.read_text(encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
+    set_ip("zap", "192.168.122.50")
+    assert path.read_text(encoding="utf-8") == text.replace("ip: 192.168.122.182", "ip: 192.168.122.50")
+
+
 @pytest.mark.parametrize("address", ["192.168.122", "127.0.0.1", "nonsense"])
 def test_an_invalid_address_changes_nothing(address: str) -> None:
     """An address that no guest can have is refused, and the file is as before."""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from swarm.errors import Unfit, UsageError
+from swarm import units
+from swarm.errors import CommandFailed, Unfit, UsageError
 from swarm.litellm import install, native, postgres
 from tests.conftest import ROOT
 
@@ -132,3 +133,14 @@ def test_services_that_were_stopped_do_not_run_the_proxy(
     assert not native.enabled()
     (folder / "default.target.wants/litellm.service").symlink_to("../litellm.service")
     assert native.enabled()
+
+
+def test_a_journal_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the user may not read the journal, there is no log, and what journalctl says is an error's message."""
+    program = tmp_path / "journalctl"
+    program.write_text("#!/bin/sh\necho 'No journal files were opened.' >&2\nexit 1\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert native.recent(5, 10) == ""
+    with pytest.raises(CommandFailed, match=r"^journalctl failed: No journal files were opened\.$"):
+        units.call("journalctl", "--no-pager")

@@ -57,6 +57,16 @@ def test_a_long_log_is_moved_aside() -> None:
     assert path.stat().st_size < 1000
 
 
+@pytest.mark.usefixtures("dirs")
+def test_any_command_can_be_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An argument that is not UTF-8 ends no run, and one with a line break is still one line of the log."""
+    monkeypatch.setattr("sys.argv", ["./inv", "restore", "--path", "caf\udce9\nx"])
+    Log("zap").line("restored")
+    command, said = path_of("zap").read_text(encoding="utf-8").splitlines()
+    assert command.endswith(r"$ inv restore --path 'caf\udce9\nx'")
+    assert said.endswith("Z restored")
+
+
 def test_a_log_that_cannot_be_written_ends_nothing(dirs: Dirs) -> None:
     """Without a place for its log, a run goes on. A link in the log's place is not followed."""
     other = dirs.state / "other"
