@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["private_dir", "rewrite", "write_atomically"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["private_dir", "rewrite", "write_atomically", "write_new"]
 
 
 def private_dir(path: Path) -> Path:
@@ -46,7 +50,7 @@ def write_atomically(
     )  # readable by its owner alone
     scratch = Path(name)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with _named(path), os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             if owner:
@@ -57,4 +61,27 @@ def write_atomically(
         scratch.replace(path)
     except BaseException:
         scratch.unlink(missing_ok=True)  # Ctrl-C may come right after the replacement
+        raise
+
+
+def write_new(path: Path, text: str, mode: int = 0o600) -> None:
+    """Write a file that is not there yet, or leave none behind. Raise FileExistsError if there is one."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with _named(path), os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        path.unlink()
+        raise
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Add the file's name to an error in the block: a write to a full disk has none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
         raise

@@ -37,6 +37,8 @@ _COLUMNS = (
     "destination",
 )
 
+_CHOICES = ("--archive", "--all", "--sample")  # of the archives to verify
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -255,6 +257,9 @@ def verify(words: str, archive: str, identity: str, *, everything: bool, sample:
     """Read archives from end to end and compare them with their manifests."""
     if sample < 0:
         raise UsageError("--sample takes the number of archives to choose", "--all verifies every one")
+    given = [option for option, value in zip(_CHOICES, (archive, everything, sample), strict=True) if value]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other", "each says which archives to verify")
 
     def one(host: Host, talk: Talk) -> Checked:
         found = catalog(host, identity)

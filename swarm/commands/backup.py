@@ -12,6 +12,7 @@ from swarm.commands.render import Done, render
 from swarm.commands.run import chosen, run
 from swarm.console import Talk, screen
 from swarm.errors import Refused, UsageError
+from swarm.files import write_new
 from swarm.fleet import parts
 from swarm.paths import expanded
 
@@ -162,11 +163,9 @@ def key(path: str) -> int:
     public = str(identity.to_public())
     text = f"# created: {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n# public key: {public}\n{identity}\n"
     try:
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        write_new(target, text)
     except FileExistsError:
         raise Refused(f"{target} exists and is kept", "--file takes the name of a new file") from None
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(text)
     screen().data(public)
     talk = Talk(screen())
     talk.say(f"The secret key is in {target}. Move it off this machine, to a password manager or a safe.")

@@ -25,6 +25,8 @@ _OBJECTS = 100_000
 def begin() -> None:
     """Prepare the process. Call this before importing anything that takes time to load."""
     gc.set_threshold(_OBJECTS)
+    if not os.environ.get("COLUMNS", "80").strip("0"):  # set where a terminal's size is not known
+        del os.environ["COLUMNS"]  # rich would write nothing at all in no columns
     sys.stdin = _opened(0, sys.stdin)
     sys.stdout = _opened(1, sys.stdout)
     sys.stderr = _opened(2, sys.stderr)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
 from swarm.inventory.fields import wrong
 from swarm.inventory.inside import Section
-from swarm.inventory.shapes import Shape, Variable
+from swarm.inventory.shapes import Shape, Variable, names_server
 
 __all__ = ["AgentmonSettings"]
 
@@ -28,11 +27,7 @@ _Client = Annotated[
 def _url(value: str) -> str:
     if "@" in value:
         raise wrong("expected a URL without credentials", "token_env names the variable with the token")
-    try:
-        usable = bool(_URL.fullmatch(value) and urlsplit(value).hostname and urlsplit(value).port != 0)
-    except ValueError:  # a port or an IPv6 address that is none
-        usable = False
-    if not usable:
+    if not (_URL.fullmatch(value) and names_server(value)):
         raise wrong("expected http:// or https:// with a host and a port, such as http://192.168.122.1:8080")
     return value
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from swarm.inventory.fields import wrong
 from swarm.inventory.inside import Section
-from swarm.inventory.shapes import Command
+from swarm.inventory.shapes import Command, LocalFile, LocalFolder, names_server
 
 __all__ = ["BackupSettings"]
 
@@ -28,6 +27,9 @@ _EXCLUDE = (
 )
 
 _S3 = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[A-Za-z0-9._-]+)*)/?")
+# Labels as in DNS. The S3 client accepts no others, such as one with an underscore.
+_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*\.?")
 _RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")  # Bech32 without 1, b, i and o
 
 
@@ -47,6 +49,10 @@ def _endpoint(value: str) -> str:
             "expected http:// or https:// with a host and a port, such as https://s3.example.com",
             "credentials belong in ~/.aws/credentials",
         )
+    if not names_server(value, _HOST):
+        raise wrong(
+            "expected a host of letters, digits, hyphens and dots, and a port from 1 to 65535, if any"
+        )
     return value.rstrip("/")
 
 
@@ -63,6 +69,8 @@ def _recipient(value: str) -> str:
 def _ping(value: str) -> str:
     if not re.fullmatch(r"https?://[^\s]+", value) or not value.isprintable():
         raise wrong("expected a URL that starts with http:// or https://")
+    if not names_server(value.replace("{state}", "start")):
+        raise wrong("expected a URL with a host and a port that exist, such as https://hc-ping.com/UUID")
     return value
 
 
@@ -83,7 +91,7 @@ class BackupSettings(Section):
     endpoint: Annotated[str, AfterValidator(_endpoint)] | None = Field(
         default=None, description="The S3 server, if it is not AWS.", examples=["http://192.168.153.253:9000"]
     )
-    ca_certificate: Path | None = Field(
+    ca_certificate: LocalFile | None = Field(
         default=None, description="A PEM file with the CA of the S3 server, if it is your own."
     )
     recipient: Annotated[str, AfterValidator(_recipient)] | None = Field(
@@ -127,7 +135,7 @@ class BackupSettings(Section):
         "{state} replaced by start, success, warn or fail. A warning resets the switch as a success does.",
         examples=["https://hc-ping.com/UUID", "https://status.example.com/push?state={state}"],
     )
-    metrics: Path | None = Field(
+    metrics: LocalFolder | None = Field(
         default=None,
         description="A directory for a textfile of metrics, such as node_exporter's textfile directory.",
     )

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from pydantic_core.core_schema import no_info_after_validator_function
@@ -21,6 +22,7 @@ __all__ = [
     "Command",
     "GitAddress",
     "LocalFile",
+    "LocalFolder",
     "NumberOrText",
     "RepositoryText",
     "RepositoryWord",
@@ -28,6 +30,7 @@ __all__ = [
     "Variable",
     "Word",
     "WordList",
+    "names_server",
 ]
 
 _PRINTED = r"[^\s\x00-\x1f\x7f]+"  # for editors; isprintable() excludes more
@@ -89,10 +92,24 @@ def _number_or_text(value: object) -> object:
     return value
 
 
-def _file(value: Path) -> Path:
+def _file(value: Path, kind: str = "file") -> Path:
     if value == Path() or not str(value).isprintable():
-        raise wrong("expected the path of a file, without invisible characters")
+        raise wrong(f"expected the path of a {kind}, without invisible characters")
     return value
+
+
+def _folder(value: Path) -> Path:
+    return _file(value, "folder")
+
+
+def names_server(url: str, host: re.Pattern[str] | None = None) -> bool:
+    """Whether a URL has a host, one like `host` if that is given, and a port that can be one."""
+    try:
+        parts = urlsplit(url)
+        name, port = parts.hostname or "", parts.port
+    except ValueError:  # a port or an IPv6 address that is none
+        return False
+    return bool(name) and port != 0 and (":" in name or not host or bool(host.fullmatch(name)))
 
 
 Account = Annotated[
@@ -128,3 +145,4 @@ NumberOrText = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}]}),
 ]
 LocalFile = Annotated[Path, AfterValidator(_file)]
+LocalFolder = Annotated[Path, AfterValidator(_folder)]

@@ -6,11 +6,13 @@ the user compares it with what the machine's console shows, and confirms it.
 
 from __future__ import annotations
 
+import math
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from swarm import access, ssh
+from swarm.deadline import Deadline
 from swarm.errors import Refused, Unfit, Unreachable
 from swarm.plan import Change, Plan
 from swarm.reconcile import Applied, reconcile
@@ -42,16 +44,21 @@ class _Seen:
 def provision(host: Host, talk: Talk, *, plan_only: bool = False, limit: float = _LOGIN) -> Plan:
     """Pin the machine's host key if it is not pinned yet, and check that we can log in. Return the change.
 
-    It has `limit` seconds to accept the login, or 60 if that is less.
+    All waiting for it together takes at most `limit` seconds: up to 40 for its key, up to 60 for the login.
     Raise Refused if the key is not confirmed, Unreachable if the machine does not answer or refuses the login.
     """
     machine = _machine(host)
+    left = limit
 
     def look() -> _Seen:
+        nonlocal left
         pinned = ssh.pinned(host.known_hosts)
         if pinned and machine.fingerprint in {None, fingerprint(pinned)}:
             return _Seen(pinned)
-        return _Seen(pinned, _own(host.name, machine))
+        scan = Deadline(left)
+        own = _own(host.name, machine, left)
+        left = scan.remaining
+        return _Seen(pinned, own)
 
     def apply(plan: Plan, seen: _Seen) -> Applied[_Seen]:
         assert seen.own  # noqa: S101 - there is no plan without it
@@ -61,7 +68,7 @@ def provision(host: Host, talk: Talk, *, plan_only: bool = False, limit: float =
 
     plan = reconcile(look, lambda seen: _difference(host, seen), apply, talk, plan_only=plan_only)
     if not (plan_only and plan):
-        _login(host, talk, min(limit, _LOGIN))
+        _login(host, talk, min(left, _LOGIN))
     return plan
 
 
@@ -102,12 +109,12 @@ def _difference(host: Host, seen: _Seen) -> Plan:
     return Plan(host.name, (change,))
 
 
-def _own(name: str, machine: Machine) -> str:
-    """Return the ed25519 host key that the machine shows, as "type key"."""
+def _own(name: str, machine: Machine, limit: float = 2 * _ANSWER) -> str:
+    """Return the ed25519 host key that the machine shows within `limit` seconds, as "type key"."""
     command = [
         "ssh-keyscan",
         "-T",
-        str(_ANSWER),
+        str(min(_ANSWER, math.ceil(limit))),
         "-t",
         "ed25519",
         "-p",
@@ -117,7 +124,11 @@ def _own(name: str, machine: Machine) -> str:
     ]
     try:
         done = subprocess.run(
-            command, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=2 * _ANSWER
+            command,
+            capture_output=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            timeout=min(2 * _ANSWER, limit),
         )
     except FileNotFoundError:
         raise Unfit("ssh-keyscan is missing", "install the package openssh-client") from None

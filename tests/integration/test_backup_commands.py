@@ -227,6 +227,15 @@ def test_a_negative_sample_is_refused() -> None:
         archives.verify(HOST, "", "", everything=False, sample=-1, as_json=False)
 
 
+@pytest.mark.parametrize(
+    ("archive", "everything", "sample"), [("x", True, 0), ("x", False, 1), ("", True, 1)]
+)
+def test_only_one_option_says_what_is_verified(archive: str, everything: bool, sample: int) -> None:  # noqa: FBT001
+    """An archive that is named is never passed over in favour of all or of a sample."""
+    with pytest.raises(UsageError, match="exclude each other"):
+        archives.verify(HOST, archive, "", everything=everything, sample=sample, as_json=False)
+
+
 def test_old_archives_are_pruned(dirs: Dirs, three: list[Name], capsys: pytest.CaptureFixture[str]) -> None:
     """--plan names what would go and removes nothing; --yes removes it; then there is nothing to do."""
     write_host(dirs, dirs.backups, keep=2)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pty
+import socket
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -190,3 +192,15 @@ def test_user_data_lets_swarm_in() -> None:
     root = next(user for user in tree["users"] if user != "default")
     assert (root["name"], root["ssh_authorized_keys"], tree["hostname"]) == ("root", [key], "claw")
     assert "PRIVATE" not in done.stdout
+
+
+def test_the_time_limit_covers_the_host_key(dirs: Dirs) -> None:
+    """A machine whose port is open but silent is given up after --timeout, not after ssh-keyscan's own 20 seconds."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        (dirs.hosts / "claw.yaml").write_text(FILE.format(port=port), encoding="utf-8")
+        start = time.monotonic()
+        done = inv("provision", "--host", "claw", "--timeout", "1")
+    assert time.monotonic() - start < 15
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"claw: 127.0.0.1 port {port} shows no host key" in done.stderr

@@ -207,3 +207,15 @@ def test_an_old_python_is_refused(tmp_path: Path, wheels: Path) -> None:
     assert (
         f"error: swarm needs Python 3.11 or newer, and {old} is 3.10.9\n  hint: SWARM_PYTHON=" in done.stderr
     )
+
+
+def test_the_environment_of_another_clone_stays(tmp_path: Path, wheels: Path) -> None:
+    """A .venv that is a link to another clone's is replaced by an own one, and the other clone's is not emptied."""
+    own, other = Clone.make(tmp_path / "clone", wheels), tmp_path / "other"
+    other.mkdir()
+    (other / ".setup").write_text("/another/clone\nhand\n", encoding="utf-8")
+    (own.root / ".venv").symlink_to(other)
+    done = own.run()
+    assert done.returncode == 0, done.stderr
+    assert (other / ".setup").read_text(encoding="utf-8") == "/another/clone\nhand\n"
+    assert not (own.root / ".venv").is_symlink()

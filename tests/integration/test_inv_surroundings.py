@@ -118,3 +118,10 @@ def test_a_user_without_name_or_home_gets_sentences(words: str) -> None:
     done = inv(*words.split(), user=UNNAMED)
     assert "Traceback" not in done.stderr
     assert "internal error" not in done.stderr
+
+
+def test_a_terminal_without_columns_hides_no_error(dirs: Dirs) -> None:
+    """COLUMNS=0, which programs set where a terminal's size is not known, does not swallow the messages."""
+    done = inv("plan", "--host", "nosuch", COLUMNS="0", SWARM_HOSTS=str(dirs.hosts))
+    assert done.returncode == 1
+    assert "error: there is no host 'nosuch'" in done.stderr

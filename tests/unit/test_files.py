@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm.files import private_dir, write_atomically
+from swarm.files import private_dir, write_atomically, write_new
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
@@ -46,6 +51,33 @@ def test_ctrl_c_right_after_the_replacement(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(KeyboardInterrupt):
         write_atomically(tmp_path / "file", "new")
     assert (tmp_path / "file").read_text(encoding="utf-8") == "new"
+
+
+@pytest.mark.parametrize("write", [write_atomically, write_new])
+def test_a_full_disk_is_reported_with_the_file_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, str], None]
+) -> None:
+    """The system's error for a write names no file, so the file is added; what was written of it is removed."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    path = tmp_path / "file"
+    with pytest.raises(OSError, match="No space left") as caught:
+        write(path, "text")
+    assert caught.value.filename == str(path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_new_file_replaces_none(tmp_path: Path) -> None:
+    """A file that is there is kept, and the new one is for its owner alone."""
+    path = tmp_path / "file"
+    write_new(path, "old")
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(FileExistsError):
+        write_new(path, "new")
+    assert path.read_text(encoding="utf-8") == "old"
 
 
 def test_a_reader_keeps_the_old_file(tmp_path: Path) -> None:
