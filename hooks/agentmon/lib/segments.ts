@@ -66,9 +66,10 @@ export async function adopt(folder: string, torn: () => void): Promise<Segment[]
   return found;
 }
 
-/** Read what is left of a segment into `buffer`, as far as it fits. Returns the part that was read, or undefined. */
+/** Read what is left of a segment into `buffer`, as far as it fits. Returns the part that was read, or undefined.
+ * Throws if it is there but can't be read now, such as for want of file descriptors. */
 export async function front(segment: Segment, buffer: Buffer): Promise<Buffer | undefined> {
-  const file = await open(segment.path, constants.O_RDONLY | constants.O_NOFOLLOW).catch(() => undefined);
+  const file = await open(segment.path, constants.O_RDONLY | constants.O_NOFOLLOW).catch(absent);
   if (!file) return undefined;
   try {
     const size = Math.min(buffer.length, segment.size - segment.offset);
@@ -77,6 +78,11 @@ export async function front(segment: Segment, buffer: Buffer): Promise<Buffer | 
   } finally {
     await file.close();
   }
+}
+
+/** Return undefined if the error says that there is no such file, or a link in its place. */
+function absent(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== "ENOENT" && error.code !== "ELOOP") throw error;
 }
 
 async function truncate(path: string, size: number): Promise<void> {
