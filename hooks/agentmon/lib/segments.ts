@@ -41,13 +41,15 @@ export const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL 
 
 /**
  * Take over the segments of dead processes, oldest first, and cut torn tails. `torn` is called for each cut.
- * A rename claims a segment, so two processes never send the same one.
+ * A rename claims a segment, so two processes never send the same one. `first` says that this process has made none
+ * yet, so that one with its name is an earlier process's.
  */
-export async function adopt(folder: string, torn: () => void): Promise<Segment[]> {
+export async function adopt(folder: string, torn: () => void, first = true): Promise<Segment[]> {
   const found: Segment[] = [];
   for (const entry of (await readdir(folder)).sort()) {
     const parts = NAME.exec(entry);
     if (!parts || alive(Number(parts[3]), parts[4]!)) continue;
+    if (!first && entry.endsWith(`.${process.pid}.${OWN}.log`)) continue;
     const path = join(folder, entry);
     const claimed = join(folder, `${parts[1]}-${parts[2]}.${process.pid}.${OWN}.log`);
     try {
