@@ -184,3 +184,8 @@ test("a huge tool result with content costs a bounded amount", () => {
   });
   assert.ok(JSON.stringify(out).length < 50_000);
 });
+
+test("of two known secrets, the one that contains the other is replaced whole", () => {
+  const cleaner = new Cleaner(Buffer.from("salt"), ["client7", "client7:planted"]);
+  assert.equal(cleaner.redact("user client7:planted, client7"), "user [redacted], [redacted]");
+});

@@ -53,7 +53,7 @@ export class Cleaner {
   /** `secrets` are replaced wherever they occur, whatever their shape. */
   constructor(salt: Uint8Array, secrets: readonly string[] = []) {
     this.#salt = salt;
-    this.#secrets = secrets;
+    this.#secrets = secrets.toSorted((a, b) => b.length - a.length); // one may contain another
   }
 
   /** Return the allowed attributes of a row that have a value. */
