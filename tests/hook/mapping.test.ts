@@ -189,3 +189,13 @@ test("of two known secrets, the one that contains the other is replaced whole", 
   const cleaner = new Cleaner(Buffer.from("salt"), ["client7", "client7:planted"]);
   assert.equal(cleaner.redact("user client7:planted, client7"), "user [redacted], [redacted]");
 });
+
+const said = (value: unknown): string => {
+  const row: Row = { act: "occurrence", name: "x", attributes: {}, content: { text: ["event.value", "text"] } };
+  const cleaner = new Cleaner(Buffer.from("salt"));
+  return cleaner.attributes(row, { event: { value }, ctx: {} }, true).text as string;
+};
+
+test("a text that is cut inside a character, or came cut, is still Unicode", () => {
+  for (const text of [`${"x".repeat(16_383)}🦞`, "half \ud83e"]) assert.ok(said(text).isWellFormed());
+});

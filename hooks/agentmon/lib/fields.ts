@@ -100,8 +100,9 @@ export class Cleaner {
         typeof value === "string"
           ? value.slice(0, 2 * TEXT_LIMIT)
           : bounded(value, (part) => this.redact(part));
-      // Redact before the cut, or the cut could leave half a secret.
-      return text === undefined ? undefined : this.redact(text).slice(0, TEXT_LIMIT);
+      // Redact before the cut, or the cut could leave half a secret. It may leave half a character, which is no
+      // Unicode: endpoints and databases refuse it.
+      return text === undefined ? undefined : this.redact(text).slice(0, TEXT_LIMIT).toWellFormed();
     } catch {
       return undefined; // a cycle, or a getter that throws
     }
