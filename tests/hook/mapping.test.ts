@@ -199,3 +199,15 @@ const said = (value: unknown): string => {
 test("a text that is cut inside a character, or came cut, is still Unicode", () => {
   for (const text of [`${"x".repeat(16_383)}🦞`, "half \ud83e"]) assert.ok(said(text).isWellFormed());
 });
+
+test("no content takes long to clean, whatever it looks like", () => {
+  const times = [1, 2, 3].map(() => {
+    const start = performance.now();
+    said("eyJ-aaaa-".repeat(4000));
+    return performance.now() - start;
+  });
+  assert.ok(Math.min(...times) < 400, `${times} ms`);
+  let visited = 0;
+  said([Array(1_000_000).fill({ toJSON: () => (visited += 1) })]);
+  assert.ok(visited < 50_000, `${visited} values of an array`);
+});
