@@ -5,7 +5,6 @@ Pure. A body is one event, an array of events, or one event per line (ndjson). I
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -35,6 +34,7 @@ TYPES = (
 _SOURCE = ("framework", "client_id", "host")
 _SHOWN = 60  # characters of an invalid value that a problem shows
 _MOST_PROBLEMS = 20  # of one body: enough to see a pattern
+_GREATEST = (1 << 63) - 1  # of a seq: JSON's numbers may have thousands of digits
 _LATEST = 253_402_300_799_999  # milliseconds: the end of the year 9999, the last that RFC 3339 can write
 
 
@@ -200,9 +200,9 @@ def _time(value: object) -> datetime | None:
             return found.astimezone(UTC) if found.tzinfo else None
         except (ValueError, OverflowError):
             return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LATEST:
         return None
-    return datetime.fromtimestamp(value / 1000, UTC) if 0 <= value <= _LATEST else None
+    return datetime.fromtimestamp(value / 1000, UTC)
 
 
 def _event(value: dict[str, Any]) -> Event:
@@ -214,7 +214,7 @@ def _event(value: dict[str, Any]) -> Event:
         id=event["id"],
         type=event["type"],
         time=time,
-        seq=seq if isinstance(seq, int) and not isinstance(seq, bool) else None,
+        seq=seq if isinstance(seq, int) and not isinstance(seq, bool) and abs(seq) <= _GREATEST else None,
         framework=source["framework"],
         client_id=source["client_id"],
         host=source["host"],

@@ -119,6 +119,27 @@ test("what one process could not deliver, the next one delivers before its own e
   );
 });
 
+test("what a process that ended meanwhile has left is delivered within a minute, not at the next start", async (t) => {
+  const endpoint = await new Endpoint().start(t);
+  const path = folder(t);
+  const clock = new Clock();
+  const emitter = new Emitter(settings(endpoint.url, path), clock);
+  t.after(() => emitter.stop());
+  await emitter.flush();
+  const child = spawn(process.execPath, [join(import.meta.dirname, "child.ts"), "exit", path]);
+  await once(child, "exit"); // such as a command of OpenClaw
+  clock.pass(60_000);
+  await until(
+    () => endpoint.events.filter(({ n }) => n !== undefined).length === 3,
+    "delivery",
+    () => clock.pass(100),
+  );
+  clock.pass(60_000);
+  await emitter.flush();
+  assert.equal(endpoint.events.filter(({ n }) => n !== undefined).length, 3);
+  assert.deepEqual(logs(path), []);
+});
+
 test("hostile events neither throw nor stop the ones behind them", async (t) => {
   const endpoint = await new Endpoint().start(t);
   const emitter = emit(t, endpoint.url, folder(t), { content: true });

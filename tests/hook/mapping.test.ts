@@ -184,3 +184,30 @@ test("a huge tool result with content costs a bounded amount", () => {
   });
   assert.ok(JSON.stringify(out).length < 50_000);
 });
+
+test("of two known secrets, the one that contains the other is replaced whole", () => {
+  const cleaner = new Cleaner(Buffer.from("salt"), ["client7", "client7:planted"]);
+  assert.equal(cleaner.redact("user client7:planted, client7"), "user [redacted], [redacted]");
+});
+
+const said = (value: unknown): string => {
+  const row: Row = { act: "occurrence", name: "x", attributes: {}, content: { text: ["event.value", "text"] } };
+  const cleaner = new Cleaner(Buffer.from("salt"));
+  return cleaner.attributes(row, { event: { value }, ctx: {} }, true).text as string;
+};
+
+test("a text that is cut inside a character, or came cut, is still Unicode", () => {
+  for (const text of [`${"x".repeat(16_383)}🦞`, "half \ud83e"]) assert.ok(said(text).isWellFormed());
+});
+
+test("no content takes long to clean, whatever it looks like", () => {
+  const times = [1, 2, 3].map(() => {
+    const start = performance.now();
+    said("eyJ-aaaa-".repeat(4000));
+    return performance.now() - start;
+  });
+  assert.ok(Math.min(...times) < 400, `${times} ms`);
+  let visited = 0;
+  said([Array(1_000_000).fill({ toJSON: () => (visited += 1) })]);
+  assert.ok(visited < 50_000, `${visited} values of an array`);
+});

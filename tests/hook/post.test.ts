@@ -154,3 +154,16 @@ test("Retry-After is passed on without the white space around it", () => {
   const found = parse("HTTP/1.1 503 Busy\r\nRETRY-AFTER: \t120 \r\ncontent-length: 0\r\n\r\n");
   assert.deepEqual(found?.reply, { status: 503, retryAfter: "120" });
 });
+
+test("a head costs no more than its size, whatever is in it", () => {
+  for (const name of ["retry-after", "transfer-encoding"]) {
+    const start = performance.now();
+    parse(`HTTP/1.1 202 Accepted\r\n${name}: a${" ".repeat(16_000)}b\r\n\r\n`);
+    const took = performance.now() - start;
+    assert.ok(took < 500, `${took} ms`);
+  }
+});
+
+test("answers before the answer proper count as a part of its head, so they end", () => {
+  assert.throws(() => parse(`HTTP/1.1 103 Early Hints\r\nx: ${"y".repeat(1_000)}\r\n\r\n`.repeat(20)), /too long/);
+});

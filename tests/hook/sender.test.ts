@@ -143,6 +143,20 @@ test("Retry-After is honored in seconds and as a date, with a limit", async (t) 
   assert.equal(delay("retry", 1, 0, 1e12), 3_600_000);
 });
 
+test("a Retry-After of nothing, or of the past, does not end the back-off", async (t) => {
+  for (const header of ["0", "Thu, 01 Jan 2026 00:00:00 GMT"]) {
+    const endpoint = await new Endpoint((_, __, response) => {
+      response.writeHead(503, { "retry-after": header }).end();
+      return undefined;
+    }).start(t);
+    const { clock, sender } = begin(t, endpoint.url, 1);
+    await until(() => sender.counts.retries === 1, "an attempt");
+    await until(() => clock.next === 500, "the delay of a first attempt");
+    await sender.stop();
+  }
+  assert.equal(delay("retry", 8, 0, 0), 60_000);
+});
+
 test("connections that are refused or closed are retried until the endpoint is back", async (t) => {
   const endpoint = await new Endpoint((_, request) => {
     request.socket.destroy();

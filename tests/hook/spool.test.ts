@@ -2,9 +2,11 @@ import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import {
+  closeSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmdirSync,
@@ -162,6 +164,27 @@ test("an event that is longer than a line may be is dropped and counted", async 
   await spool.flush();
   assert.deepEqual(await all(spool), [2]);
   assert.equal(spool.counts.dropped, 1);
+});
+
+test("a segment that cannot be opened for want of file descriptors is kept", async (t) => {
+  const spool = open(folder(t));
+  spool.append(json(1));
+  await spool.flush();
+  const limit = (soft: string): void =>
+    void execFileSync("prlimit", ["--pid", `${process.pid}`, `--nofile=${soft}:`]);
+  const before = /Max open files +(\d+)/.exec(readFileSync("/proc/self/limits", "utf8"))![1]!;
+  limit("64");
+  const taken: number[] = [];
+  try {
+    for (;;) taken.push(openSync("/dev/null", "r"));
+  } catch {
+    assert.deepEqual(await spool.peek(1), []);
+  } finally {
+    taken.forEach((file) => closeSync(file));
+    limit(before);
+  }
+  assert.deepEqual(await all(spool), [1]);
+  assert.equal(spool.counts.dropped, 0);
 });
 
 async function full(spool: Spool): Promise<void> {

@@ -213,3 +213,12 @@ def _either(body: bytes, content_type: str = "") -> tuple[str, ...]:
     assert all(isinstance(each, Event) for each in found)
     assert all(each.isprintable() for each in problems)
     return problems
+
+
+@pytest.mark.parametrize("digits", [20, 400, 4000])
+def test_a_number_beyond_64_bits_is_no_time_and_no_seq(digits: int) -> None:
+    """A number that no float and no count holds is refused as a time, and passed over as a seq."""
+    number = 10**digits
+    assert problems(changed("event.ts", number))[0].startswith("event.ts: expected")
+    (found,) = parse(json.dumps(changed("event.seq", number)).encode())
+    assert found.seq is None

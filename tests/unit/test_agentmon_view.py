@@ -101,3 +101,13 @@ def test_events_without_seq_have_no_gaps() -> None:
     watch = Watch()
     assert [watch.see(made()) for _ in range(3)] == [[], [], []]
     assert summary(watch) == "3 events from 1 host"
+
+
+def test_the_greatest_numbers_of_a_sender_stay_readable() -> None:
+    """Two senders that number their events beyond all bounds neither fill the screen nor end the summary."""
+    watch, notes = Watch(), []
+    for boot in ("a", "b"):
+        for seq in (1, int("9" * 4300)):
+            notes += watch.see(made(id=f"{boot}{seq % 97}", seq=seq, payload={"boot": boot}))
+    assert all(len(note) < 200 for note in notes)
+    assert len(summary(watch)) < 200

@@ -20,8 +20,9 @@ export function judge(status: number): Verdict {
 /** Return the milliseconds to wait before attempt number `attempt` (from 1): the full delay, less up to half of it. */
 export function delay(verdict: Verdict, attempt: number, random: number, asked: number | undefined): number {
   if (verdict === "misconfigured") return SLOW * (1 - random / 2);
-  // Up to a tenth more than asked, so that many hosts do not come back at once.
-  if (asked !== undefined) return Math.min(asked, PATIENCE) * (1 + random / 10);
+  // Up to a tenth more than asked, so that many hosts do not come back at once. "At once" is not followed: 0, or a date
+  // that this clock has passed, would make a busy loop.
+  if (asked !== undefined && asked >= FIRST) return Math.min(asked, PATIENCE) * (1 + random / 10);
   return Math.min(LONGEST, FIRST * 2 ** Math.min(attempt - 1, 20)) * (1 - random / 2);
 }
 

@@ -137,6 +137,7 @@ export class Emitter {
   #everyMinute(): void {
     this.#snapshot = this.#runtime.after(SNAPSHOT, () => {
       this.#push([this.#measure()]);
+      void this.#spool.adopt();
       if (!this.#stopped) this.#everyMinute();
     });
   }
@@ -167,7 +168,7 @@ interface Shared {
   emitter: Emitter | undefined;
 }
 
-const VERSION = 3; // raise it when the emitter changes: a reload then replaces the old one
+const VERSION = 4; // raise it when the emitter changes: a reload then replaces the old one
 const KEY = Symbol.for("swarm.agentmon");
 
 /** Events that wait for the emitter to be made, in the turn after the first of them. */

@@ -21,7 +21,7 @@ const SECRET = new RegExp(
     String.raw`\bxox[a-z]-[\w-]{8,}`,
     String.raw`\bA(?:KIA|SIA)[A-Z0-9]{12,}`,
     String.raw`\b\d{5,12}:[\w-]{30,}`,
-    String.raw`\beyJ[\w-]{8,}\.[\w-]{8,}`,
+    String.raw`\beyJ[\w-]{8,512}\.[\w-]{8,}`, // without the bound, a text of many eyJ takes seconds
     String.raw`\b(?:bearer|basic)\s+[\w.~+/=-]{8,}`,
     String.raw`-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*`,
   ].join("|"),
@@ -53,7 +53,7 @@ export class Cleaner {
   /** `secrets` are replaced wherever they occur, whatever their shape. */
   constructor(salt: Uint8Array, secrets: readonly string[] = []) {
     this.#salt = salt;
-    this.#secrets = secrets;
+    this.#secrets = secrets.toSorted((a, b) => b.length - a.length); // one may contain another
   }
 
   /** Return the allowed attributes of a row that have a value. */
@@ -100,8 +100,9 @@ export class Cleaner {
         typeof value === "string"
           ? value.slice(0, 2 * TEXT_LIMIT)
           : bounded(value, (part) => this.redact(part));
-      // Redact before the cut, or the cut could leave half a secret.
-      return text === undefined ? undefined : this.redact(text).slice(0, TEXT_LIMIT);
+      // Redact before the cut, or the cut could leave half a secret. It may leave half a character, which is no
+      // Unicode: endpoints and databases refuse it.
+      return text === undefined ? undefined : this.redact(text).slice(0, TEXT_LIMIT).toWellFormed();
     } catch {
       return undefined; // a cycle, or a getter that throws
     }
@@ -115,6 +116,7 @@ function bounded(value: unknown, redact: (text: string) => string): string | und
   return JSON.stringify(value, (key, part: unknown) => {
     left -= key.length + (typeof part === "string" ? part.length : 8);
     if (left < 0 && key !== "") return typeof part === "string" ? "" : undefined;
+    if (Array.isArray(part)) return part.slice(0, Math.max(1, left)); // the rest would only be visited, and left out
     return typeof part === "string" ? redact(part) : part;
   });
 }

@@ -16,9 +16,10 @@ const HEAD = 16 * 1024; // bytes of a status line and headers
 const BODY = 64 * 1024; // bytes of a body that are read, so that its connection can be used again
 
 const STATUS = /^HTTP\/1\.([01]) ([1-9]\d\d)(?=[ \n]|$)/;
-const RETRY = /^retry-after:[ \t]*([^\r\n]*?)[ \t]*$/im;
+// Values are trimmed later: a pattern that also trims them takes seconds for 16 KB of spaces.
+const RETRY = /^retry-after:([^\r\n]*)$/im;
 const LENGTH = /^content-length:[ \t]*(\d{1,15})[ \t]*$/im;
-const CODING = /^transfer-encoding:[ \t]*([^\r\n]*?)[ \t]*$/im;
+const CODING = /^transfer-encoding:([^\r\n]*)$/im;
 const CLOSE = /^connection:[^\r\n]*\bclose\b/im;
 const CHUNK = /([0-9a-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n/iy;
 
@@ -44,13 +45,16 @@ let latest: { text: string; head: Head } | undefined;
  */
 export function parse(text: string): Parsed | undefined {
   if (latest && text.startsWith(latest.text)) return whole(latest.head, text, latest.text.length);
-  const end = text.indexOf("\r\n\r\n");
-  if (end < 0 ? text.length > HEAD : end > HEAD) throw new Error("the head of the answer is too long");
-  if (end < 0) return undefined;
-  const head = read(text.slice(0, end).replaceAll("\r\n", "\n"));
-  if (head.reply.status < 200) return parse(text.slice(end + 4)); // such as 103, before the answer proper
-  latest = { text: text.slice(0, end + 4), head };
-  return whole(head, text, end + 4);
+  for (let start = 0; ; ) {
+    const end = text.indexOf("\r\n\r\n", start);
+    if ((end < 0 ? text.length : end) > HEAD) throw new Error("the head of the answer is too long");
+    if (end < 0) return undefined;
+    const head = read(text.slice(start, end).replaceAll("\r\n", "\n"));
+    start = end + 4;
+    if (head.reply.status < 200) continue; // such as 103, before the answer proper
+    latest = { text: text.slice(0, start), head };
+    return whole(head, text, start);
+  }
 }
 
 function read(text: string): Head {
@@ -58,7 +62,7 @@ function read(text: string): Head {
   const status = Number(code);
   if (!code || status === 101) throw new Error("the answer is not one of HTTP/1");
   return {
-    reply: { status, retryAfter: RETRY.exec(text)?.[1] || undefined },
+    reply: { status, retryAfter: RETRY.exec(text)?.[1]?.trim() || undefined },
     length: length(text, status),
     open: minor === "1" && !CLOSE.test(text),
   };
@@ -66,7 +70,7 @@ function read(text: string): Head {
 
 function length(head: string, status: number): number {
   if (status === 204 || status === 304) return 0;
-  const coding = CODING.exec(head)?.[1];
+  const coding = CODING.exec(head)?.[1]?.trim();
   if (coding !== undefined) return coding.toLowerCase() === "chunked" ? CHUNKED : UNTIL_CLOSE;
   const stated = LENGTH.exec(head)?.[1];
   return stated === undefined || Number(stated) > BODY ? UNTIL_CLOSE : Number(stated);

@@ -41,13 +41,15 @@ export const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL 
 
 /**
  * Take over the segments of dead processes, oldest first, and cut torn tails. `torn` is called for each cut.
- * A rename claims a segment, so two processes never send the same one.
+ * A rename claims a segment, so two processes never send the same one. `first` says that this process has made none
+ * yet, so that one with its name is an earlier process's.
  */
-export async function adopt(folder: string, torn: () => void): Promise<Segment[]> {
+export async function adopt(folder: string, torn: () => void, first = true): Promise<Segment[]> {
   const found: Segment[] = [];
   for (const entry of (await readdir(folder)).sort()) {
     const parts = NAME.exec(entry);
     if (!parts || alive(Number(parts[3]), parts[4]!)) continue;
+    if (!first && entry.endsWith(`.${process.pid}.${OWN}.log`)) continue;
     const path = join(folder, entry);
     const claimed = join(folder, `${parts[1]}-${parts[2]}.${process.pid}.${OWN}.log`);
     try {
@@ -66,9 +68,10 @@ export async function adopt(folder: string, torn: () => void): Promise<Segment[]
   return found;
 }
 
-/** Read what is left of a segment into `buffer`, as far as it fits. Returns the part that was read, or undefined. */
+/** Read what is left of a segment into `buffer`, as far as it fits. Returns the part that was read, or undefined.
+ * Throws if it is there but can't be read now, such as for want of file descriptors. */
 export async function front(segment: Segment, buffer: Buffer): Promise<Buffer | undefined> {
-  const file = await open(segment.path, constants.O_RDONLY | constants.O_NOFOLLOW).catch(() => undefined);
+  const file = await open(segment.path, constants.O_RDONLY | constants.O_NOFOLLOW).catch(absent);
   if (!file) return undefined;
   try {
     const size = Math.min(buffer.length, segment.size - segment.offset);
@@ -77,6 +80,11 @@ export async function front(segment: Segment, buffer: Buffer): Promise<Buffer | 
   } finally {
     await file.close();
   }
+}
+
+/** Return undefined if the error says that there is no such file, or a link in its place. */
+function absent(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== "ENOENT" && error.code !== "ELOOP") throw error;
 }
 
 async function truncate(path: string, size: number): Promise<void> {

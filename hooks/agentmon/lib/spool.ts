@@ -123,6 +123,11 @@ export class Spool {
     }
   }
 
+  /** Take over what processes that have ended since have left, such as a command of OpenClaw beside the gateway. */
+  adopt(): Promise<void> {
+    return this.#locked(() => this.#adopt(false));
+  }
+
   /** Stop the timer and close the file. Pending events are written first. */
   async close(): Promise<void> {
     this.#timer?.();
@@ -153,17 +158,23 @@ export class Spool {
   async #open(): Promise<void> {
     try {
       await secure(this.#folder);
-      const adopted = await adopt(this.#folder, () => void (this.counts.torn += 1));
-      this.#segments = [...adopted, ...this.#segments];
+      await this.#adopt(true);
       await inherit(this.#folder, (count) => {
         this.counts.dropped += count;
         return this.#keep();
       });
-      await this.#trim();
     } catch (error) {
       this.counts.errors += 1;
       this.#runtime.warn(`cannot use the spool (${(error as Error).message}); events wait in memory`);
     }
+    this.#wake();
+  }
+
+  async #adopt(first: boolean): Promise<void> {
+    const adopted = await adopt(this.#folder, () => void (this.counts.torn += 1), first);
+    if (adopted.length === 0) return;
+    this.#segments = [...adopted, ...this.#segments];
+    await this.#trim();
     this.#wake();
   }
 
@@ -286,7 +297,8 @@ export class Spool {
         await this.#remove(segment);
         continue;
       }
-      const piece = await this.#piece(segment);
+      // One buffer for all reads: a new one for each would leave gigabytes of garbage while a full spool is sent.
+      const piece = await front(segment, (this.#buffer ??= Buffer.allocUnsafeSlow(LINE_LIMIT)));
       const found = piece && split(piece, limit, segment.offset + piece.length >= segment.size);
       if (found?.events.length) {
         this.#taken = { segment, ends: found.ends, base: segment.offset };
@@ -298,12 +310,6 @@ export class Spool {
         await this.#remove(segment);
       }
     }
-  }
-
-  /** Return bytes from the front of a segment, until the next call, or undefined if the file is gone. */
-  #piece(segment: Segment): Promise<Buffer | undefined> {
-    // One buffer for all reads: a new one for each would leave gigabytes of garbage while a full spool is sent.
-    return front(segment, (this.#buffer ??= Buffer.allocUnsafeSlow(LINE_LIMIT)));
   }
 
   /** While the disk refuses writes, events are read from memory, so that a reachable endpoint still gets them. */

@@ -77,6 +77,7 @@ export class Tracer {
     const now = this.#runtime.now();
     const out: Entry[] = [];
     for (const run of [...this.#runs.values()]) {
+      if (now < run.touched) this.#touch(run); // the clock was set back
       const quiet = now - run.touched;
       if (run.due !== undefined && now >= run.due && (!run.compaction || idle(run)))
         this.#finish(out, run, run.outcome ?? "ok");
@@ -116,7 +117,7 @@ export class Tracer {
     const now = this.#runtime.now();
     const last = this.#seen.get(key);
     this.#seen.set(key, now);
-    return last !== undefined && now - last < SAME;
+    return last !== undefined && Math.abs(now - last) < SAME; // a clock may be set back
   }
 
   #received(step: Step): void {
@@ -213,7 +214,8 @@ export class Tracer {
     this.#touch(run);
     const status = step.failed ? "error" : step.status();
     if (step.row.name === "chat") run.outcome = status === "error" ? "error" : "ok";
-    const facts = { span: span.id, status, duration_ms: now - span.start, attributes: step.attributes };
+    const took_ms = Math.max(now - span.start, 0); // the clock may have been set back
+    const facts = { span: span.id, status, duration_ms: took_ms, attributes: step.attributes };
     this.#add(step.out, "span.end", run, span.name, facts);
     if (status === "error")
       this.#add(step.out, "error", run, span.name, { span: span.id, attributes: step.attributes });
@@ -288,7 +290,7 @@ export class Tracer {
     if (run.alias) this.#over.set(run.alias, true);
     const facts = {
       status,
-      duration_ms: this.#runtime.now() - run.start,
+      duration_ms: Math.max(this.#runtime.now() - run.start, 0),
       attributes: { ...run.attributes, ...run.usage },
     };
     this.#add(out, "run.end", run, "run", run.usage ? { ...facts, usage: usage(run.usage) } : facts);
