@@ -88,7 +88,9 @@ def check(request):
     if not os.path.isdir(root):
         fail("state")
     try:
-        with open(os.path.join(root, "openclaw.json"), encoding="utf-8") as file:
+        with opened_at_once(os.path.join(root, "openclaw.json"), "r") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                fail("config", "it is not a regular file")
             text = file.read(32 << 20)
     except FileNotFoundError:
         fail("missing")
@@ -97,6 +99,13 @@ def check(request):
     if reason := malformed(text):
         fail("config", reason)
     return account
+
+
+def opened_at_once(path, mode):
+    """Open a file. The account may have put a pipe in its place, which must not be waited for."""
+    return open(
+        path, mode, encoding="utf-8", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK, 0o600)
+    )
 
 
 def malformed(text):
@@ -160,7 +169,7 @@ def locked(folder, *, make):
         return
     os.makedirs(folder, mode=0o700, exist_ok=True)
     os.chmod(folder, 0o700)
-    with open(os.path.join(folder, "lock"), "w", encoding="utf-8") as file:
+    with opened_at_once(os.path.join(folder, "lock"), "w") as file:
         limit = time.monotonic() + PATIENCE
         while True:
             try:
@@ -242,6 +251,12 @@ def empty(copy):
 def copied(live, copy):
     """Copy a database as of one moment, and return its tables with their rows, and what the check found."""
     limit = time.monotonic() + PATIENCE
+    for suffix in SIDECARS:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(
+                os.stat(live + suffix).st_mode
+            ):  # SQLite would wait for a pipe without an end
+                raise sqlite3.OperationalError(f"its {suffix} is not a regular file")
 
     def still(*_):
         if time.monotonic() > limit:
@@ -295,7 +310,7 @@ def times(root, staging):
 def versions(root):
     """Return OpenClaw's version, as the configuration records it."""
     try:
-        with open(os.path.join(root, "openclaw.json"), encoding="utf-8") as file:
+        with opened_at_once(os.path.join(root, "openclaw.json"), "r") as file:
             found = json.load(file)["meta"]["lastTouchedVersion"]
         return {"openclaw": str(found)[:40]}
     except (OSError, ValueError, KeyError, TypeError):
