@@ -1,5 +1,5 @@
 # ruff: noqa: ANN001, ANN002, ANN003, ANN201, ANN202, D103, F821, INP001, PTH101, PTH103, PTH106, PTH108, PTH112
-# ruff: noqa: PTH116, PTH118, PTH120, PTH123, TID251
+# ruff: noqa: PTH110, PTH116, PTH118, PTH120, PTH123, TID251
 """Describe an OpenClaw state directory and take snapshots of its SQLite databases, inside the guest.
 
 swarm sends backup_tree.py and this file to the guest as one program, with REQUEST set to a JSON text, and reads JSON
@@ -213,7 +213,7 @@ def signature(path):
     """Return what changes when a database does, or None if it has vanished. A recent change never matches."""
     try:
         state = os.stat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     wal = (0, 0)
     with contextlib.suppress(FileNotFoundError):
@@ -229,11 +229,13 @@ def snapshot(root, path, staging, found):
     try:
         state = os.stat(live)
         tables, problem = copied(live, copy) if state.st_size or found[3] else (empty(copy), "")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except sqlite3.Error as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(copy)
+        if not os.path.exists(live):  # it has vanished since then, so that nothing is wrong with it
+            return
         if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL" or "disk is full" in str(error):
             fail("space", staging, needed=0, free=0)
         say(database=path, signature=found, tables={}, problem=str(error)[:300], copied=False)
@@ -299,7 +301,10 @@ def times(root, staging):
     for folder, _, _ in os.walk(staging, topdown=False):
         try:
             state = os.stat(os.path.join(root, os.path.relpath(folder, staging)))
-        except FileNotFoundError:  # it has vanished meanwhile; a snapshot from before that stays
+        except (
+            FileNotFoundError,
+            NotADirectoryError,
+        ):  # vanished meanwhile; a snapshot from before that stays
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
             continue

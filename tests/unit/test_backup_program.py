@@ -57,6 +57,29 @@ def test_a_directory_with_a_database_may_vanish_meanwhile(tmp_path: Path) -> Non
     assert [each.name for each in staging.iterdir()] == ["main"], "the mirror would get an empty directory"
 
 
+BECOMES_A_FILE = """
+shutil.rmtree({folder!r})
+open({folder!r}, "w").close()
+"""
+VANISHES_LATE = """
+def late(*args, connect=sqlite3.connect, **options):
+    shutil.rmtree({folder!r}, ignore_errors=True)
+    return connect(*args, **options)
+sqlite3.connect = late
+"""
+
+
+@pytest.mark.parametrize("meanwhile", [BECOMES_A_FILE, VANISHES_LATE])
+def test_a_database_may_vanish_at_any_moment(tmp_path: Path, meanwhile: str) -> None:
+    """A database that vanishes before it is opened, or whose directory becomes a file, is not a damaged one."""
+    state = make_state(tmp_path / ".openclaw")
+    database(state / "agents/a/b/c.sqlite", 1)
+    found = answers(tmp_path, meanwhile.format(folder=str(state / "agents/a")))
+    assert [each for each in found if "error" in each or each.get("problem")] == []
+    assert [each["database"] for each in found if each.get("copied")] == [DATABASE, "state/openclaw.sqlite"]
+    assert "versions" in found[-1]
+
+
 @pytest.mark.parametrize(
     ("pipe", "said"),
     [
