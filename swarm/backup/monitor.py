@@ -81,7 +81,7 @@ def ping(url: str | None, state: State, log: Sequence[str]) -> str | None:
         return None
     import requests
 
-    target = url.replace("{state}", state) if "{state}" in url else url.rstrip("/") + _PATHS[state]
+    target = url.replace("{state}", state) if "{state}" in url else _appended(url, _PATHS[state])
     body = "\n".join(log).encode("utf-8", "backslashreplace")[-_BODY:]
     try:
         # Only the status counts. The rest of the answer may be long, or never end.
@@ -92,6 +92,12 @@ def ping(url: str | None, state: State, log: Sequence[str]) -> str | None:
     if not answer.ok:
         return f"the ping for {state!r} was refused with status {answer.status_code}"
     return None
+
+
+def _appended(url: str, path: str) -> str:
+    """Return the URL with `path` at the end of its path, which is before a query such as `?create=1`."""
+    end = min((at for at in map(url.find, "?#") if at >= 0), default=len(url))
+    return url[:end].rstrip("/") + path + url[end:]
 
 
 def _commands(lines: Sequence[str], what: str, variables: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from swarm.backup.answers import read_scan, sentence, value_of
 from swarm.backup.changes import Changes, changes, is_secret, prepared
 from swarm.backup.manifest import Entry
 from swarm.backup.pick import units, within
-from swarm.backup.swap import Gateway, Program, send
+from swarm.backup.swap import Gateway, Program, occupied, send
 from swarm.deadline import Deadline
 from swarm.errors import Refused, SwarmError, VerificationFailed, explained
 from swarm.text import visible
@@ -257,7 +257,7 @@ class _Job:
     def _stage(self) -> tuple[str, ...]:
         """Copy the tree into the guest and check it there. Return a sentence for each link that can't be restored."""
         program, host = self._program, self.target.host
-        staging = value_of(host, program.ask("prepare"), "staging")
+        staging = value_of(host, program.ask("prepare", need=occupied(self.tree, self.entries)), "staging")
         with self.talk.step("copy the files into the guest"):
             guest, paths = self.target.guest, None if self.whole else self.units
             complaint = send(guest, host, self.tree, staging, paths, lock=self.target.lock)

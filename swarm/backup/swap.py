@@ -19,7 +19,7 @@ from swarm.ssh.session import Limits
 from swarm.text import quote, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from swarm.backup.manifest import Entry
@@ -151,6 +151,20 @@ def _script(order: Mapping[str, Any]) -> str:
     text = json.dumps({"order": order, "modules": modules}).encode("ascii")
     data = base64.encodebytes(zlib.compress(text)).decode("ascii")
     return f"python3 -I -X utf8 -c {quote(_LOADER)} <<'END_OF_ORDER'\n{data}END_OF_ORDER"
+
+
+def occupied(tree: Path, entries: Iterable[Entry]) -> int:
+    """Return the bytes that the files of a tree will take in the guest: holes take none, hard links share theirs."""
+    sizes: dict[object, int] = {}
+    for entry in entries:
+        if entry.kind == "file":
+            try:
+                info = (tree / entry.path).lstat()
+            except OSError:  # the check in the guest names what is missing
+                sizes[entry.path] = entry.size
+            else:
+                sizes[info.st_dev, info.st_ino] = min(entry.size, info.st_blocks * 512)
+    return sum(sizes.values())
 
 
 def send(

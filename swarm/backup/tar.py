@@ -184,10 +184,12 @@ def _fields(block: bytes) -> tuple[bytes, ...]:
 
 
 def _number(field: bytes) -> int:
-    try:
-        return int(field.strip(b"\0 ") or b"0", 8)
-    except ValueError:
-        raise VerificationFailed("the archive is malformed: a number in a header is wrong") from None
+    digits = field.strip(b"\0 ") or b"0"
+    if not re.fullmatch(
+        rb"[0-7]+", digits
+    ):  # int() takes signs too, and a negative size would never be read to its end
+        raise VerificationFailed("the archive is malformed: a number in a header is wrong")
+    return int(digits, 8)
 
 
 def _records(data: bytes) -> dict[bytes, bytes]:

@@ -147,11 +147,23 @@ def _manifest_json(manifest: Manifest) -> dict[str, Any]:
 
 def _entry(entry: Entry) -> tuple[str, ...]:
     signs = {"directory": "d", "link": "l", "hard": "h", "file": "-"}
-    time = datetime.fromtimestamp(entry.mtime_ns // 10**9, UTC)
     path = visible(entry.path, lines=False)
     path += f" → {visible(entry.target, lines=False)}" if entry.target else ""
     owner = f"{entry.owner}:{entry.group}"
-    return f"{signs[entry.kind]}{entry.mode:04o}", owner, str(entry.size), f"{time:%Y-%m-%d %H:%M:%S}", path
+    return (
+        f"{signs[entry.kind]}{entry.mode:04o}",
+        owner,
+        str(entry.size),
+        _time(entry.mtime_ns // 10**9),
+        path,
+    )
+
+
+def _time(seconds: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):  # a file can have any time, such as one after the year 9999
+        return f"@{seconds}"
 
 
 def diff(name: str, older: str, newer: str, identity: str, *, as_json: bool) -> int:

@@ -10,6 +10,7 @@ from threading import Semaphore
 from typing import TYPE_CHECKING, Any, Self
 
 from swarm.errors import RemoteError
+from swarm.s3.reasons import code
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -30,7 +31,7 @@ class Upload:
         self._bucket, self._name = bucket, name
         self._to = {"Bucket": bucket.bucket, "Key": bucket.prefix + name}
         self._chunks: list[memoryview] = []
-        self._pending = 0
+        self._pending = self._total = 0
         self._id = ""
         self._client: Any = None  # for the parts
         self._parts: list[Future[dict[str, Any]]] = []
@@ -91,6 +92,7 @@ class Upload:
         self._bucket.client().put_object(**self._to, Body=data, ChecksumSHA256=_checksum(data))
 
     def _send(self, part: bytes) -> None:
+        self._total += len(part)
         if not self._id:
             with self._bucket.explained("write", self._name):
                 begun = self._bucket.client().create_multipart_upload(**self._to, ChecksumAlgorithm="SHA256")
@@ -124,9 +126,15 @@ class Upload:
             self._send(self._collected())
         parts = [future.result() for future in self._parts]
         with self._bucket.explained("write", self._name):
-            self._bucket.client().complete_multipart_upload(
-                **self._to, UploadId=self._id, MultipartUpload={"Parts": parts}
-            )
+            try:
+                self._bucket.client().complete_multipart_upload(
+                    **self._to, UploadId=self._id, MultipartUpload={"Parts": parts}
+                )
+            except Exception as error:
+                # A repeated attempt finds no upload, and a complete object, if only the first one's answer was lost.
+                found = code(error) == "NoSuchUpload" and self._bucket.head(self._name)
+                if not found or found.get("ContentLength") != self._total:
+                    raise
 
     def _raise(self) -> None:
         if self._error:

@@ -179,9 +179,8 @@ class _Received:
 
 
 def _filled(script: str, values: dict[str, str]) -> str:
-    for name, value in values.items():
-        script = script.replace(f"@{name}@", value)
-    return script
+    """Return the script with each @NAME@ replaced, in one pass: a value may look like another value's name."""
+    return re.sub("@([A-Z]+)@", lambda found: values[found[1]], script)
 
 
 def _transfer(

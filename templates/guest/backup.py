@@ -1,5 +1,5 @@
 # ruff: noqa: ANN001, ANN002, ANN003, ANN201, ANN202, D103, F821, INP001, PTH101, PTH103, PTH106, PTH108, PTH112
-# ruff: noqa: PTH116, PTH118, PTH120, PTH123, TID251
+# ruff: noqa: PTH110, PTH116, PTH118, PTH120, PTH123, TID251
 """Describe an OpenClaw state directory and take snapshots of its SQLite databases, inside the guest.
 
 swarm sends backup_tree.py and this file to the guest as one program, with REQUEST set to a JSON text, and reads JSON
@@ -88,7 +88,9 @@ def check(request):
     if not os.path.isdir(root):
         fail("state")
     try:
-        with open(os.path.join(root, "openclaw.json"), encoding="utf-8") as file:
+        with opened_at_once(os.path.join(root, "openclaw.json"), "r") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                fail("config", "it is not a regular file")
             text = file.read(32 << 20)
     except FileNotFoundError:
         fail("missing")
@@ -97,6 +99,13 @@ def check(request):
     if reason := malformed(text):
         fail("config", reason)
     return account
+
+
+def opened_at_once(path, mode):
+    """Open a file. The account may have put a pipe in its place, which must not be waited for."""
+    return open(
+        path, mode, encoding="utf-8", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK, 0o600)
+    )
 
 
 def malformed(text):
@@ -160,7 +169,7 @@ def locked(folder, *, make):
         return
     os.makedirs(folder, mode=0o700, exist_ok=True)
     os.chmod(folder, 0o700)
-    with open(os.path.join(folder, "lock"), "w", encoding="utf-8") as file:
+    with opened_at_once(os.path.join(folder, "lock"), "w") as file:
         limit = time.monotonic() + PATIENCE
         while True:
             try:
@@ -204,7 +213,7 @@ def signature(path):
     """Return what changes when a database does, or None if it has vanished. A recent change never matches."""
     try:
         state = os.stat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     wal = (0, 0)
     with contextlib.suppress(FileNotFoundError):
@@ -220,11 +229,13 @@ def snapshot(root, path, staging, found):
     try:
         state = os.stat(live)
         tables, problem = copied(live, copy) if state.st_size or found[3] else (empty(copy), "")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except sqlite3.Error as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(copy)
+        if not os.path.exists(live):  # it has vanished since then, so that nothing is wrong with it
+            return
         if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL" or "disk is full" in str(error):
             fail("space", staging, needed=0, free=0)
         say(database=path, signature=found, tables={}, problem=str(error)[:300], copied=False)
@@ -242,6 +253,12 @@ def empty(copy):
 def copied(live, copy):
     """Copy a database as of one moment, and return its tables with their rows, and what the check found."""
     limit = time.monotonic() + PATIENCE
+    for suffix in SIDECARS:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(
+                os.stat(live + suffix).st_mode
+            ):  # SQLite would wait for a pipe without an end
+                raise sqlite3.OperationalError(f"its {suffix} is not a regular file")
 
     def still(*_):
         if time.monotonic() > limit:
@@ -284,7 +301,10 @@ def times(root, staging):
     for folder, _, _ in os.walk(staging, topdown=False):
         try:
             state = os.stat(os.path.join(root, os.path.relpath(folder, staging)))
-        except FileNotFoundError:  # it has vanished meanwhile; a snapshot from before that stays
+        except (
+            FileNotFoundError,
+            NotADirectoryError,
+        ):  # vanished meanwhile; a snapshot from before that stays
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
             continue
@@ -295,7 +315,7 @@ def times(root, staging):
 def versions(root):
     """Return OpenClaw's version, as the configuration records it."""
     try:
-        with open(os.path.join(root, "openclaw.json"), encoding="utf-8") as file:
+        with opened_at_once(os.path.join(root, "openclaw.json"), "r") as file:
             found = json.load(file)["meta"]["lastTouchedVersion"]
         return {"openclaw": str(found)[:40]}
     except (OSError, ValueError, KeyError, TypeError):

@@ -83,7 +83,7 @@ class Tree:
             try:
                 with os.scandir(os.path.join(self.root, folder)) as found:
                     entries = {entry.name: entry for entry in found}
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):  # vanished meanwhile
                 continue
             except OSError:
                 self.unreadable.append(folder)

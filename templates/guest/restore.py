@@ -120,7 +120,7 @@ def prepare() -> None:
         with place(STAGE) as (parent, name):
             os.mkdir(name, 0o700, dir_fd=parent)
     with directory(STAGE) as fd:
-        need, space = sum(entry["size"] for entry in WANTED.values()), os.fstatvfs(fd)
+        need, space = ORDER["need"], os.fstatvfs(fd)
         free = space.f_bavail * space.f_frsize
         if not os.listdir(fd) and need > free:  # noqa: PTH208
             raise Full(f"not enough disk space: {need >> 20} MiB are needed, {free >> 20} MiB are free")

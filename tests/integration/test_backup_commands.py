@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from swarm.backup import record
+from swarm.backup.catalog import Catalog
 from swarm.commands import archives, backup
 from swarm.errors import UsageError
 from swarm.paths import ROOT
@@ -18,6 +20,7 @@ from tests.integration.stored import HOST, archived, settings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from swarm.backup.manifest import Manifest
     from swarm.backup.naming import Name
     from tests.conftest import Dirs
 
@@ -169,6 +172,26 @@ def test_the_manifest_of_an_archive_is_shown(three: list[Name], capsys: pytest.C
     assert "openclaw:openclaw" in capsys.readouterr().out
     with pytest.raises(UsageError, match="there is no archive 'nothing' at"):
         archives.show(HOST, "nothing", "", as_json=False)
+
+
+@pytest.mark.parametrize("seconds", [253402300800, -(10**12), 10**30])
+@pytest.mark.usefixtures("three")
+def test_a_time_that_no_calendar_has_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seconds: int
+) -> None:
+    """A file that was modified after the year 9999 is shown with the others, with its time in seconds."""
+    read = Catalog.manifest
+
+    def later(*words: Any) -> Manifest:
+        found = read(*words)
+        return replace(
+            found, entries=tuple(replace(each, mtime_ns=seconds * 10**9) for each in found.entries)
+        )
+
+    monkeypatch.setattr(Catalog, "manifest", later)
+    assert archives.show(HOST, "latest", "", as_json=False) == 0
+    assert archives.find(HOST, "notes", "", as_json=False) == 0
+    assert f"@{seconds}" in capsys.readouterr().out
 
 
 def test_the_difference_of_two_archives(three: list[Name], capsys: pytest.CaptureFixture[str]) -> None:

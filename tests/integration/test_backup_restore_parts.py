@@ -20,6 +20,7 @@ import pytest
 
 from swarm.backup.restore import Restored, restore, restore_paths
 from swarm.errors import CommandFailed, UsageError, VerificationFailed
+from swarm.text import quote
 from tests.conftest import ROOT
 from tests.integration.restored import ODD, Place, contents, make_place, manifest_of
 from tests.sshd import USER
@@ -326,3 +327,19 @@ def test_a_directory_that_is_named_nearly_like_the_reserved_one_is_restored(plac
         (place.mirror / name / "notes").write_text("kept", encoding="utf-8")
     place.restore()
     assert contents(place.state) == contents(place.mirror)
+
+
+def test_holes_and_hard_links_need_no_space(place: Place) -> None:
+    """A sparse file that is larger than the guest's disk is restored, as it was there before."""
+    with (place.mirror / "agents/sparse").open("wb") as file:
+        file.truncate(64 << 20)
+    (place.mirror / "agents/block").write_bytes(os.urandom(1 << 20))
+    for number in range(4):
+        os.link(place.mirror / "agents/block", place.mirror / f"agents/link{number}")
+    home, state = quote(place.home), quote(place.state)
+    place.guest.run(f"mount -t tmpfs -o size=3m tmpfs {home} && mkdir -m 700 {state}")
+    try:
+        assert place.restore().changed
+        assert place.guest.run(f"stat -c %s {state}/agents/sparse").stdout == f"{64 << 20}\n"
+    finally:
+        place.guest.run(f"umount {home}")

@@ -75,6 +75,14 @@ def test_the_switch_is_called_as_the_schema_says() -> None:
     assert {"/", *re.findall(r"/[a-z]+", text)} == set(monitor.paths)
 
 
+def test_a_query_follows_what_is_appended() -> None:
+    """A failure is no success to a switch whose URL has a query: /fail is appended to the path."""
+    with switch() as monitor:
+        for state in ("start", "success", "fail"):
+            assert ping(f"{monitor.url}/key/zap/?create=1#part", state, []) is None
+    assert monitor.paths == ["/key/zap/start?create=1", "/key/zap?create=1", "/key/zap/fail?create=1"]
+
+
 def test_an_answer_without_an_end_holds_nothing_up() -> None:
     """Of what a switch answers, only the status counts."""
 

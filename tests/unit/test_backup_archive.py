@@ -74,6 +74,19 @@ def test_a_damaged_header_is_noticed(at: int) -> None:
         list(tar.Reader(iter([bytes(header), tar.END])))
 
 
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE])
+def test_a_negative_size_is_malformed(kind: bytes) -> None:
+    """A member or an extended header of less than zero bytes is an error, and no endless loop."""
+    block = tarfile.TarInfo("x")
+    block.type, block.mtime = kind, 0
+    header = bytearray(block.tobuf(tarfile.USTAR_FORMAT))
+    header[124:136] = b"-0000000001\0"
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    with pytest.raises(VerificationFailed, match="malformed"):
+        next(iter(tar.Reader(iter([bytes(header), tar.END]))))
+
+
 @pytest.mark.parametrize("records", [b"9999 a=b\n", b"x", b"6 path\n", b"12 path=abc\0", b"11 mtime=x\n\n"])
 def test_malformed_records_are_noticed(records: bytes) -> None:
     """Extended records that don't add up are one error, not a guess."""
