@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from swarm.deadline import Deadline
 from swarm.errors import UsageError
 from swarm.ssh.reasons import Ending, explain, needs_dialer
-from swarm.ssh.session import Limits, Session
+from swarm.ssh.session import Limits, Session, surroundings
 from swarm.ssh.sockets import socket_dir, socket_name
 from swarm.text import quote
 
@@ -208,7 +208,9 @@ class Link:
         alone = ["-o", "ControlPath=none", "-o", "ControlMaster=no", "-o", "ControlPersist=no"]
         command = ["ssh", "-F", str(self.config), *alone, *self.options(), "--", self.alias, "true"]
         pipe, devnull = subprocess.PIPE, subprocess.DEVNULL
-        with subprocess.Popen(command, stdin=devnull, stdout=devnull, stderr=pipe) as process:
+        with subprocess.Popen(
+            command, stdin=devnull, stdout=devnull, stderr=pipe, env=surroundings()
+        ) as process:
             assert process.stderr is not None  # noqa: S101 - a pipe, as asked for
             try:
                 return _beginning(process.stderr, Deadline(limit)).decode("utf-8", "replace")

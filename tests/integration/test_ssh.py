@@ -224,7 +224,9 @@ def test_a_port_that_speaks_no_ssh_is_not_open(
             reach(target).run("true", timeout=1)
 
 
-def test_ssh_says_why_nobody_answers(server: Sshd, keys: Path, dirs: Dirs) -> None:
+def test_ssh_says_why_nobody_answers(
+    server: Sshd, keys: Path, dirs: Dirs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The program that connects for ssh reports in one line which host did not answer, and why."""
     known_hosts = dirs.hosts / "zap.known_hosts"
     ssh.pin(known_hosts, ["zap"], server.public)
@@ -234,7 +236,8 @@ def test_ssh_says_why_nobody_answers(server: Sshd, keys: Path, dirs: Dirs) -> No
         ssh.argv(target, ["true"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr.splitlines()[0]) == (255, f"127.0.0.1:{port}: Connection refused")
-    # ssh discards that message while it keeps connections; Guest asks again.
+    # ssh discards that message while it keeps connections; Guest asks again, whatever the account's shell is.
+    monkeypatch.setenv("SHELL", "/bin/false")
     with pytest.raises(
         PortClosed, match="zap: connection refused: the machine answers, but its SSH server does not"
     ):
