@@ -164,9 +164,10 @@ class Link:
             seal.update(content)
             text = os.fsdecode(content)
             for name in re.findall(
-                r'^\s*UserKnownHostsFile[ =]+"?([^"\n]+)"?\s*$', text, re.MULTILINE | re.IGNORECASE
+                r"^\s*UserKnownHostsFile[ =]+(.+?)\s*$", text, re.MULTILINE | re.IGNORECASE
             ):
-                seal.update(Path(name).read_bytes() if Path(name).is_file() else b"")
+                path = Path(_plain(name))
+                seal.update(path.read_bytes() if path.is_file() else b"")
         return socket_dir() / socket_name(seal.digest())
 
     def _settings(self) -> dict[str, str]:
@@ -229,6 +230,13 @@ def _beginning(stream: IO[bytes], deadline: Deadline) -> bytes:
                 break
             found += data
     return found
+
+
+def _plain(word: str) -> str:
+    """Return the path that one argument of ssh_config stands for."""
+    if word[0] == word[-1] == '"':
+        word = re.sub(r'\\([\\"])', r"\1", word[1:-1])
+    return word.replace("%%", "%")
 
 
 def _word(value: str) -> str:

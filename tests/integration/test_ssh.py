@@ -17,6 +17,7 @@ from swarm import ssh
 from swarm.errors import CommandFailed, Unreachable
 from swarm.files import write_atomically
 from swarm.ssh.guest import Guest
+from swarm.ssh.link import Link
 from swarm.ssh.reasons import KeyRefused, LoginRefused, NoAnswer, PortClosed
 from tests.sshd import USER, Sshd, login_key
 
@@ -262,6 +263,10 @@ def test_odd_paths_work_everywhere(
     done = run(target, "echo", "arrived")
     assert (done.stdout, done.returncode) == ("arrived\n", 0), done.stderr
     reach(target).run("true")
+    before = Link(ssh.part_path("zap"), "zap").control_path
+    assert Link(ssh.part_path("zap"), "zap").control_path == before
+    ssh.pin(target.known_hosts, ["zap"], ssh.keypair("new")[1])
+    assert Link(ssh.part_path("zap"), "zap").control_path != before
 
 
 def test_hosts_share_one_configuration(target: ssh.Target, server: Sshd, keys: Path, dirs: Dirs) -> None:
