@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING
 from swarm.backup.remote import GARBLED, GARBLED_HINT, ways
 from swarm.errors import CommandFailed, Refused, SwarmError, Unfit, Unreachable
 from swarm.ssh.reasons import without_warnings
+from swarm.ssh.session import surroundings
 from swarm.text import visible
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _progress(meter: Meter | None, total: int) -> Callable[[int], None]:
 
 def _run(command: list[str], lock: int, advance: Callable[[int], None]) -> Outcome:
     """Run rsync to its end. An exception, such as that of Ctrl-C, ends rsync too."""
-    pipe, environment = subprocess.PIPE, {**os.environ, "LC_ALL": "C"}
+    pipe, environment = subprocess.PIPE, {**surroundings(), "LC_ALL": "C"}
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=environment, pass_fds=(lock,)

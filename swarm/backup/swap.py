@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import subprocess
 import tempfile
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from swarm.backup.remote import GARBLED, GARBLED_HINT, ways
 from swarm.errors import CommandFailed, Unfit, Unreachable, VerificationFailed
 from swarm.paths import ROOT
-from swarm.ssh.session import Limits
+from swarm.ssh.session import Limits, surroundings
 from swarm.text import quote, visible
 
 if TYPE_CHECKING:
@@ -203,7 +202,7 @@ def _run(command: Sequence[str], listed: bytes | None, lock: Lock | None) -> tup
             done = subprocess.run(
                 command,
                 **({"stdin": subprocess.DEVNULL} if listed is None else {"input": listed}),
-                env={**os.environ, "LC_ALL": "C"},
+                env={**surroundings(), "LC_ALL": "C"},
                 stdout=subprocess.DEVNULL,
                 stderr=messages,
                 pass_fds=(lock.descriptor,) if lock else (),

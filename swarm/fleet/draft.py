@@ -44,7 +44,12 @@ def _word(name: str) -> re.Pattern[str]:
 
 def from_template(own: Own) -> str:
     """Return a host file like the demo's, with a comment for what is not obvious."""
-    return SCHEMA + render("host.yaml.j2", embedded=own.uri == EMBEDDED, **vars(own))
+
+    def change(document: Any) -> None:  # noqa: ANN401 - ruamel.yaml's own type
+        for key in ("domain", "hostname"):
+            _set(document["vm"], key, getattr(own, key))  # in quotes if it looks like a number, or like null
+
+    return changed(SCHEMA + render("host.yaml.j2", embedded=own.uri == EMBEDDED, **vars(own)), change)
 
 
 def copied(text: str, base: Host, own: Own) -> tuple[str, list[str]]:

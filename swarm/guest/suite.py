@@ -18,6 +18,7 @@ from swarm.deadline import Deadline
 from swarm.errors import CommandFailed
 from swarm.guest.bounded import LONGEST
 from swarm.paths import ROOT
+from swarm.ssh.session import surroundings
 from swarm.text import seconds
 
 if TYPE_CHECKING:
@@ -88,7 +89,12 @@ def run(
     """
     deadline = Deadline(total)
     with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        cwd=ROOT,
+        env=surroundings(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     ) as process:
         try:
             tail = _follow(process, note, deadline, silence)

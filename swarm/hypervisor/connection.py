@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
 
-__all__ = ["ANSWER", "Libvirt", "found", "translated"]
+__all__ = ["ANSWER", "Libvirt", "found", "start", "translated"]
 
 _silent: set[str] = set()  # the URIs that this process has waited for in vain
 
@@ -32,6 +32,16 @@ def found(lookup: Callable[..., Any], what: Any, missing: int) -> Any:  # noqa: 
         if error.get_error_code() == missing:
             return None
         raise
+
+
+def start(raw: Any) -> None:  # noqa: ANN401 - as above
+    """Start a network or a pool unless it runs. Somebody else may start it at the same moment."""
+    if not raw.isActive():
+        try:
+            raw.create()
+        except libvirt.libvirtError:
+            if not raw.isActive():
+                raise
 
 
 @contextmanager

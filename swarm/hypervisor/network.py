@@ -11,7 +11,7 @@ from xml.sax.saxutils import quoteattr
 import libvirt
 
 from swarm.errors import HypervisorError, Refused
-from swarm.hypervisor.connection import Libvirt, found, translated
+from swarm.hypervisor.connection import Libvirt, found, start, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -137,8 +137,7 @@ class Network:
         """Start it if it is stopped, and have it started with the hypervisor."""
         raw = self._need()
         with translated(f"starting the network {self.name}"):
-            if not raw.isActive():
-                raw.create()
+            start(raw)
             if raw.isPersistent() and not raw.autostart():
                 raw.setAutostart(1)
 

@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 import libvirt
 
 from swarm.errors import HypervisorError, Refused
-from swarm.hypervisor.connection import Libvirt, found, translated
+from swarm.hypervisor.connection import Libvirt, found, start, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -226,8 +226,7 @@ def make_pool(connection: Libvirt, folder: PurePosixPath) -> Pool:
 def _starts(raw: Any) -> bool:  # noqa: ANN401 - libvirt's objects have no types
     """Start the pool if it is stopped, and refresh it. Return False if its folder does not exist."""
     try:
-        if not raw.isActive():
-            raw.create()
+        start(raw)
         raw.refresh()
     except libvirt.libvirtError as error:
         # libvirt passes errno on as the first detail of VIR_ERR_SYSTEM_ERROR, also from another machine.

@@ -38,9 +38,11 @@ def ensure(name: str, talk: Talk) -> Image:
         if wanted.kind == "published":
             from swarm.images import download
 
-            return adopt(
-                download.fetch(wanted, folder() / f".{file_name}.part", talk), file_name, wanted.name
-            )
+            part = folder() / f".{file_name}.part"
+            try:
+                return adopt(download.fetch(wanted, part, talk), file_name, wanted.name)
+            finally:
+                download.settle(part)
         from swarm.images import build
 
         own = recipe.this_machine()

@@ -84,7 +84,8 @@ def remove(image: Image) -> None:
 def adopt(temporary: Path, file_name: str, name: str, meter: Meter | None = None) -> Image:
     """Promote the complete file `temporary` to the cached image `name`, in the file `file_name`.
 
-    Raise ImageError and delete the file if it is not a self-contained qcow2 file.
+    Raise ImageError and delete the file if it is not a self-contained qcow2 file. Raise Unfit and keep it if that
+    cannot be checked.
     """
     try:
         virtual_size = _inspect(temporary, name)
@@ -161,9 +162,15 @@ def _inspect(path: Path, name: str) -> int:
             "checking an image needs qemu-img, which is not installed", "apt-get install qemu-utils"
         ) from None
     if done.returncode:
-        raise ImageError(
-            f"image {name} is damaged: {done.stderr.strip().splitlines()[-1]}", "run the same command again"
-        )
+        said = done.stderr.strip().splitlines()
+        if (
+            done.returncode < 0 or not said
+        ):  # killed, perhaps for want of memory, which says nothing of the image
+            raise Unfit(
+                f"image {name} cannot be checked: qemu-img ended with exit code {done.returncode}",
+                "run the same command again",
+            )
+        raise ImageError(f"image {name} is damaged: {said[-1]}", "run the same command again")
     about: dict[str, Any] = json.loads(done.stdout)
     if "backing-filename" in about or about.get("format-specific", {}).get("data", {}).get("data-file"):
         raise ImageError(

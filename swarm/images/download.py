@@ -2,7 +2,8 @@
 
 An unfinished download consists of two files: NAME.part with the bytes so far, and NAME.part.json, the claim,
 which describes their source. The claim is deleted before NAME.part is emptied, and written before NAME.part
-grows. A kill at any moment therefore leaves either a correct claim or none.
+grows. A kill at any moment therefore leaves either a correct claim or none. The claim of a complete file stays until
+`settle` finds that the file has been moved or deleted, so no run downloads it again.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from swarm.console import Meter, Talk
     from swarm.images.catalogue import Entry
 
-__all__ = ["Patience", "fetch"]
+__all__ = ["Patience", "fetch", "settle"]
 
 _CHUNK = 1 << 20
 _MIB = 1 << 20
@@ -85,12 +86,18 @@ class _Retry(Exception):
 def fetch(entry: Entry, part: Path, talk: Talk, patience: Patience | None = None) -> Path:
     """Download `entry` into `part`, resuming an earlier download. Return `part` when its checksum matches.
 
-    The caller must hold the image's lock. Raise ImageError for every failure. Bytes that the next run can use
-    are kept; wrong bytes are deleted.
+    The caller must hold the image's lock, and call settle() afterwards. Raise ImageError for every failure. Bytes that
+    the next run can use are kept; wrong bytes are deleted.
     """
     with requests.Session() as session:
         session.headers.update({"User-Agent": "swarm", "Accept-Encoding": "identity"})
         return _Download(entry, part, talk, session, patience or Patience()).run()
+
+
+def settle(part: Path) -> None:
+    """Delete the claim of `part` if that file is gone."""
+    if not part.exists():
+        _claims(part).unlink(missing_ok=True)
 
 
 class _Download:
@@ -98,7 +105,7 @@ class _Download:
         self, entry: Entry, part: Path, talk: Talk, session: requests.Session, patience: Patience
     ) -> None:
         self.entry, self.part, self.talk, self.session, self.patience = entry, part, talk, session, patience
-        self.claims = part.with_name(f"{part.name}.json")
+        self.claims = _claims(part)
         self.answered = False
 
     def run(self) -> Path:
@@ -111,7 +118,6 @@ class _Download:
                 self._with_retries(meter, lambda checksum=wanted: self._bytes(checksum, meter))  # type: ignore[misc]
                 meter.note("checking")
                 if digest(self.part, self.entry.algorithm, meter) == wanted:
-                    self.claims.unlink(missing_ok=True)
                     return self.part
                 self._discard()
                 newer = self._with_retries(meter, self._checksum)
@@ -299,6 +305,10 @@ class _Download:
     def _discard(self) -> None:
         self.claims.unlink(missing_ok=True)
         self.part.unlink(missing_ok=True)
+
+
+def _claims(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
 
 
 def _private(path: str, flags: int) -> int:

@@ -35,7 +35,7 @@ def unfit_share(source: Path, *, here: bool) -> str:
     folder = os.path.normpath(source)
     if of_system(folder):
         return f"{folder} is a folder of the system"
-    real = Path(folder).resolve()
+    real = _real(Path(folder))
     if not here or own_share(real):
         return ""
     return _unfit_here(folder, real)
@@ -58,14 +58,18 @@ def _unfit_here(folder: str, real: Path) -> str:
 def own_share(source: Path) -> bool:
     """Whether a folder is one of the shares that swarm makes."""
     with contextlib.suppress(Unfit):  # there is no home, so there are no such shares
-        place = shares_dir().resolve()
-        return place in source.resolve().parents
+        return _real(shares_dir()) in _real(source).parents
     return False
 
 
 def of_system(folder: str) -> bool:
     """Whether a folder is one that programs of the system use, so that nothing else may be put there."""
     return folder in _SYSTEM or f"{folder}/".startswith(_BELOW)
+
+
+def _real(path: Path) -> Path:
+    """Return where a path leads. Path.resolve() raises RuntimeError for a loop of links, which leads nowhere."""
+    return Path(os.path.realpath(path))
 
 
 def _own() -> list[tuple[Path, str]]:
@@ -77,4 +81,4 @@ def _own() -> list[tuple[Path, str]]:
     ]
     with contextlib.suppress(Unfit):  # there is no home, so nothing is there either
         found.append((state_dir(), "holds swarm's state"))
-    return [(path.resolve(), words) for path, words in found]
+    return [(_real(path), words) for path, words in found]

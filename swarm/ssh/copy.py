@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING
 from swarm.deadline import Deadline
 from swarm.errors import CommandFailed
 from swarm.ssh.reasons import Ending, without_warnings
-from swarm.ssh.session import Limits
+from swarm.ssh.session import Limits, surroundings
 from swarm.text import amount, quote
 
 if TYPE_CHECKING:
@@ -195,7 +195,9 @@ def _transfer(
     through = f"exec sh -c 'eval \"$(echo {coded} | base64 -d)\"'"
     command = [*link.command(), "--", link.alias, through]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=source, stdout=pipe, stderr=pipe, bufsize=0) as process:
+    with subprocess.Popen(
+        command, stdin=source, stdout=pipe, stderr=pipe, bufsize=0, env=surroundings()
+    ) as process:
         try:
             messages, limit = _pump(process, take, work)
         finally:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from swarm.deadline import Deadline
 from swarm.errors import UsageError
 from swarm.ssh.reasons import Ending, explain, needs_dialer
-from swarm.ssh.session import Limits, Session
+from swarm.ssh.session import Limits, Session, surroundings
 from swarm.ssh.sockets import socket_dir, socket_name
 from swarm.text import quote
 
@@ -164,9 +164,10 @@ class Link:
             seal.update(content)
             text = os.fsdecode(content)
             for name in re.findall(
-                r'^\s*UserKnownHostsFile[ =]+"?([^"\n]+)"?\s*$', text, re.MULTILINE | re.IGNORECASE
+                r"^\s*UserKnownHostsFile[ =]+(.+?)\s*$", text, re.MULTILINE | re.IGNORECASE
             ):
-                seal.update(Path(name).read_bytes() if Path(name).is_file() else b"")
+                path = Path(_plain(name))
+                seal.update(path.read_bytes() if path.is_file() else b"")
         return socket_dir() / socket_name(seal.digest())
 
     def _settings(self) -> dict[str, str]:
@@ -208,7 +209,9 @@ class Link:
         alone = ["-o", "ControlPath=none", "-o", "ControlMaster=no", "-o", "ControlPersist=no"]
         command = ["ssh", "-F", str(self.config), *alone, *self.options(), "--", self.alias, "true"]
         pipe, devnull = subprocess.PIPE, subprocess.DEVNULL
-        with subprocess.Popen(command, stdin=devnull, stdout=devnull, stderr=pipe) as process:
+        with subprocess.Popen(
+            command, stdin=devnull, stdout=devnull, stderr=pipe, env=surroundings()
+        ) as process:
             assert process.stderr is not None  # noqa: S101 - a pipe, as asked for
             try:
                 return _beginning(process.stderr, Deadline(limit)).decode("utf-8", "replace")
@@ -227,6 +230,13 @@ def _beginning(stream: IO[bytes], deadline: Deadline) -> bytes:
                 break
             found += data
     return found
+
+
+def _plain(word: str) -> str:
+    """Return the path that one argument of ssh_config stands for."""
+    if word[0] == word[-1] == '"':
+        word = re.sub(r'\\([\\"])', r"\1", word[1:-1])
+    return word.replace("%%", "%")
 
 
 def _word(value: str) -> str:

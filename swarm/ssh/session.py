@@ -23,7 +23,7 @@ from swarm.text import quote
 if TYPE_CHECKING:
     from typing import IO
 
-__all__ = ["Limits", "Session"]
+__all__ = ["Limits", "Session", "surroundings"]
 
 _CHUNK = 1 << 16  # bytes of one read: what a pipe holds
 _START = 60.0  # seconds from connecting to the script's first line; an emulated guest needs ten
@@ -31,6 +31,11 @@ _MESSAGES = 1 << 14  # bytes of ssh's own messages that are kept, from the end
 _CODE = re.compile(rb" end (\d{1,3})\Z")
 _WAKE = 1.0  # seconds of one wait: if another thread closes the pipes meanwhile, nothing ends it
 _CLOSING = 2.0  # seconds that ssh has to exit after the script has ended
+
+
+def surroundings() -> dict[str, str]:
+    """Return the environment for ssh. It runs a ProxyCommand with SHELL, and ours are written for sh."""
+    return {**os.environ, "SHELL": "/bin/sh"}
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,7 @@ class Session:
     """An ssh process that waits for a script on its standard input. Given the complete command line."""
 
     def __init__(self, command: list[str], environment: dict[str, str] | None = None) -> None:
-        # SHELL is what ssh runs a ProxyCommand with, and those are written for sh.
-        variables = {**os.environ, "SHELL": "/bin/sh", **(environment or {})}
+        variables = {**surroundings(), **(environment or {})}
         pipe = subprocess.PIPE
         try:
             self._process = subprocess.Popen(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from swarm.embedded import Embedded
 from swarm.embedded.kvm import usable_kvm
-from swarm.errors import SwarmError
+from swarm.errors import SwarmError, Unfit
 from swarm.hypervisor.connection import ANSWER, Libvirt
 from swarm.hypervisor.network import Network
 from swarm.inventory import EMBEDDED, Host, NetworkFacts
@@ -152,10 +152,7 @@ def _hypervisor(uri: str, users: list[Host], drills: list[Host]) -> Check:
         try:
             asked = ask(uri, hosts)  # answers while libvirt connects
             with Libvirt(uri, limit=ANSWER) as connection:
-                kind = acceleration(hosts[0], connection)
-                yield Finding("ok", f"{uri}: works, with {'KVM' if kind == 'kvm' else 'emulation'}")
-                for what, remedy in fitness.missing(connection, kind):
-                    yield Finding("failure", f"{uri}: {what} is missing", remedy)
+                yield from _accelerations(uri, hosts, connection)
                 machine = asked.found if asked else None
                 yield from places.remote(uri, machine) if machine else ()
                 for host in hosts:
@@ -169,6 +166,25 @@ def _hypervisor(uri: str, users: list[Host], drills: list[Host]) -> Check:
             )
 
     return check
+
+
+def _accelerations(uri: str, hosts: list[Host], connection: Libvirt) -> Iterator[Finding]:
+    """Check what the hosts' settings of acceleration come to on their hypervisor, and what is missing for it."""
+    kinds, problems = set(), []
+    for wanted in sorted({host.hypervisor.acceleration for host in hosts}):
+        asking = [host for host in hosts if host.hypervisor.acceleration == wanted]
+        try:
+            kinds.add(acceleration(asking[0], connection))
+        except Unfit as error:
+            names = ", ".join(host.name for host in asking)
+            problems.append(Finding("failure", f"{uri} ({names}): {error.message}", error.hint))
+    if kinds:
+        words = " and ".join("KVM" if kind == "kvm" else "emulation" for kind in sorted(kinds))
+        yield Finding("ok", f"{uri}: works, with {words}")
+    yield from problems
+    lacking = dict.fromkeys(each for kind in sorted(kinds) for each in fitness.missing(connection, kind))
+    for what, remedy in lacking:
+        yield Finding("failure", f"{uri}: {what} is missing", remedy)
 
 
 def _network(host: Host, connection: Libvirt, *, fixed: bool) -> Iterator[Finding]:

@@ -82,5 +82,5 @@ def make_share(host: Host, connection: Libvirt) -> None:
         return
     private_dir(shares_dir())
     private_dir(share.source.parent)
-    share.source.mkdir()
+    share.source.mkdir(exist_ok=True)  # of two hosts side by side with one share, the other may have made it
     share.source.chmod(_MODE)

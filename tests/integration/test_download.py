@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from swarm.console import Screen, Talk
 from swarm.errors import ImageError
-from swarm.images.download import Patience, fetch
+from swarm.images.download import Patience, fetch, settle
 from tests.integration.image_server import Answer, Publisher
 
 if TYPE_CHECKING:
@@ -50,10 +50,14 @@ def ranges(server: Publisher) -> list[str | None]:
 
 
 def test_complete_download(server: Publisher, part: Path, talk: Talk) -> None:
-    """A well-behaved server gets one request for the whole file, and no other file is left behind."""
-    assert fetch(server.entry(), part, talk, QUICK).read_bytes() == CONTENT
-    assert ranges(server) == [None]
-    assert [path.name for path in part.parent.iterdir()] == [part.name]
+    """A well-behaved server gets one request for the whole file, also in two runs, and no other file is left behind."""
+    for _ in range(2):
+        assert fetch(server.entry(), part, talk, QUICK).read_bytes() == CONTENT
+        settle(part)
+        assert ranges(server) == [None]
+    part.rename(part.with_name("image"))
+    settle(part)
+    assert [path.name for path in part.parent.iterdir()] == ["image"]
 
 
 def test_resumes_within_a_run(server: Publisher, part: Path, talk: Talk) -> None:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from swarm import images
 from swarm.console import Screen, Talk
-from swarm.errors import ImageError
+from swarm.errors import ImageError, Unfit
 from swarm.images import catalogue, download
 from swarm.paths import ROOT
 from tests.integration.image_server import Answer, Publisher
@@ -126,6 +126,21 @@ def test_not_an_image(server: Publisher, folder: Path, talk: Talk) -> None:
     with pytest.raises(ImageError, match="is not a qcow2 file"):
         images.ensure("image", talk)
     assert [path.name for path in folder.iterdir()] == [".image.qcow2.lock"]
+
+
+def test_no_qemu_img(
+    server: Publisher, folder: Path, talk: Talk, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A complete download that could not be checked yet is not fetched again."""
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", "")
+        with pytest.raises(Unfit, match="qemu-img"):
+            images.ensure("image", talk)
+    assert images.ensure("image", talk).path.read_bytes() == content
+    assert len(server.asked) == 1
+    assert sorted(path.name for path in folder.iterdir() if path.name.startswith(".")) == [
+        ".image.qcow2.lock"
+    ]
 
 
 def test_two_processes(server: Publisher, folder: Path, content: bytes) -> None:  # noqa: ARG001

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from swarm import ssh
+from swarm.backup.swap import send
 from swarm.errors import CommandFailed
 from swarm.ssh.guest import Guest
 from swarm.ssh.session import Limits
@@ -99,6 +100,26 @@ def test_a_copy_has_a_time_limit(network: Callable[[int], Guest], source: Path, 
     with pytest.raises(CommandFailed, match=f"^slow: copying {source} timed out after 3 s"):
         slow.get(str(source), tmp_path / "back", limits=Limits(total=3))
     assert not (tmp_path / "back").exists()
+
+
+def test_a_copy_connects_whatever_the_accounts_shell_is(
+    server: Sshd, keys: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy may be what connects, also in a service whose account may not log in."""
+    monkeypatch.setenv("SHELL", "/bin/false")
+    ssh.write_config(server.target(tmp_path / "pins", keys, name="fresh"))
+    guest = Guest(ssh.part_path("fresh"), "fresh")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(source, folder)
+    try:
+        guest.put(source, str(tmp_path / "copy"))
+        guest.close()
+        assert send(guest, "fresh", folder, str(tmp_path / "tree")) == ""
+    finally:
+        guest.close()
+    for copy in (tmp_path / "copy", tmp_path / "tree" / source.name):
+        assert copy.read_bytes() == source.read_bytes()
 
 
 def test_a_file_larger_than_the_free_space_is_refused(guest: Guest, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from swarm import ssh
 from swarm.errors import CommandFailed, Unreachable
 from swarm.files import write_atomically
 from swarm.ssh.guest import Guest
+from swarm.ssh.link import Link
 from swarm.ssh.reasons import KeyRefused, LoginRefused, NoAnswer, PortClosed
 from tests.sshd import USER, Sshd, login_key
 
@@ -224,7 +225,9 @@ def test_a_port_that_speaks_no_ssh_is_not_open(
             reach(target).run("true", timeout=1)
 
 
-def test_ssh_says_why_nobody_answers(server: Sshd, keys: Path, dirs: Dirs) -> None:
+def test_ssh_says_why_nobody_answers(
+    server: Sshd, keys: Path, dirs: Dirs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The program that connects for ssh reports in one line which host did not answer, and why."""
     known_hosts = dirs.hosts / "zap.known_hosts"
     ssh.pin(known_hosts, ["zap"], server.public)
@@ -234,7 +237,8 @@ def test_ssh_says_why_nobody_answers(server: Sshd, keys: Path, dirs: Dirs) -> No
         ssh.argv(target, ["true"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr.splitlines()[0]) == (255, f"127.0.0.1:{port}: Connection refused")
-    # ssh discards that message while it keeps connections; Guest asks again.
+    # ssh discards that message while it keeps connections; Guest asks again, whatever the account's shell is.
+    monkeypatch.setenv("SHELL", "/bin/false")
     with pytest.raises(
         PortClosed, match="zap: connection refused: the machine answers, but its SSH server does not"
     ):
@@ -259,6 +263,10 @@ def test_odd_paths_work_everywhere(
     done = run(target, "echo", "arrived")
     assert (done.stdout, done.returncode) == ("arrived\n", 0), done.stderr
     reach(target).run("true")
+    before = Link(ssh.part_path("zap"), "zap").control_path
+    assert Link(ssh.part_path("zap"), "zap").control_path == before
+    ssh.pin(target.known_hosts, ["zap"], ssh.keypair("new")[1])
+    assert Link(ssh.part_path("zap"), "zap").control_path != before
 
 
 def test_hosts_share_one_configuration(target: ssh.Target, server: Sshd, keys: Path, dirs: Dirs) -> None:

@@ -205,6 +205,15 @@ def test_the_first_host_comes_from_a_template() -> None:
     assert inventory.load("ant").vm.image == "ubuntu-24.04"
 
 
+@pytest.mark.parametrize("name", ["123", "1e3", "0x1f", "null", "true"])
+@pytest.mark.usefixtures("dirs")
+def test_a_name_that_yaml_takes_for_a_value(name: str) -> None:
+    """Such a name is in quotes in the first host's file, and a second run has nothing to do."""
+    assert make(name).plan.changed
+    assert (inventory.load(name).vm.domain, inventory.load(name).vm.hostname) == (name, name)
+    assert not make(name).plan.changed
+
+
 @pytest.mark.usefixtures("demo")
 def test_a_damaged_instances_file_stops_everything(dirs: Dirs) -> None:
     """The host file is not written if the host can't be registered."""

@@ -54,6 +54,13 @@ def test_kind(name: str) -> None:
     assert described(*CASES[name]) == expected()[name]
 
 
+@pytest.mark.parametrize("name", ["line", "line of a mount", "authorized keys"])
+def test_lines_of_others_stay_as_they_are(name: str) -> None:
+    """Only a newline ends a line of a file: a comment with a form feed or another odd character stays one line."""
+    step, others = CASES[name][0], "# one\x0ctwo\u2028three\x85four\x1cfive\n"
+    assert others in (step.apply(f"file 644 root root none\n{others}") or "")
+
+
 def test_every_expectation_is_used() -> None:
     """No expected text is left over from a case that is gone. With SWARM_WRITE_EXPECTED, all are regenerated."""
     if os.environ.get("SWARM_WRITE_EXPECTED"):

@@ -82,6 +82,19 @@ def test_no_qemu_img(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert fresh.exists()
 
 
+def test_qemu_img_is_killed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If qemu-img is killed, that is an error without a verdict on the file, which is kept for the next run."""
+    fresh = qcow2(folder / ".new")
+    program = tmp_path / "bin" / "qemu-img"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nkill -KILL $$\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    with pytest.raises(Unfit, match="image one cannot be checked: qemu-img ended with exit code -9"):
+        cache.adopt(fresh, "one.qcow2", "one")
+    assert fresh.exists()
+
+
 def test_not_read_again(image: cache.Image) -> None:
     """A file whose size and time match the sidecar is not read."""
     stat = image.path.stat()

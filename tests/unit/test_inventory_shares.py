@@ -9,6 +9,8 @@ import pytest
 
 from swarm.inventory.shares import unfit_share
 from swarm.paths import ROOT, shares_dir, state_dir
+from swarm.vm.share import share_problem
+from tests import samples
 
 if TYPE_CHECKING:
     from tests.conftest import Dirs
@@ -47,6 +49,14 @@ def test_a_link_is_followed(home: Path) -> None:
     assert (
         unfit_share(home / "innocent", here=True) == f"{home}/innocent leads to /etc, a folder of the system"
     )
+
+
+def test_a_loop_of_links_leads_nowhere(home: Path) -> None:
+    """Links that lead to each other are a folder that does not exist, as is seen when the VM is to start."""
+    (home / "one").symlink_to(home / "two")
+    (home / "two").symlink_to(home / "one")
+    assert unfit_share(home / "one", here=True) == ""
+    assert share_problem(samples.host(source=str(home / "one")), None) == f"{home}/one does not exist"
 
 
 @pytest.mark.usefixtures("home")

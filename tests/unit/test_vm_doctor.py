@@ -68,3 +68,20 @@ def test_the_hypervisor_of_a_host_is_no_softer_because_of_a_drill(dirs: Dirs) ->
     hosts = [vps(dirs), samples.host(uri=FAR, source="/data/share")]
     (found,) = [each for each in examine(hosts) if FAR in each.what]
     assert found.level == "failure"
+
+
+@pytest.mark.parametrize("kvm_first", [True, False])
+@pytest.mark.usefixtures("dirs")
+def test_a_host_that_demands_kvm_in_vain_fails_alone(*, kvm_first: bool) -> None:
+    """Each host's own acceleration counts, whatever the first one of its hypervisor has, and the others are checked."""
+    uri = "test:///default"
+    zap = samples.host(uri=f"{uri}\n  acceleration: emulation", network="none-here", source="/no/such/folder")
+    bee = samples.variant(zap, name="bee").model_copy(
+        update={"hypervisor": zap.hypervisor.model_copy(update={"acceleration": "kvm"})}
+    )
+    findings = examine([bee, zap] if kvm_first else [zap, bee])
+    failed = [each.what for each in findings if each.level == "failure"]
+    (found,) = [what for what in failed if "cannot run KVM domains" in what]
+    assert found.startswith(f"{uri} (bee): ")
+    shares = [what for what in failed if what.endswith("/no/such/folder does not exist")]
+    assert sorted(what.partition(":")[0] for what in shares) == ["bee", "zap"]

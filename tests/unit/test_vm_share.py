@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,6 @@ from tests import samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.conftest import Dirs
 
@@ -44,6 +44,16 @@ def test_a_relative_share_is_made_where_only_its_owner_comes(lab: Libvirt, umask
         os.umask(before)
     assert [path.stat().st_mode & 0o777 for path in (folder, shares_dir())] == [0o755, 0o700]
     assert not open_to_others(host, lab)
+
+
+@pytest.mark.usefixtures("dirs")
+def test_hosts_side_by_side_make_one_share(lab: Libvirt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two hosts that make one share at the same moment, neither fails."""
+    host = samples.host(uri="test:///default", source="common")
+    (shares_dir() / "common").mkdir(parents=True)
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    make_share(host, lab)
+    assert (shares_dir() / "common").is_dir()
 
 
 @pytest.mark.usefixtures("dirs")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,6 +10,8 @@ from swarm.embedded import Embedded
 from swarm.errors import HypervisorError, Refused
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.domain import Domain
+from swarm.hypervisor.network import Network
+from swarm.hypervisor.storage import Pool
 from swarm.vm import desired, verbs
 from tests import samples
 from tests.unit.ladders import talk
@@ -59,3 +61,28 @@ def test_a_paused_vm_is_not_asked_to_power_off() -> None:
         finally:
             domain.power_off()
             domain.undefine()
+
+
+class _Late:
+    """A network or pool that somebody else starts between the question whether it runs and its start."""
+
+    def __init__(self, raw: Any) -> None:  # noqa: ANN401 - libvirt's objects have no types
+        self._raw, self._asked = raw, False
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as above
+        return getattr(self._raw, name)
+
+    def isActive(self) -> bool:  # noqa: N802 - libvirt's name
+        """Say once that it does not run."""
+        asked, self._asked = self._asked, True
+        return asked and bool(self._raw.isActive())
+
+
+def test_hosts_side_by_side_start_one_network_and_pool() -> None:
+    """Of two hosts that start a network or a pool at the same moment, neither fails."""
+    with Libvirt("test:///default") as lab:
+        network, pool = Network(lab, "default"), Pool(lab.raw.storagePoolLookupByName("default-pool"))
+        network.raw, pool.raw = _Late(network.raw), _Late(pool.raw)
+        network.activate()
+        assert pool.activate()
+        assert (network.active, pool.raw.isActive()) == (True, True)

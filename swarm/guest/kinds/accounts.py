@@ -10,7 +10,7 @@ from swarm.guest.engine.script import as_user
 from swarm.guest.engine.shown import unified
 from swarm.guest.engine.step import Step
 from swarm.guest.kinds.edits import with_block, without_blocks
-from swarm.guest.kinds.parts import ABSENT, body, by_user, content_put, fields, head, octal
+from swarm.guest.kinds.parts import ABSENT, body, by_user, content_put, fields, head, octal, rows
 from swarm.text import quote
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def authorized_keys(name: str, home: str, keys: Sequence[str], *, after: tuple[s
     blobs = {key.split()[1] for key in keys}
 
     def change(content: str) -> str:
-        outside = without_blocks(content, "keys").splitlines()
+        outside = rows(without_blocks(content, "keys"))
         kept = [old for old in outside if not blobs & set(old.split())]
         return with_block("".join(f"{old}\n" for old in kept), "keys", "\n".join(keys))
 

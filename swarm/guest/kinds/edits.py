@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from swarm.guest.engine.shown import unified
 from swarm.guest.engine.step import Step
-from swarm.guest.kinds.parts import ABSENT, body, by_user, content_put, head
+from swarm.guest.kinds.parts import ABSENT, body, by_user, content_put, head, rows
 from swarm.text import quote
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def line(path: str, text: str, match: str | None = None, *, after: tuple[str, ..
     """
 
     def change(content: str) -> str:
-        lines = content.splitlines()
+        lines = rows(content)
         found = [
             index for index, old in enumerate(lines) if (re.search(match, old) if match else old == text)
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from swarm.guest.engine.step import Step
 from swarm.guest.kinds.edits import edit
+from swarm.guest.kinds.parts import rows
 from swarm.text import quote
 
 __all__ = ["mount"]
@@ -19,7 +20,7 @@ def mount(
     entry = f"{spec.translate(_BLANKS)} {place} {kind} {options} 0 0"
 
     def change(content: str) -> str:
-        lines = content.splitlines()
+        lines = rows(content)
         same = [old for old in lines if not old.lstrip().startswith("#") and old.split()[1:2] == [place]]
         if [old.split() for old in same] == [entry.split()]:
             return content

@@ -13,7 +13,7 @@ from swarm.text import quote
 if TYPE_CHECKING:
     from swarm.guest.engine.step import Step
 
-__all__ = ["ABSENT", "STAMPS", "body", "by_user", "content_put", "fields", "head", "octal", "sha256"]
+__all__ = ["ABSENT", "STAMPS", "body", "by_user", "content_put", "fields", "head", "octal", "rows", "sha256"]
 
 ABSENT = "absent"  # the fact of a thing that does not exist
 STAMPS = "/var/lib/swarm/loaded"  # checksums of the files that a running service was started with
@@ -32,6 +32,11 @@ def body(fact: str) -> str:
 def fields(fact: str, separator: str) -> dict[str, str]:
     """Return a fact of lines 'KEY SEPARATOR VALUE' as a dictionary."""
     return {key: value for key, _, value in (row.partition(separator) for row in fact.splitlines())}
+
+
+def rows(content: str) -> list[str]:
+    """Return the lines of a file. str.splitlines() would also split them, at a form feed for example."""
+    return content.removesuffix("\n").split("\n") if content else []
 
 
 def sha256(content: str) -> str:
