@@ -176,8 +176,8 @@ def test_the_configuration_is_changed_by_openclaw_itself() -> None:
     )
     assert install < patch
     assert "--force --accept-capabilities" in script
-    text = script[script.index('{"hooks"') : script.rindex("}") + 1]
-    assert json.loads(text) == {
+    data, _ = json.JSONDecoder().raw_decode(script, script.index('{"hooks"'))
+    assert data == {
         "hooks": {"internal": {"enabled": True, "entries": {"agentmon": {"enabled": True}}}},
         "plugins": {"entries": {"agentmon": {"enabled": True, "hooks": {"allowConversationAccess": True}}}},
     }
