@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PROBE = """
 import importlib.metadata, json, os, sys
 print(json.dumps({"words": sys.argv[1:], "folder": os.getcwd(), "prefix": sys.prefix, "path": sys.path,
-                  "tiny": importlib.metadata.version("tiny"),
+                  "optimize": sys.flags.optimize, "tiny": importlib.metadata.version("tiny"),
                   "bytecode": not sys.dont_write_bytecode, "files": sorted(os.listdir("/proc/self/fd"))}))
 """
 

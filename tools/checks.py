@@ -34,6 +34,8 @@ SCRIPTS = (
     "completion/inv.bash",
     "swarm/ssh/jump.sh",
     "templates/image/root/etc/initramfs-tools/hooks/swarm",
+    "tests/docker/standin/database.sh",
+    "tools/litellm/schema-engine.sh",
 )
 SOURCED = "templates/guest/prelude"  # a folder of functions that use each other, and are sent as one script
 
