@@ -24,7 +24,9 @@ pytestmark = pytest.mark.slow
 HOME, PORT = "/home/waited", 18797
 # As OpenClaw's unit: no restart after exit code 78, with which the gateway refuses its state.
 UNIT = f"[Service]\nExecStart=/bin/sh {HOME}/gateway.sh\nRestart=always\nRestartPreventExitStatus=78\n"
-REFUSES = "echo it starts; echo refused by its state; for n in $(seq 20); do echo line $n; done; exit 78"
+REFUSES = (
+    "echo it starts; echo refused by its state; for n in $(seq 20); do echo line $n; done; sleep 2; exit 78"
+)
 SERVES = f"mkdir -p web; touch web/readyz; exec python3 -m http.server -d web -b 127.0.0.1 {PORT}"
 
 
@@ -56,7 +58,8 @@ def test_a_gateway_that_refuses_its_state_once_is_started_again(
 
 def test_a_gateway_that_asks_for_its_doctor_gets_it(machine: Machine, guest: Guest, talk: Talk) -> None:
     """If OpenClaw asks for its doctor, that runs without questions before the unit is started again."""
-    refuses = "test -e healed || { echo run openclaw doctor --fix; exit 78; }"
+    # The real one takes seconds. Of a process that has ended, the journal may not find out whose words these were.
+    refuses = "test -e healed || { echo run openclaw doctor --fix; sleep 2; exit 78; }"
     step = ready(guest, f"{refuses}; {SERVES}")
     bin_ = f"{HOME}/.local/bin"
     doctor = f'#!/bin/sh\necho "$@" >{HOME}/healed\n'

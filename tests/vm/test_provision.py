@@ -122,8 +122,8 @@ def test_address_is_the_reserved_one(zap: Lab, guest: Guest) -> None:
 
 
 def test_memory_and_processors_are_the_host_files(guest: Guest) -> None:
-    """The guest sees 2 processors and 3072 MiB, less what its kernel and firmware keep for themselves."""
-    assert guest.check_output("nproc") == "2"
+    """The guest sees 1 processor and 3072 MiB, less what its kernel and firmware keep for themselves."""
+    assert guest.check_output("nproc") == "1"
     assert 2800 < int(guest.check_output("awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo")) <= 3072
 
 
