@@ -46,6 +46,8 @@ class Targets:
         for option, name in (("--html", html), ("--prometheus", prometheus)):
             if name and (reason := _unusable(expanded(Path(name)))):
                 raise UsageError(f"{option}: {name} {reason}", "name a file in an existing folder")
+        if html and prometheus and expanded(Path(html)).resolve() == expanded(Path(prometheus)).resolve():
+            raise UsageError(f"--html and --prometheus both name {html}", "name two files")
         return cls(*(expanded(Path(name)) if name else None for name in (html, prometheus)))
 
 

@@ -56,3 +56,11 @@ def test_what_is_no_regular_file_is_never_replaced(tmp_path: Path) -> None:
     assert look(link) == 0
     assert (pipe.is_fifo(), link.is_symlink()) == (True, True)
     assert "All is well" in file.read_text(encoding="utf-8")
+
+
+def test_one_file_is_not_both(tmp_path: Path) -> None:
+    """The page and the metrics can't go to one file, also by different names of it: one would replace the other."""
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    for other in ("file", "link"):
+        with pytest.raises(UsageError, match="both name"):
+            status.Targets.of(str(tmp_path / "file"), str(tmp_path / other))
