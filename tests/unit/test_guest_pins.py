@@ -171,6 +171,18 @@ def archive(tmp_path: Path) -> tuple[Path, str]:
     return tmp_path, f"sha512-{base64.b64encode(digest).decode()}"
 
 
+def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a step's script as a guest does. The programs in `folder`/bin come first."""
+    return subprocess.run(
+        ["sh", "-eu"],
+        input=f"{prelude()}\n{script}",
+        env={"PATH": f"{folder}/bin:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("genuine", [True, False])
 def test_a_pinned_package(archive: tuple[Path, str], *, genuine: bool) -> None:
     """A package with the known checksum is unpacked and linked. Of another one nothing is unpacked."""
@@ -180,14 +192,7 @@ def test_a_pinned_package(archive: tuple[Path, str], *, genuine: bool) -> None:
     )
     place = folder / "usr/lib/node_modules/tool"
     script = render("guest/npm-pinned.sh.j2", package=package, place=str(place), prefix=str(folder / "usr"))
-    done = subprocess.run(
-        ["sh", "-eu"],
-        input=f"{prelude()}\n{script}",
-        env={"PATH": f"{folder}/bin:/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(script, folder)
     assert (done.returncode == 0) is genuine, done.stderr
     if genuine:
         program = subprocess.run([folder / "usr/bin/tool"], capture_output=True, text=True, check=True)
@@ -243,14 +248,7 @@ def test_node_without_an_npm(fetching: tuple[Path, dict[str, str]], false: str) 
         prefix=str(folder / "usr"),
         temporary=str(folder / "temporary"),
     )
-    done = subprocess.run(
-        ["sh", "-eu"],
-        input=f"{prelude()}\n{script}",
-        env={"PATH": f"{folder}/bin:/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(script, folder)
     assert (folder / "wanted").read_text() == "wheel==24.0.0 --hash=sha256:abc\n"
     assert list((folder / "temporary").iterdir()) == []
     if false:
