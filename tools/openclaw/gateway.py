@@ -19,6 +19,7 @@ from swarm.paths import ROOT
 from tools.lab.process import LabError, tail
 from tools.node import node
 from tools.node import package as installed
+from tools.openclaw import rpc
 from tools.openclaw.provider import Provider
 from tools.openclaw.telegram import USER, Telegram
 from tools.seaweed import free_ports
@@ -32,7 +33,7 @@ VERSION = "2026.9.6"
 IDLE = 60  # seconds after which OpenClaw resets a session by itself; it takes whole minutes
 _WITHIN = 90.0  # seconds that a loaded machine may take for a reply
 _READY = 240.0  # seconds until the gateway is ready; 10 to 40 are usual
-_CALL = 120.0  # seconds for one call of the command line
+_CALL = 120.0  # seconds for one call, of the command line too
 _STOP = 90.0  # seconds; with work in flight a stop takes a minute
 # What must never leave the gateway: the values of its configuration that are secret.
 SECRETS = {
@@ -165,10 +166,8 @@ class Gateway:
         return done.stdout
 
     def rpc(self, method: str, **params: object) -> dict[str, Any]:
-        """Call one of the gateway's methods, and return its result."""
-        return dict(
-            json.loads(self.call("gateway", "call", method, "--params", json.dumps(params), "--json"))
-        )
+        """Call one of the gateway's methods, and return its result. Raise LabError."""
+        return rpc.call(self.port, SECRETS["token"], method, params, _CALL)
 
     def ask(self, text: str) -> float:
         """Send a message on Telegram, and return the seconds until the reply. Raise LabError."""
