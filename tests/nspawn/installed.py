@@ -72,7 +72,7 @@ class Installed:
 class NextRelease:
     """A machine of Debian 13 with the release of OpenClaw before the newest, and with OWN. It is made on first use.
 
-    Its Node is one that the distribution's npm fetches, since swarm has no checksum of it.
+    Its Node is one that swarm has no checksum of.
     """
 
     def __init__(self, world: World) -> None:

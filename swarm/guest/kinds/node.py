@@ -1,4 +1,4 @@
-"""A step for Node and npm from npm's registry, in versions whose archives' checksums are known beforehand.
+"""A step for Node and npm from npm's registry. Of one version of each, the archives' checksums are known beforehand.
 
 Neither is there yet, so an npm from PyPI fetches them. It is no official build: it runs as nobody, only fetches, and is
 removed. The distribution's npm, with its 360 packages, takes minutes to install under emulation.
@@ -18,7 +18,7 @@ from swarm.text import quote
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["NODE", "TOOL", "Release", "fetched_node", "is_known"]
+__all__ = ["NODE", "TOOL", "Release", "fetched_node", "release"]
 
 _MODULES = "/usr/local/lib/node_modules"
 
@@ -61,19 +61,24 @@ TOOL = Release(
 )
 
 
-def is_known(version: str, lowest: str) -> bool:
-    """Return whether the known version of Node is in the range `version`, such as '24.x', and not below `lowest`."""
-    return in_range(NODE.version, version, lowest)
+def release(version: str, lowest: str) -> Release:
+    """Return what is installed for the range `version`, such as '24.x': the known version if it is in that range.
+
+    Another version has no checksum here. npm then compares its archive only with what the registry states.
+    """
+    if in_range(NODE.version, version, lowest):
+        return NODE
+    return Release(version, {machine: (package, "") for machine, (package, _) in NODE.archives.items()})
 
 
 def fetched_node(version: str, lowest: str, *, after: tuple[str, ...] = ()) -> Step:
     """Return a step for Node and npm below /usr/local. It needs Debian's python3-pip-whl.
 
-    Any installed Node in the range `version`, from `lowest` on, is good. Otherwise the known one is installed.
+    Any installed Node in the range `version`, from `lowest` on, is good. Otherwise `release` says which is installed.
     """
     script = render(
         "guest/node-pinned.sh.j2",
-        node=NODE,
+        node=release(version, lowest),
         tool=TOOL,
         npm=NPM,
         prefix="/usr/local",

@@ -1,4 +1,4 @@
-"""Steps for global packages of npm and pnpm."""
+"""A step for global packages of pnpm, and how versions are read and compared."""
 
 from __future__ import annotations
 
@@ -8,40 +8,9 @@ from swarm.guest.engine.script import as_user
 from swarm.guest.engine.step import Step
 from swarm.text import quote
 
-__all__ = ["VERSION_LINE", "in_range", "npm_global", "pnpm_global"]
+__all__ = ["VERSION_LINE", "in_range", "pnpm_global"]
 
 VERSION_LINE = r's/^ *"version": *"\([^"]*\)".*/\1/p'  # for sed, on a package.json
-
-
-def npm_global(
-    name: str,
-    version: str,
-    check: str,
-    *,
-    lowest: str = "0",
-    program: str = "npm",
-    after: tuple[str, ...] = (),
-) -> Step:
-    """Return a step for a package that npm, or the npm called `program`, installs for all users, below /usr/local.
-
-    `version` is exact, or a range such as '24.x' or 'latest', in which any installed version from `lowest` on is good.
-    `check` is shell that fails if the package does not work. It is then removed, so that the next run starts over.
-    """
-    place = quote(f"/usr/local/lib/node_modules/{name}/package.json")
-    where = "--global --prefix /usr/local --ignore-scripts --no-fund --no-audit --loglevel=error --"
-    install = f"{program} install {where} {quote(f'{name}@{version}')}"
-    # npm silently skips an optional part that it cannot fetch. In pnpm's case that part is the program.
-    undo = f"{program} uninstall {where} {quote(name)}"
-    again = f"{undo}\n{install}\n{check} >/dev/null || {{ {undo}; exit 1; }}"
-    script = f"{install}\nif ! {check} >/dev/null; then\n{again}\nfi"
-    return Step(
-        subject=f"npm package {name}",
-        probe=f"[ -e {place} ] && sed -n {quote(VERSION_LINE)} {place}\n:",
-        wanted=version,
-        apply=lambda fact: None if in_range(fact, version, lowest) else script,
-        after=after,
-        shown=lambda fact: fact or None,
-    )
 
 
 def in_range(found: str, version: str, lowest: str) -> bool:
