@@ -106,7 +106,7 @@ class Project:
         self.env.unlink(missing_ok=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engine(base: Path) -> Iterator[Engine]:
     """A dockerd of its own, with the images."""
     if lacking := missing() + ([] if POSTGRES else ["PostgreSQL"]):

@@ -99,7 +99,7 @@ networks:
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def made() -> Parts:
     """What LiteLLM is made of, downloaded before a module enters the namespace of the engine, which has no resolver."""
     return parts()

@@ -39,7 +39,7 @@ class Lite:
         return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def proxy(base: Path) -> Iterator[Proxy]:
     """A running LiteLLM. Skip where PostgreSQL is not installed."""
     if not binaries() or not shutil.which("psql"):

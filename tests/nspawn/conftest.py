@@ -23,7 +23,7 @@ SWAPPINESS = Path("/proc/sys/vm/swappiness")
 LOCKS = Path("/var/cache/swarm-tests")  # only root has machines
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def world() -> Iterator[World]:
     """The network of the machines. They share one setting with this computer, vm.swappiness, which is restored.
 
@@ -41,19 +41,19 @@ def world() -> Iterator[World]:
             SWAPPINESS.write_text(before)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def keeper(world: World) -> Keeper:
     """The pool that provides the machine of most tests."""
     return Keeper(world.machine)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def installed(world: World) -> Installed:
     """The pool that provides the machine of test_install*.py: first bare, then with everything installed."""
     return Installed(Keeper(lambda: world.machine(internet=True)))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def next_release(world: World) -> NextRelease:
     """The machine of Debian 13 with the release of OpenClaw before the newest."""
     return NextRelease(world)

@@ -45,7 +45,7 @@ def make_lab(base: Path, name: str) -> Lab:
     return Lab(base / name, CACHE)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def zap_lab(base: Path) -> Iterator[Lab]:
     """A laboratory with zap's host file and no VM yet."""
     lab = make_lab(base, "zap")
@@ -55,13 +55,13 @@ def zap_lab(base: Path) -> Iterator[Lab]:
     shutil.rmtree(lab.base)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def late(zap_lab: Lab) -> Ran:
     """The output of the first `./inv provision --host zap`, whose time is over long before the VM has booted."""
     return zap_lab.inv("provision", "--host", "zap", "--timeout", "5")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stopped(zap_lab: Lab, late: Ran) -> Ran:
     """The output of the second one, which Ctrl-C ends while it waits for the same VM."""
     assert "was not reached" in late.err, late.err  # any other failure explains all that follow
@@ -74,21 +74,21 @@ def stopped(zap_lab: Lab, late: Ran) -> Ran:
     return Ran(waiting.returncode, out, began + err)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def provisioned(zap_lab: Lab, stopped: Ran) -> Ran:
     """The output of the one that completes the VM: the one real boot."""
     assert stopped.code
     return zap_lab.inv("provision", "--host", "zap")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def zap(zap_lab: Lab, provisioned: Ran) -> Lab:
     """The laboratory with zap running."""
     assert provisioned.code == 0, provisioned.err
     return zap_lab
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def frozen(zap: Lab) -> Lab:
     """The laboratory with zap saved to disk. It can be copied, but no longer used."""
     zap.freeze()
