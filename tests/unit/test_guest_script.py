@@ -12,6 +12,7 @@ import getpass
 import os
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,6 +154,29 @@ def test_signs_of_life(tmp_path: Path) -> None:
     converge(machine, [make(tmp_path / "slow", "sleep 0.3")], Talk(Screen()))
     assert 0 < beats(machine) < 10 * count
     time.sleep(0.3)  # a heart that goes on would be heard, or hold the output open
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_signs_of_life_of_a_slow_probe(tmp_path: Path, *, slow: bool) -> None:
+    """While a slow probe asks, before and after a change, signs of life come, and its fact is whole."""
+    machine = guest(tmp_path)
+    probe = f"printf be; sleep 0.3; echo gun; cat {tmp_path}/file 2>/dev/null; :"
+    step = Step(
+        subject="asked",
+        probe=probe,
+        slow=slow,
+        wanted="done",
+        apply=lambda fact: None if fact == "begun\ndone" else f"echo done >{tmp_path}/file",
+    )
+    assert observe(machine, [step])() == {"asked": "begun"}
+    assert (beats(machine) > 1) is slow
+    machine.lines.clear()
+    asked = observe(machine, [step])
+    machine.lines.clear()
+    assert converge(machine, [step], Talk(Screen()), asked=asked)
+    assert (beats(machine) > 1) is slow
+    with pytest.raises(CommandFailed, match="asked"):
+        observe(machine, [replace(step, probe="(exit 3)")])()
 
 
 def test_a_step_that_fails(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Everything that the engine reads back is on lines of its own that begin with a mark:
 
-    MARK beat               a sign of life, every 15 s while a step works or the run waits for the lock
+    MARK beat               a sign of life, every 15 s in a step, in a slow probe, and while the run waits for the lock
     MARK busy               an earlier run holds the lock
     MARK begin N, MARK end N CODE       step N of this script
     MARK fact N, then the fact, then MARK done CODE     the answer to question N of the probes
@@ -138,11 +138,11 @@ def opening(mark: str, *, changing: bool = False) -> str:
     the lock until it ends. Without, it starts no program to ask for the lock while that is free.
     """
     if changing:
-        lock = f"{_HEART}{_TAKE_LOCK}\ntrap 'swarm_quiet; : >{_LOCK}' EXIT\necho at work >&9"
+        lock = f"{_TAKE_LOCK}\ntrap 'swarm_quiet; : >{_LOCK}' EXIT\necho at work >&9"
     else:
-        lock = f"if [ -s {_LOCK} ]; then\n{_HEART}{_TAKE_LOCK}\nswarm_quiet\n: >{_LOCK}\nfi"
+        lock = f"if [ -s {_LOCK} ]; then\n{_TAKE_LOCK}\nswarm_quiet\n: >{_LOCK}\nfi"
     start = f"{_functions()}system_environment\n{_ENVIRONMENT}"
-    return f"{start}{lock.replace('@MARK@', mark)}\n"
+    return start + f"{_HEART}{lock}\n".replace("@MARK@", mark)
 
 
 def as_user(name: str, script: str) -> str:
@@ -189,12 +189,18 @@ def probes(steps: Sequence[Step], mark: str) -> str:
     one answer here, and has a mark of its own inside, so nothing that a user does can pass for what root has seen.
     """
     own = of_reader(steps)
-    questions = [step.probe for step in own] + [_ask_reader(name, steps, mark) for name in readers(steps)]
+    questions = [_beating(step.probe) if step.slow else step.probe for step in own]
+    questions += [_ask_reader(name, steps, mark) for name in readers(steps)]
     parts = [
         f"printf '%s fact %s\\n' '{mark}' {index}\n{probe}\nprintf '\\n%s done %s\\n' '{mark}' \"$?\""
         for index, probe in enumerate(questions)
     ]
     return "{\nset +eu\n" + "\n".join([*_known(own), *parts]) + "\n} </dev/null 2>/dev/null 9>&-"
+
+
+def _beating(probe: str) -> str:
+    """Return the shell of a probe that may be silent for minutes, with signs of life and the same exit code."""
+    return f'swarm_beats\n{probe}\n(code=$?; swarm_quiet; exit "$code")'
 
 
 def _known(steps: Sequence[Step]) -> list[str]:

@@ -27,6 +27,8 @@ class Step:
     """The name of the thing, unique among all steps of a run."""
     probe: str
     """Read-only shell. What it prints is the fact; one newline at its end is not part of it."""
+    slow: bool = False
+    """Whether root's probe may take minutes, such as one that asks a server."""
     wanted: str
     """The wanted state, in a few words."""
     apply: Callable[[str], str | None] = _nothing

@@ -108,6 +108,7 @@ def release(
     return Step(
         subject=RELEASE,
         probe=f"[ -e {RECORD} ] && cat {RECORD}\n{answered} || release_fact {quote(asked)}\n:",
+        slow=True,
         wanted=f"{settings.version}, pinned" if settings.version else line,
         apply=lambda fact: None if _recorded(settings, _fields(fact)) else script,
         after=after,
