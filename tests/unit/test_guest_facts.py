@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -52,10 +53,12 @@ def test_facts_are_exact(contents: list[bytes]) -> None:
     assert read == [data.removesuffix(b"\n") for data in contents]
 
 
-def test_probe_that_fails() -> None:
+@pytest.mark.parametrize("slow", [False, True])
+def test_probe_that_fails(*, slow: bool) -> None:
     """A probe that fails is named. Its empty fact must not mean that the thing is absent."""
+    heart = "swarm_beats() { :; }; swarm_quiet() { :; }"
     with pytest.raises(CommandFailed, match=r"^zap: reading the thing failed with exit code 3$"):
-        ask([question("the thing", "( exit 3 )")])
+        ask([replace(question("the thing", "( exit 3 )"), slow=slow)], heart)
 
 
 def test_probe_that_ends_the_shell() -> None:
