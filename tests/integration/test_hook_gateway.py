@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from swarm.deadline import Deadline
+from tools.lab.process import LabError
 from tools.netns import Namespace
 from tools.openclaw.endpoint import Endpoint
 from tools.openclaw.gateway import IDLE, SECRETS, Gateway, package
@@ -34,6 +35,7 @@ pytestmark = [
 MAIN, OTHER = "agent:main:main", "agent:main:other"  # session keys
 WORD = "kestrel-in-a-message"  # a content that must not leave the gateway unless that is asked for
 PLANTED = "sk-planted-in-a-message"  # a secret, which must not leave it in any case
+_FIRST = 7  # runs before the compaction: four messages, a subagent and its announcement, a job
 _RUNS = 10  # at least, in the first test: messages, a subagent and its announcement, a compaction, a job
 
 
@@ -84,14 +86,15 @@ SEEN: dict[str, set[str]] = {
     "span.end": {"chat", "execute_tool", "invoke_agent", "compaction"},
     "error": {"chat"},
     "metric.snapshot": {
-        *("gateway.startup", "gateway.start", "gateway.shutdown", "gateway.stop", "agent.bootstrap", "usage"),
+        *("gateway.startup", "gateway.start", "agent.bootstrap", "usage"),
         *("session.patch", "session.reset", "cron", "cron.reconciled", "agentmon"),
     },
 }
+LAST = {"gateway.shutdown", "gateway.stop"}  # snapshots of a gateway that ends in good order
 
 
 def test_every_family_arrives(gateway: Gateway, endpoint: Endpoint, idle: dict[str, Deadline]) -> None:
-    """Events of all families arrive, each with its run, and each span ends."""
+    """Events of all families arrive, each with its run, and each span ends. The gateway runs on."""
     with endpoint.up():
         gateway.start()
         gateway.rpc("chat.send", sessionKey=OTHER, message="hi", idempotencyKey="k0")
@@ -100,7 +103,8 @@ def test_every_family_arrives(gateway: Gateway, endpoint: Endpoint, idle: dict[s
         _turn(gateway, endpoint, f"{TOOL} please")
         _turn(gateway, endpoint, f"{SPAWN} please")
         _run_job(gateway)
-        gateway.rpc("sessions.compact", key=MAIN)
+        gateway.until("the first runs", lambda: _ended(endpoint) >= _FIRST and not _open(endpoint))
+        gateway.until("a compaction", lambda: _compacted(gateway))
         _turn(gateway, endpoint, "/new")
         _reset(gateway, endpoint)
         gateway.rpc("sessions.reset", key=MAIN)
@@ -109,7 +113,8 @@ def test_every_family_arrives(gateway: Gateway, endpoint: Endpoint, idle: dict[s
         gateway.rpc("chat.send", sessionKey=MAIN, message=FAILS, idempotencyKey="k2")
         gateway.until("the failed call", lambda: ("error", "chat") in endpoint.names())  # the last message's
         gateway.until("the end of all runs", lambda: _ended(endpoint) >= _RUNS and not _open(endpoint))
-        gateway.stop()
+        gateway.until("the end of all spans", lambda: not _unended(endpoint))
+        gateway.until("delivery", lambda: not _spooled(gateway))
     assert endpoint.problems == []
     names = endpoint.names()
     missing = {(kind, name) for kind, all_ in SEEN.items() for name in all_} - set(names)
@@ -117,11 +122,8 @@ def test_every_family_arrives(gateway: Gateway, endpoint: Endpoint, idle: dict[s
     runs = {each["run"] for each in endpoint.payloads("run.start")}
     started, ended = endpoint.payloads("span.start"), endpoint.payloads("span.end")
     assert {each["run"] for each in [*started, *ended]} <= runs
-    assert Counter(each["span"] for each in started) == Counter(each["span"] for each in ended)
     assert max(Counter(each["span"] for each in ended).values()) == 1
     assert Counter(each["run"] for each in endpoint.payloads("run.end")) == Counter(runs)
-    # What the gateway said last, after its final delivery, waits for the next start.
-    assert _spooled(gateway) <= 1
 
 
 def _turn(gateway: Gateway, endpoint: Endpoint, text: str) -> None:
@@ -140,6 +142,17 @@ def _reset(gateway: Gateway, endpoint: Endpoint) -> None:
                 return
 
 
+def _compacted(gateway: Gateway) -> bool:
+    """Compact the session, unless its last run, whose end we know of, is still active for the gateway."""
+    try:
+        gateway.rpc("sessions.compact", key=MAIN)
+    except LabError as error:
+        if "has an active run" not in str(error):
+            raise
+        return False
+    return True
+
+
 def _run_job(gateway: Gateway) -> None:
     """Let a cron job run once. It is due tomorrow, so that a slow machine does not miss it."""
     at = (datetime.now(UTC) + timedelta(days=1)).isoformat()
@@ -155,6 +168,14 @@ def _open(endpoint: Endpoint) -> set[str]:
     """Return the runs that have not ended."""
     ended = {each["run"] for each in endpoint.payloads("run.end")}
     return {each["run"] for each in endpoint.payloads("run.start")} - ended
+
+
+def _unended(endpoint: Endpoint) -> Counter[str]:
+    """Return the spans that started more often than they ended, or the other way round."""
+    started, ended = (
+        Counter(each["span"] for each in endpoint.payloads(f"span.{kind}")) for kind in ("start", "end")
+    )
+    return (started - ended) + (ended - started)
 
 
 def test_a_subagent_is_in_the_trace(endpoint: Endpoint) -> None:
@@ -214,7 +235,6 @@ def test_nothing_leaks(endpoint: Endpoint) -> None:
 def test_killed_during_an_outage(gateway: Gateway, endpoint: Endpoint, idle: dict[str, Deadline]) -> None:
     """The endpoint is down, replies come all the same, the gateway is killed; later each event arrives exactly once."""
     endpoint.events.clear()
-    gateway.start()
     gateway.ask("/new")  # leaves the failed turn behind, which every later request would repeat
     gateway.ask("one")
     gateway.ask("two")
@@ -229,6 +249,9 @@ def test_killed_during_an_outage(gateway: Gateway, endpoint: Endpoint, idle: dic
         gateway.until("an auto-reset", lambda: ("session.end", "auto-reset") in endpoint.names())
         gateway.until("delivery", lambda: _ended(endpoint) >= 2 and not _spooled(gateway))
         gateway.stop()
+    # What the gateway said last, after its final delivery, waits for the next start.
+    assert _spooled(gateway) <= 1
+    assert {each.payload["name"] for each in endpoint.events} >= LAST
     ids = [each.id for each in endpoint.events]
     assert len(ids) >= kept
     assert len(set(ids)) == len(ids)
@@ -265,7 +288,8 @@ def test_content_if_asked_for(gateway: Gateway, endpoint: Endpoint) -> None:
         gateway.start()
         gateway.ask(f"{TOOL} {WORD} {PLANTED}")
         gateway.rpc("sessions.patch", key=MAIN, label="content")
-        gateway.until("the end of the run", lambda: _ended(endpoint) and not _open(endpoint))
+        tool = ("span.end", "execute_tool")
+        gateway.until("the end of its run", lambda: tool in endpoint.names() and not _open(endpoint))
         gateway.stop()
     sent = json.dumps([each.data for each in endpoint.events])
     for word in (WORD, "tool-ran", "pong from"):
