@@ -37,13 +37,13 @@ export class Emitter {
   #sweep: (() => void) | undefined;
   #snapshot: (() => void) | undefined;
 
-  /** `secrets` never leave the process, wherever they occur. */
-  constructor(config: Config, runtime: Runtime, secrets: readonly string[] = []) {
+  /** `secrets` never leave the process, wherever they occur. The spool is opened after `before`. */
+  constructor(config: Config, runtime: Runtime, secrets: readonly string[] = [], before?: Promise<void>) {
     this.#config = config;
     this.#runtime = runtime;
     this.#tracer = new Tracer(runtime, new Cleaner(salt(config.folder), secrets), config);
     this.#sealer = new Sealer(config, runtime);
-    this.#spool = new Spool(config.folder, config.spoolBytes, runtime, () => this.#sender?.wake());
+    this.#spool = new Spool(config.folder, config.spoolBytes, runtime, () => this.#sender?.wake(), before);
     this.#status = new Status(config.folder, runtime, () => this.stats());
     this.#sender = new Sender(config, this.#spool, runtime, this.#status);
     this.#spill = () => this.#spool.spill();
@@ -80,11 +80,11 @@ export class Emitter {
   /** Stop for good. What is not delivered stays in the spool. Never rejects. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    process.off("exit", this.#spill);
     this.#sweep?.();
     this.#snapshot?.();
     await this.#sender.stop().catch(() => undefined);
     await this.#spool.close().catch(() => undefined);
+    process.off("exit", this.#spill);
     this.#status.stop();
   }
 
@@ -168,7 +168,7 @@ interface Shared {
   emitter: Emitter | undefined;
 }
 
-const VERSION = 4; // raise it when the emitter changes: a reload then replaces the old one
+const VERSION = 5; // raise it when the emitter changes: a reload then replaces the old one
 const KEY = Symbol.for("swarm.agentmon");
 
 /** Events that wait for the emitter to be made, in the turn after the first of them. */
@@ -200,14 +200,14 @@ function shared(): Shared | undefined {
 
 function make(): Shared {
   const place = globalThis as { [KEY]?: Shared };
-  void place[KEY]?.emitter?.stop();
+  const before = place[KEY]?.emitter?.stop();
   const made: Shared = { version: VERSION, emitter: undefined };
   place[KEY] = made;
   try {
     const problems: string[] = [];
     const config = configure(process.env, problems);
     for (const problem of problems) real.warn(problem);
-    if (config.url) made.emitter = new Emitter(config, real, secrets(process.env));
+    if (config.url) made.emitter = new Emitter(config, real, secrets(process.env), before);
   } catch (error) {
     real.warn(`cannot start: ${(error as Error).message}`);
   }
