@@ -91,6 +91,16 @@ test("a reload of a newer version loses no event, and delivers each once", async
   );
 });
 
+test("a half that a reload has left at an older version uses the newer one's emitter", async (t) => {
+  const endpoint = await new Endpoint().start(t);
+  environment(t, endpoint.url);
+  const newer = made();
+  Object.assign(place[key]!, { version: 1_000 });
+  jobs(1);
+  assert.equal(made(), newer);
+  await until(() => delivered(endpoint).length > 0, "delivery");
+});
+
 test("a gateway that ends during a reload has written the events of both versions", async (t) => {
   const path = folder(t);
   const env = { ...process.env, AGENTMON_INGEST_URL: "http://127.0.0.1:9", OPENCLAW_STATE_DIR: path };

@@ -193,9 +193,10 @@ export function emitter(): Emitter | undefined {
   return found;
 }
 
+/** A reload may leave the hook or the plugin at an older version. That must not replace the newer one's emitter. */
 function shared(): Shared | undefined {
   const found = (globalThis as { [KEY]?: Shared })[KEY];
-  return found?.version === VERSION ? found : undefined;
+  return found && found.version >= VERSION ? found : undefined;
 }
 
 function make(): Shared {
