@@ -274,6 +274,11 @@ test("settings that cannot be used are named, and the rest still works", () => {
   assert.equal(configure({ AGENTMON_INGEST_URL: "file:///etc/passwd" }).url, undefined);
 });
 
+test("a password in the URL may contain a percent sign that encodes nothing", () => {
+  const { headers } = configure({ AGENTMON_INGEST_URL: "http://u:50%off%40@h" });
+  assert.deepEqual(headers, { authorization: `Basic ${btoa("u:50%off@")}` });
+});
+
 test("a token goes into a header only if it cannot end the header or begin another one", () => {
   const headers = (token: string, header?: string): Record<string, string> =>
     configure({ AGENTMON_INGEST_URL: "http://h", AGENTMON_TOKEN: token, AGENTMON_TOKEN_HEADER: header }).headers;
