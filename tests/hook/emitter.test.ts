@@ -274,6 +274,19 @@ test("settings that cannot be used are named, and the rest still works", () => {
   assert.equal(configure({ AGENTMON_INGEST_URL: "file:///etc/passwd" }).url, undefined);
 });
 
+test("a password in a URL of the environment is redacted, as it is written there and decoded", async (t) => {
+  const endpoint = await new Endpoint().start(t);
+  environment(t, endpoint.url.replace("//", "//me:kestrel%2F42@"), {
+    AGENTMON_CONTENT: "1",
+    AGENTMON_TEST_PROXY: "http://me:hobby@falcon@proxy",
+  });
+  const content = "http://me:kestrel%2F42@host kestrel/42 hobby@falcon";
+  accept("hook", "message:received", { event: { content }, ctx: {} });
+  await until(() => endpoint.events.length > 0, "delivery");
+  const text = endpoint.events[0].payload.attributes["openclaw.message.text"];
+  assert.equal(text, "http://me:[redacted]@host [redacted] [redacted]");
+});
+
 test("a password in the URL may contain a percent sign that encodes nothing", () => {
   const { headers } = configure({ AGENTMON_INGEST_URL: "http://u:50%off%40@h" });
   assert.deepEqual(headers, { authorization: `Basic ${btoa("u:50%off@")}` });

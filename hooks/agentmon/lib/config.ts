@@ -80,7 +80,7 @@ function endpoint(
 }
 
 /** Return a part of a URL without percent-encoding. A percent sign that encodes nothing stays as it is. */
-function decoded(part: string): string {
+export function decoded(part: string): string {
   return part.replace(/(?:%[0-9a-f]{2})+/gi, (codes) => {
     try {
       return decodeURIComponent(codes);

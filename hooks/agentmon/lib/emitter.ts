@@ -3,7 +3,7 @@
 import { randomBytes } from "node:crypto";
 import { constants, closeSync, mkdirSync, openSync, readSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { configure } from "./config.ts";
+import { configure, decoded } from "./config.ts";
 import type { Config } from "./config.ts";
 import { Sealer } from "./envelope.ts";
 import type { Entry } from "./envelope.ts";
@@ -22,6 +22,7 @@ const SNAPSHOT = 60_000; // ms between two metrics of the hook itself
 /** Milliseconds that a shutdown may take: OpenClaw gives gateway:shutdown 5 s. */
 export const FLUSH = 4_000;
 const SHORTEST_SECRET = 6; // characters; shorter values would redact ordinary words
+const PASSWORD = /^[a-z][a-z0-9+.-]*:\/\/[^:/?#]*:([^/?#]*)@/i; // in a URL
 
 export class Emitter {
   readonly #config: Config;
@@ -215,12 +216,13 @@ function make(): Shared {
   return made;
 }
 
-/** Return the values of environment variables that hold secrets by their name. */
+/** Return the values of environment variables that hold secrets by their name, and the passwords in URLs. */
 function secrets(env: Record<string, string | undefined>): string[] {
   return Object.entries(env)
-    .filter(
-      ([name, value]) =>
-        /TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL/i.test(name) && (value?.length ?? 0) >= SHORTEST_SECRET,
-    )
-    .map(([, value]) => value!);
+    .flatMap(([name, value = ""]) => {
+      if (/TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL/i.test(name)) return [value];
+      const password = PASSWORD.exec(value)?.[1] ?? "";
+      return [password, decoded(password)];
+    })
+    .filter((value) => value.length >= SHORTEST_SECRET);
 }
