@@ -200,6 +200,17 @@ test("a text that is cut inside a character, or came cut, is still Unicode", () 
   for (const text of [`${"x".repeat(16_383)}🦞`, "half \ud83e"]) assert.ok(said(text).isWellFormed());
 });
 
+test("binary data becomes its size, wherever it stands", () => {
+  const raw = Buffer.alloc(1_000);
+  raw.toJSON = () => assert.fail("read byte by byte");
+  assert.equal(said(raw), "[1000 bytes]");
+  const result = { out: raw, list: [new Float64Array(2), "x"], deep: { view: new DataView(new ArrayBuffer(3)) } };
+  assert.equal(
+    said(result),
+    '{"out":"[1000 bytes]","list":["[16 bytes]","x"],"deep":{"view":"[3 bytes]"}}',
+  );
+});
+
 test("no content takes long to clean, whatever it looks like", () => {
   const times = [1, 2, 3].map(() => {
     const start = performance.now();
