@@ -200,6 +200,11 @@ test("a text that is cut inside a character, or came cut, is still Unicode", () 
   for (const text of [`${"x".repeat(16_383)}🦞`, "half \ud83e"]) assert.ok(said(text).isWellFormed());
 });
 
+test("of a long text inside a result, the beginning is sent", () => {
+  const text = said({ content: [{ type: "text", text: "x".repeat(100_000) }, { type: "text", text: "y" }] });
+  assert.equal(text, `{"content":[{"type":"text","text":"${"x".repeat(16_349)}`);
+});
+
 test("binary data becomes its size, wherever it stands", () => {
   const raw = Buffer.alloc(1_000);
   raw.toJSON = () => assert.fail("read byte by byte");

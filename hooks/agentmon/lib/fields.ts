@@ -115,8 +115,9 @@ export class Cleaner {
 function bounded(value: unknown, redact: (text: string) => string): string | undefined {
   let left = 2 * TEXT_LIMIT;
   return JSON.stringify(value, (key, part: unknown) => {
+    const room = Math.max(0, left - key.length);
     left -= key.length + (typeof part === "string" ? part.length : 8);
-    if (left < 0 && key !== "") return typeof part === "string" ? "" : undefined;
+    if (left < 0 && key !== "") return typeof part === "string" ? redact(part.slice(0, room)) : undefined;
     if (part !== null && typeof part === "object") return front(part, Math.max(1, left));
     return typeof part === "string" ? redact(part) : part;
   });
