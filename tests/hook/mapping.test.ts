@@ -154,6 +154,19 @@ test("a value that is no name, such as a sentence in a tool's name, is redacted"
   assert.equal((out.at(-1)!.payload.attributes as Record<string, unknown>)["gen_ai.tool.name"], "[redacted]");
 });
 
+test("the id of a tool call in OpenAI's Responses API, which is two ids in one, is sent", () => {
+  const tracer = new Tracer(new Clock(), new Cleaner(Buffer.from("salt")), {
+    content: false,
+    plainSessions: false,
+  });
+  const toolCallId = `call_${"x".repeat(24)}|fc_${"0".repeat(61)}`;
+  const out = tracer.handle("plugin", "before_tool_call", {
+    event: { toolName: "exec", toolCallId },
+    ctx: { runId: "r" },
+  });
+  assert.equal((out.at(-1)!.payload.attributes as Record<string, unknown>)["gen_ai.tool.call.id"], toolCallId);
+});
+
 test("every event of the table becomes one of agentmon's types, and names that are not in it become nothing", () => {
   const tracer = new Tracer(new Clock(), new Cleaner(Buffer.from("salt")), {
     content: false,

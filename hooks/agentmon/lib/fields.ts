@@ -11,7 +11,8 @@ export interface Input {
 
 const REDACTED = "[redacted]";
 const TEXT_LIMIT = 16_384; // characters of one content field, so that no event outgrows a request
-const NAME = /^[\p{L}\p{N}._:/@+-]{1,128}$/u;
+// With a bar, since the id of a tool call in OpenAI's Responses API is `call_…|fc_…`.
+const NAME = /^[\p{L}\p{N}._:/@+|-]{1,128}$/u;
 const WORD = /^[a-z][a-z0-9_. -]{0,47}$/i;
 // The shapes of well-known secrets: API keys, GitHub, Slack, AWS, Telegram, JSON Web Tokens, and schemes of headers.
 const SECRET = new RegExp(
