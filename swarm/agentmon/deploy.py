@@ -43,6 +43,7 @@ _HALVES = {"hook": "gateway.startup", "plugin": "gateway.start"}
 _SILENCE = 60.0  # seconds after the last event of the spool; the new ones come within seconds
 _MOST = 600.0  # seconds for all events that wait in the spool before the new ones
 _LOOK = 30.0  # seconds for a command that only looks; an emulated guest needs ten to start it
+_SHOWN = 100  # reasons of refused requests; a guest may send any number of them
 _KEPT = 2_000  # events; beyond that the receiver takes no more, and they stay in the guest's spool
 
 
@@ -252,7 +253,8 @@ def _reading(receiver: Receiver, seen: Seen, silence: float) -> Iterator[Callabl
                     if delivery:
                         if seen.keep(delivery.events):
                             last[0] = time.monotonic()
-                        seen.refused += [delivery.problem] if delivery.problem else []
+                        if delivery.problem and len(seen.refused) < _SHOWN:
+                            seen.refused.append(delivery.problem)
         except (
             OSError,
             SwarmError,

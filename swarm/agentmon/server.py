@@ -221,20 +221,24 @@ class _Handler(BaseHTTPRequestHandler):
         self._refuse(int(code), visible(message or explain or "the request is not valid", lines=False))
 
     def _other(self) -> None:
-        if urlsplit(self.path).path == PATH:
+        if self._found():
             self._refuse(405, f"{self.command[:20]} is not possible here: use POST")
-        else:
-            self._refuse(404, f"nothing here: events go to POST {PATH}")
 
     do_GET = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _other  # noqa: N815 - http.server's names
 
-    def _allowed(self) -> bool:
+    def _found(self) -> bool:
+        """Return whether the URL is that of events. Answer if it is not."""
         try:
             path = urlsplit(self.path).path
         except ValueError:
-            path = ""
+            self._refuse(400, "the URL is invalid")
+            return False
         if path != PATH:
             self._refuse(404, f"nothing here: events go to POST {PATH}")
+        return path == PATH
+
+    def _allowed(self) -> bool:
+        if not self._found():
             return False
         sent, wanted = self.headers.get("Authorization", ""), f"Bearer {self._receiver.token}"
         if self._receiver.token and not hmac.compare_digest(sent.encode("utf-8", "replace"), wanted.encode()):

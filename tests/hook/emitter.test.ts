@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
@@ -38,21 +38,29 @@ test("10,000 events in one tick are all delivered, in order, each once", async (
   await until(() => logs(path).length === 0, "no file is left");
 });
 
-test("the first events wait for the emitter, which no handler makes, and keep their order", async (t) => {
-  const endpoint = await new Endpoint().start(t);
-  const place = globalThis as { [key: symbol]: unknown };
-  const key = Symbol.for("swarm.agentmon");
-  const own = { AGENTMON_INGEST_URL: endpoint.url, OPENCLAW_STATE_DIR: folder(t) };
+const place = globalThis as { [key: symbol]: unknown };
+const key = Symbol.for("swarm.agentmon");
+const jobs = (count: number, from = 0): void => {
+  for (let n = from; n < from + count; n++)
+    accept("plugin", "cron_changed", { event: { action: "added", jobId: `job-${n}` }, ctx: {} });
+};
+const delivered = (endpoint: Endpoint): string[] =>
+  endpoint.events.map(({ payload }) => payload.attributes["openclaw.cron.job"]).filter(Boolean);
+
+/** Set the hook's environment variables for a test, and remove the emitter after it. */
+function environment(t: TestContext, url: string, more: Record<string, string> = {}): void {
+  const own = { AGENTMON_INGEST_URL: url, OPENCLAW_STATE_DIR: folder(t), ...more };
   Object.assign(process.env, own);
   t.after(async () => {
     await made()?.stop();
     for (const name of Object.keys(own)) delete process.env[name];
     delete place[key];
   });
-  const jobs = (count: number): void => {
-    for (let n = 0; n < count; n++)
-      accept("plugin", "cron_changed", { event: { action: "added", jobId: `job-${n}` }, ctx: {} });
-  };
+}
+
+test("the first events wait for the emitter, which no handler makes, and keep their order", async (t) => {
+  const endpoint = await new Endpoint().start(t);
+  environment(t, endpoint.url);
   jobs(2);
   assert.equal(place[key], undefined);
   await new Promise((resolve) => setImmediate(resolve));
@@ -65,6 +73,42 @@ test("the first events wait for the emitter, which no handler makes, and keep th
   await until(() => endpoint.events.length >= 202, "delivery");
   const after = endpoint.events.slice(2).map(({ event }) => event.seq);
   assert.deepEqual(after.slice(-200), Array.from({ length: 200 }, (_, n) => n + 1));
+});
+
+test("a reload of a newer version loses no event, and delivers each once", async (t) => {
+  const endpoint = await new Endpoint(() => 503).start(t);
+  environment(t, endpoint.url, { AGENTMON_BATCH: "array", AGENTMON_SPOOL_MB: "0.5" }); // segments of 64 KB
+  jobs(10);
+  await made()?.flush(100);
+  jobs(400, 10); // not written yet
+  Object.assign(place[key]!, { version: 0 });
+  endpoint.answer = () => 200;
+  jobs(10, 410);
+  await until(() => delivered(endpoint).includes("job-419"), "delivery");
+  assert.deepEqual(
+    delivered(endpoint),
+    Array.from({ length: 420 }, (_, n) => `job-${n}`),
+  );
+});
+
+test("a half that a reload has left at an older version uses the newer one's emitter", async (t) => {
+  const endpoint = await new Endpoint().start(t);
+  environment(t, endpoint.url);
+  const newer = made();
+  Object.assign(place[key]!, { version: 1_000 });
+  jobs(1);
+  assert.equal(made(), newer);
+  await until(() => delivered(endpoint).length > 0, "delivery");
+});
+
+test("a gateway that ends during a reload has written the events of both versions", async (t) => {
+  const path = folder(t);
+  const env = { ...process.env, AGENTMON_INGEST_URL: "http://127.0.0.1:9", OPENCLAW_STATE_DIR: path };
+  const child = spawn(process.execPath, [join(import.meta.dirname, "reload.ts")], { env, stdio: "inherit" });
+  await once(child, "exit");
+  const spool = join(path, "agentmon");
+  const text = logs(spool).map((name) => readFileSync(join(spool, name), "utf8"));
+  for (const job of ["old", "new"]) assert.ok(text.join("").includes(`"openclaw.cron.job":"${job}"`), job);
 });
 
 test("every event has agentmon's envelope", async (t) => {
@@ -112,9 +156,8 @@ test("what one process could not deliver, the next one delivers before its own e
     () => endpoint.events.some(({ payload }) => payload.attributes["openclaw.cron.job"] === "job-30"),
     "delivery",
   );
-  const jobs = endpoint.events.map(({ payload }) => payload.attributes["openclaw.cron.job"]).filter(Boolean);
   assert.deepEqual(
-    jobs,
+    delivered(endpoint),
     Array.from({ length: 31 }, (_, n) => `job-${n}`),
   );
 });
@@ -229,6 +272,24 @@ test("settings that cannot be used are named, and the rest still works", () => {
     { "x-api-key": "t" },
   );
   assert.equal(configure({ AGENTMON_INGEST_URL: "file:///etc/passwd" }).url, undefined);
+});
+
+test("a password in a URL of the environment is redacted, as it is written there and decoded", async (t) => {
+  const endpoint = await new Endpoint().start(t);
+  environment(t, endpoint.url.replace("//", "//me:kestrel%2F42@"), {
+    AGENTMON_CONTENT: "1",
+    AGENTMON_TEST_PROXY: "http://me:hobby@falcon@proxy",
+  });
+  const content = "http://me:kestrel%2F42@host kestrel/42 hobby@falcon";
+  accept("hook", "message:received", { event: { content }, ctx: {} });
+  await until(() => endpoint.events.length > 0, "delivery");
+  const text = endpoint.events[0].payload.attributes["openclaw.message.text"];
+  assert.equal(text, "http://me:[redacted]@host [redacted] [redacted]");
+});
+
+test("a password in the URL may contain a percent sign that encodes nothing", () => {
+  const { headers } = configure({ AGENTMON_INGEST_URL: "http://u:50%off%40@h" });
+  assert.deepEqual(headers, { authorization: `Basic ${btoa("u:50%off@")}` });
 });
 
 test("a token goes into a header only if it cannot end the header or begin another one", () => {

@@ -154,6 +154,19 @@ test("a value that is no name, such as a sentence in a tool's name, is redacted"
   assert.equal((out.at(-1)!.payload.attributes as Record<string, unknown>)["gen_ai.tool.name"], "[redacted]");
 });
 
+test("the id of a tool call in OpenAI's Responses API, which is two ids in one, is sent", () => {
+  const tracer = new Tracer(new Clock(), new Cleaner(Buffer.from("salt")), {
+    content: false,
+    plainSessions: false,
+  });
+  const toolCallId = `call_${"x".repeat(24)}|fc_${"0".repeat(61)}`;
+  const out = tracer.handle("plugin", "before_tool_call", {
+    event: { toolName: "exec", toolCallId },
+    ctx: { runId: "r" },
+  });
+  assert.equal((out.at(-1)!.payload.attributes as Record<string, unknown>)["gen_ai.tool.call.id"], toolCallId);
+});
+
 test("every event of the table becomes one of agentmon's types, and names that are not in it become nothing", () => {
   const tracer = new Tracer(new Clock(), new Cleaner(Buffer.from("salt")), {
     content: false,
@@ -198,6 +211,22 @@ const said = (value: unknown): string => {
 
 test("a text that is cut inside a character, or came cut, is still Unicode", () => {
   for (const text of [`${"x".repeat(16_383)}🦞`, "half \ud83e"]) assert.ok(said(text).isWellFormed());
+});
+
+test("of a long text inside a result, the beginning is sent", () => {
+  const text = said({ content: [{ type: "text", text: "x".repeat(100_000) }, { type: "text", text: "y" }] });
+  assert.equal(text, `{"content":[{"type":"text","text":"${"x".repeat(16_349)}`);
+});
+
+test("binary data becomes its size, wherever it stands", () => {
+  const raw = Buffer.alloc(1_000);
+  raw.toJSON = () => assert.fail("read byte by byte");
+  assert.equal(said(raw), "[1000 bytes]");
+  const result = { out: raw, list: [new Float64Array(2), "x"], deep: { view: new DataView(new ArrayBuffer(3)) } };
+  assert.equal(
+    said(result),
+    '{"out":"[1000 bytes]","list":["[16 bytes]","x"],"deep":{"view":"[3 bytes]"}}',
+  );
 });
 
 test("no content takes long to clean, whatever it looks like", () => {

@@ -166,6 +166,16 @@ def test_bytes_that_are_not_http_are_refused() -> None:
         assert post(receiver, json.dumps(event()))[0] == 202
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_an_invalid_url_is_refused(method: str) -> None:
+    """A URL that can't be read is answered with 400, and the next request is served."""
+    with receiving() as (receiver, found):
+        request = f"{method} http://[ HTTP/1.1\r\nContent-Length: 0\r\n\r\n".encode()
+        assert _raw(receiver, request).startswith(b"HTTP/1.1 400 ")
+        assert post(receiver, json.dumps(event()))[0] == 202
+    assert found[0] == (400, "the URL is invalid")
+
+
 def test_a_client_that_drips_bytes_times_out() -> None:
     """A body that arrives byte by byte is ended with 408 at the request's own limit."""
     with receiving(limits=Limits(request=0.5)) as (receiver, found):

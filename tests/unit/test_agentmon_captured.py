@@ -175,10 +175,11 @@ def test_deploy_and_test_wait_for_each_other(verb: Callable[[Guest, Host, Talk],
     assert guest.asked == 1
 
 
-@pytest.mark.usefixtures("dirs")
-def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Events that can't be kept on this computer are told so to their sender and to the person, by the reason."""
-    ports, answers, ends = list[int](), list[int](), list[str]()
+def restarting(
+    monkeypatch: pytest.MonkeyPatch, talk: Callable[[HTTPConnection], None]
+) -> tuple[Ear, list[str]]:
+    """Return a guest whose gateway talks to the receiver when it restarts, and the list of the steps that are done."""
+    ports, done = list[int](), list[str]()
 
     @contextmanager
     def reverse(_link: object, port: int) -> Iterator[int]:
@@ -186,27 +187,59 @@ def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         yield port
 
     def converge(_guest: Guest, todo: list[Step], _talk: Talk) -> Plan:
-        ends.append(todo[-1].subject)
+        done.append(todo[-1].subject)
         if todo[-1].subject != SUBJECT:
             return Plan("zap")
         connection = HTTPConnection("127.0.0.1", ports[0])
-        connection.request("POST", PATH, json.dumps(event()), {"Content-Type": "application/json"})
-        answers.append(connection.getresponse().status)
+        talk(connection)
         connection.close()
         return Plan("zap", (Change("update", SUBJECT),))
-
-    def full(_file: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     guest = Ear()
     monkeypatch.setattr(guest, "check", lambda *_, **__: "1789899072.5")
     monkeypatch.setattr(guest, "link", None, raising=False)
     monkeypatch.setattr("swarm.agentmon.deploy.reverse", reverse)
     monkeypatch.setattr("swarm.agentmon.deploy.converge", converge)
+    return guest, done
+
+
+def posted(connection: HTTPConnection, body: object) -> int:
+    """Send a body. Return the status of the answer."""
+    connection.request("POST", PATH, json.dumps(body), {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+
+
+@pytest.mark.usefixtures("dirs")
+def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events that can't be kept on this computer are told so to their sender and to the person, by the reason."""
+    answers = list[int]()
+
+    def full(_file: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    guest, done = restarting(monkeypatch, lambda connection: answers.append(posted(connection, event())))
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(CommandFailed, match=r"zap: .* could not be kept on this computer: No space left"):
         prove(guest, load_with_agentmon(), Talk(Screen()))  # type: ignore[arg-type] # as above
-    assert (answers, ends) == ([503], [SUBJECT, "gateway with its own endpoint"])
+    assert (answers, done) == ([503], [SUBJECT, "gateway with its own endpoint"])
+
+
+@pytest.mark.usefixtures("dirs")
+def test_a_flood_of_refused_requests_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the requests that a guest sends and that are refused, the first hundred are reported. The proof goes on."""
+
+    def talk(connection: HTTPConnection) -> None:
+        assert {posted(connection, {"number": number}) for number in range(400)} == {400}
+        for name in ("gateway.startup", "gateway.start"):
+            assert posted(connection, event(ts=1789899073000, payload={"name": name})) == 202
+
+    guest, _ = restarting(monkeypatch, talk)
+    monkeypatch.setattr("swarm.agentmon.deploy.rejection", lambda *_: None)
+    report = prove(guest, load_with_agentmon(), Talk(Screen()))  # type: ignore[arg-type] # as above
+    assert report.exit_code == 0
+    assert len(report.seen.refused) == 100
 
 
 @pytest.mark.parametrize(

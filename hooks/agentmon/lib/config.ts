@@ -70,13 +70,24 @@ function endpoint(
   const headers: Record<string, string> = {};
   if (parsed.username) {
     // A URL with a password does not belong in messages.
-    const pair = `${decodeURIComponent(parsed.username)}:${decodeURIComponent(parsed.password)}`;
+    const pair = `${decoded(parsed.username)}:${decoded(parsed.password)}`;
     headers.authorization = `Basic ${Buffer.from(pair).toString("base64")}`;
     parsed.username = parsed.password = "";
   }
   if (parsed.pathname === "/") parsed.pathname = PATH;
   parsed.hash = "";
   return { url: parsed.href, headers };
+}
+
+/** Return a part of a URL without percent-encoding. A percent sign that encodes nothing stays as it is. */
+export function decoded(part: string): string {
+  return part.replace(/(?:%[0-9a-f]{2})+/gi, (codes) => {
+    try {
+      return decodeURIComponent(codes);
+    } catch {
+      return codes;
+    }
+  });
 }
 
 function authorization(env: Environment, problems: string[]): Record<string, string> {

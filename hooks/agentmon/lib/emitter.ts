@@ -3,7 +3,7 @@
 import { randomBytes } from "node:crypto";
 import { constants, closeSync, mkdirSync, openSync, readSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { configure } from "./config.ts";
+import { configure, decoded } from "./config.ts";
 import type { Config } from "./config.ts";
 import { Sealer } from "./envelope.ts";
 import type { Entry } from "./envelope.ts";
@@ -22,6 +22,7 @@ const SNAPSHOT = 60_000; // ms between two metrics of the hook itself
 /** Milliseconds that a shutdown may take: OpenClaw gives gateway:shutdown 5 s. */
 export const FLUSH = 4_000;
 const SHORTEST_SECRET = 6; // characters; shorter values would redact ordinary words
+const PASSWORD = /^[a-z][a-z0-9+.-]*:\/\/[^:/?#]*:([^/?#]*)@/i; // in a URL
 
 export class Emitter {
   readonly #config: Config;
@@ -37,13 +38,13 @@ export class Emitter {
   #sweep: (() => void) | undefined;
   #snapshot: (() => void) | undefined;
 
-  /** `secrets` never leave the process, wherever they occur. */
-  constructor(config: Config, runtime: Runtime, secrets: readonly string[] = []) {
+  /** `secrets` never leave the process, wherever they occur. The spool is opened after `before`. */
+  constructor(config: Config, runtime: Runtime, secrets: readonly string[] = [], before?: Promise<void>) {
     this.#config = config;
     this.#runtime = runtime;
     this.#tracer = new Tracer(runtime, new Cleaner(salt(config.folder), secrets), config);
     this.#sealer = new Sealer(config, runtime);
-    this.#spool = new Spool(config.folder, config.spoolBytes, runtime, () => this.#sender?.wake());
+    this.#spool = new Spool(config.folder, config.spoolBytes, runtime, () => this.#sender?.wake(), before);
     this.#status = new Status(config.folder, runtime, () => this.stats());
     this.#sender = new Sender(config, this.#spool, runtime, this.#status);
     this.#spill = () => this.#spool.spill();
@@ -80,11 +81,11 @@ export class Emitter {
   /** Stop for good. What is not delivered stays in the spool. Never rejects. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    process.off("exit", this.#spill);
     this.#sweep?.();
     this.#snapshot?.();
     await this.#sender.stop().catch(() => undefined);
     await this.#spool.close().catch(() => undefined);
+    process.off("exit", this.#spill);
     this.#status.stop();
   }
 
@@ -168,7 +169,7 @@ interface Shared {
   emitter: Emitter | undefined;
 }
 
-const VERSION = 4; // raise it when the emitter changes: a reload then replaces the old one
+const VERSION = 5; // raise it when the emitter changes: a reload then replaces the old one
 const KEY = Symbol.for("swarm.agentmon");
 
 /** Events that wait for the emitter to be made, in the turn after the first of them. */
@@ -193,33 +194,35 @@ export function emitter(): Emitter | undefined {
   return found;
 }
 
+/** A reload may leave the hook or the plugin at an older version. That must not replace the newer one's emitter. */
 function shared(): Shared | undefined {
   const found = (globalThis as { [KEY]?: Shared })[KEY];
-  return found?.version === VERSION ? found : undefined;
+  return found && found.version >= VERSION ? found : undefined;
 }
 
 function make(): Shared {
   const place = globalThis as { [KEY]?: Shared };
-  void place[KEY]?.emitter?.stop();
+  const before = place[KEY]?.emitter?.stop();
   const made: Shared = { version: VERSION, emitter: undefined };
   place[KEY] = made;
   try {
     const problems: string[] = [];
     const config = configure(process.env, problems);
     for (const problem of problems) real.warn(problem);
-    if (config.url) made.emitter = new Emitter(config, real, secrets(process.env));
+    if (config.url) made.emitter = new Emitter(config, real, secrets(process.env), before);
   } catch (error) {
     real.warn(`cannot start: ${(error as Error).message}`);
   }
   return made;
 }
 
-/** Return the values of environment variables that hold secrets by their name. */
+/** Return the values of environment variables that hold secrets by their name, and the passwords in URLs. */
 function secrets(env: Record<string, string | undefined>): string[] {
   return Object.entries(env)
-    .filter(
-      ([name, value]) =>
-        /TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL/i.test(name) && (value?.length ?? 0) >= SHORTEST_SECRET,
-    )
-    .map(([, value]) => value!);
+    .flatMap(([name, value = ""]) => {
+      if (/TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL/i.test(name)) return [value];
+      const password = PASSWORD.exec(value)?.[1] ?? "";
+      return [password, decoded(password)];
+    })
+    .filter((value) => value.length >= SHORTEST_SECRET);
 }

@@ -11,7 +11,8 @@ export interface Input {
 
 const REDACTED = "[redacted]";
 const TEXT_LIMIT = 16_384; // characters of one content field, so that no event outgrows a request
-const NAME = /^[\p{L}\p{N}._:/@+-]{1,128}$/u;
+// With a bar, since the id of a tool call in OpenAI's Responses API is `call_…|fc_…`.
+const NAME = /^[\p{L}\p{N}._:/@+|-]{1,128}$/u;
 const WORD = /^[a-z][a-z0-9_. -]{0,47}$/i;
 // The shapes of well-known secrets: API keys, GitHub, Slack, AWS, Telegram, JSON Web Tokens, and schemes of headers.
 const SECRET = new RegExp(
@@ -94,8 +95,9 @@ export class Cleaner {
     return (kind === "word" ? WORD : NAME).test(text) ? this.redact(text) : REDACTED;
   }
 
-  #text(value: unknown): string | undefined {
+  #text(found: unknown): string | undefined {
     try {
+      const value = sized(found);
       const text =
         typeof value === "string"
           ? value.slice(0, 2 * TEXT_LIMIT)
@@ -114,9 +116,24 @@ export class Cleaner {
 function bounded(value: unknown, redact: (text: string) => string): string | undefined {
   let left = 2 * TEXT_LIMIT;
   return JSON.stringify(value, (key, part: unknown) => {
+    const room = Math.max(0, left - key.length);
     left -= key.length + (typeof part === "string" ? part.length : 8);
-    if (left < 0 && key !== "") return typeof part === "string" ? "" : undefined;
-    if (Array.isArray(part)) return part.slice(0, Math.max(1, left)); // the rest would only be visited, and left out
+    if (left < 0 && key !== "") return typeof part === "string" ? redact(part.slice(0, room)) : undefined;
+    if (part !== null && typeof part === "object") return front(part, Math.max(1, left));
     return typeof part === "string" ? redact(part) : part;
   });
+}
+
+/** Return the first values of an array or object. JSON would visit the others too, only to leave them out. */
+function front(part: object, count: number): object {
+  if (Array.isArray(part)) return part.slice(0, count).map(sized);
+  const names = Object.keys(part);
+  const inner = part as Record<string, unknown>;
+  if (names.length <= count && !names.some((name) => ArrayBuffer.isView(inner[name]))) return part;
+  return Object.fromEntries(names.slice(0, count).map((name) => [name, sized(inner[name])]));
+}
+
+/** Return the size of binary data in place of it: as JSON it would take a key or a number for each byte. */
+function sized(value: unknown): unknown {
+  return ArrayBuffer.isView(value) ? `[${value.byteLength} bytes]` : value;
 }

@@ -55,15 +55,16 @@ export class Spool {
   #lent: string[] = [];
   #chain: Promise<unknown>;
 
-  /** `wake` is called when there is something new to read. Nothing here throws; failures are counted. */
-  constructor(folder: string, capBytes: number, runtime: Runtime, wake: () => void) {
+  /** `wake` is called when there is something new to read. The folder is read after `before`, in which an earlier spool
+   * of this process writes the rest. Nothing here throws; failures are counted. */
+  constructor(folder: string, capBytes: number, runtime: Runtime, wake: () => void, before?: Promise<void>) {
     this.#folder = folder;
     this.#cap = capBytes;
     this.#segmentBytes = Math.max(1024, Math.min(WRITE, Math.floor(capBytes / 8)));
     this.#runtime = runtime;
     this.#wake = wake;
     this.#number = Math.floor(runtime.random() * 1_000_000); // two processes may start in the same millisecond
-    this.#chain = this.#open();
+    this.#chain = before ? before.then(() => this.#open()) : this.#open();
   }
 
   /** How many events are waiting, on disk and in memory. */
