@@ -163,9 +163,13 @@ def _verified(
 
 
 def _show_verified(outcomes: Sequence[Outcome[Verification]], *, as_json: bool = False) -> int:
-    """Show the checks of each host and return the exit code. JSON is one list of the checks of all hosts."""
+    """Show the checks of each host and return the exit code.
+
+    JSON is one list of the checks of all hosts. A host that failed has one object there, with its error.
+    """
 
     def data(_: object) -> list[dict[str, Any]]:
-        return [check for each in outcomes if each.result for check in each.result.to_json()["checks"]]
+        checks = ([each.to_json()] if each.error else each.to_json()["checks"] for each in outcomes)
+        return [check for of_host in checks for check in of_host]
 
     return render(outcomes, as_json=as_json, data=data)
