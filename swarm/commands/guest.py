@@ -62,8 +62,16 @@ def verify(words: str, *, junit: str, as_json: bool, limit: float) -> int:
     if junit and selection.several:
         raise UsageError("--junit writes the report of one host", "give one name to --host")
     report = Path(junit) if junit else None
+    if report and not _writable(report):
+        raise UsageError(f"--junit: {report} can't be written", "name a file in an existing folder")
     outcomes = _verified(selection, junit=report, quiet=as_json, limit=limit)
     return _show_verified(outcomes, as_json=as_json)
+
+
+def _writable(path: Path) -> bool:
+    if path.exists():
+        return not path.is_dir() and os.access(path, os.W_OK)
+    return path.parent.is_dir() and os.access(path.parent, os.W_OK)
 
 
 def up(words: str, limit: float) -> int:

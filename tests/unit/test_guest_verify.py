@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.commands import guest
-from swarm.errors import CommandFailed
+from swarm.errors import CommandFailed, UsageError
 from swarm.fleet.parts import connect
 from swarm.guest import suite
 from swarm.guest.suite import GROUPS, Check, read_report
@@ -23,8 +24,6 @@ from swarm.paths import ROOT
 from tests.unit.hostfiles import write
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import Dirs
 
 GUEST = ROOT / "tests" / "guest"
@@ -178,6 +177,21 @@ def test_json_of_a_host_that_can_not_be_tested(
     assert failed["host"] == "bee"
     assert "pinned" in failed["error"]["message"]
     assert check == {"host": "cat", **asdict(FOUND[0])}
+
+
+def test_a_report_that_can_not_be_written(
+    dirs: Dirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--junit is refused before the guest is tested, not when the results would be lost; other files are no problem."""
+    write(dirs, "cat")
+    monkeypatch.setattr("swarm.guest.verify.verify", lambda *_, **__: Verification("cat", FOUND[:1]))
+    monkeypatch.setattr(guest, "connect", lambda _: None)
+    (tmp_path / "old.xml").touch()
+    for path in (tmp_path, tmp_path / "none" / "report.xml", tmp_path / "old.xml" / "report.xml"):
+        with pytest.raises(UsageError, match="--junit"):
+            guest.verify("cat", junit=str(path), as_json=True, limit=60)
+    for path in (tmp_path / "old.xml", tmp_path / "new.xml", Path("new.xml"), Path("/dev/null")):
+        assert guest.verify("cat", junit=str(path), as_json=True, limit=60) == 0
 
 
 def python(script: str) -> list[str]:
