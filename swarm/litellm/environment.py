@@ -22,6 +22,7 @@ MASTER, SALT = "LITELLM_MASTER_KEY", "LITELLM_SALT_KEY"
 PORT = 18804  # where the agents of the old scripts already look for the proxy
 _LIMIT = 64 * 1024  # bytes; a key has about 100
 _PUBLIC = {"LITELLM_URL", "LITELLM_BIND", "LITELLM_PORT", "LITELLM_IMAGE", "LITELLM_POSTGRES_IMAGE"}
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a part of every address of its kind
 _SHORT = 8  # characters; a shorter value is no secret, and masking it would mutilate ordinary words
 
 
@@ -37,10 +38,14 @@ class Environment:
         """Where the proxy answers: LITELLM_URL, or else the port and the address that Compose publishes."""
         if given := self.values.get("LITELLM_URL"):
             return given.rstrip("/")
-        address = self.values.get("LITELLM_BIND") or "127.0.0.1"
-        if address in {"0.0.0.0", "::"}:  # noqa: S104 - every address includes loopback
-            address = "127.0.0.1"
-        return f"http://{address}:{self.values.get('LITELLM_PORT') or PORT}"
+        address = _LOOPBACK.get(self.bind, self.bind)
+        host = f"[{address}]" if ":" in address else address
+        return f"http://{host}:{self.values.get('LITELLM_PORT') or PORT}"
+
+    @property
+    def bind(self) -> str:
+        """The address at which the proxy listens, without the brackets that Docker wants around an IPv6 address."""
+        return (self.values.get("LITELLM_BIND") or "127.0.0.1").strip("[]")
 
     @property
     def master_key(self) -> str:

@@ -183,7 +183,7 @@ def rendered(
         "program": _word(venv / "bin/litellm"),
         "config": _word(config.absolute()),
         "digest": sha256(config.read_bytes()).hexdigest()[:12],
-        "host": _word(values.get("LITELLM_BIND") or "127.0.0.1"),
+        "host": _word(environment.Environment(values, "").bind),
         "port": _port(values, "LITELLM_PORT", environment.PORT),
     }
     texts = {DATABASE: database, PROXY: proxy}

@@ -46,6 +46,7 @@ def test_units_listen_on_loopback_unless_told_otherwise(config: Path) -> None:
     opened = _units(config, LITELLM_BIND="0.0.0.0", LITELLM_PORT="4000")  # noqa: S104 - as a user would
     assert '--host "127.0.0.1" --port 18804' in default["litellm.service"]
     assert '--host "0.0.0.0" --port 4000' in opened["litellm.service"]
+    assert '--host "::1"' in _units(config, LITELLM_BIND="[::1]")["litellm.service"]  # as Docker wants it
     assert "listen_addresses=127.0.0.1" in opened["litellm-db.service"]
 
 
