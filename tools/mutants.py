@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     Trace = Callable[[FrameType, str, Any], Any]
 
 PYTEST = "-x -q --assert=plain -c pyproject.toml --rootdir . -p no:cacheprovider -p no:xdist"
+_CONFTEST = "while loading conftest"  # of a failure that pytest counts as a usage error, too
 LEAST = 5.0  # seconds that a mutant always gets, on top of five times what its tests took without it
 
 
@@ -134,6 +135,19 @@ class Lab:
         """Start to try the mutant."""
         return self._fork(lambda: self._try(mutant))
 
+    def survival(self, process: BaseProcess, code: int | None) -> str:
+        """Return why a mutant is not killed, or ''. Any other exit code is a test's, a crash's or that of the limit."""
+        if code == pytest.ExitCode.OK:
+            return "no test fails"
+        if code == pytest.ExitCode.NO_TESTS_COLLECTED:  # a test whose name is made of what has changed
+            return "none of its tests is found"
+        if code == pytest.ExitCode.USAGE_ERROR and _CONFTEST not in self._output(process):
+            return "pytest refused to run"
+        return ""
+
+    def _output(self, process: BaseProcess) -> str:
+        return (self.scratch / f"{process.pid}").read_text(encoding="utf-8", errors="replace")
+
     def _try(self, mutant: Mutant) -> int:
         chosen = self.covering(mutant)
         sys.meta_path.insert(0, Supplier(mutant))
@@ -154,9 +168,7 @@ class Lab:
                     importlib.import_module(name)
         process.join()
         if process.exitcode:
-            raise SystemExit(
-                f"the tests fail without a mutant:\n{(self.scratch / f'{process.pid}').read_text()[-4000:]}"
-            )
+            raise SystemExit(f"the tests fail without a mutant:\n{self._output(process)[-4000:]}")
 
     def _observed(self, paths: list[Path], sending: Connection) -> int:
         recorder, before = Recorder(paths), set(sys.modules)
@@ -212,8 +224,8 @@ def survivors(lab: Lab, chosen: list[Mutant], jobs: int) -> Iterator[tuple[Mutan
             ready = wait(running, 0.2)
             for key in [key for key, (*_, end) in running.items() if key in ready or time.monotonic() > end]:
                 mutant, process, _ = running.pop(key)
-                if _end(process) == 0:
-                    yield mutant, "no test fails"
+                if reason := lab.survival(process, _end(process)):
+                    yield mutant, reason
     finally:
         for _, process, _ in running.values():
             _end(process)

@@ -62,8 +62,16 @@ def verify(words: str, *, junit: str, as_json: bool, limit: float) -> int:
     if junit and selection.several:
         raise UsageError("--junit writes the report of one host", "give one name to --host")
     report = Path(junit) if junit else None
+    if report and not _writable(report):
+        raise UsageError(f"--junit: {report} can't be written", "name a file in an existing folder")
     outcomes = _verified(selection, junit=report, quiet=as_json, limit=limit)
     return _show_verified(outcomes, as_json=as_json)
+
+
+def _writable(path: Path) -> bool:
+    if path.exists():
+        return not path.is_dir() and os.access(path, os.W_OK)
+    return path.parent.is_dir() and os.access(path.parent, os.W_OK)
 
 
 def up(words: str, limit: float) -> int:
@@ -163,9 +171,13 @@ def _verified(
 
 
 def _show_verified(outcomes: Sequence[Outcome[Verification]], *, as_json: bool = False) -> int:
-    """Show the checks of each host and return the exit code. JSON is one list of the checks of all hosts."""
+    """Show the checks of each host and return the exit code.
+
+    JSON is one list of the checks of all hosts. A host that failed has one object there, with its error.
+    """
 
     def data(_: object) -> list[dict[str, Any]]:
-        return [check for each in outcomes if each.result for check in each.result.to_json()["checks"]]
+        checks = ([each.to_json()] if each.error else each.to_json()["checks"] for each in outcomes)
+        return [check for of_host in checks for check in of_host]
 
     return render(outcomes, as_json=as_json, data=data)

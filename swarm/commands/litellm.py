@@ -15,12 +15,14 @@ __all__ = ["down", "logs", "status", "up"]
 
 def up(*, native: bool, limit: float, as_json: bool) -> int:
     """Start LiteLLM and wait until it is ready."""
+    from swarm.commands.vm import positive
     from swarm.litellm import compose, first
     from swarm.litellm import native as services
 
+    positive("--timeout", limit)
     talk = Talk(screen(), quiet=as_json)
     if native:
-        changed = services.up(talk)
+        changed = services.up(talk, limit)
         changed = first.run(Talk(screen(), quiet=True)) or changed
     else:
         changed = compose.up(talk, limit)

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -94,14 +94,16 @@ class Instances:
         self.entries = self._entries()
 
     def save(self) -> None:
-        """Write the file. A new one is private, and so are the directories that are made for it."""
+        """Write the file. A new one is private, and so are the directories that are made for it.
+
+        What root makes belongs to the owner of the directory around it, as after `sudo`.
+        """
         text = json.dumps(self._data, indent=2, ensure_ascii=not _encodable(self._data)) + "\n"
         if self.exists:
             rewrite(self.path, text)
         else:
-            write_atomically(
-                Path(os.path.realpath(self.path)), text, mode=0o600
-            )  # it may be a link to nothing yet
+            target = Path(os.path.realpath(self.path))  # it may be a link to nothing yet
+            write_atomically(target, text, mode=0o600, owner=_owner(target.parent))
 
 
 def read() -> Instances:
@@ -163,11 +165,29 @@ def _locked() -> Iterator[None]:
     for parent in reversed(path.parents):
         if not parent.exists():
             parent.mkdir(mode=0o700, exist_ok=True)
+            _hand_over(parent, os.O_DIRECTORY)
+    with suppress(FileExistsError):
+        _hand_over(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         with hold(path, deadline=Deadline(_PATIENCE)):
             yield
     except TimeoutError as error:
         raise SwarmError(str(error), "run the command again once it has ended") from None
+
+
+def _hand_over(path: Path, flags: int) -> None:
+    """Open or create `path`, and give what root has made to the owner of the folder, who needs it too."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with suppress(PermissionError):
+            os.fchown(descriptor, *_owner(path.parent))
+    finally:
+        os.close(descriptor)
+
+
+def _owner(folder: Path) -> tuple[int, int]:
+    state = folder.stat()
+    return state.st_uid, state.st_gid
 
 
 class _Twice(ValueError):

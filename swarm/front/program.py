@@ -59,10 +59,11 @@ class Program(invoke.program.Program):
             raise Exit
 
     def _write_words(self) -> None:
-        """Update the word list for tab completion if tasks.py has changed."""
+        """Update the word list for tab completion if a module that defines tasks has changed."""
         from swarm.front.completion import WORDS, write_words
 
-        sources = (ROOT / "tasks.py", ROOT / "swarm" / "front" / "completion.py")
+        sources = [ROOT / "tasks.py", ROOT / "swarm" / "front" / "completion.py"]
+        sources += (ROOT / "swarm" / "namespace").glob("*.py")
         if not WORDS.exists() or any(path.stat().st_mtime > WORDS.stat().st_mtime for path in sources):
             names = self._in_order()
             write_words(

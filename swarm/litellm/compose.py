@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import tempfile
@@ -85,6 +86,7 @@ def _up(engine: Engine, talk: Talk, deadline: Deadline) -> bool:
     )
     for line in made:
         talk.say(line)
+    _check_dollars(engine)
     before = containers(engine)
     if _settled(engine, before):
         return bool(made)
@@ -176,6 +178,29 @@ def _check_files() -> None:
         path = litellm_dir() / name
         if not path.is_file():
             raise InventoryError(f"{short(path)} does not exist", f"git checkout {short(path)} restores it")
+
+
+def _check_dollars(engine: Engine) -> None:
+    """Raise InventoryError for a value that Compose would change on its way, while swarm itself takes it literally.
+
+    The salt key and the database's password are left alone, because what Compose has made of them is in use.
+    """
+    old = engine.version.startswith("1.")
+    found = environment.expanded(old=old)
+    if not found:
+        return
+    from swarm.litellm.wanted import load
+
+    names = {environment.MASTER, "LITELLM_BIND", "LITELLM_PORT"}
+    with contextlib.suppress(SwarmError):  # litellm-init says what is wrong with models.yaml
+        names |= {name for entry in load().credentials for name in entry.variables().values()}
+    for name in sorted(names & found.keys() - {environment.SALT, secrets.PASSWORD}):
+        what, hint = "$", "put the value in single quotes"
+        if old:
+            what = "${…}"
+            hint = f"docker-compose {engine.version} does so in quotes too: use another value, or a newer Compose"
+        where = f"{short(environment.env_file())}:{found[name]}"
+        raise InventoryError(f"{where}: Docker Compose would replace the {what} in {name}", hint)
 
 
 def _record() -> Path:

@@ -11,15 +11,18 @@ from swarm.inventory.document import short
 from swarm.paths import litellm_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["MASTER", "PORT", "SALT", "Environment", "env_file", "read"]
+    from dotenv.parser import Binding
+
+__all__ = ["MASTER", "PORT", "SALT", "Environment", "env_file", "expanded", "read"]
 
 MASTER, SALT = "LITELLM_MASTER_KEY", "LITELLM_SALT_KEY"
 PORT = 18804  # where the agents of the old scripts already look for the proxy
 _LIMIT = 64 * 1024  # bytes; a key has about 100
 _PUBLIC = {"LITELLM_URL", "LITELLM_BIND", "LITELLM_PORT", "LITELLM_IMAGE", "LITELLM_POSTGRES_IMAGE"}
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a part of every address of its kind
 _SHORT = 8  # characters; a shorter value is no secret, and masking it would mutilate ordinary words
 
 
@@ -35,10 +38,14 @@ class Environment:
         """Where the proxy answers: LITELLM_URL, or else the port and the address that Compose publishes."""
         if given := self.values.get("LITELLM_URL"):
             return given.rstrip("/")
-        address = self.values.get("LITELLM_BIND") or "127.0.0.1"
-        if address in {"0.0.0.0", "::"}:  # noqa: S104 - every address includes loopback
-            address = "127.0.0.1"
-        return f"http://{address}:{self.values.get('LITELLM_PORT') or PORT}"
+        address = _LOOPBACK.get(self.bind, self.bind)
+        host = f"[{address}]" if ":" in address else address
+        return f"http://{host}:{self.values.get('LITELLM_PORT') or PORT}"
+
+    @property
+    def bind(self) -> str:
+        """The address at which the proxy listens, without the brackets that Docker wants around an IPv6 address."""
+        return (self.values.get("LITELLM_BIND") or "127.0.0.1").strip("[]")
 
     @property
     def master_key(self) -> str:
@@ -77,18 +84,49 @@ def read() -> Environment:
 
     Raise Unfit if neither has a master key, InventoryError if the file can't be parsed.
     """
-    from io import StringIO
-
-    from dotenv.parser import parse_stream
-
     path = env_file()
     try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(_LIMIT + 1)
+        values = {name: binding.value or "" for name, binding in _bindings(path)}
     except FileNotFoundError:
         if os.environ.get(MASTER):
             return Environment(dict(os.environ), "the environment")
         raise Unfit(f"{short(path)} does not exist", "./inv litellm.up makes it") from None
+    return Environment(values, short(path))
+
+
+def expanded(*, old: bool) -> dict[str, int]:
+    """Return the lines of the variables in litellm/.env whose $ Compose replaces, and `read` does not.
+
+    docker-compose 1.29 (`old`) replaces ${NAME}, in quotes too. Later ones replace $NAME as well, reduce $$ to $ and
+    refuse any other $, but take text in single quotes literally. Raise InventoryError if the file can't be parsed.
+    """
+    from dotenv.variables import Variable, parse_variables
+
+    found: dict[str, int] = {}
+    for name, binding in _bindings(env_file()):
+        value = binding.value or ""
+        quoted = binding.original.string.partition("=")[2].lstrip().startswith("'")
+        if old:
+            replaced = any(isinstance(part, Variable) for part in parse_variables(value))
+        else:
+            replaced = "$" in value and not quoted
+        found.pop(name, None)  # of a repeated name the last value counts
+        if replaced:
+            found[name] = _line(binding)
+    return found
+
+
+def _bindings(path: Path) -> Iterator[tuple[str, Binding]]:
+    """Yield each assignment of a .env file with its name. Raise InventoryError, or FileNotFoundError."""
+    from io import StringIO
+
+    from dotenv.parser import parse_stream
+
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_LIMIT + 1)
+    except FileNotFoundError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not valid UTF-8"
         raise InventoryError(f"{short(path)}: cannot be read: {reason}") from None
@@ -96,13 +134,16 @@ def read() -> Environment:
         raise InventoryError(
             f"{short(path)}: the file exceeds {_LIMIT // 1024} KiB, the limit for a .env file"
         )
-    values = {}
     for binding in parse_stream(StringIO(text)):
         if binding.error:
             raise InventoryError(
-                f"{short(path)}:{binding.original.line}: expected NAME=value",
-                "put the value in single quotes",
+                f"{short(path)}:{_line(binding)}: expected NAME=value", "put the value in single quotes"
             )
         if binding.key is not None:
-            values[binding.key] = binding.value or ""
-    return Environment(values, short(path))
+            yield binding.key, binding
+
+
+def _line(binding: Binding) -> int:
+    """Return the line of an assignment, which blank lines may precede."""
+    written = binding.original.string
+    return binding.original.line + written[: len(written) - len(written.lstrip())].count("\n")

@@ -68,11 +68,11 @@ def _place() -> _Place:
     return _Place(state_dir() / "litellm")
 
 
-def up(talk: Talk) -> bool:
+def up(talk: Talk, limit: float = _LIMIT) -> bool:
     """Install LiteLLM on first use, start the services, and wait until it is ready. Return whether anything changed.
 
-    Raise Unfit without systemd or PostgreSQL or as root, Refused if the database exists and its secrets are gone,
-    CommandFailed if the proxy does not become ready.
+    `limit` is in seconds, from the start of the services to readiness. Raise Unfit without systemd or PostgreSQL or as
+    root, Refused if the database exists and its secrets are gone, CommandFailed if the proxy does not become ready.
     """
     place = _place()
     programs = postgres.find(place.data)
@@ -92,10 +92,10 @@ def up(talk: Talk) -> bool:
         done += secrets.ensure(database, removal=f"rm -r {place.data}")
         for line in done:
             talk.say(line)
-        return _up(talk, place, programs, config) or bool(done)
+        return _up(talk, place, programs, config, limit) or bool(done)
 
 
-def _up(talk: Talk, place: _Place, programs: Path, config: Path) -> bool:
+def _up(talk: Talk, place: _Place, programs: Path, config: Path, limit: float) -> bool:
     given = environment.read()
     venv = install.prepare(talk)
     password, port = given.values[secrets.PASSWORD], _port(given.values, "LITELLM_DB_PORT", _DATABASE_PORT)
@@ -115,7 +115,7 @@ def _up(talk: Talk, place: _Place, programs: Path, config: Path) -> bool:
         write_atomically(unit_dir() / name, each)
     systemctl("daemon-reload")
     with talk.step("start LiteLLM", silent=True) as meter:
-        deadline = Deadline(_LIMIT)
+        deadline = Deadline(limit)
         systemctl("enable", "--quiet", *_UNITS)
         for name in _UNITS:
             systemctl("start" if applied.get(name) == digests[name] else "restart", name)
@@ -183,7 +183,7 @@ def rendered(
         "program": _word(venv / "bin/litellm"),
         "config": _word(config.absolute()),
         "digest": sha256(config.read_bytes()).hexdigest()[:12],
-        "host": _word(values.get("LITELLM_BIND") or "127.0.0.1"),
+        "host": _word(environment.Environment(values, "").bind),
         "port": _port(values, "LITELLM_PORT", environment.PORT),
     }
     texts = {DATABASE: database, PROXY: proxy}
@@ -217,7 +217,8 @@ def _wait(meter: Meter, deadline: Deadline) -> None:
             if not deadline.pause(1.0):
                 raise CommandFailed(
                     f"LiteLLM is not ready after {deadline.limit:.0f} s: {reason}",
-                    "./inv litellm.logs --native shows why",
+                    "./inv litellm.logs --native shows why; "
+                    "./inv litellm.up --native --timeout 900 waits longer",
                 )
 
 

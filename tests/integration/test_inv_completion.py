@@ -150,6 +150,19 @@ def test_new_tasks_are_offered_after_the_next_run(project: Path, scripts: dict[s
     assert bash(project, scripts["bash"], "./inv", "fre") == ["fresh"]
 
 
+def test_new_tasks_of_a_collection_reach_the_list(
+    tmp_path: Path, small_project: Callable[[Path, str], list[str]]
+) -> None:
+    """A change of a module in swarm/namespace reaches the list with the next run, although tasks.py is as before."""
+    small_project(tmp_path, "from swarm.namespace.own import namespace\n")
+    own, words = tmp_path / "swarm" / "namespace" / "own.py", tmp_path / ".setup" / "words"
+    own.write_text(TASKS, encoding="utf-8")
+    inv(tmp_path, "--list")
+    own.write_text(TASKS.replace("images_prune(_, yes", "images_prune(_, plan"), encoding="utf-8")
+    inv(tmp_path, "--list")
+    assert "images.prune|--plan --help|Remove images." in words.read_text(encoding="utf-8").splitlines()
+
+
 @pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed")
 @pytest.mark.parametrize(
     ("line", "offered"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ruamel.yaml import YAML
 
+from swarm.litellm import environment
 from swarm.paths import ROOT
 
 if TYPE_CHECKING:
@@ -134,6 +135,21 @@ def test_only_init_gets_providers_keys(compose: tuple[str, ...], folder: Path) -
     _write(folder, {**REQUIRED, "OPENAI_API_KEY": "sk-planted"})
     services = _config(compose, folder)
     assert [name for name, service in services.items() if "sk-planted" in str(service)] == ["litellm-init"]
+
+
+def test_swarm_knows_which_values_compose_changes(
+    compose: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The values of .env that swarm calls expanded are those that reach the containers changed."""
+    values = ["a$bc", "a${b}c", "'a$bc'", "'a${b}c'", '"a$bc"', '"a${b:-d}c"', "a$$b", "'a$$b'", "ab"]
+    given = {f"KEY_{number}": value for number, value in enumerate(values)}
+    _write(folder, {**REQUIRED, **given})
+    monkeypatch.setenv("SWARM_LITELLM", str(folder))
+    got = _config(compose, folder)["litellm-init"]["environment"]
+    version = _run(compose, folder, "version", "--short").stdout.strip().lstrip("v")
+    read = environment.read().values
+    changed = {name for name in given if got[name].replace("$$", "$") != read[name]}
+    assert changed == environment.expanded(old=version.startswith("1.")).keys()
 
 
 def test_the_files_hold_no_secret_and_pinned_images() -> None:

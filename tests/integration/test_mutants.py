@@ -103,3 +103,17 @@ def test_tests_that_fail_anyway_are_refused(project: Path) -> None:
     """Without green tests there is nothing to measure."""
     (project / "test_numbers.py").write_text("def test_wrong():\n    assert False\n", encoding="utf-8")
     report(project, code=1)
+
+
+def test_a_run_without_a_test_is_no_kill(project: Path) -> None:
+    """A mutant whose only test has got another name survives; one that breaks conftest.py's import is killed."""
+    module = "SIZE = 10\nassert int('7') == 7\n\n\ndef size() -> int:\n    return SIZE\n"
+    tests = "import numbers_of_swarm as made, pytest\n\n\n@pytest.mark.parametrize('size', [made.SIZE])\n"
+    (project / "numbers_of_swarm.py").write_text(module, encoding="utf-8")
+    (project / "conftest.py").write_text("import numbers_of_swarm\n", encoding="utf-8")
+    (project / "test_numbers.py").write_text(
+        f"{tests}def test_size(size: int) -> None:\n    assert made.size() == size\n", encoding="utf-8"
+    )
+    lines = report(project, "--sample", "100")
+    assert lines[1:-2] == ["numbers_of_swarm.py:1: 10 → 11  (none of its tests is found)"]
+    assert lines[-1].endswith("4 of 5 killed (80 %)")

@@ -15,6 +15,8 @@ from swarm.paths import instances_file
 from tests import samples
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Dirs
 
 ZAP = {"host": "zap", "ip": "192.168.122.182", "user": "openclaw", "port": 18789}
@@ -41,6 +43,22 @@ def test_a_new_file_is_private(dirs: Dirs) -> None:
     modes = [path.stat().st_mode & 0o777 for path in (instances_file(), instances_file().parent)]
     assert modes == [0o600, 0o700]
     assert dirs.hosts.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files for another user")
+def test_what_root_makes_belongs_to_the_folder_s_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After `sudo`, the file, its lock and its directories belong to the owner of the home that they are in."""
+    home, owner = tmp_path / "home", (4711, 4712)
+    home.mkdir()
+    os.chown(home, *owner)
+    monkeypatch.setenv("SWARM_INSTANCES", str(home / ".claude/state/openclaw-instances.json"))
+    assert instances.put(samples.host())
+    found = sorted(home.rglob("*"))
+    assert [path.name for path in found][2:] == [".openclaw-instances.json.lock", "openclaw-instances.json"]
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in found} == {owner}
+    assert [oct(path.stat().st_mode & 0o777) for path in found] == ["0o700", "0o700", "0o600", "0o600"]
 
 
 @pytest.mark.usefixtures("dirs")

@@ -6,20 +6,25 @@ import ast
 import json
 import sys
 import time
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm.errors import CommandFailed
+from swarm.commands import guest
+from swarm.errors import CommandFailed, UsageError
+from swarm.fleet.parts import connect
 from swarm.guest import suite
 from swarm.guest.suite import GROUPS, Check, read_report
 from swarm.guest.verify import Verification
 from swarm.paths import ROOT
+from tests.unit.hostfiles import write
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.conftest import Dirs
 
 GUEST = ROOT / "tests" / "guest"
 LONGEST = 72 - len("  ✓ ")  # characters that a line of the table leaves for a sentence
@@ -157,6 +162,36 @@ def test_json() -> None:
     found = Verification("zap", FOUND[1:2]).to_json()
     check = {"host": "zap", "text": "It breaks.", "result": "broken", "detail": "found 3", "group": "boot"}
     assert found == {"host": "zap", "checks": [check]}
+
+
+def test_json_of_a_host_that_can_not_be_tested(
+    dirs: Dirs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In JSON a host that could not be tested has an object with its error, among the checks of the others."""
+    for name in ("bee", "cat"):
+        write(dirs, name)
+    monkeypatch.setattr("swarm.guest.verify.verify", lambda *_, **__: Verification("cat", FOUND[:1]))
+    monkeypatch.setattr(guest, "connect", lambda host: host.name == "cat" or connect(host))
+    assert guest.verify("bee,cat", junit="", as_json=True, limit=60) == 1
+    failed, check = json.loads(capsys.readouterr().out)
+    assert failed["host"] == "bee"
+    assert "pinned" in failed["error"]["message"]
+    assert check == {"host": "cat", **asdict(FOUND[0])}
+
+
+def test_a_report_that_can_not_be_written(
+    dirs: Dirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--junit is refused before the guest is tested, not when the results would be lost; other files are no problem."""
+    write(dirs, "cat")
+    monkeypatch.setattr("swarm.guest.verify.verify", lambda *_, **__: Verification("cat", FOUND[:1]))
+    monkeypatch.setattr(guest, "connect", lambda _: None)
+    (tmp_path / "old.xml").touch()
+    for path in (tmp_path, tmp_path / "none" / "report.xml", tmp_path / "old.xml" / "report.xml"):
+        with pytest.raises(UsageError, match="--junit"):
+            guest.verify("cat", junit=str(path), as_json=True, limit=60)
+    for path in (tmp_path / "old.xml", tmp_path / "new.xml", Path("new.xml"), Path("/dev/null")):
+        assert guest.verify("cat", junit=str(path), as_json=True, limit=60) == 0
 
 
 def python(script: str) -> list[str]:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm.errors import CommandFailed, SwarmError, Unfit
-from swarm.litellm import engine
+from swarm.console import Talk, screen
+from swarm.errors import CommandFailed, InventoryError, SwarmError, Unfit
+from swarm.litellm import compose, engine
 from swarm.litellm.running import runner
 from swarm.paths import cache_dir
 
@@ -167,3 +168,42 @@ def test_a_failing_call_raises(folder: Path) -> None:
     program(folder, "docker", "echo Cannot connect to the Docker daemon >&2; exit 1")
     with pytest.raises(SwarmError, match="docker volume: the Docker daemon is not reachable"):
         engine.Engine(("docker", "compose"), "2").volume()
+
+
+# What swarm reads otherwise than Compose, by the first number of Compose's version.
+DOLLARS = {
+    "1": {"sk-a${b}c", "'sk-a${b}c'", '"sk-a${b:-d}c"'},
+    "2": {"sk-a${b}c", '"sk-a${b:-d}c"', "sk-a$bc", "sk-a$$b", "sk-a$", '"sk-$bc"'},
+}
+
+
+@pytest.mark.parametrize("version", DOLLARS)
+@pytest.mark.parametrize(
+    "value", sorted({*DOLLARS["1"], *DOLLARS["2"], "'sk-$bc'", "'sk-a$$b' # $d", "sk-ab"})
+)
+def test_a_value_that_compose_would_replace(folder: Path, version: str, value: str) -> None:
+    """A key whose $ Compose replaces is refused with its line and name, not its value; others do not matter."""
+    for name in ("compose.yaml", "config.yaml"):
+        (folder / name).touch()
+    (folder / "models.yaml").write_text("credentials: [{name: zai, key_env: ZAI_API_KEY}]\n")
+    program(
+        folder,
+        "docker",
+        f'case "$*" in *version*) echo {version}.29.2;; volume*) ;; *) echo here >&2; exit 1;; esac',
+    )
+    kept = f"LITELLM_SALT_KEY={value}\nLITELLM_DB_PASSWORD={value}\nLITELLM_IMAGE={value}\n"
+    keys = "COMPOSE_PROJECT_NAME=x\n\nLITELLM_MASTER_KEY={}\n# $\n\nZAI_API_KEY={}\n"
+    refused = value in DOLLARS[version]
+    for line, name, text in (
+        (6, "LITELLM_MASTER_KEY", keys.format(value, "z")),
+        (9, "ZAI_API_KEY", keys.format("sk-m", value)),
+    ):
+        (folder / ".env").write_text(kept + text)
+        with pytest.raises(InventoryError if refused else CommandFailed) as caught:
+            compose.up(Talk(screen(), quiet=True))
+        if refused:
+            assert f".env:{line}: Docker Compose would replace the $" in caught.value.message
+            assert caught.value.message.endswith(f" in {name}")
+            assert "sk-" not in str(caught.value)
+            assert ("single quotes" in str(caught.value)) == (version == "2")
+        assert (folder / ".env").read_text() == kept + text

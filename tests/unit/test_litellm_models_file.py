@@ -179,6 +179,9 @@ def test_broken_env(folder: Path) -> None:
         ("LITELLM_PORT=4001", "http://127.0.0.1:4001"),
         ("LITELLM_BIND=0.0.0.0", "http://127.0.0.1:18804"),
         ("LITELLM_BIND=10.0.0.5", "http://10.0.0.5:18804"),
+        ("LITELLM_BIND=fd00::5", "http://[fd00::5]:18804"),
+        ("LITELLM_BIND=[fd00::5]", "http://[fd00::5]:18804"),
+        ("LITELLM_BIND=::", "http://[::1]:18804"),
         ("LITELLM_URL=https://llm.example.com/", "https://llm.example.com"),
     ],
 )

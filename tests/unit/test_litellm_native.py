@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from swarm import units
+from swarm.commands import litellm as commands
 from swarm.errors import CommandFailed, Unfit, UsageError
 from swarm.litellm import install, native, postgres
 from tests.conftest import ROOT
@@ -45,6 +46,7 @@ def test_units_listen_on_loopback_unless_told_otherwise(config: Path) -> None:
     opened = _units(config, LITELLM_BIND="0.0.0.0", LITELLM_PORT="4000")  # noqa: S104 - as a user would
     assert '--host "127.0.0.1" --port 18804' in default["litellm.service"]
     assert '--host "0.0.0.0" --port 4000' in opened["litellm.service"]
+    assert '--host "::1"' in _units(config, LITELLM_BIND="[::1]")["litellm.service"]  # as Docker wants it
     assert "listen_addresses=127.0.0.1" in opened["litellm-db.service"]
 
 
@@ -144,3 +146,26 @@ def test_a_journal_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monk
     assert native.recent(5, 10) == ""
     with pytest.raises(CommandFailed, match=r"^journalctl failed: No journal files were opened\.$"):
         units.call("journalctl", "--no-pager")
+
+
+def test_the_wait_for_the_services_is_the_one_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`litellm.up --native --timeout` limits the wait until the proxy is ready; a time that is none is refused."""
+    for name in ("systemctl", "loginctl"):
+        (tmp_path / name).write_text("#!/bin/sh\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "systemd").mkdir()
+    (tmp_path / "systemd/private").touch()  # of a user's manager that runs
+    (tmp_path / "config.yaml").touch()
+    keys = "LITELLM_MASTER_KEY=k\nLITELLM_SALT_KEY=k\nLITELLM_DB_PASSWORD=k\nLITELLM_PORT=1\n"
+    (tmp_path / ".env").write_text(keys, encoding="utf-8")
+    (tmp_path / "litellm/postgres").mkdir(parents=True)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name in ("SWARM_STATE", "SWARM_LITELLM", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setattr(postgres, "find", lambda _: tmp_path)
+    monkeypatch.setattr(install, "prepare", lambda _: tmp_path)
+    with pytest.raises(CommandFailed, match=r"not ready after 1 s: .*nothing listens") as caught:
+        commands.up(native=True, limit=1, as_json=True)
+    assert "--timeout" in str(caught.value)
+    with pytest.raises(UsageError, match="--timeout"):
+        commands.up(native=True, limit=0, as_json=True)
