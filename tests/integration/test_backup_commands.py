@@ -244,6 +244,14 @@ def test_archives_are_verified(dirs: Dirs, three: list[Name], capsys: pytest.Cap
     assert "data follows its end" in shown
 
 
+def test_no_archive_is_no_success(dirs: Dirs, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without any archive the verification fails and says so, whichever archives it was to verify."""
+    write_host(dirs, dirs.backups)
+    for everything, sample in ((False, 0), (False, 2), (True, 0)):
+        assert archives.verify(HOST, "", "", everything=everything, sample=sample, as_json=False) == 1
+        assert f"thereisnoarchiveyetatfile://{dirs.backups}" in "".join(capsys.readouterr().err.split())
+
+
 def test_a_negative_sample_is_refused() -> None:
     """A sample has at least one archive; less is a usage error, not a defect."""
     with pytest.raises(UsageError, match="--sample takes the number of archives"):
