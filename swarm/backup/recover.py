@@ -38,6 +38,7 @@ __all__ = [
     "from_archive",
     "from_mirror",
     "require_mirror",
+    "unpacked",
     "warn_of_silence",
 ]
 
@@ -107,7 +108,7 @@ def from_archive(catalog: Catalog, words: str, talk: Talk) -> Iterator[Origin]:
     with contextlib.ExitStack() as stack:
 
         def read(destination: Destination, name: Name) -> Origin:
-            return stack.enter_context(_unpacked(catalog, destination, name, talk))
+            return stack.enter_context(unpacked(catalog, destination, name, talk))
 
         yield first_good(copies, talk, read)
 
@@ -131,8 +132,8 @@ def first_good(
 
 
 @contextlib.contextmanager
-def _unpacked(catalog: Catalog, destination: Destination, name: Name, talk: Talk) -> Iterator[Origin]:
-    """Unpack and check one copy."""
+def unpacked(catalog: Catalog, destination: Destination, name: Name, talk: Talk) -> Iterator[Origin]:
+    """Unpack and check one copy of an archive, as from_archive() does."""
     summary = catalog.authentic(destination, name)
     for note in catalog.notes:
         talk.warn(note)

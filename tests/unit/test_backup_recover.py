@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -159,3 +160,26 @@ def test_a_drill_of_the_latest_archive_names_a_silent_destination(
         )
     shown = "".join(capsys.readouterr().err.split())
     assert shown.count(f"file://{silent}didnotanswer,andmayhaveanewerarchive") == 1
+
+
+@pytest.mark.usefixtures("catalog")
+@pytest.mark.parametrize("part", ["archive", "manifest", "summary"])
+def test_a_drill_takes_a_good_copy(
+    dirs: Dirs, part: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If one destination's copy is damaged, a drill says so, and verifies and restores that of the next one."""
+
+    def refuse(*_: object) -> None:
+        raise Refused("there is no VM here")
+
+    other = dirs.backups.with_name("other")
+    shutil.copytree(dirs.backups, other)
+    (dirs.backups / getattr(NAME, part)).write_bytes(b"damaged")
+    settings = BackupSettings(destinations=(f"file://{dirs.backups}", f"file://{other}"))
+    monkeypatch.setattr("swarm.vm.throwaway.prepare", refuse)
+    talk = Talk(screen(), quiet=True)
+    with pytest.raises(Refused, match="no VM here"):
+        drill(samples.host("zap"), lambda: Catalog("zap", settings), talk, Options())
+    assert f"thecopyatfile://{other}istriednext" in "".join(capsys.readouterr().err.split())
+    assert record.load("zap").verified(str(NAME), f"file://{other}") == "content"
+    assert list(record.folder("zap").glob("staging-*")) == []
