@@ -3,7 +3,7 @@
 The order is JSON on standard input, compressed and in base64. Each line of the answer is one JSON value. Paths in the
 manifest are relative to the state directory. All other paths are relative to its parent directory, which also holds
 the staged tree and what was replaced. Every directory on the way is opened without following links.
-swarm.backup.swap sends this module with restore_files and restore_swap, and a loader that runs all three.
+swarm.backup.swap sends this module with patterns, restore_files and restore_swap, and a loader that runs all four.
 """  # noqa: INP001 - a program, not a package
 
 from __future__ import annotations

@@ -9,13 +9,14 @@ import hashlib
 import json
 import os
 import pwd
-import re
 import shutil
 import stat
 import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+
+from patterns import Excluded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -156,30 +157,14 @@ def walk(fd: int, enter: Callable[[str, bool], bool], prefix: str = "") -> Itera
 # ── what is left alone ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def pattern(text: str) -> tuple[re.Pattern[str], bool]:
-    """Return a pattern of rsync as a regular expression, and whether it is for directories only."""
-    folder = text.endswith("/")
-    words = re.findall(r"\*\*\*?|\*|\?|\[\]?[^\]]*\]|\\.|.", text.removesuffix("/***").strip("/"), re.DOTALL)
-    parts = {"**": ".*", "***": ".*", "*": "[^/]*", "?": "[^/]"}
-
-    def one(word: str) -> str:
-        if word.startswith("[") and len(word) > 1:
-            return word.replace("[!", "[^", 1).replace("\\", "\\\\")
-        return parts.get(word) or re.escape(word[-1])
-
-    begin = "" if text.startswith("/") else "(?:.*/)?"
-    return re.compile(begin + "".join(map(one, words)), re.DOTALL), folder
-
-
-PATTERNS = [pattern(text) for text in ORDER["exclude"]]
+EXCLUDED = Excluded(ORDER["exclude"])
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def excluded(path: str, is_dir: bool) -> bool:  # noqa: FBT001
     """Whether a backup leaves this out, or a directory above it."""
     parent = path.rpartition("/")[0]
-    hit = any(regex.fullmatch(path) and (is_dir or not folder) for regex, folder in PATTERNS)
-    return hit or bool(parent and excluded(parent, True))  # noqa: FBT003
+    return EXCLUDED.matches(path, is_dir) or bool(parent and excluded(parent, True))  # noqa: FBT003
 
 
 def spared(path: str, is_dir: bool) -> bool:  # noqa: FBT001

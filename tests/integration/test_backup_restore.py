@@ -128,14 +128,15 @@ def test_what_rsync_leaves_out_is_left_out_here_too(place: Place) -> None:
     """A mirror made by rsync with the same patterns is found equal, whatever kind of pattern it is."""
     patterns = (
         "/top/", "*.log", "deep/inner/", "/a/*/c", "b?d", "[x-z]1", "[!a]2", "**/wild/*.tmp", "/only/***", "dir/",
-        "a\\*b", "/q/**/end",
+        "a\\*b", "/q/**/end", "**/any/", "[!]c]3", "g\\h", "u?v", "[[:upper:]]4",
     )  # fmt: skip
     shutil.rmtree(place.state)
     shutil.rmtree(place.mirror)
     for name in (
         "top/x", "sub/top/x", "x.log", "sub/y.log/z", "deep/inner/f", "sub/deep/inner/f", "deep/f", "a/b/c", "a/c",
         "x/a/b/c", "bad", "s/bed", "bd", "x1", "w1", "b2", "a2", "p/wild/a.tmp", "p/wild/a.txt", "only/f", "z/only/f",
-        "dir/f", "k/dir", "q/1/2/end", "q/end", "openclaw.json",
+        "dir/f", "k/dir", "q/1/2/end", "q/end", "any/f", "s/any/f", "d3", "c3", "g\\h", "gh", "uwv", "uév", "Z4", "z4",
+        "openclaw.json",
     ):  # fmt: skip
         (place.state / name).parent.mkdir(parents=True, exist_ok=True)
         (place.state / name).write_text(name)
