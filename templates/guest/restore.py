@@ -49,6 +49,7 @@ from restore_files import (
     say,
     sidecar,
     spared,
+    stray,
     walk,
 )
 from restore_swap import finish, journal, swap, undo
@@ -136,7 +137,7 @@ def check() -> None:
         for path, fd, name, info in walk(top, lambda path, _: path != ".swarm-archive"):
             if path in above or path == ".swarm-archive":
                 continue
-            if sidecar(path):
+            if sidecar(path) or stray(path):
                 os.unlink(name, dir_fd=fd)
             elif trouble := wrong(path, fd, name, info):
                 problems[path] = trouble

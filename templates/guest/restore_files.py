@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 SIDECARS = ("-wal", "-shm", "-journal")
+STRAYS = tuple(suffix + each for suffix in (".sqlite", ".sqlite3", ".db", ".db3") for each in SIDECARS)
 MOST = 50  # problems that are reported one by one
 OUT = open(1, "wb", closefd=False)  # noqa: SIM115 - standard output
 SAYING = threading.Lock()
@@ -162,9 +163,10 @@ EXCLUDED = Excluded(ORDER["exclude"])
 
 @functools.lru_cache(maxsize=1 << 16)
 def excluded(path: str, is_dir: bool) -> bool:  # noqa: FBT001
-    """Whether a backup leaves this out, or a directory above it."""
-    parent = path.rpartition("/")[0]
-    return EXCLUDED.matches(path, is_dir) or bool(parent and excluded(parent, True))  # noqa: FBT003
+    """Whether a backup leaves this out, a directory above it, or the database that it belongs to."""
+    parent, database = path.rpartition("/")[0], path.rpartition("-")[0] if stray(path) else path
+    hit = EXCLUDED.matches(path, is_dir) or EXCLUDED.matches(database, is_dir)
+    return hit or bool(parent and excluded(parent, True))  # noqa: FBT003
 
 
 def spared(path: str, is_dir: bool) -> bool:  # noqa: FBT001
@@ -175,6 +177,11 @@ def spared(path: str, is_dir: bool) -> bool:  # noqa: FBT001
 def sidecar(path: str) -> bool:
     """Whether this belongs to the previous version of a restored database."""
     return any(path.endswith(suffix) and path.removesuffix(suffix) in DATABASES for suffix in SIDECARS)
+
+
+def stray(path: str) -> bool:
+    """Whether this belongs to a database that is not restored."""
+    return path.endswith(STRAYS) and not {path, path.rpartition("-")[0]} & WANTED.keys()
 
 
 # ── files and owners ────

@@ -161,22 +161,6 @@ def test_a_database_opens_beside_what_the_old_one_left(place: Place) -> None:
         assert database.execute("SELECT count(*), min(word) FROM said").fetchone() == (200, "new")
 
 
-def test_an_excluded_database_keeps_its_wal(place: Place) -> None:
-    """A database that a backup leaves out stays with all its rows, also those that are only in its -wal."""
-    place.settings = BackupSettings(exclude=("index.db*",))
-    path = place.state / "agents/main/index.db"
-    files = [path, path.with_name("index.db-wal")]
-    with contextlib.closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute("CREATE TABLE seen (name)")
-        database.commit()
-        killed = [each.read_bytes() for each in files]
-    for each, data in zip(files, killed, strict=True):
-        each.write_bytes(data)
-    place.restore()
-    assert [each.read_bytes() for each in files] == killed
-
-
 def test_rows_that_are_only_in_the_wal_are_a_change(place: Place) -> None:
     """A database whose main file is unchanged is restored if newer rows are in its -wal."""
     place.restore()
