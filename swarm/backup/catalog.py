@@ -194,13 +194,16 @@ class Catalog:
             self.notes += [] if note in self.notes else [note]
 
     def chosen(self, words: str, *, everything: bool, sample: int) -> Sequence[tuple[Destination, Name]]:
-        """Return the archives to verify: all, `sample` of them at random, or the one called `words`."""
-        if everything:
-            return self.names()
-        if sample:
-            found = self.names()
-            return random.sample(found, min(sample, len(found)))
-        return [self.find(words)]
+        """Return the archives to verify: all, `sample` of them at random, or the one called `words`.
+
+        Raise UsageError if there is none.
+        """
+        if not everything and not sample:
+            return [self.find(words)]
+        found = self.names()
+        if not found:
+            raise self._unknown("latest")
+        return found if everything else random.sample(found, min(sample, len(found)))
 
 
 def _replaced(where: str) -> VerificationFailed:

@@ -17,6 +17,7 @@ __all__ = ["Changes", "changes", "is_secret", "prepared"]
 
 _SHOWN = 8  # paths of each kind that a plan shows
 _SIDECARS = ("-wal", "-shm", "-journal")
+_STRAYS = tuple(suffix + each for suffix in (".sqlite", ".sqlite3", ".db", ".db3") for each in _SIDECARS)
 _SECRET_FILES = {"openclaw.json", ".env", "secrets.json"}
 _SECRET_FOLDERS = {"credentials", "identity"}
 
@@ -50,14 +51,17 @@ class Changes:
 def prepared(manifest: Manifest, user: str) -> tuple[Entry, ...]:
     """Return the entries as they should be in the guest: secrets are private, and the account may have a new name.
 
-    A hard link is listed as a file, with the content of its first name. Sidecars of databases are left out. Raise
-    VerificationFailed for a path that leaves the state directory.
+    A hard link is listed as a file, with the content of its first name. Sidecars of databases are left out, also those
+    that an old backup has of a database that it excludes. Raise VerificationFailed for a path that leaves the state
+    directory.
     """
     files = manifest.files
     stale = {path + suffix for path in manifest.databases for suffix in _SIDECARS}
     entries = []
     for entry in manifest.entries:
         if entry.path in stale or entry.path == ".":
+            continue
+        if _stray(entry, files):
             continue
         if not all(part not in {"", ".", ".."} for part in entry.path.split("/")) or "\0" in entry.path:
             raise VerificationFailed(
@@ -72,6 +76,12 @@ def prepared(manifest: Manifest, user: str) -> tuple[Entry, ...]:
             entry = replace(first, path=entry.path)  # noqa: PLW2901
         entries.append(_private(entry, manifest, user))
     return tuple(entries)
+
+
+def _stray(entry: Entry, files: Mapping[str, Entry]) -> bool:
+    """Whether this belongs to a database that is not in the backup."""
+    alone = entry.path.endswith(_STRAYS) and entry.path.rpartition("-")[0] not in files
+    return alone and entry.kind != "directory"
 
 
 def _private(entry: Entry, manifest: Manifest, user: str) -> Entry:

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from swarm.backup.catalog import Catalog
+    from swarm.backup.naming import Name
     from swarm.backup.recover import Origin
     from swarm.backup.rehearsal import Check
     from swarm.inventory import Host
+    from swarm.s3 import Destination
     from swarm.vm.throwaway import Throwaway
 
 __all__ = ["Options", "Report", "discard", "drill"]
@@ -135,18 +137,22 @@ class _Drill:
 
     @contextlib.contextmanager
     def _unpacked(self) -> Iterator[Origin]:
-        """Verify and unpack the archive into a private directory, which is removed afterwards."""
+        """Unpack and verify the first good copy of the archive in a private directory, which is removed afterwards."""
         tree = throwaway.folder(f"{throwaway.derived_name(self.host.name)}.tree")
         recover.discard(tree, self.talk)  # left by a killed drill
         try:
             with self._locked():
                 catalog = self.catalog()
-                destination, name = catalog.find(self.options.archive)
+                self.archive = str(catalog.find(self.options.archive)[1])
                 recover.warn_of_silence(catalog, self.options.archive, self.talk)
-                self.archive = str(name)
-                with recover.from_archive(catalog, self.archive, self.talk) as unpacked:
-                    with self.talk.step("verify the archive"):
-                        done = catalog.check(destination, name, locked=True)
+                with contextlib.ExitStack() as stack:
+
+                    def read(destination: Destination, name: Name) -> tuple[Origin, str]:
+                        found = stack.enter_context(recover.unpacked(catalog, destination, name, self.talk))
+                        with self.talk.step("verify the archive"):
+                            return found, catalog.check(destination, name, locked=True)
+
+                    unpacked, done = recover.first_good(catalog.copies(self.archive), self.talk, read)
                     unpacked.tree.rename(tree)
                     origin = replace(unpacked, tree=tree)
             self._note("archive", done == "content", f"{origin.what}, verified ({done})")

@@ -328,8 +328,8 @@ class _Job:
             *(f"H {pattern}" for pattern in self.settings.exclude),
             *(f"H {exact(path + sidecar)}" for path in paths for sidecar in _SIDECARS),
             *(f"S {exact(path)}" for path in sorted(plain)),
-            *(f"S *{suffix}/" for suffix in _SUFFIXES),
-            *(f"H *{suffix}" for suffix in _SUFFIXES),
+            *(f"S *{suffix}{sidecar}/" for suffix in _SUFFIXES for sidecar in ("", *_SIDECARS)),
+            *(f"H *{suffix}{sidecar}" for suffix in _SUFFIXES for sidecar in ("", *_SIDECARS)),
         ]
 
     def _databases_before(self) -> dict[str, Mapping[str, int] | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 from swarm.errors import CommandFailed, SwarmError
 from swarm.files import write_atomically
@@ -28,6 +28,7 @@ _ANSWER = 10  # seconds; a dead monitoring service must not hold up a backup
 # healthchecks.io knows no warning: the archive is there, so its timer must be reset. The log says what was odd.
 _PATHS: dict[State, str] = {"start": "/start", "success": "", "warn": "", "fail": "/fail"}
 _COMMAND = 3600  # seconds for one command of the user's
+_PRINTED = 400  # bytes of a command's output that an error shows
 _TAIL = 50  # lines of the log that a ping carries
 _STATES: dict[Result, State] = {"success": "success", "warning": "warn", "failure": "fail"}
 
@@ -104,20 +105,34 @@ def _commands(lines: Sequence[str], what: str, variables: Mapping[str, str]) -> 
     """Run the user's commands one after another. Raise CommandFailed, naming the setting `what`, if one fails."""
     for number, line in enumerate(lines, 1):
         name = f"backup.{what}, command {number}"
-        try:
-            done = subprocess.run(
-                ["/bin/sh", "-c", line],
-                env={**os.environ, **variables},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_COMMAND,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise CommandFailed(f"{name} timed out after {_COMMAND} s") from None
-        if done.returncode:
-            tail = (done.stderr or done.stdout)[-400:].decode("utf-8", "replace").strip()
-            raise CommandFailed(f"{name} failed with exit code {done.returncode}", tail or None)
+        # Not pipes: a process that a command leaves in the background, such as a tunnel, would keep them open.
+        with _memory() as output, _memory() as errors:
+            try:
+                done = subprocess.run(
+                    ["/bin/sh", "-c", line],
+                    env={**os.environ, **variables},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=errors,
+                    timeout=_COMMAND,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                raise CommandFailed(f"{name} timed out after {_COMMAND} s") from None
+            if done.returncode:
+                tail = _tail(errors) or _tail(output)
+                raise CommandFailed(f"{name} failed with exit code {done.returncode}", tail or None)
+
+
+def _memory() -> IO[bytes]:
+    """Return a file in memory, as the disk may be full."""
+    return os.fdopen(os.memfd_create("output"), "w+b")
+
+
+def _tail(file: IO[bytes]) -> str:
+    """Return the end of what a command has printed."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _PRINTED))
+    return file.read(_PRINTED).decode("utf-8", "replace").strip()
 
 
 def metrics(host: str, record: Record) -> str:

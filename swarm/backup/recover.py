@@ -15,6 +15,7 @@ from swarm.backup.archive import pack, unpack
 from swarm.backup.local import marker_of, remove_tree
 from swarm.backup.manifest import Manifest, compare
 from swarm.backup.now import owners_of
+from swarm.backup.staging import SPARSE
 from swarm.backup.store import intact
 from swarm.errors import Refused, RemoteError, Unfit, VerificationFailed
 from swarm.paths import mirrors_dir
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from swarm.backup.catalog import Catalog
+    from swarm.backup.manifest import Summary
     from swarm.backup.naming import Name
     from swarm.console import Talk
     from swarm.inventory import Host
@@ -36,6 +38,7 @@ __all__ = [
     "from_archive",
     "from_mirror",
     "require_mirror",
+    "unpacked",
     "warn_of_silence",
 ]
 
@@ -105,7 +108,7 @@ def from_archive(catalog: Catalog, words: str, talk: Talk) -> Iterator[Origin]:
     with contextlib.ExitStack() as stack:
 
         def read(destination: Destination, name: Name) -> Origin:
-            return stack.enter_context(_unpacked(catalog, destination, name, talk))
+            return stack.enter_context(unpacked(catalog, destination, name, talk))
 
         yield first_good(copies, talk, read)
 
@@ -129,25 +132,22 @@ def first_good(
 
 
 @contextlib.contextmanager
-def _unpacked(catalog: Catalog, destination: Destination, name: Name, talk: Talk) -> Iterator[Origin]:
-    """Unpack and check one copy."""
+def unpacked(catalog: Catalog, destination: Destination, name: Name, talk: Talk) -> Iterator[Origin]:
+    """Unpack and check one copy of an archive, as from_archive() does."""
     summary = catalog.authentic(destination, name)
     for note in catalog.notes:
         talk.warn(note)
     manifest = catalog.manifest(destination, name, summary)
     with _staging(catalog.host, talk) as staging:
-        size = sum(entry.size for entry in manifest.entries)
-        free = shutil.disk_usage(staging).free
-        if size + _RESERVE > free:
-            raise Unfit(
-                f"{name} needs {amount(size)} to unpack, and {staging} has {amount(free)} free",
-                "free space, or set SWARM_STATE to a directory on a larger disk",
-            )
-        with (
-            talk.step(f"unpack {name}", silent=True) as meter,
-            intact(destination, name, summary, lambda done: meter.advance(done, None)) as chunks,
-        ):
-            found = unpack(chunks, staging, identity=catalog.identity)
+        check = _room(staging, name, manifest, summary)
+        with talk.step(f"unpack {name}", silent=True) as meter:
+
+            def advance(done: int) -> None:
+                meter.advance(done, None)
+                check()
+
+            with intact(destination, name, summary, advance) as chunks:
+                found = unpack(chunks, staging, identity=catalog.identity)
         for problem in found.problems:  # a link that this disk can't hold; the check in the guest says more
             talk.warn(problem)
         if problems := compare(manifest, found.entries):
@@ -157,6 +157,26 @@ def _unpacked(catalog: Catalog, destination: Destination, name: Name, talk: Talk
                 f"./inv backup.list --host {catalog.host} lists other archives",
             )
         yield Origin(f"{name} at {destination.url}", staging, manifest)
+
+
+def _room(staging: Path, name: Name, manifest: Manifest, summary: Summary) -> Callable[[], None]:
+    """Return a check to repeat while the archive is unpacked. It raises Unfit if the disk is too small.
+
+    The sizes of large files include holes, which take no space. What does not fit even without them is refused at once.
+    """
+    sizes = [entry.size for entry in manifest.entries]
+    if sum(sizes) + _RESERVE <= shutil.disk_usage(staging).free:
+        return lambda: None
+
+    def check(needed: int = 0) -> None:
+        if needed + _RESERVE > (free := shutil.disk_usage(staging).free):
+            raise Unfit(
+                f"{name} needs up to {amount(sum(sizes))} to unpack, and {staging} has {amount(free)} free",
+                "free space, or set SWARM_STATE to a directory on a larger disk",
+            )
+
+    check(max(sum(size for size in sizes if size < SPARSE), summary.stored))
+    return check
 
 
 @contextlib.contextmanager

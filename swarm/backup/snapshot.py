@@ -28,7 +28,8 @@ __all__ = ["Conversation", "Database", "Source", "Survey", "clean_up", "converse
 _LIMITS = Limits(total=4 * 3600.0, silence=300.0, output=48 << 20)
 _ENTRIES = 150_000  # databases, tables and files of other owners; one takes up to 400 bytes here
 _NOISE = 1 << 20  # bytes of lines that are no answers, like Python's warnings
-_PROGRAM = tuple(ROOT / "templates" / "guest" / name for name in ("backup_tree.py", "backup.py"))
+_PARTS = ("patterns.py", "backup_tree.py", "backup.py")
+_PROGRAM = tuple(ROOT / "templates" / "guest" / name for name in _PARTS)
 _SCRIPT = """command -v python3 >/dev/null || {{ echo '{{"error": "python"}}'; exit 0; }}
 python3 -I -S - <<'SWARM_PROGRAM'
 REQUEST = {request!r}

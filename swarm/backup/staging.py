@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from swarm.backup.manifest import Entry
 
-__all__ = ["Staging"]
+__all__ = ["SPARSE", "Staging"]
 
 _HOLE = 64 << 10  # runs of zero bytes of this size become holes
 _ZEROS = bytes(_HOLE)
-_SPARSE = 1 << 20  # smaller files are written as they are
+SPARSE = 1 << 20  # bytes; smaller files are written without holes
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -62,9 +62,9 @@ class Staging:
         try:
             for chunk in data:
                 with _Naming(self._into, entry):
-                    _write(descriptor, chunk, sparse=entry.size >= _SPARSE)
+                    _write(descriptor, chunk, sparse=entry.size >= SPARSE)
             with _Naming(self._into, entry):
-                if entry.size >= _SPARSE:
+                if entry.size >= SPARSE:
                     os.ftruncate(descriptor, entry.size)
                 os.fchmod(descriptor, entry.mode)
                 os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))

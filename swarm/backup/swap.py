@@ -145,7 +145,7 @@ def _script(order: Mapping[str, Any]) -> str:
     folder = ROOT / "templates" / "guest"
     modules = [
         (name, (folder / f"{name}.py").read_text(encoding="utf-8"))
-        for name in ("restore_files", "restore_swap", "restore")
+        for name in ("patterns", "restore_files", "restore_swap", "restore")
     ]
     text = json.dumps({"order": order, "modules": modules}).encode("ascii")
     data = base64.encodebytes(zlib.compress(text)).decode("ascii")

@@ -129,8 +129,7 @@ def _age(created: datetime) -> str:
 
 def show(name: str, words: str, identity: str, *, as_json: bool) -> int:
     """Show the manifest of one archive."""
-    found = catalog(load(name), identity)
-    manifest = found.manifest(*found.find(words))
+    manifest = _manifest(catalog(load(name), identity), words)
     if as_json:
         screen().json(_manifest_json(manifest))
         return 0
@@ -138,6 +137,15 @@ def show(name: str, words: str, identity: str, *, as_json: bool) -> int:
         ("mode", "owner", "size", "modified", "path"), [_entry(entry) for entry in manifest.entries]
     )
     return 0
+
+
+def _manifest(found: Catalog, words: str) -> Manifest:
+    """Return the manifest of an archive, from the first destination whose copy is good. Warn as a restore does."""
+    from swarm.backup.recover import first_good, warn_of_silence
+
+    talk, copies = Talk(screen()), found.copies(words)
+    warn_of_silence(found, words, talk)
+    return first_good(copies, talk, found.manifest)
 
 
 def _manifest_json(manifest: Manifest) -> dict[str, Any]:
@@ -175,7 +183,7 @@ def diff(name: str, older: str, newer: str, identity: str, *, as_json: bool) -> 
         raise UsageError(
             "--older takes the name of an archive", f"./inv backup.list --host {name} lists them"
         )
-    before, after = (found.manifest(*found.find(words)) for words in (older, newer))
+    before, after = (_manifest(found, words) for words in (older, newer))
     done = difference(before, after)
     if as_json:
         screen().json(done.to_json())

@@ -155,10 +155,11 @@ def redeploy(
     """Create the VM of a host, restore its state there, and verify everything.
 
     An `ip` is written to the host file first. Without one, the VM gets the file's address, perhaps on the hypervisor
-    that the file names now.
+    that the file names now. An unfinished upgrade is forgotten, as going back would replace the restored state.
     """
     from swarm.commands.guest import making, verifying
     from swarm.commands.run import in_turn
+    from swarm.fleet import unfinished
     from swarm.inventory.edit import set_ip
 
     option = "--ip" if ip else "--rebuild"
@@ -185,8 +186,13 @@ def redeploy(
         require_mirror(host)
     if ip:
         set_ip(host.name, ip)
-    back: Any = (
-        lambda hosts: restored(hosts, archive=archive, path="", identity=identity, plan_only=False, yes=True),
-        lambda outcomes: render(outcomes, as_json=False),
-    )
+
+    def put_back(hosts: Selection) -> list[Any]:
+        outcomes = restored(hosts, archive=archive, path="", identity=identity, plan_only=False, yes=True)
+        for each in outcomes:
+            if not each.error:
+                unfinished.forget(each.name, Talk(screen()))
+        return outcomes
+
+    back = (put_back, lambda outcomes: render(outcomes, as_json=False))
     return in_turn(chosen(name), (*making(limit), back, verifying()))

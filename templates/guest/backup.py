@@ -2,9 +2,9 @@
 # ruff: noqa: PTH110, PTH116, PTH118, PTH120, PTH123, TID251
 """Describe an OpenClaw state directory and take snapshots of its SQLite databases, inside the guest.
 
-swarm sends backup_tree.py and this file to the guest as one program, with REQUEST set to a JSON text, and reads JSON
-lines from its output. It needs nothing but Python's standard library. Databases are opened with the rights of the
-account that owns them, so that no -wal or -shm file belongs to root.
+swarm sends patterns.py, backup_tree.py and this file to the guest as one program, with REQUEST set to a JSON text, and
+reads JSON lines from its output. It needs nothing but Python's standard library. Databases are opened with the rights
+of the account that owns them, so that no -wal or -shm file belongs to root.
 """
 
 import contextlib

@@ -4,61 +4,11 @@
 import grp
 import os
 import pwd
-import re
 import stat
 
 SUFFIXES = (".sqlite", ".sqlite3", ".db", ".db3")
 SIDECARS = ("-wal", "-shm", "-journal")
 MAGIC = b"SQLite format 3\0"
-
-
-class Excluded:
-    """rsync's patterns, as few regular expressions: for names and for paths, for anything and for directories only."""
-
-    def __init__(self, patterns):
-        found = {(whole, folder): [] for whole in (False, True) for folder in (False, True)}
-        for text in patterns:
-            folder, body = text.endswith("/"), text.rstrip("/")
-            anchored, body = body.startswith("/"), body.lstrip("/")
-            whole = anchored or "/" in body or "**" in body
-            below = body.endswith("/***")
-            expression = regex(body[:-4] if below else body) + ("(?:/.*)?" if below else "")
-            found[whole, folder].append(expression if anchored or not whole else f"(?:.*/)?{expression}")
-        joined = {
-            key: re.compile("|".join(each), re.DOTALL).fullmatch if each else None
-            for key, each in found.items()
-        }
-        self.name, self.path = joined[False, False], joined[True, False]
-        self.folder_name, self.folder_path = joined[False, True], joined[True, True]
-
-    def matches(self, path, name, is_folder):
-        return bool(
-            (self.name and self.name(name))
-            or (self.path and self.path(path))
-            or (is_folder and self.folder_name and self.folder_name(name))
-            or (is_folder and self.folder_path and self.folder_path(path))
-        )
-
-
-def regex(text):
-    wild = re.search(r"[*?\[]", text)
-    out, at = "", 0
-    while at < len(text):
-        rest = text[at:]
-        bracket = re.match(r"\[[!^]?\]?[^\]]*\]", rest)
-        if rest.startswith("**"):
-            out, at = out + ".*", at + len(rest) - len(rest.lstrip("*"))
-        elif rest[0] in "*?":
-            out, at = out + ("[^/]*" if rest[0] == "*" else "[^/]"), at + 1
-        elif bracket:
-            word = bracket[0][1:-1].replace("\\", "\\\\")
-            word = "^" + word[1:] if word[:1] in {"!", "^"} else word
-            out, at = out + "[" + word.replace("[", "\\[") + "]", at + len(bracket[0])
-        elif rest[0] == "\\" and wild and len(rest) > 1:
-            out, at = out + re.escape(rest[1]), at + 2
-        else:
-            out, at = out + re.escape(rest[0]), at + 1
-    return out
 
 
 class Tree:
@@ -95,7 +45,7 @@ class Tree:
     def take(self, path, entry, sidecars, pending):
         is_folder = entry.is_dir(follow_symlinks=False)
         top = path.partition("/")[0]
-        if self.excluded.matches(path, entry.name, is_folder):
+        if self.excluded.matches(path, is_folder):
             if is_folder and "/" not in path:
                 self.top[top] = -1
             return

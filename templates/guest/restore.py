@@ -3,7 +3,7 @@
 The order is JSON on standard input, compressed and in base64. Each line of the answer is one JSON value. Paths in the
 manifest are relative to the state directory. All other paths are relative to its parent directory, which also holds
 the staged tree and what was replaced. Every directory on the way is opened without following links.
-swarm.backup.swap sends this module with restore_files and restore_swap, and a loader that runs all three.
+swarm.backup.swap sends this module with patterns, restore_files and restore_swap, and a loader that runs all four.
 """  # noqa: INP001 - a program, not a package
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ from restore_files import (
     say,
     sidecar,
     spared,
+    stray,
     walk,
 )
 from restore_swap import finish, journal, swap, undo
@@ -136,7 +137,7 @@ def check() -> None:
         for path, fd, name, info in walk(top, lambda path, _: path != ".swarm-archive"):
             if path in above or path == ".swarm-archive":
                 continue
-            if sidecar(path):
+            if sidecar(path) or stray(path):
                 os.unlink(name, dir_fd=fd)
             elif trouble := wrong(path, fd, name, info):
                 problems[path] = trouble

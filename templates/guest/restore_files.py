@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import pwd
-import re
 import shutil
 import stat
 import sys
@@ -17,12 +16,15 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from patterns import Excluded
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 SIDECARS = ("-wal", "-shm", "-journal")
+STRAYS = tuple(suffix + each for suffix in (".sqlite", ".sqlite3", ".db", ".db3") for each in SIDECARS)
 MOST = 50  # problems that are reported one by one
 OUT = open(1, "wb", closefd=False)  # noqa: SIM115 - standard output
 SAYING = threading.Lock()
@@ -156,29 +158,14 @@ def walk(fd: int, enter: Callable[[str, bool], bool], prefix: str = "") -> Itera
 # ── what is left alone ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def pattern(text: str) -> tuple[re.Pattern[str], bool]:
-    """Return a pattern of rsync as a regular expression, and whether it is for directories only."""
-    folder = text.endswith("/")
-    words = re.findall(r"\*\*\*?|\*|\?|\[\]?[^\]]*\]|\\.|.", text.removesuffix("/***").strip("/"), re.DOTALL)
-    parts = {"**": ".*", "***": ".*", "*": "[^/]*", "?": "[^/]"}
-
-    def one(word: str) -> str:
-        if word.startswith("[") and len(word) > 1:
-            return word.replace("[!", "[^", 1).replace("\\", "\\\\")
-        return parts.get(word) or re.escape(word[-1])
-
-    begin = "" if text.startswith("/") else "(?:.*/)?"
-    return re.compile(begin + "".join(map(one, words)), re.DOTALL), folder
-
-
-PATTERNS = [pattern(text) for text in ORDER["exclude"]]
+EXCLUDED = Excluded(ORDER["exclude"])
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def excluded(path: str, is_dir: bool) -> bool:  # noqa: FBT001
-    """Whether a backup leaves this out, or a directory above it."""
-    parent = path.rpartition("/")[0]
-    hit = any(regex.fullmatch(path) and (is_dir or not folder) for regex, folder in PATTERNS)
+    """Whether a backup leaves this out, a directory above it, or the database that it belongs to."""
+    parent, database = path.rpartition("/")[0], path.rpartition("-")[0] if stray(path) else path
+    hit = EXCLUDED.matches(path, is_dir) or EXCLUDED.matches(database, is_dir)
     return hit or bool(parent and excluded(parent, True))  # noqa: FBT003
 
 
@@ -190,6 +177,11 @@ def spared(path: str, is_dir: bool) -> bool:  # noqa: FBT001
 def sidecar(path: str) -> bool:
     """Whether this belongs to the previous version of a restored database."""
     return any(path.endswith(suffix) and path.removesuffix(suffix) in DATABASES for suffix in SIDECARS)
+
+
+def stray(path: str) -> bool:
+    """Whether this belongs to a database that is not restored."""
+    return path.endswith(STRAYS) and not {path, path.rpartition("-")[0]} & WANTED.keys()
 
 
 # ── files and owners ────

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,33 @@ def test_a_verification_names_a_destination_that_is_down(
         shown = capsys.readouterr().err
         assert f"can't list {gone}: it does not exist" in shown
         assert f"{len(three)} of {len(three)} archives verified; destinations that did not answer: 1" in shown
+
+
+def test_a_look_into_an_archive_takes_a_good_copy(
+    dirs: Dirs, three: list[Name], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If a manifest is damaged, show and diff say so, and read that of the next destination."""
+    other = dirs.backups.with_name("other")
+    shutil.copytree(dirs.backups, other)
+    write_host(dirs, dirs.backups, other)
+    (dirs.backups / three[1].manifest).write_bytes(b"damaged")
+    assert archives.show(HOST, str(three[1]), "", as_json=True) == 0
+    shown = capsys.readouterr()
+    assert [each["path"] for each in json.loads(shown.out)["entries"]] == ["notes", "openclaw.json"]
+    assert f"thecopyatfile://{other}istriednext" in "".join(shown.err.split())
+    assert archives.diff(HOST, str(three[0]), str(three[1]), "", as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["changed"] == ["notes"]
+
+
+def test_the_latest_archive_may_be_where_nobody_answers(
+    dirs: Dirs, three: list[Name], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What show takes for the latest archive may not be it, if a destination did not answer: that is named."""
+    write_host(dirs, dirs.backups, dirs.backups.parent / "gone")
+    assert archives.show(HOST, "latest", "", as_json=True) == 0
+    shown = capsys.readouterr()
+    assert len(json.loads(shown.out)["entries"]) == len(three)
+    assert "gonedidnotanswer,andmayhaveanewerarchive" in "".join(shown.err.split())
 
 
 def test_a_list_that_failed_is_not_an_empty_one(dirs: Dirs, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,6 +270,14 @@ def test_archives_are_verified(dirs: Dirs, three: list[Name], capsys: pytest.Cap
     shown = capsys.readouterr().err
     assert "2 of 3 archives verified" in shown
     assert "data follows its end" in shown
+
+
+def test_no_archive_is_no_success(dirs: Dirs, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without any archive the verification fails and says so, whichever archives it was to verify."""
+    write_host(dirs, dirs.backups)
+    for everything, sample in ((False, 0), (False, 2), (True, 0)):
+        assert archives.verify(HOST, "", "", everything=everything, sample=sample, as_json=False) == 1
+        assert f"thereisnoarchiveyetatfile://{dirs.backups}" in "".join(capsys.readouterr().err.split())
 
 
 def test_a_negative_sample_is_refused() -> None:

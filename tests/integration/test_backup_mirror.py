@@ -101,6 +101,18 @@ def test_what_is_deleted_or_newly_excluded_leaves_the_mirror(place: Place) -> No
     assert not {"agents/main/sessions/0001.jsonl", "cron"} & snapshot_of(place.mirror).keys()
 
 
+def test_an_excluded_database_is_excluded_with_its_wal(place: Place) -> None:
+    """A -wal that came back without its database could damage a newer one. A directory of that name is no -wal."""
+    place.settings = place.settings.model_copy(update={"exclude": (*place.settings.exclude, "index.db")})
+    for name in ("index.db", "index.db-wal", "index.db-shm", "odd.db-wal/file"):
+        (place.state / "memory" / name).parent.mkdir(parents=True, exist_ok=True)
+        (place.state / "memory" / name).write_text("x", encoding="utf-8")
+    place.own()
+    place.backup()
+    found = {path for path in snapshot_of(place.mirror) if path.startswith("memory/")}
+    assert found == {"memory/odd.db-wal", "memory/odd.db-wal/file"}
+
+
 def test_directories_may_leave_the_mirror_in_any_number(place: Place) -> None:
     """The limit on deletions, which counts directories too, allows all those that the dry run has shown."""
     place.settings = place.settings.model_copy(update={"max_loss": 100})

@@ -207,6 +207,7 @@ PATTERNS = (
     "/tail/***",
     "esc\\*[a].sqlite",
     "p/*/r.sqlite",
+    "**/any/",
 )
 PATHS = (
     "one/a.sqlite",
@@ -234,6 +235,8 @@ PATHS = (
     "p/q/r.sqlite",
     "p/q/q/r.sqlite",
     "sub/p/q/r.sqlite",
+    "any/a.sqlite",
+    "sub/any/a.sqlite",
 )
 
 

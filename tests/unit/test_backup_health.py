@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,15 +12,41 @@ import pytest
 from swarm.backup import record
 from swarm.backup.health import ago, health
 from swarm.backup.manifest import Sums
-from swarm.backup.monitor import metrics
+from swarm.backup.monitor import Monitor, metrics
 from swarm.backup.record import Record
-from swarm.errors import VerificationFailed
+from swarm.console import Talk, screen
+from swarm.errors import CommandFailed, VerificationFailed
+from swarm.inventory import BackupSettings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Dirs
 
 NOW = 1_790_000_000.0
 HOUR, DAY = 3600.0, 86400.0
+
+
+def test_a_backup_does_not_wait_for_what_its_commands_leave_running(tmp_path: Path) -> None:
+    """A command of `before` may start a tunnel in the background, whose output nobody closes."""
+    pid, begin = tmp_path / "pid", time.monotonic()
+    settings = BackupSettings(before=(f"sleep 60 & echo $! >{pid}",))
+    try:
+        Monitor("zap", settings, Talk(screen(), quiet=True)).start()
+    finally:
+        os.kill(int(pid.read_text(encoding="ascii")), signal.SIGKILL)
+    assert time.monotonic() - begin < 30
+
+
+@pytest.mark.parametrize(
+    ("line", "words"), [("echo out; echo err >&2; exit 3", "err"), ("printf %500s out; exit 3", "out")]
+)
+def test_a_command_that_fails_is_quoted(line: str, words: str) -> None:
+    """The error of a command that failed shows what it has printed last, on standard error if it has."""
+    settings = BackupSettings(before=("true", line))
+    with pytest.raises(CommandFailed, match=r"backup\.before, command 2 failed with exit code 3") as caught:
+        Monitor("zap", settings, Talk(screen(), quiet=True)).start()
+    assert caught.value.hint == words
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROGRAM = "\n".join(
-    (ROOT / "templates/guest" / name).read_text(encoding="utf-8") for name in ("backup_tree.py", "backup.py")
+    (ROOT / "templates/guest" / name).read_text(encoding="utf-8")
+    for name in ("patterns.py", "backup_tree.py", "backup.py")
 )
 # The account is the one that runs the tests. `meanwhile` is run between the survey and the first snapshot.
 SURROUNDINGS = """

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+from contextlib import nullcontext
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +21,7 @@ from swarm.backup.recover import from_archive
 from swarm.backup.repository import open_destinations
 from swarm.backup.store import Place, store
 from swarm.console import Talk, screen
-from swarm.errors import Refused
+from swarm.errors import Refused, Unfit
 from swarm.inventory import BackupSettings
 from swarm.vm import throwaway
 from tests import samples
@@ -47,13 +50,17 @@ def locked(tree: Path) -> Path:
 @pytest.fixture
 def catalog(dirs: Dirs) -> Catalog:
     """An archive of the host zap with directories that their owner may not change."""
+    return stored(locked(dirs.mirrors / "zap"))
+
+
+def stored(tree: Path) -> Catalog:
+    """Archive a tree, and record the archive as verified."""
     settings = BackupSettings()
     (place,) = [Place(each) for each in open_destinations("zap", settings)]
 
     def describe(packed: Packed) -> Manifest:
         return Manifest("zap", "", "openclaw", packed.entries)
 
-    tree = locked(dirs.mirrors / "zap")
     _, summary = store(NAME, tree, Owners("openclaw", "openclaw", {}), [place], settings, describe)
     known = record.Record()
     known.note(str(NAME), summary.sums, place.url, "content")
@@ -104,6 +111,34 @@ def test_an_archive_that_stays_unpacked_is_named(
     assert f"{origin.tree}couldnotberemoved" in shown
 
 
+def occupied(folder: Path) -> int:
+    """Return the bytes that the files beneath a directory take."""
+    return sum(path.lstat().st_blocks for path in folder.rglob("*")) * 512
+
+
+@pytest.mark.parametrize(("content", "fits"), [("hole", True), ("text", False), ("noise", False)])
+def test_holes_need_no_room(dirs: Dirs, monkeypatch: pytest.MonkeyPatch, content: str, *, fits: bool) -> None:
+    """An archive is unpacked if only its holes are larger than the disk, and another one does not fill it."""
+    tree, size, free = dirs.mirrors / "zap", 12 << 20, 68 << 20  # of which 64 MiB stay free
+    tree.mkdir()
+    data = {"hole": b"", "text": os.urandom(size // 2).hex().encode("ascii"), "noise": os.urandom(size)}
+    (tree / "file").write_bytes(data[content])
+    os.truncate(tree / "file", size)
+    found, least = stored(tree), free
+
+    def usage(folder: Path) -> SimpleNamespace:
+        nonlocal least
+        least = min(least, free - occupied(folder))
+        return SimpleNamespace(free=free - occupied(folder))
+
+    monkeypatch.setattr("swarm.backup.recover.shutil.disk_usage", usage)
+    outcome = nullcontext() if fits else pytest.raises(Unfit, match=r"needs up to 12.6 MB")
+    with outcome, from_archive(found, "latest", Talk(screen(), quiet=True)) as origin:
+        assert (origin.tree / "file").stat().st_size == size
+    assert least > 50 << 20
+    assert list(record.folder("zap").glob("staging-*")) == []
+
+
 @pytest.mark.usefixtures("catalog")
 def test_a_drill_of_the_latest_archive_names_a_silent_destination(
     dirs: Dirs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -125,3 +160,26 @@ def test_a_drill_of_the_latest_archive_names_a_silent_destination(
         )
     shown = "".join(capsys.readouterr().err.split())
     assert shown.count(f"file://{silent}didnotanswer,andmayhaveanewerarchive") == 1
+
+
+@pytest.mark.usefixtures("catalog")
+@pytest.mark.parametrize("part", ["archive", "manifest", "summary"])
+def test_a_drill_takes_a_good_copy(
+    dirs: Dirs, part: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If one destination's copy is damaged, a drill says so, and verifies and restores that of the next one."""
+
+    def refuse(*_: object) -> None:
+        raise Refused("there is no VM here")
+
+    other = dirs.backups.with_name("other")
+    shutil.copytree(dirs.backups, other)
+    (dirs.backups / getattr(NAME, part)).write_bytes(b"damaged")
+    settings = BackupSettings(destinations=(f"file://{dirs.backups}", f"file://{other}"))
+    monkeypatch.setattr("swarm.vm.throwaway.prepare", refuse)
+    talk = Talk(screen(), quiet=True)
+    with pytest.raises(Refused, match="no VM here"):
+        drill(samples.host("zap"), lambda: Catalog("zap", settings), talk, Options())
+    assert f"thecopyatfile://{other}istriednext" in "".join(capsys.readouterr().err.split())
+    assert record.load("zap").verified(str(NAME), f"file://{other}") == "content"
+    assert list(record.folder("zap").glob("staging-*")) == []

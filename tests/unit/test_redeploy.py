@@ -19,6 +19,7 @@ from swarm.backup.restore import Restored
 from swarm.backup.store import Place, store
 from swarm.commands import restore
 from swarm.errors import CommandFailed, UsageError
+from swarm.fleet import unfinished
 from swarm.guest.verify import Check, Verification
 from swarm.inventory import BackupSettings, load
 from swarm.paths import ROOT
@@ -113,6 +114,20 @@ def test_a_rebuilt_host_keeps_its_address(machine: Machine) -> None:
     """--rebuild takes the same steps at the address of the host file."""
     assert redeploy(ip="") == 0
     assert machine.steps == [(step, OLD) for step in STEPS]
+
+
+@pytest.mark.parametrize(("failing", "kept"), [("", False), ("verify", False), ("restore", True)])
+def test_an_unfinished_upgrade_ends_with_the_restore(
+    machine: Machine, failing: str, capsys: pytest.CaptureFixture[str], *, kept: bool
+) -> None:
+    """Once the state is restored, nobody can go back to the one before an old upgrade, whose archive is named."""
+    note = unfinished.Unfinished("1", "2", "", "demo-1.tar.zst", 1.0, ())
+    unfinished.save("demo", note)
+    machine.failing = failing
+    assert redeploy(ip="") == int(bool(failing))
+    assert unfinished.load("demo") == (note if kept else None)
+    shown = "".join(capsys.readouterr().err.split())
+    assert ("thearchivedemo-1.tar.zsthasthestateof1970-01-0100:00UTC,beforeit" in shown) is not kept
 
 
 @pytest.mark.parametrize("step", STEPS)
