@@ -16,7 +16,7 @@ from swarm.hypervisor.connection import Libvirt, found, start, translated
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Network", "Reservation", "clash", "subnets"]
+__all__ = ["Network", "Reservation", "clash", "subnet_of", "subnets"]
 
 _HOSTS = "./ip/dhcp/host"
 _ADD = libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
@@ -62,6 +62,15 @@ def clash(wanted: Reservation, entries: Iterable[Reservation], own: Iterable[str
     return next((e for e in others if e.ip == wanted.ip or (e.name and e.name == wanted.name)), None)
 
 
+def subnet_of(ip: ET.Element) -> ipaddress.IPv4Network:
+    """Return the subnet of a network's `<ip>` element. Without a mask, libvirt takes that of the address's class."""
+    address = ip.get("address", "")
+    first = ipaddress.IPv4Address(address).packed[0]
+    classful = 8 if first < 128 else 16 if first < 192 else 24  # noqa: PLR2004 - classes A, B and C
+    mask = ip.get("netmask") or ip.get("prefix") or classful
+    return ipaddress.IPv4Network(f"{address}/{mask}", strict=False)
+
+
 def subnets(connection: Libvirt) -> dict[ipaddress.IPv4Network, str]:
     """Return the IPv4 subnets of all networks of the hypervisor, each with the network's name."""
     known = {}
@@ -69,9 +78,7 @@ def subnets(connection: Libvirt) -> dict[ipaddress.IPv4Network, str]:
         for raw in connection.raw.listAllNetworks():
             for ip in ET.fromstring(raw.XMLDesc(0)).findall("ip"):
                 if ip.get("family", "ipv4") == "ipv4":
-                    mask = ip.get("netmask") or ip.get("prefix")
-                    subnet = ipaddress.IPv4Network(f"{ip.get('address')}/{mask}", strict=False)
-                    known[subnet] = str(raw.name())
+                    known[subnet_of(ip)] = str(raw.name())
     return known
 
 

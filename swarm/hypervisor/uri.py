@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["ANSWER", "EMBEDDED", "NONE", "Way", "jump", "remote"]
+__all__ = ["ANSWER", "EMBEDDED", "NONE", "Way", "jump", "remote", "session"]
 
 ANSWER = 20.0  # seconds; a connection over SSH takes about one, and TCP itself would wait for two minutes
 EMBEDDED = "embedded"  # swarm's own private libvirt; not a URI of libvirt's
@@ -21,6 +22,16 @@ def remote(uri: str) -> bool:
     A URI with a host name is remote, whatever its transport: without one, libvirt takes TLS.
     """
     return uri != EMBEDDED and bool(urlsplit(uri).hostname)
+
+
+def session(uri: str) -> bool:
+    """Return True if the URI leads to a user's own libvirt, whose VMs run as that user.
+
+    Root has none: libvirt connects root to the system's, also for /session.
+    """
+    parts = urlsplit(uri)
+    root = parts.username == "root" if parts.hostname else os.geteuid() == 0
+    return parts.path == "/session" and not root
 
 
 class Way(NamedTuple):

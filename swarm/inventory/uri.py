@@ -6,7 +6,7 @@ import re
 from difflib import get_close_matches
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from swarm.hypervisor.uri import EMBEDDED, NONE, remote
+from swarm.hypervisor.uri import EMBEDDED, NONE, remote, session
 
 __all__ = ["EMBEDDED", "NONE", "check", "place", "remote"]
 
@@ -134,12 +134,16 @@ def _check_parameter(parameter: str) -> Wrong | None:
 def place(uri: str) -> str:
     """Return an identifier of the hypervisor: driver, host, path and socket. It is equal for URIs of one hypervisor.
 
-    User and transport do not matter for /system. Each user has a separate /session.
+    User and transport do not matter for /system. Each user but root has a separate /session.
     """
     if uri == EMBEDDED:
         return uri
     parts = urlsplit(uri)
     driver = parts.scheme.partition("+")[0]
-    user = f"{parts.username or ''}@" if parts.path == "/session" else ""
+    user, path = "", parts.path
+    if session(uri):
+        user = f"{parts.username or ''}@"
+    elif path == "/session":
+        path = "/system"
     socket = parse_qs(parts.query).get("socket", [""])[0]
-    return f"{driver}://{user}{parts.hostname or ''}{parts.path}{socket and f'?socket={socket}'}"
+    return f"{driver}://{user}{parts.hostname or ''}{path}{socket and f'?socket={socket}'}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from swarm import images, ssh
 from swarm.errors import HypervisorError, Unfit
 from swarm.hypervisor.domain import Domain, Trial
-from swarm.hypervisor.network import Network, Reservation, subnets
+from swarm.hypervisor.network import Network, Reservation, subnet_of, subnets
 from swarm.hypervisor.usage import usage
 from swarm.inventory import EMBEDDED, Host, NetworkFacts
 from swarm.vm import desired, egress, fitness
@@ -233,13 +233,11 @@ def network_facts(name: str, xml: str, leases: list[tuple[str, str]]) -> Network
             f"the libvirt network {name!r} hands out no IPv4 addresses by DHCP",
             "change hypervisor.network in the host file",
         )
-    gateway = ipaddress.IPv4Address(ip.get("address", ""))
-    subnet = ipaddress.IPv4Network(f"{gateway}/{ip.get('netmask') or ip.get('prefix')}", strict=False)
     span = ip.find("dhcp/range")
     return NetworkFacts(
         name=name,
-        subnet=subnet,
-        gateway=gateway,
+        subnet=subnet_of(ip),
+        gateway=ipaddress.IPv4Address(ip.get("address", "")),
         dynamic_range=(
             ipaddress.IPv4Address(span.get("start", "")),
             ipaddress.IPv4Address(span.get("end", "")),

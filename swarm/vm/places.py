@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from swarm.hypervisor.domain import Domain
 from swarm.hypervisor.storage import find_pool
+from swarm.hypervisor.uri import session
 from swarm.text import amount, quote
 from swarm.vm.answer import QEMU_USERS, Above, User, searchable
 from swarm.vm.desired import domain_uuid
@@ -90,7 +91,7 @@ def disks(host: Host, connection: Libvirt, machine: Found | None = None) -> Iter
 
 def _searchable(host: Host, connection: Libvirt, machine: Found | None) -> Iterator[Finding]:
     """Check that the user of the system's QEMU can search every folder above the disk."""
-    if connection.embedded or connection.uri.partition("?")[0].endswith("/session"):
+    if connection.embedded or session(connection.uri):
         return
     if machine:
         entry = machine.entry(host.vm.disk_path.parent)

@@ -12,6 +12,7 @@ import pytest
 from swarm.errors import HypervisorError, Refused
 from swarm.hypervisor.network import Network, Reservation, subnets
 from swarm.vm import desired
+from swarm.vm.observe import network_facts
 
 if TYPE_CHECKING:
     from swarm.hypervisor.connection import Libvirt
@@ -122,3 +123,18 @@ def test_a_network_that_is_created_is_gone_when_it_is_removed(connection: Libvir
     assert (Network(connection, "lab").remove(), Network(connection, "lab").exists) == (True, False)
     assert Network(connection, "lab").remove() is False
     assert subnets(connection) == before
+
+
+@pytest.mark.parametrize(("address", "prefix"), [("10.7.7.1", 8), ("172.31.7.1", 16), ("192.168.77.1", 24)])
+def test_a_network_without_a_mask_has_that_of_its_class(
+    connection: Libvirt, address: str, prefix: int
+) -> None:
+    """Libvirt takes a network whose address has no mask. Its subnet is that of the address's class."""
+    dhcp = f"<dhcp><range start='{address[:-1]}20' end='{address[:-1]}90'/></dhcp>"
+    Network(connection, "bare").create(
+        f"<network><name>bare</name><bridge name='virbr7'/><ip address='{address}'>{dhcp}</ip></network>"
+    )
+    network, expected = Network(connection, "bare"), IPv4Network(f"{address}/{prefix}", strict=False)
+    assert network_facts("bare", network.xml(), []).subnet == expected
+    assert subnets(connection)[expected] == "bare"
+    network.remove()

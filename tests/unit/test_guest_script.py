@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from swarm.console import Screen, Talk
+from swarm.deadline import Deadline
 from swarm.errors import CommandFailed
 from swarm.guest.engine.converge import converge, observe
 from swarm.guest.engine.script import (
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 EXPECTED = Path(__file__).with_suffix(".txt")
 MARK = "\x1e0123456789ab"
 LOCK = "/run/swarm-guest.lock"
+FACTS = (b"there", b"absent")  # of make()
 
 
 def question(subject: str, probe: str, reader: str = "", **known: tuple[str, ...]) -> Step:
@@ -252,3 +254,20 @@ def test_a_program_that_reads_its_input_takes_no_script(as_name: str | None) -> 
     step = command("long", f"{long}echo the end", unless="false", as_name=as_name)
     script = f"{opening(new_mark(), changing=False)}\n{step.apply('due')}\n"
     assert shell(script).splitlines()[-1] == b"the end"
+
+
+def test_what_a_step_leaves_running_holds_nothing_up(tmp_path: Path) -> None:
+    """A step ends with its shell: a process that it leaves may keep the output open, and may go on writing to it."""
+    machine, go, done = guest(tmp_path, beat="15"), tmp_path / "go", tmp_path / "done"
+    left = f"{{ until [ -e {go} ]; do sleep 0.1; done; echo late; touch {done}; }} &\nseq 20000; printf half"
+    steps = [make(tmp_path / "first", left), make(tmp_path / "second", "echo next", after=("first",))]
+    try:
+        converge(machine, steps, Talk(Screen()), deadline=Deadline(20))
+    finally:
+        go.touch()
+    expected = [*(b"%d" % number for number in range(1, 20001)), b"half", b"next"]
+    assert [line for line in machine.lines if line and line[:1] != b"\x1e" and line not in FACTS] == expected
+    deadline = time.monotonic() + 20
+    while not done.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert done.exists()

@@ -115,7 +115,7 @@ def test_settings_of_docker_that_are_there_stay(now: dict[str, object], wanted: 
 
 
 @pytest.mark.parametrize(
-    ("version", "lowest"), [("24.x", "24.16"), ("24", "24.16"), ("26.1.0", "26.1"), ("28.x", "28.1")]
+    ("version", "lowest"), [("24.x", "24.16"), ("24", "24.16"), ("26.1.0", "26.1"), ("28.x", "26.1")]
 )
 @pytest.mark.parametrize("upgrade", [False, True])
 def test_node_of_nodesource(*, version: str, lowest: str, upgrade: bool) -> None:
@@ -152,14 +152,28 @@ def test_node_of_the_distribution(*, upgrade: bool) -> None:
     same(node(settings(nodejs_source="distribution"), BASE, upgrade=upgrade), expected)
 
 
-@pytest.mark.parametrize(("version", "library"), [("24.x", ()), ("24.17.0", ()), ("26.x", ("libatomic1",))])
-def test_node_of_npm(version: str, library: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("version", "lowest", "library"),
+    [("24.x", "24.16", ()), ("24.17.0", "24.16", ()), ("26.x", "26.1", ("libatomic1",))],
+)
+def test_node_of_npm(version: str, lowest: str, library: tuple[str, ...]) -> None:
     """Node from npm's registry is fetched with pip's help, has the library that it needs, and brings npm and pnpm."""
     pip = packages("pip, to fetch npm with", ("python3", "python3-pip-whl", *library), after=BASE)
-    program = fetched_node(version, "24.16", after=(pip.subject,))
+    program = fetched_node(version, lowest, after=(pip.subject,))
     npm = pinned(NPM, after=(program.subject,))
     found = node(settings(nodejs_source="npm", nodejs_version=version), BASE, upgrade=False)
     same(found, [pip, program, npm, pinned(PNPM, after=(npm.subject,))])
+
+
+def test_a_node_of_npm_that_openclaw_does_not_run_with_is_replaced() -> None:
+    """A Node that is in the range, but not one that OpenClaw runs with, counts as missing."""
+    for version, installed, good in (
+        ("26.x", "26.0.9", False),
+        ("26.x", "26.1.0", True),
+        ("28.x", "28.0.0", True),
+    ):
+        program = node(settings(nodejs_source="npm", nodejs_version=version), BASE, upgrade=False)[1]
+        assert (program.apply(installed) is None) is good
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,8 +78,10 @@ def test_different_spellings_of_one_value_conflict(dirs: Dirs, field: str, one: 
         ("qemu:///system", "qemu+unix:///system", True),
         ("qemu+ssh://ann@box/system", "qemu+tls://BOX/system", True),
         ("qemu:///system", "embedded", False),
-        ("qemu:///system", "qemu:///session", False),
+        ("qemu:///system", "qemu:///session", os.geteuid() == 0),
         ("qemu+ssh://ann@box/session", "qemu+ssh://bob@box/session", False),
+        ("qemu+ssh://ann@box/session", "qemu+ssh://ann@box/system", False),
+        ("qemu+ssh://root@box/session", "qemu+ssh://ann@box/system", True),
         ("qemu+ssh://box/system", "qemu+ssh://fox/system", False),
         ("qemu:///system", "qemu+ssh://box/system", False),
         ("qemu:///system", "qemu:///system?socket=/run/other", False),

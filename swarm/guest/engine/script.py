@@ -91,12 +91,16 @@ flock -n 9 || {{
 
 # Each step runs in a subshell of its own, so its umask, directory and variables do not reach another step. Its output
 # goes through a reader that keeps draining after the connection breaks, so that the step (a running dpkg!) can finish.
-# The script itself then stops at its next line.
+# The script itself then stops at its next line. The reader ends with the step, at the line that follows its output:
+# a process that the step left behind may hold the pipe for as long as it runs, and can go on writing to it. (A shell
+# keeps a copy of what it redirects for a group of commands, and its children have that as well. Hence the "exec".)
 _RUNNER = f"""swarm_run() {{
   printf '\\n%s begin %s\\n' '@MARK@' "$1"
   code=$( {{
-    {{ ( umask 022; cd /; set -eu; "swarm_step_$1" ) </dev/null 3>&- 4>&- 9>&-; echo "$?" >&4; }} 2>&1 |
-      ( trap '' PIPE; cat 2>/dev/null; cat >/dev/null ) >&3
+    {{ exec 2>&1; ( umask 022; cd /; set -eu; "swarm_step_$1" ) </dev/null 3>&- 4>&- 9>&-
+      echo "$?" >&4; printf '\\n%s\\n' '@ENDED@'; }} |
+      ( trap '' PIPE; sed -u '/@ENDED@$/Q' 2>/dev/null || sed -u '/@ENDED@$/Q' >/dev/null
+        {{ cat <&5 >/dev/null 2>&1 3>&- 4>&- 9>&- & }} 5<&0 ) >&3
   }} 4>&1 )
   printf '\\n%s end %s %s\\n' '@MARK@' "$1" "$code"
   if [ "$code" != 0 ]; then exit {_STEP_FAILED}; fi
@@ -168,7 +172,9 @@ def changes(work: Sequence[str], mark: str) -> str:
     """Return shell that runs the given scripts in order and reports each. It stops at the first that fails."""
     functions = [f"swarm_step_{index}() {{\n{script}\n}}" for index, script in enumerate(work)]
     calls = [f"swarm_run {index}" for index in range(len(work))]
-    return "\n".join([_RUNNER.replace("@MARK@", mark), *functions, *calls, "swarm_quiet"])
+    # The list of processes shows this one to every user of the guest, so it must not reveal the other.
+    runner = _RUNNER.replace("@MARK@", mark).replace("@ENDED@", mark_for("the end of a step", mark))
+    return "\n".join([runner, *functions, *calls, "swarm_quiet"])
 
 
 def readers(steps: Sequence[Step]) -> list[str]:

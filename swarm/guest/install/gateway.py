@@ -51,10 +51,12 @@ def gateway(
     sandbox = replace(
         user_file(settings.user, drop_in, text), after=(install.subject,), reacts_to=(install.subject,)
     )
+    # A new build lies where the old one was.
+    built = (f"{settings.repo_dir}/.git/swarm-built",) if settings.install_mode == "development" else ()
     service = unit(
         _UNIT,
         user=settings.user,
-        config=(path, drop_in, *_NODE_FILES),
+        config=(path, drop_in, *_NODE_FILES, *built),
         after=(sandbox.subject,),
         reacts_to=(install.subject, sandbox.subject, *program),
     )

@@ -78,7 +78,7 @@ def software(
     `pins` are the checksums of releases that were seen before, by PACKAGE@VERSION.
     """
     if settings.install_mode == "development":
-        return _checkout(settings, after)
+        return _checkout(settings, after, upgrade=upgrade)
     resolved = release(settings, after, upgrade=upgrade, pins=pins)
     return [
         resolved,
@@ -182,24 +182,25 @@ def unknown_here(asked: str) -> bool:
     return done.stdout.strip() == "unknown"
 
 
-def _checkout(settings: InstallSettings, after: tuple[str, ...]) -> list[Step]:
-    """Steps for OpenClaw from source: clone the branch, build what changed, and put the program into the PATH."""
+def _checkout(settings: InstallSettings, after: tuple[str, ...], *, upgrade: bool) -> list[Step]:
+    """Steps for OpenClaw from source: clone the branch, build what changed, and put the program into the PATH.
+
+    With `upgrade`, the checkout goes forward to the branch's newest commit.
+    """
     name, folder = settings.user, settings.repo_dir
     source = {"folder": folder, "url": settings.repo_url, "branch": settings.repo_branch}
-    clone = command(
-        f"clone of {settings.repo_url}",
-        render("guest/checkout-clone.sh.j2", **source),
-        unless=render("guest/checkout-cloned.sh.j2", **source),
-        after=after,
-        as_name=name,
-    )
-    build = command(
-        "build of OpenClaw",
-        render("guest/checkout-build.sh.j2", folder=folder),
-        unless=render("guest/checkout-built.sh.j2", folder=folder),
-        after=(clone.subject,),
-        as_name=name,
-    )
+
+    def step(title: str, verb: str, done: str, after: tuple[str, ...]) -> Step:
+        script, unless = (render(f"guest/checkout-{word}.sh.j2", **source) for word in (verb, done))
+        return command(title, script, unless=unless, after=after, as_name=name)
+
+    steps = [step(f"clone of {settings.repo_url}", "clone", "cloned", after)]
+    there = (steps[-1].subject,)
+    if upgrade:
+        steps.append(step(f"newest commit of {settings.repo_branch}", "update", "updated", there))
+        there = (steps[-1].subject,)
+    build = step("build of OpenClaw", "build", "built", there)
+    build = replace(build, reacts_to=there if upgrade else ())
     shim = user_file(
         name,
         f"{settings.home}/.local/bin/openclaw",
@@ -207,7 +208,7 @@ def _checkout(settings: InstallSettings, after: tuple[str, ...]) -> list[Step]:
         mode="755",
         after=(build.subject,),
     )
-    return [clone, build, shim]
+    return [*steps, build, shim]
 
 
 def first_config(settings: InstallSettings, config: str | None) -> Step:

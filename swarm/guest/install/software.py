@@ -93,13 +93,13 @@ def _vendor(repository: Repository, after: tuple[str, ...]) -> list[Step]:
 def node(settings: InstallSettings, after: tuple[str, ...], *, upgrade: bool) -> list[Step]:
     """Return the steps for Node, npm and pnpm. After the last one, all three are installed."""
     major = settings.nodejs_version.split(".")[0]
-    lowest = {"nodejs": LOWEST if major == "24" else f"{major}.1"}
+    lowest = {"nodejs": LOWEST if major == "24" else "26.1"}
     if settings.nodejs_source == "nodesource":
         steps = _nodesource(settings, after, major, lowest, upgrade=upgrade)
     elif settings.nodejs_source == "distribution":
         steps = [packages("Node", ("nodejs", "npm"), after=after, at_least=lowest, upgrade=upgrade)]
     else:
-        steps = _node_of_npm(settings, after)
+        steps = _node_of_npm(settings, after, lowest["nodejs"])
     return [*steps, pinned(PNPM, after=(steps[-1].subject,))]
 
 
@@ -118,11 +118,11 @@ def _nodesource(
     return [*source, program]
 
 
-def _node_of_npm(settings: InstallSettings, after: tuple[str, ...]) -> list[Step]:
+def _node_of_npm(settings: InstallSettings, after: tuple[str, ...], lowest: str) -> list[Step]:
     # Node 26 is linked with libatomic, which a small system lacks; Node 24 is not.
     library = () if settings.nodejs_version.startswith("24") else ("libatomic1",)
     pip = packages("pip, to fetch npm with", ("python3", "python3-pip-whl", *library), after=after)
-    program = fetched_node(settings.nodejs_version, LOWEST, after=(pip.subject,))
+    program = fetched_node(settings.nodejs_version, lowest, after=(pip.subject,))
     return [pip, program, pinned(NPM, after=(program.subject,))]
 
 

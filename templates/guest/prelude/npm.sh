@@ -2,11 +2,14 @@
 
 # release_fact PACKAGE@VERSION: "offered VERSION INTEGRITY" from npm's registry, "unknown" if the registry has no such
 # version, "unanswered MESSAGE" if the request fails, or nothing if npm is not installed. INTEGRITY is the checksum of
-# the package's archive, or "none". npm's cache and log are in a temporary folder.
+# the package's archive, or "none". npm's cache and log are in a temporary folder. npm itself would wait 15 minutes for
+# a registry that is silent, and a guest that says nothing for two is given up.
 release_fact() {
   command -v npm >/dev/null || return 0
   folder=$(mktemp -d)
-  if npm view --json --cache "$folder" --logs-max=0 "$1" version dist.integrity \
+  if npm_config_fetch_retries=${npm_config_fetch_retries:-1} npm_config_fetch_retry_mintimeout=1000 \
+    npm_config_fetch_timeout=${npm_config_fetch_timeout:-50000} \
+    npm view --json --cache "$folder" --logs-max=0 "$1" version dist.integrity \
     >"$folder/answer" 2>"$folder/errors"; then
     version=$(sed -n 's/^ *"version": *"\([^"]*\)".*/\1/p' "$folder/answer" | tail -n1)
     integrity=$(sed -n 's/^ *"dist.integrity": *"\(sha512-[^"]*\)".*/\1/p' "$folder/answer" | tail -n1)

@@ -1,13 +1,15 @@
 # Package sources, keyrings and packages. Part of the prelude. POSIX sh. Sourcing this file runs nothing.
 
 # key_fact FILE URL: "key BASE64" of an apt keyring. If it does not exist, also "offered BASE64" of the URL, or
-# "failed REASON".
+# "failed REASON". apt itself would wait four minutes for a server that is silent, and a guest that says nothing for two
+# is given up. Each of the two attempts connects twice.
 key_fact() {
   echo "key $(base64 -w0 -- "$1")"
   [ ! -s "$1" ] || return 0
   folder=$(mktemp -d)
   chmod 755 "$folder"
-  if /usr/lib/apt/apt-helper download-file "$2" "$folder/key" >"$folder/log" 2>&1; then
+  if /usr/lib/apt/apt-helper -o Acquire::Retries=1 -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20 \
+    download-file "$2" "$folder/key" >"$folder/log" 2>&1; then
     echo "offered $(base64 -w0 "$folder/key")"
   else
     echo "failed $(grep -m1 '^E:' "$folder/log" || tail -n1 "$folder/log")"
