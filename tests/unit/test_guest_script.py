@@ -33,7 +33,10 @@ from swarm.guest.engine.script import (
     readers,
 )
 from swarm.guest.engine.step import Step
+from swarm.guest.install.openclaw import release
 from swarm.guest.kinds.commands import command
+from swarm.guest.kinds.repositories import Repository, apt_repository
+from swarm.inventory.inside import InstallSettings
 from tests.model_guest import ShellGuest, shell
 
 if TYPE_CHECKING:
@@ -176,6 +179,15 @@ def test_signs_of_life_of_a_slow_probe(tmp_path: Path, *, slow: bool) -> None:
     machine.lines.clear()
     assert converge(machine, [step], Talk(Screen()), asked=asked)
     assert (beats(machine) > 1) is slow
+
+
+def test_what_asks_servers_is_slow() -> None:
+    """The probes that ask npm's registry or a vendor's server give signs of life."""
+    vendor = Repository(
+        "thing", "https://x.example/debian", "stable", "main", "https://x.example/key", "A" * 40
+    )
+    assert release(InstallSettings(), (), upgrade=True).slow
+    assert apt_repository(vendor).slow
 
 
 def test_a_step_that_fails(tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ def apt_repository(
     return Step(
         subject=f"apt repository {repository.name}",
         probe=_probe(repository),
+        slow=True,
         wanted=f"{repository.uri}, signed by {repository.fingerprint[-16:]}",
         apply=apply,
         after=after,

@@ -3,7 +3,7 @@
 # release_fact PACKAGE@VERSION: "offered VERSION INTEGRITY" from npm's registry, "unknown" if the registry has no such
 # version, "unanswered MESSAGE" if the request fails, or nothing if npm is not installed. INTEGRITY is the checksum of
 # the package's archive, or "none". npm's cache and log are in a temporary folder. npm itself would wait 15 minutes for
-# a registry that is silent, and a guest that says nothing for two is given up.
+# a registry that is silent.
 release_fact() {
   command -v npm >/dev/null || return 0
   folder=$(mktemp -d)

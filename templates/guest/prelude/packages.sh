@@ -1,8 +1,8 @@
 # Package sources, keyrings and packages. Part of the prelude. POSIX sh. Sourcing this file runs nothing.
 
 # key_fact FILE URL: "key BASE64" of an apt keyring. If it does not exist, also "offered BASE64" of the URL, or
-# "failed REASON". apt itself would wait four minutes for a server that is silent, and a guest that says nothing for two
-# is given up. Each of the two attempts connects twice.
+# "failed REASON". apt itself would wait four minutes for a server that is silent. Each of the two attempts connects
+# twice.
 key_fact() {
   echo "key $(base64 -w0 -- "$1")"
   [ ! -s "$1" ] || return 0
