@@ -14,6 +14,7 @@ from swarm import templates
 from swarm.guest.engine.script import prelude
 from swarm.guest.kinds.archives import NPM, PNPM
 from swarm.guest.kinds.node import NODE, TOOL
+from swarm.text import quote
 
 FOLDER = Path(__file__).parents[2] / "templates"
 NAMES = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.glob("guest/*.sh.j2"))
@@ -36,6 +37,29 @@ def values(name: str) -> dict[str, Any]:
     return dict.fromkeys(given, ODD) | {
         key: value for key, value in (numbers | lists).items() if key in given
     }
+
+
+@pytest.mark.parametrize(
+    ("machine", "said", "slow"),
+    [
+        ("qemu", "Gateway failed to start: state lease heartbeat did not become ready (phase=startup)", True),
+        ("kvm", "Gateway failed to start: state lease heartbeat did not become ready (phase=startup)", False),
+        ("qemu", "Gateway failed to start: EADDRINUSE", False),
+    ],
+)
+def test_a_gateway_that_is_too_slow(machine: str, said: str, *, slow: bool) -> None:
+    """If OpenClaw's own time limit ends the gateway in an emulated VM, the error says that such a VM is too slow."""
+    script = templates.render("guest/gateway-wait.sh.j2", url="x", seconds=1, unit="x.service", user="zed")
+    stand_ins = f"""curl() {{ return 7; }}
+as_user() {{ cat >/dev/null; return 1; }}
+wait_for() {{ return 1; }}
+journalctl() {{ echo {quote(said)}; }}
+systemd-detect-virt() {{ echo {machine}; }}
+"""
+    done = subprocess.run(["bash", "-euc", stand_ins + script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.startswith(said)
+    assert ("emulated, and too slow for OpenClaw" in done.stdout) is slow
 
 
 def test_templates_are_clean(tmp_path: Path) -> None:
