@@ -37,6 +37,7 @@ _OPTIONS = ("-rlptHS", "--secluded-args", "--modify-window=-1", "--timeout=60", 
 _TAIL = 1 << 14  # bytes of rsync's messages that are read
 _PARTIAL = {23, 24}  # rsync: some files were not transferred; the check in the guest names them
 _LINE_FAILED = {10, 12, 30, 35, 255}
+_FILE_ERROR = 11  # rsync: an error of file I/O, such as a full disk
 _NO_PROGRAM = 127
 _NO_RSYNC = re.compile(r"rsync: (command )?not found")
 
@@ -190,6 +191,8 @@ def send(
     for way in ways(ssh, root=True):  # root in the guest, also if the login is another user
         command = ["rsync", *options, *way, "--", f"{tree.absolute()}/", f"{guest.alias}:{staging}/"]
         code, text = _run(command, listed, lock)
+        if code == _FILE_ERROR and not text:  # rsync sometimes loses what its other side said before it ended
+            code, text = _run(command, listed, lock)
         if code != GARBLED:
             break
     return _judged(host, code, text)

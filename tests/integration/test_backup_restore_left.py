@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,3 +112,20 @@ def free() -> bool:
             return True
     except Refused:
         return False
+
+
+def test_an_rsync_that_fails_without_a_word(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If rsync says nothing about an error of a file in the guest, it is asked once more."""
+    wrapper, calls = tmp_path / "programs" / "rsync", tmp_path / "calls"
+    wrapper.parent.mkdir()
+    wrapper.write_text(
+        f"#!/bin/sh\necho call >>{calls}\n[ -e {calls}.again ] || {{ touch {calls}.again; exit 11; }}\n"
+        f'exec {shutil.which("rsync")} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+    place.restore()
+    assert calls.read_text().split() == ["call", "call"]
+    assert contents(place.state) == contents(place.mirror)
