@@ -108,6 +108,7 @@ class Gateway:
 
     def start(self) -> None:
         """Start it and wait until it is ready. Raise LabError with the end of its log."""
+        self.stop(signal.SIGKILL)  # one that a test which failed has left
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [self._program, "gateway", "run"], env=self._variables, cwd=self.home, stdout=log, stderr=log,
