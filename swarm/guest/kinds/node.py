@@ -18,7 +18,7 @@ from swarm.text import quote
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["NODE", "TOOL", "Release", "fetched_node", "release"]
+__all__ = ["NODE", "TOOL", "Release", "fetched_node", "suitable"]
 
 _MODULES = "/usr/local/lib/node_modules"
 
@@ -61,7 +61,7 @@ TOOL = Release(
 )
 
 
-def release(version: str, lowest: str) -> Release:
+def suitable(version: str, lowest: str) -> Release:
     """Return what is installed for the range `version`, such as '24.x': the known version if it is in that range.
 
     Another version has no checksum here. npm then compares its archive only with what the registry states.
@@ -74,11 +74,11 @@ def release(version: str, lowest: str) -> Release:
 def fetched_node(version: str, lowest: str, *, after: tuple[str, ...] = ()) -> Step:
     """Return a step for Node and npm below /usr/local. It needs Debian's python3-pip-whl.
 
-    Any installed Node in the range `version`, from `lowest` on, is good. Otherwise `release` says which is installed.
+    Any installed Node in the range `version`, from `lowest` on, is good. Otherwise `suitable` says which is installed.
     """
     script = render(
         "guest/node-pinned.sh.j2",
-        node=release(version, lowest),
+        node=suitable(version, lowest),
         tool=TOOL,
         npm=NPM,
         prefix="/usr/local",
