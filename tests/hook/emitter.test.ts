@@ -166,7 +166,8 @@ test("what a process that ended meanwhile has left is delivered within a minute,
   const endpoint = await new Endpoint().start(t);
   const path = folder(t);
   const clock = new Clock();
-  const emitter = new Emitter(settings(endpoint.url, path), clock);
+  // No request is given up, however far the clock moves while the answer is on its way.
+  const emitter = new Emitter(settings(endpoint.url, path, { timeout: 86_400_000 }), clock);
   t.after(() => emitter.stop());
   await emitter.flush();
   const child = spawn(process.execPath, [join(import.meta.dirname, "child.ts"), "exit", path]);
