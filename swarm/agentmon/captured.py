@@ -77,7 +77,8 @@ class Captured:
     def put_back(self, guest: Guest, openclaw: InstallSettings) -> None:
         """Write the events into the guest's spool as a segment of a process that has ended, and delete the file.
 
-        The hook takes such segments over at its next start. Raise CommandFailed, Unreachable: the file then stays.
+        The hook takes such segments over at the end of a proof, at its start, and each minute. Raise CommandFailed,
+        Unreachable: the file then stays.
         """
         events = self.events()
         if events:

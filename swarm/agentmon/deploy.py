@@ -1,6 +1,6 @@
 """`inv hook.deploy` and `inv hook.test`: put the hook into a guest, and prove that its events arrive.
 
-    files, .env, openclaw.json ─► restart, events led to a receiver here ─► both halves seen ─► restart, own endpoint
+    files, .env, openclaw.json ─► restart, events led to a receiver here ─► both halves seen ─► own endpoint again
 
 The receiver is reached through a port that the kept SSH connection forwards, so no firewall is in the way. What it saw
 goes back into the guest's spool (captured.py), and the hook sends it to its endpoint: the proof takes no event away.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from swarm.agentmon.captured import MOST, Captured, alone
 from swarm.agentmon.endpoint import rejection
-from swarm.agentmon.hook import SUBJECT, gateway, hook_files, restored, steps, variables
+from swarm.agentmon.hook import READS_TAP, SUBJECT, gateway, hook_files, restored, steps, variables
 from swarm.agentmon.receiver import Receiver
 from swarm.agentmon.view import HEADER, line
 from swarm.console import Talk, escape
@@ -154,9 +154,12 @@ def prove(guest: Guest, host: Host, talk: Talk) -> Report:
     """Restart the gateway with its events led here, and report what arrives. Raise Refused if nothing is deployed."""
     section(host)
     files, start = hook_files(), time.monotonic()
-    folder = f"{host.openclaw.config_dir}/hooks/agentmon"
-    if not guest.run(f"test -e {quote(f'{folder}/HOOK.md')}", hide=True, warn=True, timeout=_LOOK).ok:
-        raise Refused(f"{host.name}: the hook is not deployed", f"./inv hook.deploy --host {host.name}")
+    path = f"{host.openclaw.config_dir}/hooks/agentmon/{READS_TAP}"
+    if not guest.run(f"test -e {quote(path)}", hide=True, warn=True, timeout=_LOOK).ok:
+        raise Refused(
+            f"{host.name}: the hook is not deployed, or is of an earlier version",
+            f"./inv hook.deploy --host {host.name}",
+        )
     with alone(host.name, talk), _tap(guest, host) as (receiver, port, seen):
         todo = [gateway(host.openclaw, files, port, force=True)]
         _proof(guest, host.openclaw, files, todo, receiver, seen, talk, _SILENCE)
@@ -221,14 +224,14 @@ def _proof(
             seen.rejected = rejection(guest, openclaw, seen.events, talk)
         proved = seen.complete and not seen.rejected
     finally:
-        # Also after a failure or Ctrl-C: the gateway must not be left without its endpoint.
+        # Also after a failure or Ctrl-C: the events must not be left without their endpoint.
         _back(guest, openclaw, seen, talk)
         converge(guest, [restored(openclaw, files, proved=proved)], silent)
     return plan, tapped
 
 
 def _back(guest: Guest, openclaw: InstallSettings, seen: Seen, talk: Talk) -> None:
-    """Put what arrived back into the spool, before the restart at which the hook takes it over."""
+    """Put what arrived back into the spool, which the hook takes over when events are no longer led here."""
     try:
         if seen.captured.size:
             seen.captured.put_back(guest, openclaw)

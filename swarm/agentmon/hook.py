@@ -21,13 +21,26 @@ if TYPE_CHECKING:
 
     from swarm.inventory import AgentmonSettings, InstallSettings
 
-__all__ = ["LOADED", "SUBJECT", "gateway", "hook_files", "restored", "steps", "variables", "with_variables"]
+__all__ = [
+    "LOADED",
+    "READS_TAP",
+    "SUBJECT",
+    "gateway",
+    "hook_files",
+    "restored",
+    "steps",
+    "variables",
+    "with_variables",
+]
 
 LOADED = "loaded"  # the fact of a gateway that was started with the present files, and proved it
 SUBJECT = "gateway with agentmon"
 _UNIT = "openclaw-gateway.service"
 _STAMP = f"{STAMPS}/agentmon"
-# Below XDG_RUNTIME_DIR, so that it does not survive a reboot. Variables of the unit win over those in .env.
+# Below XDG_RUNTIME_DIR, so that it does not survive a reboot. It holds the receiver's port: hooks/agentmon/lib/tap.ts.
+_TAP = "agentmon-receiver"
+READS_TAP = "lib/tap.ts"  # the file of the hook that heeds it; earlier versions have none
+# Earlier versions led events away by a drop-in of the unit, whose variables win over those in .env.
 _DROP_IN = f"systemd/user/{_UNIT}.d/90-agentmon-receiver.conf"
 _READY = 600  # seconds until the gateway is ready: as long as `inv install` waits
 _MANAGED = ("INGEST_URL", "VM_NAME", "BATCH", "CONTENT", "TOKEN")
@@ -202,11 +215,7 @@ def gateway(
     that state.
     """
     tapped = f"tapped {tap}"
-    drop_in = f"[Service]\nEnvironment=AGENTMON_INGEST_URL=http://127.0.0.1:{tap}\n"
-    script = (
-        f'file="$XDG_RUNTIME_DIR/{_DROP_IN}"\nmkdir -p "${{file%/*}}"\n'
-        f'printf %s {quote(drop_in)} >"$file"\n{_RESTART}'
-    )
+    script = f'rm -f "$XDG_RUNTIME_DIR/{_DROP_IN}"\nprintf %s {tap} >"$XDG_RUNTIME_DIR/{_TAP}"\n{_RESTART}'
     work = f"rm -f {_STAMP}\n{as_user(openclaw.user, script)}\n{_ready(openclaw)}"
 
     def apply(fact: str) -> str | None:
@@ -224,9 +233,11 @@ def gateway(
 
 
 def restored(openclaw: InstallSettings, files: Mapping[str, str], *, proved: bool) -> Step:
-    """Return the step that leads the gateway's events to their own URL again, and records that it `proved` itself."""
-    script = f'rm -f "$XDG_RUNTIME_DIR/{_DROP_IN}"\n{_RESTART}'
-    work = f"{as_user(openclaw.user, script)}\n{_ready(openclaw)}"
+    """Return the step that leads the events to their own URL again, and records that the gateway `proved` itself.
+
+    The hook notices it within a second, so the gateway is not restarted.
+    """
+    work = as_user(openclaw.user, f'rm -f "$XDG_RUNTIME_DIR/{_TAP}"')
     record = f"mkdir -p {STAMPS}\nfiles_sum {_watched(openclaw, files)} | put {_STAMP} 644 root root"
 
     def apply(fact: str) -> str | None:
@@ -237,7 +248,7 @@ def restored(openclaw: InstallSettings, files: Mapping[str, str], *, proved: boo
     return Step(
         subject="gateway with its own endpoint",
         probe=_probe(openclaw, files),
-        wanted="restarted",
+        wanted="events go to their own URL",
         apply=apply,
         shown=lambda fact: fact,
     )
@@ -260,11 +271,13 @@ def _probe(openclaw: InstallSettings, files: Mapping[str, str]) -> str:
     """Shell whose fact is "tapped PORT", "loaded" or "outdated"."""
     return f"""
 uid=$(id -u {quote(openclaw.user)} 2>/dev/null) || uid=none
-drop_in=/run/user/$uid/{_DROP_IN}
+tap=/run/user/$uid/{_TAP}
 recorded=""
 [ ! -e {_STAMP} ] || read -r recorded <{_STAMP}
-if [ -e "$drop_in" ]; then
-  sed -n 's|^Environment=AGENTMON_INGEST_URL=http://127.0.0.1:|tapped |p' "$drop_in"
+if [ -e /run/user/$uid/{_DROP_IN} ]; then
+  echo outdated
+elif [ -f "$tap" ]; then
+  echo "tapped $(head -c 16 "$tap")"
 elif [ "$recorded" = "$(files_sum {_watched(openclaw, files)})" ]; then
   echo {LOADED}
 else

@@ -49,7 +49,7 @@ agentmon:
   url: http://127.0.0.1:{port}
   token_env: HOOK_TEST_TOKEN
 """
-DROP_IN = "/run/user/$(id -u openclaw)/systemd/user/openclaw-gateway.service.d/90-agentmon-receiver.conf"
+TAP = "/run/user/$(id -u openclaw)/agentmon-receiver"
 
 
 @pytest.fixture
@@ -209,12 +209,12 @@ def test_ctrl_c_leaves_the_gateway_with_its_own_endpoint(
     describe(typist, host, endpoint[0])
     words = [sys.executable, "-P", str(ROOT / "swarm" / "__main__.py"), "hook.test", "--host", "demo"]
     with subprocess.Popen(typist.world.inside(*words), cwd=ROOT, stderr=subprocess.PIPE) as running:
-        host.until(f"test -e {DROP_IN}", "events are led away")
+        host.until(f"test -e {TAP}", "events are led away")
         running.send_signal(signal.SIGINT)
         _, said = running.communicate(timeout=300)
     assert running.returncode == 130, said
     assert b"Traceback" not in said
-    assert host.ssh(f"test -e {DROP_IN} || echo gone") == "gone\n"
+    assert host.ssh(f"test -e {TAP} || echo gone") == "gone\n"
     assert Captured("demo").size == 0
 
 

@@ -185,7 +185,7 @@ def test_the_configuration_is_changed_by_openclaw_itself() -> None:
 
 
 def test_a_gateway_is_led_here_until_it_is_restored() -> None:
-    """The restart is due unless the gateway is loaded or is led to this very port. restored() undoes it in any case."""
+    """The restart is due unless the gateway is loaded or is led to this very port. What ends that needs no restart."""
     step, forced = (gateway(settings(), FILES, 20_001, force=force) for force in (False, True))
     assert step.apply(LOADED) is None
     assert forced.apply(LOADED)
@@ -194,10 +194,12 @@ def test_a_gateway_is_led_here_until_it_is_restored() -> None:
         assert each.apply("outdated")
         assert each.apply("tapped 20002")  # of a run that was killed
     proved, failed = (restored(settings(), FILES, proved=proved) for proved in (True, False))
-    assert "systemctl --user restart" in (proved.apply("tapped 20001") or "")
     assert "put /var/lib/swarm/loaded/agentmon" in (proved.apply("tapped 20001") or "")
-    assert "systemctl --user restart" in (failed.apply("tapped 20001") or "")
     assert "put /var/lib/swarm/loaded/agentmon" not in (failed.apply("tapped 20001") or "")
+    for each in (proved, failed):
+        script = each.apply("tapped 20001") or ""
+        assert 'rm -f "$XDG_RUNTIME_DIR/agentmon-receiver"' in script
+        assert "systemctl" not in script
     assert failed.apply("outdated") is None
     assert proved.apply(LOADED) is None
 

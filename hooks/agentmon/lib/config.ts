@@ -18,6 +18,8 @@ export interface Config {
   /** Send session keys as they are, not hashed. */
   plainSessions: boolean;
   folder: string;
+  /** The file by which swarm leads events to its receiver: tap.ts. */
+  receiver: string | undefined;
   /** Bytes that the spool may take on disk. */
   spoolBytes: number;
   /** Milliseconds to wait for an answer. */
@@ -53,6 +55,7 @@ export function configure(env: Environment, problems: string[] = []): Config {
     content: env.AGENTMON_CONTENT === "1",
     plainSessions: env.AGENTMON_SESSION_KEYS === "plain",
     folder: join(state, "agentmon"),
+    receiver: env.XDG_RUNTIME_DIR ? join(env.XDG_RUNTIME_DIR, "agentmon-receiver") : undefined,
     spoolBytes: Math.round(megabytes(env.AGENTMON_SPOOL_MB, problems) * 1024 * 1024),
     timeout: TIMEOUT,
   };

@@ -14,11 +14,13 @@ import { real } from "./runtime.ts";
 import type { Runtime } from "./runtime.ts";
 import { Spool } from "./spool.ts";
 import { Status } from "./status.ts";
+import { tap } from "./tap.ts";
 import { Tracer } from "./trace.ts";
 import type { Half } from "./trace.ts";
 
 const SWEEP = 1_000; // ms
 const SNAPSHOT = 60_000; // ms between two metrics of the hook itself
+const PROOF = 1_000; // ms between two looks whether swarm's proof is over
 /** Milliseconds that a shutdown may take: OpenClaw gives gateway:shutdown 5 s. */
 export const FLUSH = 4_000;
 const SHORTEST_SECRET = 6; // characters; shorter values would redact ordinary words
@@ -37,6 +39,7 @@ export class Emitter {
   #stopped = false;
   #sweep: (() => void) | undefined;
   #snapshot: (() => void) | undefined;
+  #proof: (() => void) | undefined;
 
   /** `secrets` never leave the process, wherever they occur. The spool is opened after `before`. */
   constructor(config: Config, runtime: Runtime, secrets: readonly string[] = [], before?: Promise<void>) {
@@ -51,6 +54,7 @@ export class Emitter {
     process.on("exit", this.#spill);
     this.#sender.start();
     this.#everyMinute();
+    this.#untilProved();
   }
 
   /** Take an event of OpenClaw. Returns at once and never throws. */
@@ -83,6 +87,7 @@ export class Emitter {
     this.#stopped = true;
     this.#sweep?.();
     this.#snapshot?.();
+    this.#proof?.();
     await this.#sender.stop().catch(() => undefined);
     await this.#spool.close().catch(() => undefined);
     process.off("exit", this.#spill);
@@ -142,6 +147,15 @@ export class Emitter {
       if (!this.#stopped) this.#everyMinute();
     });
   }
+
+  /** While swarm proves the hook, wait for the end, and deliver then what swarm has put back into the spool. */
+  #untilProved(): void {
+    if (!tap(this.#config.receiver, this.#runtime.now())) return;
+    this.#proof = this.#runtime.after(PROOF, () => {
+      if (tap(this.#config.receiver, this.#runtime.now())) return this.#untilProved();
+      void this.#spool.adopt().then(() => this.#sender.drain(FLUSH));
+    });
+  }
 }
 
 /** Return the random salt of this installation's hashes, kept beside the spool; a new one if it cannot be kept. */
@@ -169,7 +183,7 @@ interface Shared {
   emitter: Emitter | undefined;
 }
 
-const VERSION = 5; // raise it when the emitter changes: a reload then replaces the old one
+const VERSION = 6; // raise it when the emitter changes: a reload then replaces the old one
 const KEY = Symbol.for("swarm.agentmon");
 
 /** Events that wait for the emitter to be made, in the turn after the first of them. */

@@ -4,6 +4,7 @@ import { delay, judge, retryAfter } from "./answers.ts";
 import type { Verdict } from "./answers.ts";
 import type { BatchForm, Config } from "./config.ts";
 import type { Runtime } from "./runtime.ts";
+import { tap } from "./tap.ts";
 
 export interface SenderCounts {
   sent: number;
@@ -42,6 +43,8 @@ interface Answer {
   asked: number | undefined;
   /** Why there was no answer, for the log. */
   cause?: string;
+  /** Whether swarm's receiver was asked, which says nothing about the endpoint. */
+  tapped: boolean;
 }
 
 export class Sender {
@@ -51,6 +54,8 @@ export class Sender {
   readonly #runtime: Runtime;
   readonly #observer: Observer | undefined;
   readonly #headers: Record<string, string>;
+  /** Without a token: it is the endpoint's, not for swarm's receiver. */
+  readonly #plain: Record<string, string>;
   #limit = BATCH;
   /** Events that are delivered, and that the spool does not know of yet. */
   #unsettled = 0;
@@ -71,7 +76,8 @@ export class Sender {
     this.#source = source;
     this.#runtime = runtime;
     this.#observer = observer;
-    this.#headers = { ...config.headers, "content-type": CONTENT[config.batch] };
+    this.#plain = { "content-type": CONTENT[config.batch] };
+    this.#headers = { ...config.headers, ...this.#plain };
   }
 
   /** Start to deliver. Does nothing without a URL. */
@@ -148,7 +154,7 @@ export class Sender {
       const answer = await this.#post(part);
       const { verdict, status } = answer;
       if (this.#stopped && verdict !== "delivered") return;
-      if (verdict === "delivered") await this.#delivered(parts.shift()!);
+      if (verdict === "delivered") await this.#delivered(parts.shift()!, answer.tapped);
       else if (verdict === "retry" || verdict === "misconfigured") await this.#again(answer);
       else if (part.length === 1) {
         parts.shift();
@@ -161,7 +167,7 @@ export class Sender {
     }
   }
 
-  async #delivered(part: string[]): Promise<void> {
+  async #delivered(part: string[], tapped: boolean): Promise<void> {
     this.counts.sent += part.length;
     this.#attempt = 0;
     this.#said.delete("down");
@@ -169,6 +175,7 @@ export class Sender {
     if (part.length >= this.#limit && this.#limit < BATCH) this.#limit += 1;
     this.#unsettled += part.length;
     if (this.#unsettled >= SETTLE) await this.#settle();
+    if (tapped) return;
     this.#observer?.trouble("");
     this.#observer?.delivered(part);
   }
@@ -191,10 +198,18 @@ export class Sender {
     this.#observer?.trouble(`HTTP ${status}`);
   }
 
-  async #again({ verdict, asked, status, cause }: Answer): Promise<void> {
+  async #again(answer: Answer): Promise<void> {
     await this.#settle();
     this.counts.retries += 1;
     this.#attempt += 1;
+    if (!answer.tapped) this.#complain(answer);
+    this.#tell(false);
+    this.#backingOff = true;
+    await this.#wait(delay(answer.verdict, this.#attempt, this.#runtime.random(), answer.asked));
+    this.#backingOff = false;
+  }
+
+  #complain({ verdict, status, cause }: Answer): void {
     this.#observer?.trouble(status ? `HTTP ${status}` : "no answer");
     if (verdict === "misconfigured") {
       this.#say(
@@ -207,26 +222,24 @@ export class Sender {
         "the endpoint does not accept events " +
           `(${status ? `HTTP ${status}` : `no answer${cause ?? ""}`}); events are kept`,
       );
-    this.#tell(false);
-    this.#backingOff = true;
-    await this.#wait(delay(verdict, this.#attempt, this.#runtime.random(), asked));
-    this.#backingOff = false;
   }
 
   async #post(part: string[]): Promise<Answer> {
     // One for many requests: each leaves more garbage than the request itself.
     const abort = this.#abort?.signal.aborted === false ? this.#abort : (this.#abort = new AbortController());
     const cancel = this.#runtime.after(this.#config.timeout, () => abort.abort());
+    const receiver = tap(this.#config.receiver, this.#runtime.now());
+    const tapped = receiver !== undefined;
     try {
-      const answer = await this.#runtime.post(this.#config.url!, {
-        headers: this.#headers,
+      const answer = await this.#runtime.post(receiver ?? this.#config.url!, {
+        headers: tapped ? this.#plain : this.#headers,
         body: body(part, this.#config.batch),
         signal: abort.signal,
       });
       const asked = retryAfter(answer.retryAfter, this.#runtime.now());
-      return { verdict: judge(answer.status), status: answer.status, asked };
+      return { verdict: judge(answer.status), status: answer.status, asked, tapped };
     } catch (error) {
-      return { verdict: "retry", status: 0, asked: undefined, cause: cause(error) };
+      return { verdict: "retry", status: 0, asked: undefined, cause: cause(error), tapped };
     } finally {
       cancel();
     }
