@@ -170,6 +170,24 @@ def test_a_failing_call_raises(folder: Path) -> None:
         engine.Engine(("docker", "compose"), "2").volume()
 
 
+def test_a_log_whose_program_does_not_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If Compose does not end after the last line of the log, `litellm.logs` stops it and says so in a sentence."""
+    state = '{"Status": "running", "ExitCode": 0, "StartedAt": ""}'
+    shown = f'[{{"Id": "1", "Config": {{"Image": "i"}}, "State": {state}}}]'
+    hangs = "echo a line; exec /bin/sleep 60 >&- 2>&-"
+    program(
+        folder,
+        "docker",
+        f"case $* in *version*) echo 2;; ps*) echo 1;; inspect*) echo '{shown}';; *) {hangs};; esac",
+    )
+    monkeypatch.setattr(compose, "_ENDING", 0.1)
+    with pytest.raises(CommandFailed, match=r"Compose did not end after the last line of the log"):
+        compose.logs(follow=False, lines=5)
+    assert capsys.readouterr().out == "a line\n"
+
+
 # What swarm reads otherwise than Compose, by the first number of Compose's version.
 DOLLARS = {
     "1": {"sk-a${b}c", "'sk-a${b}c'", '"sk-a${b:-d}c"'},
