@@ -31,7 +31,7 @@ def ensure(database: str = "", *, removal: str = "") -> list[str]:
 
     `database` names the existing database, such as 'the volume litellm-db', or is empty if there is none. `removal` is
     the command that deletes it. Return a sentence for each change. Raise Refused if the database exists and the
-    secret that it needs is missing, InventoryError if the file can't be parsed.
+    secret that it needs is missing, InventoryError if the file can't be parsed or no request can be made with it.
     """
     path = environment.env_file().resolve()
     if not path.parent.is_dir():
@@ -56,7 +56,9 @@ def ensure(database: str = "", *, removal: str = "") -> list[str]:
 
 
 def _values() -> dict[str, str]:
-    return dict(environment.read().values)
+    given = environment.read()
+    given.check()
+    return dict(given.values)
 
 
 def _generated() -> dict[str, str]:
