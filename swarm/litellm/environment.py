@@ -17,12 +17,19 @@ if TYPE_CHECKING:
 
     from dotenv.parser import Binding
 
-__all__ = ["ADDRESS", "MASTER", "PORT", "SALT", "Environment", "env_file", "expanded", "read"]
+__all__ = ["ADDRESS", "MASTER", "PASSWORD", "PORT", "SALT", "Environment", "env_file", "expanded", "read"]
 
-MASTER, SALT = "LITELLM_MASTER_KEY", "LITELLM_SALT_KEY"
+MASTER, SALT, PASSWORD = "LITELLM_MASTER_KEY", "LITELLM_SALT_KEY", "LITELLM_DB_PASSWORD"
 PORT = 18804  # where the agents of the old scripts already look for the proxy
 ADDRESS = re.compile(r"https?://[^\s@/?#]+([/?#]\S*)?")  # without credentials; a path may hold an @
 _KEY = re.compile(r"[!-~]([ -~]*[!-~])?")  # what both an HTTP header and LiteLLM take
+_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?[\w.\[\]-]+\s*=(?P<space>[^\S\n]*)(?P<value>.*)", re.DOTALL)
+_QUOTED = re.compile(r"""(['"])((?:\\.|(?!\1)[^\\])*)\1""", re.DOTALL)
+_ESCAPED = re.compile(r"\\.", re.DOTALL)
+_DISPUTED = {
+    "'": {r"\\"},
+    '"': {r"\'", r"\$", r"\0"},
+}  # what only one of the readers replaces, by the quotes around it
 _LIMIT = 64 * 1024  # bytes; a key has about 100
 _PUBLIC = {"LITELLM_URL", "LITELLM_BIND", "LITELLM_PORT", "LITELLM_IMAGE", "LITELLM_POSTGRES_IMAGE"}
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a part of every address of its kind
@@ -171,7 +178,30 @@ def _bindings(path: Path) -> Iterator[tuple[str, Binding]]:
                 f"{short(path)}:{_line(binding)}: expected NAME=value", "put the value in single quotes"
             )
         if binding.key is not None:
+            if disputed := _disputed(binding):
+                raise InventoryError(f"{short(path)}:{_line(binding)}: {disputed[0]}", disputed[1])
             yield binding.key, binding
+
+
+def _disputed(binding: Binding) -> tuple[str, str] | None:
+    """Return why swarm and Docker Compose read an assignment differently, with a hint, or None if they do not.
+
+    The salt key and the database's password are left alone, because what Compose has made of them is in use.
+    """
+    match, name = _ASSIGNMENT.match(binding.original.string), binding.key
+    if not match:
+        return "expected NAME=value", "remove the line if the variable has no value"
+    if name in {SALT, PASSWORD}:
+        return None
+    text = match["value"]
+    if match["space"] and text.startswith("#"):
+        return f"Docker Compose would take the comment for the value of {name}", "give it a line of its own"
+    if quoted := _QUOTED.match(text):
+        if _DISPUTED[quoted[1]].intersection(_ESCAPED.findall(quoted[2])):
+            return f"Docker Compose would read the backslash in {name} differently", "use another value"
+    elif text.partition("\n")[0].partition(" #")[0].rstrip() != binding.value:
+        return f"Docker Compose would take the comment for a part of {name}", "put a space before the #"
+    return None
 
 
 def _line(binding: Binding) -> int:

@@ -11,7 +11,7 @@ from swarm.errors import Refused, Unfit
 from swarm.files import write_atomically
 from swarm.inventory.document import short
 from swarm.litellm import environment
-from swarm.litellm.environment import MASTER, SALT
+from swarm.litellm.environment import MASTER, PASSWORD, SALT
 from swarm.paths import litellm_dir
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PASSWORD", "PROJECT", "ensure"]
 
-PASSWORD, PROJECT = "LITELLM_DB_PASSWORD", "COMPOSE_PROJECT_NAME"
+PROJECT = "COMPOSE_PROJECT_NAME"
 _DEFAULT_PROJECT = (
     "swarm-litellm"  # Compose's own default is the folder's name, which another project may have
 )

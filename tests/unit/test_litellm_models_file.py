@@ -192,6 +192,59 @@ def test_address(folder: Path, lines: str, url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("K=sk-1 # a comment", "sk-1"),
+        ("K=sk-1#2", "sk-1#2"),
+        ("K=#1", "#1"),
+        ("export K=sk-1 # it's", "sk-1"),
+        ("K = sk-1", "sk-1"),
+        ("K=", ""),
+        ("K=\t", ""),
+        (r"K='sk # 1' # '\\'", "sk # 1"),
+        (r'K="sk\t\\\"1"	# \$', 'sk\t\\"1'),
+        (r"K='sk\n1'", r"sk\n1"),
+        (r"K='sk\'1'", "sk'1"),
+        ('K="sk\n# 1"', "sk\n# 1"),
+        ("LITELLM_SALT_KEY=1\t# 2", None),
+    ],
+)
+def test_lines_that_all_read_alike(folder: Path, line: str, value: str | None) -> None:
+    """Comments, quotes and `export` mean to swarm what they mean to Docker Compose."""
+    (folder / ".env").write_text(f"A=1\n{line}\nZ=1\n", encoding="utf-8-sig")
+    found = environment.read()
+    assert found.values.get("K") == value
+    assert found.values["A"] == found.values["Z"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("K= # sk-1", "would take the comment for the value of K"),
+        ("export K=\t# sk-1", "would take the comment for the value of K"),
+        ("K=sk-1\t# a comment", "would take the comment for a part of K"),
+        ("K=sk-1\t#a #b", "would take the comment for a part of K"),
+        (r"K='sk-1\\'", "would read the backslash in K"),
+        (r'K="sk-1\$"', "would read the backslash in K"),
+        (r"""K="sk-1\'" """, "would read the backslash in K"),
+        (r'K="sk-1\0101"', "would read the backslash in K"),
+        ("'K'=sk-1", "expected NAME=value"),
+        ("K:x=sk-1", "expected NAME=value"),
+        ("K", "expected NAME=value"),
+        ("export K # sk-1", "expected NAME=value"),
+    ],
+)
+def test_lines_that_are_read_differently(folder: Path, line: str, message: str) -> None:
+    """A line that Docker Compose reads otherwise than swarm is refused by its number, without the value."""
+    (folder / ".env").write_text(f"A=1\n\n{line}\n", encoding="utf-8")
+    with pytest.raises(InventoryError, match=r"\.env:3: ") as caught:
+        environment.read()
+    assert message in caught.value.message
+    assert caught.value.hint
+    assert "sk-1" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     "key", ["sk-€1", "sk-ä1", '"sk-1\\nb"', '"sk-1\\ab"', "'sk-1\nb'", "' sk-1'", '"sk-1\\r"']
 )
 def test_a_master_key_that_no_request_can_carry(folder: Path, key: str) -> None:
