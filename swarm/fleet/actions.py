@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from swarm.fleet.status import Status
 
 __all__ = ["Action", "actions", "failed"]
+
+_COUNTED = re.compile(r"[0-9]+ to change")  # a refusal may begin with the host's name, and that with a digit
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def _vm(status: Status) -> Iterator[tuple[str, str]]:
         return
     if status.drift == "waits for a restart":
         yield "changes wait for a restart of the VM", inv("provision", "--restart")
-    elif status.drift[0].isdecimal():
+    elif _COUNTED.match(status.drift):
         yield f"the VM differs from its host file: {status.drift}", inv("provision", "--plan")
     else:
         yield f"the VM can't be brought to its host file: {status.drift}", inv("plan")

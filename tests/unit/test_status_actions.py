@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from swarm.errors import HypervisorError, VerificationFailed
+from swarm.errors import HypervisorError, Refused, VerificationFailed
 from swarm.fleet.actions import actions, failed
 from swarm.fleet.status import COLUMNS, Archives, Inside, Status, row, shown
+from swarm.vm import egress
+from swarm.vm.refusals import refuse
+from tests import samples
 from tests.status_cases import timer, troubled, well
+from tests.unit.facts import observed
+
+if TYPE_CHECKING:
+    from tests.conftest import Dirs
 
 
 def test_a_host_that_is_well_has_nothing_red() -> None:
@@ -40,6 +47,19 @@ def test_a_paused_vm_is_resumed() -> None:
     paused = replace(well(), vm="paused", ssh="", inside=Inside())
     assert row(paused)[1] == "✗ paused"
     assert [each.command for each in actions(paused)] == ["./inv start --host ant"]
+
+
+def test_a_name_that_begins_with_a_digit_is_no_number_of_changes(dirs: Dirs) -> None:
+    """What keeps the VM of a host called 3d from its file is examined with a plan, as for every other name."""
+    assert dirs.hosts.is_dir()
+    host = samples.host("3d")
+    seen = observed(host, filter=egress.Facts("<filter name='swarm-3d'><uuid>another</uuid></filter>"))
+    with pytest.raises(Refused) as caught:
+        refuse(host, seen)
+    assert caught.value.message.startswith("3d: ")
+    (found,) = actions(replace(well(), host="3d", drift=caught.value.message))
+    assert found.what.startswith("the VM can't be brought to its host file: 3d: the hypervisor already has a")
+    assert found.command == "./inv plan --host 3d"
 
 
 def test_each_trouble_has_a_command() -> None:
