@@ -13,6 +13,7 @@ from swarm.litellm.running import runner
 from swarm.paths import cache_dir
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 CASES = {
@@ -168,6 +169,27 @@ def test_a_failing_call_raises(folder: Path) -> None:
     program(folder, "docker", "echo Cannot connect to the Docker daemon >&2; exit 1")
     with pytest.raises(SwarmError, match="docker volume: the Docker daemon is not reachable"):
         engine.Engine(("docker", "compose"), "2").volume()
+
+
+@pytest.mark.parametrize("command", ["up", "down", "logs", "state"])
+def test_a_file_that_can_not_be_read_is_named_first(folder: Path, command: str) -> None:
+    """A bad line of .env is named, before Compose quotes it with its secret, or another project is taken for ours."""
+    for name in ("compose.yaml", "config.yaml", "models.yaml"):
+        (folder / name).touch()
+    (folder / ".env").write_text('COMPOSE_PROJECT_NAME=mine\nLITELLM_MASTER_KEY="sk-planted\n')
+    said = """echo 'failed to read .env: line 2: unterminated quoted value "sk-planted' >&2; exit 1"""
+    label = "--filter=label=com.docker.compose.project=mine"
+    program(
+        folder, "docker", f"case $* in *version*) echo 2;; *ps*{label}*) echo 1;; ps*) ;; *) {said};; esac"
+    )
+    run: dict[str, Callable[[], object]] = {
+        "up": lambda: compose.up(Talk(screen(), quiet=True)),
+        "down": lambda: compose.down(Talk(screen(), quiet=True)),
+        "logs": lambda: compose.logs(follow=False, lines=1),
+        "state": compose.state,
+    }
+    with pytest.raises(InventoryError, match=r"\.env:2: expected NAME=value"):
+        run[command]()
 
 
 def test_a_log_whose_program_does_not_end(
