@@ -52,12 +52,12 @@ class Environment:
         key, address = self.values.get(MASTER), self.values.get("LITELLM_URL")
         if key and not _KEY.fullmatch(key):
             raise InventoryError(
-                f"{self._where(MASTER)}: {MASTER} has a character that a key in an HTTP request can't have",
+                f"{self.where(MASTER)}: {MASTER} has a character that a key in an HTTP request can't have",
                 "use letters, digits, - and _, such as sk-…, then ./inv litellm.up",
             )
         if address and not ADDRESS.fullmatch(address):
             raise InventoryError(
-                f"{self._where('LITELLM_URL')}: LITELLM_URL must start with http:// or https://, "
+                f"{self.where('LITELLM_URL')}: LITELLM_URL must start with http:// or https://, "
                 "and hold no user name, password or space",
                 "the master key is all that LiteLLM asks for",
             )
@@ -97,7 +97,8 @@ class Environment:
         found = {value for name, value in self.values.items() if not _public(name) and len(value) >= _SHORT}
         return sorted(found, key=len, reverse=True)
 
-    def _where(self, name: str) -> str:
+    def where(self, name: str) -> str:
+        """Return the file and the line of a variable, for messages."""
         return f"{self.source}:{self.lines[name]}" if name in self.lines else self.source
 
     def _required(self, name: str) -> str:

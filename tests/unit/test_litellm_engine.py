@@ -229,7 +229,7 @@ def test_a_value_that_compose_would_replace(folder: Path, version: str, value: s
     program(
         folder,
         "docker",
-        f'case "$*" in *version*) echo {version}.29.2;; volume*) ;; *) echo here >&2; exit 1;; esac',
+        f'case "$*" in *version*) echo {version}.29.2;; volume*) echo litellm-db;; *) echo here >&2; exit 1;; esac',
     )
     kept = f"LITELLM_SALT_KEY={value}\nLITELLM_DB_PASSWORD={value}\nLITELLM_IMAGE={value}\n"
     keys = "COMPOSE_PROJECT_NAME=x\n\nLITELLM_MASTER_KEY={}\n# $\n\nZAI_API_KEY={}\n"
