@@ -77,8 +77,8 @@ def _ssh(status: Status) -> Iterator[tuple[str, str]]:
 
 def _inside(status: Status) -> Iterator[tuple[str, str]]:
     inv, inside = _inv(status), status.inside
-    if inside.openclaw and inside.gateway not in {"ready", ""}:
-        words = "does not answer" if inside.gateway == "no answer" else "is not ready"
+    if inside.openclaw and inside.gateway != "ready":  # without a word, what answers is no gateway
+        words = "is not ready" if inside.gateway == "not ready" else "does not answer"
         yield f"OpenClaw's gateway {words}", inv("install")
     if inside.ratio is not None and inside.ratio >= FULL:
         yield f"the disk is {inside.ratio:.0%} full", f"{inv('ssh')} -- du -xhd2 / (or raise vm.disk_size)"

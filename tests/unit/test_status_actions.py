@@ -9,6 +9,7 @@ import pytest
 
 from swarm.errors import HypervisorError, Refused, VerificationFailed
 from swarm.fleet.actions import actions, failed
+from swarm.fleet.guest import inside
 from swarm.fleet.status import COLUMNS, Archives, Inside, Status, row, shown
 from swarm.vm import egress
 from swarm.vm.refusals import refuse
@@ -62,6 +63,16 @@ def test_a_name_that_begins_with_a_digit_is_no_number_of_changes(dirs: Dirs) -> 
     assert found.command == "./inv plan --host 3d"
 
 
+def test_another_program_at_the_gateways_port_is_trouble() -> None:
+    """If OpenClaw is installed and something else answers at its port, a person is told, as if nothing did."""
+    answer = b"disk 1000 3000\ngateway Debian-7\nown version 2026.11.2 \n"  # of an SSH server
+    (found,) = actions(replace(well(), inside=inside(answer)))
+    assert (found.what, found.command) == (
+        "OpenClaw's gateway does not answer",
+        "./inv install --host ant",
+    )
+
+
 def test_each_trouble_has_a_command() -> None:
     """Each part in trouble is one sentence with the command that helps."""
     assert [(each.what, each.command) for each in actions(troubled())] == [
@@ -93,6 +104,7 @@ def _variants() -> list[Status]:
         *({"ssh": word} for word in ("no pinned key", "other host key", "login refused", "no answer")),
         {"inside": Inside("1.2.3", "no answer")},
         {"inside": Inside("", "no answer")},
+        {"inside": Inside("1.2.3", "")},
         {"inside": Inside(used=9, free=1)},
         {"inside": Inside(used=0, free=0)},
         {"inside": Inside(spool=(1, 16 << 20))},
