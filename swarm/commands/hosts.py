@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from swarm.console import screen
 from swarm.errors import explained
@@ -19,14 +19,18 @@ _COLUMNS = ("host", "domain", "ip", "memory", "vCPUs", "disk", "image", "hypervi
 
 
 def hosts(*, as_json: bool) -> int:
-    """List the host files. An error in one of them does not hide the others."""
+    """List the host files. An error in one of them does not hide the others, and is its item in the JSON."""
     found: list[Host] = []
     errors: list[SwarmError] = []
+    items: list[dict[str, Any]] = []
     for name in names():
         try:
             found.append(load(name))
+            items.append(found[-1].model_dump(mode="json"))
         except Exception as error:  # noqa: BLE001 - a broken file must not hide the others
-            errors.append(explained(error))
+            problem = explained(error)
+            errors.append(problem)
+            items.append({"name": name, "error": {"message": problem.message, "hint": problem.hint}})
     try:
         cross_check(found)
     except Exception as error:  # noqa: BLE001 - as above
@@ -37,7 +41,7 @@ def hosts(*, as_json: bool) -> int:
         screen().verdict() if errors else nullcontext()
     ):  # a complete list has no other verdict than its rows
         if as_json:
-            screen().json([host.model_dump(mode="json") for host in found])
+            screen().json(items)
         else:
             screen().table(_COLUMNS, [_row(host) for host in found])
     return max((problem.exit_code for problem in errors), default=0)

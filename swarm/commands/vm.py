@@ -38,10 +38,17 @@ def provision(words: str, *, plan_only: bool, as_json: bool, restart: bool, limi
 
 
 def provisioned(selection: Selection, *, quiet: bool = False, **options: Any) -> list[Outcome[Plan]]:
-    """Run the verb `provision` with these options on the selected hosts."""
+    """Run the verb `provision` with these options on the selected hosts.
+
+    A VM that is made anew has nothing of the old one whose upgrade is unfinished, so the note about it goes.
+    """
+    from swarm.fleet import unfinished
     from swarm.vm.provision import provision as verb
 
-    return run(selection, lambda host, talk: verb(host, talk, **options), quiet=quiet)
+    def one(host: Host, talk: Talk) -> Plan:
+        return verb(host, talk, anew=lambda: unfinished.forget(host.name, talk), **options)
+
+    return run(selection, one, quiet=quiet)
 
 
 def start(words: str, limit: float, *, as_json: bool) -> int:

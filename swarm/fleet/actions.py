@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from swarm.fleet.status import Status
 
 __all__ = ["Action", "actions", "failed"]
+
+_COUNTED = re.compile(r"[0-9]+ to change")  # a refusal may begin with the host's name, and that with a digit
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def _vm(status: Status) -> Iterator[tuple[str, str]]:
         return
     if status.drift == "waits for a restart":
         yield "changes wait for a restart of the VM", inv("provision", "--restart")
-    elif status.drift[0].isdecimal():
+    elif _COUNTED.match(status.drift):
         yield f"the VM differs from its host file: {status.drift}", inv("provision", "--plan")
     else:
         yield f"the VM can't be brought to its host file: {status.drift}", inv("plan")
@@ -74,8 +77,8 @@ def _ssh(status: Status) -> Iterator[tuple[str, str]]:
 
 def _inside(status: Status) -> Iterator[tuple[str, str]]:
     inv, inside = _inv(status), status.inside
-    if inside.openclaw and inside.gateway not in {"ready", ""}:
-        words = "does not answer" if inside.gateway == "no answer" else "is not ready"
+    if inside.openclaw and inside.gateway != "ready":  # without a word, what answers is no gateway
+        words = "is not ready" if inside.gateway == "not ready" else "does not answer"
         yield f"OpenClaw's gateway {words}", inv("install")
     if inside.ratio is not None and inside.ratio >= FULL:
         yield f"the disk is {inside.ratio:.0%} full", f"{inv('ssh')} -- du -xhd2 / (or raise vm.disk_size)"

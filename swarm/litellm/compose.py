@@ -32,6 +32,7 @@ __all__ = ["LIMIT", "State", "down", "elsewhere", "logs", "state", "up"]
 
 LIMIT = 300.0  # seconds; a start takes 30, a database after a crash or a migration may take minutes
 _LINE = 64 * 1024  # bytes of a line of a log
+_ENDING = 10.0  # seconds that Compose has to end after its last line of a log
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _compose_down(engine: Engine) -> None:
 def logs(*, follow: bool, lines: int) -> int:
     """Write the last `lines` of each container's log to stdout, without secrets. With `follow`, go on until Ctrl-C.
 
-    Return Compose's exit code. Raise Unfit if there are no containers.
+    Return Compose's exit code. Raise Unfit if there are no containers, and CommandFailed if Compose does not end.
     """
     engine = docker.find()
     if not containers(engine):
@@ -142,7 +143,12 @@ def logs(*, follow: bool, lines: int) -> int:
         try:
             while line := stream.readline(_LINE):
                 screen().text([without(line.decode("utf-8", "replace").rstrip("\n"))])
-            process.wait(10)
+            process.wait(_ENDING)
+        except subprocess.TimeoutExpired:
+            raise CommandFailed(
+                "Docker Compose did not end after the last line of the log",
+                "if this happens again, restart the Docker daemon: sudo systemctl restart docker",
+            ) from None
         finally:
             docker.stop(process)
     return process.returncode

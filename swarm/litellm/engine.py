@@ -138,7 +138,12 @@ class Engine:
 
 
 def find() -> Engine:
-    """Return Docker with `docker compose`, or else docker-compose 1.29 or newer. Raise Unfit."""
+    """Return Docker with `docker compose`, or else docker-compose 1.29 or newer. Raise Unfit.
+
+    Raise InventoryError for a .env that can't be read: it may name another project, and Compose would quote its line.
+    """
+    if environment.env_file().exists():
+        environment.read()
     if not shutil.which("docker"):
         raise Unfit("Docker is not installed", f"install Docker with its Compose plugin, {_NATIVE}")
     if version := _version("docker", "compose"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,19 @@ if TYPE_CHECKING:
 
     from dotenv.parser import Binding
 
-__all__ = ["MASTER", "PORT", "SALT", "Environment", "env_file", "expanded", "read"]
+__all__ = ["ADDRESS", "MASTER", "PASSWORD", "PORT", "SALT", "Environment", "env_file", "expanded", "read"]
 
-MASTER, SALT = "LITELLM_MASTER_KEY", "LITELLM_SALT_KEY"
+MASTER, SALT, PASSWORD = "LITELLM_MASTER_KEY", "LITELLM_SALT_KEY", "LITELLM_DB_PASSWORD"
 PORT = 18804  # where the agents of the old scripts already look for the proxy
+ADDRESS = re.compile(r"https?://[^\s@/?#]+([/?#]\S*)?")  # without credentials; a path may hold an @
+_KEY = re.compile(r"[!-~]([ -~]*[!-~])?")  # what both an HTTP header and LiteLLM take
+_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?[\w.\[\]-]+\s*=(?P<space>[^\S\n]*)(?P<value>.*)", re.DOTALL)
+_QUOTED = re.compile(r"""(['"])((?:\\.|(?!\1)[^\\])*)\1""", re.DOTALL)
+_ESCAPED = re.compile(r"\\.", re.DOTALL)
+_DISPUTED = {
+    "'": {r"\\"},
+    '"': {r"\'", r"\$", r"\0"},
+}  # what only one of the readers replaces, by the quotes around it
 _LIMIT = 64 * 1024  # bytes; a key has about 100
 _PUBLIC = {"LITELLM_URL", "LITELLM_BIND", "LITELLM_PORT", "LITELLM_IMAGE", "LITELLM_POSTGRES_IMAGE"}
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a part of every address of its kind
@@ -28,14 +38,37 @@ _SHORT = 8  # characters; a shorter value is no secret, and masking it would mut
 
 @dataclass(frozen=True)
 class Environment:
-    """The variables of litellm/.env, or of the process inside a container. Its repr shows no value."""
+    """The variables of litellm/.env, or of the process inside a container. Its repr shows no value.
+
+    `lines` are the lines of the file that set them.
+    """
 
     values: Mapping[str, str] = field(repr=False)
     source: str
+    lines: Mapping[str, int] = field(default_factory=dict, repr=False)
+
+    def check(self) -> None:
+        """Raise InventoryError if no request can be made with the master key or LITELLM_URL."""
+        key, address = self.values.get(MASTER), self.values.get("LITELLM_URL")
+        if key and not _KEY.fullmatch(key):
+            raise InventoryError(
+                f"{self.where(MASTER)}: {MASTER} has a character that a key in an HTTP request can't have",
+                "use letters, digits, - and _, such as sk-…, then ./inv litellm.up",
+            )
+        if address and not ADDRESS.fullmatch(address):
+            raise InventoryError(
+                f"{self.where('LITELLM_URL')}: LITELLM_URL must start with http:// or https://, "
+                "and hold no user name, password or space",
+                "the master key is all that LiteLLM asks for",
+            )
 
     @property
     def url(self) -> str:
-        """Where the proxy answers: LITELLM_URL, or else the port and the address that Compose publishes."""
+        """Where the proxy answers: LITELLM_URL, or else the port and the address that Compose publishes.
+
+        Raise InventoryError as check() does.
+        """
+        self.check()
         if given := self.values.get("LITELLM_URL"):
             return given.rstrip("/")
         address = _LOOPBACK.get(self.bind, self.bind)
@@ -49,7 +82,8 @@ class Environment:
 
     @property
     def master_key(self) -> str:
-        """The proxy's master key. Raise Unfit if there is none."""
+        """The proxy's master key. Raise Unfit if there is none, InventoryError as check() does."""
+        self.check()
         return self._required(MASTER)
 
     @property
@@ -62,6 +96,10 @@ class Environment:
         """Every value that must not appear in a message, the longest first."""
         found = {value for name, value in self.values.items() if not _public(name) and len(value) >= _SHORT}
         return sorted(found, key=len, reverse=True)
+
+    def where(self, name: str) -> str:
+        """Return the file and the line of a variable, for messages."""
+        return f"{self.source}:{self.lines[name]}" if name in self.lines else self.source
 
     def _required(self, name: str) -> str:
         if value := self.values.get(name):
@@ -86,12 +124,13 @@ def read() -> Environment:
     """
     path = env_file()
     try:
-        values = {name: binding.value or "" for name, binding in _bindings(path)}
+        found = dict(_bindings(path))
     except FileNotFoundError:
         if os.environ.get(MASTER):
             return Environment(dict(os.environ), "the environment")
         raise Unfit(f"{short(path)} does not exist", "./inv litellm.up makes it") from None
-    return Environment(values, short(path))
+    values = {name: binding.value or "" for name, binding in found.items()}
+    return Environment(values, short(path), {name: _line(binding) for name, binding in found.items()})
 
 
 def expanded(*, old: bool) -> dict[str, int]:
@@ -140,7 +179,30 @@ def _bindings(path: Path) -> Iterator[tuple[str, Binding]]:
                 f"{short(path)}:{_line(binding)}: expected NAME=value", "put the value in single quotes"
             )
         if binding.key is not None:
+            if disputed := _disputed(binding):
+                raise InventoryError(f"{short(path)}:{_line(binding)}: {disputed[0]}", disputed[1])
             yield binding.key, binding
+
+
+def _disputed(binding: Binding) -> tuple[str, str] | None:
+    """Return why swarm and Docker Compose read an assignment differently, with a hint, or None if they do not.
+
+    The salt key and the database's password are left alone, because what Compose has made of them is in use.
+    """
+    match, name = _ASSIGNMENT.match(binding.original.string), binding.key
+    if not match:
+        return "expected NAME=value", "remove the line if the variable has no value"
+    if name in {SALT, PASSWORD}:
+        return None
+    text = match["value"]
+    if match["space"] and text.startswith("#"):
+        return f"Docker Compose would take the comment for the value of {name}", "give it a line of its own"
+    if quoted := _QUOTED.match(text):
+        if _DISPUTED[quoted[1]].intersection(_ESCAPED.findall(quoted[2])):
+            return f"Docker Compose would read the backslash in {name} differently", "use another value"
+    elif text.partition("\n")[0].partition(" #")[0].rstrip() != binding.value:
+        return f"Docker Compose would take the comment for a part of {name}", "put a space before the #"
+    return None
 
 
 def _line(binding: Binding) -> int:

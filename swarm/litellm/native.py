@@ -20,7 +20,7 @@ from swarm.text import visible
 from swarm.units import call, escaped, linger, quoted, render, require_manager, systemctl, text_of, unit_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from swarm.console import Meter, Talk
@@ -271,6 +271,7 @@ def logs(*, follow: bool, lines: int) -> int:
     """
     if not (unit_dir() / PROXY).exists():
         raise Unfit("LiteLLM has no services", "./inv litellm.up --native makes them")
+    hidden = environment.read().secrets
     command = ["journalctl", *(f"--user-unit={name}" for name in _UNITS), "--no-pager", f"--lines={lines}"]
     process = subprocess.Popen(
         [*command, *(["--follow"] if follow else [])], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
@@ -279,7 +280,7 @@ def logs(*, follow: bool, lines: int) -> int:
     try:
         with process.stdout as stream:
             for line in stream:
-                screen().text([_masked(line.decode("utf-8", "replace").rstrip("\n"))])
+                screen().text([_masked(line.decode("utf-8", "replace").rstrip("\n"), hidden)])
     finally:
         process.terminate()
         process.wait()
@@ -334,11 +335,11 @@ def _tail(lines: int = 15) -> str:
         text = call("journalctl", f"--user-unit={PROXY}", "--no-pager", "--output=cat", f"--lines={lines}")
     except SwarmError as error:
         return error.message
-    return _masked(visible(text))
+    return _masked(visible(text), environment.read().secrets)
 
 
-def _masked(text: str) -> str:
-    for secret in environment.read().secrets:
+def _masked(text: str, hidden: Sequence[str]) -> str:
+    for secret in hidden:
         text = text.replace(secret, "***")
     return text
 

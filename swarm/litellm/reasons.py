@@ -70,7 +70,7 @@ def unanswered(what: str, url: str, error: Exception, limit: float) -> Unanswere
         return Unanswered(
             f"{what}: the TLS certificate of {url} is not trusted", "set REQUESTS_CA_BUNDLE to the CA's file"
         )
-    if "InvalidURL" in name or "InvalidSchema" in name or "MissingSchema" in name:
+    if "InvalidURL" in name or "LocationParse" in name or "InvalidSchema" in name or "MissingSchema" in name:
         return Unanswered(f"{what}: {url} is not a valid URL", "correct LITELLM_URL in litellm/.env")
     if "refused" in str(error):
         return Unanswered(f"{what}: nothing listens at {url}", "./inv litellm.up starts LiteLLM")

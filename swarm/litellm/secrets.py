@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import stat
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from swarm.errors import Refused, Unfit
+from swarm.errors import InventoryError, Refused, Unfit
 from swarm.files import write_atomically
 from swarm.inventory.document import short
 from swarm.litellm import environment
-from swarm.litellm.environment import MASTER, SALT
+from swarm.litellm.environment import MASTER, PASSWORD, SALT, Environment
 from swarm.paths import litellm_dir
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 __all__ = ["PASSWORD", "PROJECT", "ensure"]
 
-PASSWORD, PROJECT = "LITELLM_DB_PASSWORD", "COMPOSE_PROJECT_NAME"
+PROJECT = "COMPOSE_PROJECT_NAME"
 _DEFAULT_PROJECT = (
     "swarm-litellm"  # Compose's own default is the folder's name, which another project may have
 )
+_PLAIN = re.compile(r"[A-Za-z0-9._~-]+")  # what a URL takes unquoted
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -31,15 +34,20 @@ def ensure(database: str = "", *, removal: str = "") -> list[str]:
 
     `database` names the existing database, such as 'the volume litellm-db', or is empty if there is none. `removal` is
     the command that deletes it. Return a sentence for each change. Raise Refused if the database exists and the
-    secret that it needs is missing, InventoryError if the file can't be parsed.
+    secret that it needs is missing, InventoryError if the file can't be parsed, no request can be made with it, or the
+    password can't be that of a new database.
     """
     path = environment.env_file().resolve()
     if not path.parent.is_dir():
         raise Unfit(f"{short(path.parent)} does not exist", "create it, or correct SWARM_LITELLM")
     fresh = not path.exists()
-    values = {} if fresh else _values()
+    given = Environment({}, short(path)) if fresh else environment.read()
+    given.check()
+    values = given.values
     if database:
         _guard(path, values, database, removal, fresh=fresh)
+    else:
+        _check_password(given)
     missing = {name: value for name, value in _generated().items() if not values.get(name)}
     done = []
     if missing:
@@ -55,10 +63,6 @@ def ensure(database: str = "", *, removal: str = "") -> list[str]:
     return done
 
 
-def _values() -> dict[str, str]:
-    return dict(environment.read().values)
-
-
 def _generated() -> dict[str, str]:
     return {
         PROJECT: _DEFAULT_PROJECT,
@@ -68,7 +72,7 @@ def _generated() -> dict[str, str]:
     }
 
 
-def _guard(path: Path, values: dict[str, str], database: str, removal: str, *, fresh: bool) -> None:
+def _guard(path: Path, values: Mapping[str, str], database: str, removal: str, *, fresh: bool) -> None:
     """Raise Refused if a new salt key or password would not fit the existing database."""
     for name, use in ((SALT, "decrypts its rows"), (PASSWORD, "opens it")):
         if not values.get(name):
@@ -78,6 +82,16 @@ def _guard(path: Path, values: dict[str, str], database: str, removal: str, *, f
                 f"restore {short(path)} from a backup; to give up every model, credential and key in the database: "
                 f"{removal}",
             )
+
+
+def _check_password(given: Environment) -> None:
+    """Raise InventoryError for a password that can't be a part of the database's address as it is."""
+    password = given.values.get(PASSWORD)
+    if password and not _PLAIN.fullmatch(password):
+        raise InventoryError(
+            f"{given.where(PASSWORD)}: {PASSWORD} can hold only letters and digits",
+            "remove the line, and ./inv litellm.up makes a password",
+        )
 
 
 def _template() -> str:

@@ -14,6 +14,7 @@ from swarm.inventory.document import Kind, read, short
 from swarm.inventory.fields import wrong
 from swarm.inventory.inside import Section
 from swarm.inventory.report import Problem, failure, problems
+from swarm.litellm.environment import ADDRESS
 from swarm.litellm.identity import MARK, deployment_id, fingerprint, keyed_fingerprint
 from swarm.paths import litellm_dir
 
@@ -70,7 +71,7 @@ def _variable(value: str) -> str:
 
 
 def _base(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s@/?#]+([/?#]\S*)?", value):  # a path may hold an @
+    if not ADDRESS.fullmatch(value):
         raise wrong(
             "expected a URL that starts with http:// or https://, without credentials",
             "remove the line for the provider's own address: an empty one would send the key to another place",

@@ -21,6 +21,8 @@ from swarm.vm.remote import ask
 from swarm.vm.shared import Shared
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from swarm.console import Talk
     from swarm.inventory import Host
     from swarm.plan import Plan
@@ -29,12 +31,18 @@ __all__ = ["TIMEOUT", "provision"]
 
 
 def provision(
-    host: Host, talk: Talk, *, plan_only: bool = False, restart: bool = False, limit: float = TIMEOUT
+    host: Host,
+    talk: Talk,
+    *,
+    plan_only: bool = False,
+    restart: bool = False,
+    limit: float = TIMEOUT,
+    anew: Callable[[], None] | None = None,
 ) -> Plan:
     """Bring the VM of `host` to what its file says, and return what was (or, with `plan_only`, would be) changed.
 
-    `limit` is in seconds, for all waiting together. A second call changes nothing. A machine that swarm did not make
-    has no VM: its host key is pinned. Raise a SwarmError.
+    `limit` is in seconds, for all waiting together. `anew` is called before a VM is made. A second call changes
+    nothing. A machine that swarm did not make has no VM: its host key is pinned. Raise a SwarmError.
     """
     if host.foreign:
         return foreign.provision(host, talk, plan_only=plan_only, limit=limit)
@@ -46,6 +54,8 @@ def provision(
 
         def apply(plan: Plan, observed: Observed) -> Applied[Observed]:
             _warn(observed, connection, talk)
+            if anew and any(change.key == Action.DISK for change in plan):
+                anew()
             work = Work(host, connection, talk, observed, Deadline(limit))
             for action in Action.of(plan):
                 action.apply(work)

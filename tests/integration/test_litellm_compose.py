@@ -142,6 +142,7 @@ def test_swarm_knows_which_values_compose_changes(
 ) -> None:
     """The values of .env that swarm calls expanded are those that reach the containers changed."""
     values = ["a$bc", "a${b}c", "'a$bc'", "'a${b}c'", '"a$bc"', '"a${b:-d}c"', "a$$b", "'a$$b'", "ab"]
+    values += ["a # b", "a#b", "#a", "'a b' # c", r"'a\'b'", r'"a\t\\\"b"	# c', r"'a\tb'"]
     given = {f"KEY_{number}": value for number, value in enumerate(values)}
     _write(folder, {**REQUIRED, **given})
     monkeypatch.setenv("SWARM_LITELLM", str(folder))

@@ -14,6 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from swarm import inventory
+from swarm.commands.hosts import hosts
 from swarm.paths import ROOT, shares_dir
 from tests.unit.hostfiles import ZAP, refused, write
 
@@ -232,3 +233,19 @@ def test_a_machine_s_address_is_nothing_else(dirs: Dirs, address: str) -> None:
     with refused() as error:
         inventory.load("claw")
     assert "machine.address: expected an IP address or a DNS name" in error[0]
+
+
+def test_a_broken_file_is_listed_with_its_error(dirs: Dirs, capsys: pytest.CaptureFixture[str]) -> None:
+    """`hosts --json` has an item for a file that can't be read, with its error, and the exit code says so."""
+    write(dirs, "ant")
+    write(dirs, "cow")
+    assert hosts(as_json=True) == 0
+    good = json.loads(capsys.readouterr().out)
+    (dirs.hosts / "bee.yaml").write_text("vm: 7\n", encoding="utf-8")
+    assert hosts(as_json=True) == 1
+    ant, bee, cow = json.loads(capsys.readouterr().out)
+    assert [ant, cow] == good
+    assert bee.keys() == {"name", "error"}
+    assert bee["name"] == "bee"
+    assert "bee.yaml:1:" in bee["error"]["message"]
+    assert bee["error"].keys() == {"message", "hint"}

@@ -13,6 +13,7 @@ from swarm.litellm.running import runner
 from swarm.paths import cache_dir
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 CASES = {
@@ -170,6 +171,45 @@ def test_a_failing_call_raises(folder: Path) -> None:
         engine.Engine(("docker", "compose"), "2").volume()
 
 
+@pytest.mark.parametrize("command", ["up", "down", "logs", "state"])
+def test_a_file_that_can_not_be_read_is_named_first(folder: Path, command: str) -> None:
+    """A bad line of .env is named, before Compose quotes it with its secret, or another project is taken for ours."""
+    for name in ("compose.yaml", "config.yaml", "models.yaml"):
+        (folder / name).touch()
+    (folder / ".env").write_text('COMPOSE_PROJECT_NAME=mine\nLITELLM_MASTER_KEY="sk-planted\n')
+    said = """echo 'failed to read .env: line 2: unterminated quoted value "sk-planted' >&2; exit 1"""
+    label = "--filter=label=com.docker.compose.project=mine"
+    program(
+        folder, "docker", f"case $* in *version*) echo 2;; *ps*{label}*) echo 1;; ps*) ;; *) {said};; esac"
+    )
+    run: dict[str, Callable[[], object]] = {
+        "up": lambda: compose.up(Talk(screen(), quiet=True)),
+        "down": lambda: compose.down(Talk(screen(), quiet=True)),
+        "logs": lambda: compose.logs(follow=False, lines=1),
+        "state": compose.state,
+    }
+    with pytest.raises(InventoryError, match=r"\.env:2: expected NAME=value"):
+        run[command]()
+
+
+def test_a_log_whose_program_does_not_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If Compose does not end after the last line of the log, `litellm.logs` stops it and says so in a sentence."""
+    state = '{"Status": "running", "ExitCode": 0, "StartedAt": ""}'
+    shown = f'[{{"Id": "1", "Config": {{"Image": "i"}}, "State": {state}}}]'
+    hangs = "echo a line; exec /bin/sleep 60 >&- 2>&-"
+    program(
+        folder,
+        "docker",
+        f"case $* in *version*) echo 2;; ps*) echo 1;; inspect*) echo '{shown}';; *) {hangs};; esac",
+    )
+    monkeypatch.setattr(compose, "_ENDING", 0.1)
+    with pytest.raises(CommandFailed, match=r"Compose did not end after the last line of the log"):
+        compose.logs(follow=False, lines=5)
+    assert capsys.readouterr().out == "a line\n"
+
+
 # What swarm reads otherwise than Compose, by the first number of Compose's version.
 DOLLARS = {
     "1": {"sk-a${b}c", "'sk-a${b}c'", '"sk-a${b:-d}c"'},
@@ -189,7 +229,7 @@ def test_a_value_that_compose_would_replace(folder: Path, version: str, value: s
     program(
         folder,
         "docker",
-        f'case "$*" in *version*) echo {version}.29.2;; volume*) ;; *) echo here >&2; exit 1;; esac',
+        f'case "$*" in *version*) echo {version}.29.2;; volume*) echo litellm-db;; *) echo here >&2; exit 1;; esac',
     )
     kept = f"LITELLM_SALT_KEY={value}\nLITELLM_DB_PASSWORD={value}\nLITELLM_IMAGE={value}\n"
     keys = "COMPOSE_PROJECT_NAME=x\n\nLITELLM_MASTER_KEY={}\n# $\n\nZAI_API_KEY={}\n"

@@ -148,6 +148,24 @@ def test_a_journal_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monk
         units.call("journalctl", "--no-pager")
 
 
+def test_a_log_outlives_an_edit_of_env(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The log of the services goes on, without the secrets, while litellm/.env is edited and can't be read."""
+    (tmp_path / ".env").write_text(f"LITELLM_MASTER_KEY={KEY}\n", encoding="utf-8")
+    (tmp_path / "systemd/user").mkdir(parents=True)
+    (tmp_path / "systemd/user/litellm.service").touch()
+    (tmp_path / "journalctl").write_text(
+        f'#!/bin/sh\necho one {KEY}\necho "\'" >{tmp_path}/.env\necho two {KEY}\n', encoding="utf-8"
+    )
+    (tmp_path / "journalctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("SWARM_LITELLM", str(tmp_path))
+    assert native.logs(follow=True, lines=9) == 0
+    assert capsys.readouterr().out == "one ***\ntwo ***\n"
+
+
 def test_the_wait_for_the_services_is_the_one_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`litellm.up --native --timeout` limits the wait until the proxy is ready; a time that is none is refused."""
     for name in ("systemctl", "loginctl"):

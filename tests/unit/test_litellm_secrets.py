@@ -97,3 +97,15 @@ def test_a_broken_file_is_left_alone(folder: Path) -> None:
     with pytest.raises(InventoryError, match=":2:"):
         secrets.ensure()
     assert (folder / ".env").read_text() == "A=1\n'\n"
+
+
+@pytest.mark.parametrize("password", ["p@ss", "p/ss", "p#ss", "'p ss'", "pässwort", "p%ss"])
+def test_a_password_that_is_no_part_of_an_address(folder: Path, password: str) -> None:
+    """A new database's password is refused by its line, without its text, if it can't be in the database's address."""
+    text = f"LITELLM_SALT_KEY=sk-s\nLITELLM_DB_PASSWORD={password}\n"
+    (folder / ".env").write_text(text, encoding="utf-8")
+    with pytest.raises(InventoryError, match=r"\.env:2: LITELLM_DB_PASSWORD can hold only letters") as caught:
+        secrets.ensure()
+    assert "ss" not in caught.value.message.replace("PASSWORD", "").replace(str(folder), "")
+    assert (folder / ".env").read_text(encoding="utf-8") == text
+    assert secrets.ensure("the volume")  # whose password it is

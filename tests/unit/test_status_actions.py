@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from swarm.errors import HypervisorError, VerificationFailed
+from swarm.errors import HypervisorError, Refused, VerificationFailed
 from swarm.fleet.actions import actions, failed
+from swarm.fleet.guest import inside
 from swarm.fleet.status import COLUMNS, Archives, Inside, Status, row, shown
+from swarm.vm import egress
+from swarm.vm.refusals import refuse
+from tests import samples
 from tests.status_cases import timer, troubled, well
+from tests.unit.facts import observed
+
+if TYPE_CHECKING:
+    from tests.conftest import Dirs
 
 
 def test_a_host_that_is_well_has_nothing_red() -> None:
@@ -40,6 +48,29 @@ def test_a_paused_vm_is_resumed() -> None:
     paused = replace(well(), vm="paused", ssh="", inside=Inside())
     assert row(paused)[1] == "✗ paused"
     assert [each.command for each in actions(paused)] == ["./inv start --host ant"]
+
+
+def test_a_name_that_begins_with_a_digit_is_no_number_of_changes(dirs: Dirs) -> None:
+    """What keeps the VM of a host called 3d from its file is examined with a plan, as for every other name."""
+    assert dirs.hosts.is_dir()
+    host = samples.host("3d")
+    seen = observed(host, filter=egress.Facts("<filter name='swarm-3d'><uuid>another</uuid></filter>"))
+    with pytest.raises(Refused) as caught:
+        refuse(host, seen)
+    assert caught.value.message.startswith("3d: ")
+    (found,) = actions(replace(well(), host="3d", drift=caught.value.message))
+    assert found.what.startswith("the VM can't be brought to its host file: 3d: the hypervisor already has a")
+    assert found.command == "./inv plan --host 3d"
+
+
+def test_another_program_at_the_gateways_port_is_trouble() -> None:
+    """If OpenClaw is installed and something else answers at its port, a person is told, as if nothing did."""
+    answer = b"disk 1000 3000\ngateway Debian-7\nown version 2026.11.2 \n"  # of an SSH server
+    (found,) = actions(replace(well(), inside=inside(answer)))
+    assert (found.what, found.command) == (
+        "OpenClaw's gateway does not answer",
+        "./inv install --host ant",
+    )
 
 
 def test_each_trouble_has_a_command() -> None:
@@ -73,6 +104,7 @@ def _variants() -> list[Status]:
         *({"ssh": word} for word in ("no pinned key", "other host key", "login refused", "no answer")),
         {"inside": Inside("1.2.3", "no answer")},
         {"inside": Inside("", "no answer")},
+        {"inside": Inside("1.2.3", "")},
         {"inside": Inside(used=9, free=1)},
         {"inside": Inside(used=0, free=0)},
         {"inside": Inside(spool=(1, 16 << 20))},

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from swarm.commands.run import Selection
+from swarm.commands.vm import provisioned
+from swarm.errors import CommandFailed
+from swarm.fleet import unfinished
+from swarm.fleet.unfinished import Unfinished
 from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.domain import Domain
 from swarm.hypervisor.network import Network
 from swarm.vm import desired, shape
+from swarm.vm.actions import Action
 from swarm.vm.desired import Note
+from swarm.vm.observe import observe
 from swarm.vm.provision import provision
 from tests import samples
 from tests.unit.facts import KEY
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from swarm.inventory import Host
+    from swarm.vm.actions import Work
     from tests.conftest import Dirs
 
 
@@ -59,3 +68,34 @@ def test_a_running_guest_is_not_called_ready_at_its_new_address(zap: Host) -> No
     last = "note: zap is reached at 192.168.122.183 from its next start on: "
     assert log.getvalue().splitlines()[-1] == f"{last}./inv stop --host zap, then ./inv start --host zap"
     assert "ready" not in log.getvalue()
+
+
+def test_an_unfinished_upgrade_goes_when_its_vm_is_made_anew(
+    zap: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The unfinished upgrade of a VM that has vanished is forgotten before the new one gets a disk."""
+    own = {
+        "mac": "52:54:00:01:00:72",
+        "ip": "192.168.122.184",
+        "disk_path": "/var/lib/libvirt/images/ant.qcow2",
+    }
+    ant = samples.variant(zap, name="ant", domain="ant", hostname="ant", **own)
+    note = Unfinished("1", "2", "", "demo-1.tar.zst", 1.0, ())
+
+    def disk(_: Work) -> None:
+        assert unfinished.load("ant") is None
+        raise CommandFailed("the pool is full")
+
+    for name in ("zap", "ant"):
+        unfinished.save(name, note)
+    assert not provisioned(Selection([zap]))[0].error  # its VM is there
+    assert unfinished.load("zap") == note
+    look = partial(replace, missing=())  # the test driver has no QEMU
+    monkeypatch.setattr("swarm.vm.provision.observe", lambda *args: look(observe(*args)))
+    for action in Action:
+        monkeypatch.setattr(action, "function", disk if action == Action.DISK else lambda _: None)
+    assert not provisioned(Selection([ant]), plan_only=True)[0].error
+    assert unfinished.load("ant") == note
+    capsys.readouterr()
+    assert str(provisioned(Selection([ant]))[0].error) == "the pool is full"
+    assert "an upgrade 1 → 2 was unfinished: the archive demo-1.tar.zst" in capsys.readouterr().err
