@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import PurePath
 
-__all__ = ["amount", "quote", "seconds", "visible"]
+__all__ = ["LONGEST", "amount", "clipped", "quote", "seconds", "visible"]
+
+LONGEST = 300  # characters of what is quoted in a sentence; enough for two paths of usual length
 
 
 def seconds(value: float) -> str:
@@ -26,6 +28,11 @@ def amount(count: int) -> str:
     from rich.filesize import decimal
 
     return decimal(count)
+
+
+def clipped(text: str, longest: int = LONGEST) -> str:
+    """Return `text`, cut if it has more than `longest` characters, as a line from a guest may."""
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def quote(*words: str | PurePath) -> str:

@@ -26,27 +26,23 @@ ca=$(systemctl --user show -p Environment --value openclaw-gateway.service 2>/de
 [ -z "$ca" ] || export NODE_EXTRA_CA_CERTS="$ca"
 """
 
+# It posts by the hook's own client. Node's fetch would refuse some ports, such as 6000, to which the hook can send.
 _PROGRAM = """
 process.loadEnvFile(%(env)s);
 const { configure } = await import(%(folder)s + "/lib/config.ts");
 const { judge } = await import(%(folder)s + "/lib/answers.ts");
+const { post } = await import(%(folder)s + "/lib/post.ts");
 const config = configure(process.env);
 const events = %(events)s;
 const bodies = { single: () => events[0], array: () => `[${events}]`, ndjson: () => events.join("\\n") + "\\n" };
 const type = config.batch === "ndjson" ? "application/x-ndjson" : "application/json";
+const signal = AbortSignal.timeout(10000);
 let status = 0, reason = "";
 try {
-  const answer = await fetch(config.url, {
-    method: "POST",
-    body: bodies[config.batch](),
-    headers: { ...config.headers, "content-type": type },
-    signal: AbortSignal.timeout(10000),
-    redirect: "manual",
-  });
-  status = answer.status;
-  await answer.body?.cancel();
+  const headers = { ...config.headers, "content-type": type };
+  status = (await post(config.url, { headers, body: bodies[config.batch](), signal })).status;
 } catch (error) {
-  reason = String(error.cause?.code ?? error.cause?.message ?? error.name);
+  reason = signal.aborted ? "no answer within 10 s" : String(error.code ?? error.message);
 }
 console.log(JSON.stringify({ status, reason, verdict: judge(status) }));
 process.exit();

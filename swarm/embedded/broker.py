@@ -117,6 +117,8 @@ def _main() -> int:
     except OSError as error:
         sys.stderr.write(f"broker: {host}:{port}: {error.strerror or error}\n")
         return 1
+    except KeyboardInterrupt:  # Ctrl-C at the terminal reaches this program too
+        return 1
     with socket.socket(fileno=os.dup(1)) as ssh:
         socket.send_fds(ssh, [b"\0"], [inner.fileno()])
     return 0

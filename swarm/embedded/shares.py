@@ -104,10 +104,18 @@ def _possible() -> bool:
 
 
 def _virtiofsds() -> Iterator[Path]:
+    """Yield each virtiofsd that libvirt may start. End the program if a description is damaged: it may hide one."""
     for description in _PROGRAMS.glob("*.json"):
-        found = json.loads(description.read_text(encoding="utf-8"))
-        if found.get("type") == "fs" and Path(found["binary"]).is_file():
-            yield Path(found["binary"])
+        text = description.read_text(encoding="utf-8")
+        try:
+            found = json.loads(text) if text else {"type": "none"}
+            program = Path(found["binary"]) if found["type"] == "fs" else None
+        except (ValueError, TypeError, LookupError, RecursionError):
+            sys.exit(
+                f"{description} is no description of a program; reinstall its package, or remove the file"
+            )
+        if program and program.is_file():
+            yield program
 
 
 def _source(arguments: list[str]) -> Path | None:

@@ -120,7 +120,8 @@ def _asked(known: Taken, connection: Libvirt, name: str, own_mac: str) -> Taken:
     used = usage(connection)
     domains = {domain.name for domain in Domain.all(connection)}
     disks = _volumes(connection)
-    held = {facts.gateway: f"the gateway of the network {name}"}
+    held = dict.fromkeys(facts.own, f"the hypervisor in the network {name}")
+    held[facts.gateway] = f"the gateway of the network {name}"
     held |= {
         IPv4Address(entry.ip): f"a reservation for {entry.mac or entry.name}"
         for entry in entries
@@ -156,7 +157,7 @@ def _volumes(connection: Libvirt) -> set[str]:
 def address(taken: Taken, given: str = "") -> IPv4Address:
     """Return a free address, or `given` if it is free.
 
-    It is the lowest one, outside the range that DHCP hands out if possible, and used by no host of another
+    It is the lowest one, outside the ranges that DHCP hands out if possible, and used by no host of another
     hypervisor if possible. Raise UsageError if `given` can't be used, Unfit if no address is free.
     """
     if given:
@@ -169,10 +170,9 @@ def address(taken: Taken, given: str = "") -> IPv4Address:
             f"the network {network.name}, {network.subnet}, has no free address",
             "remove reservations that are no longer needed: virsh net-update",
         )
-    first, last = network.dynamic_range or (None, None)
 
     def worse(ip: IPv4Address) -> tuple[bool, bool]:
-        return first is not None and last is not None and first <= ip <= last, ip in taken.elsewhere
+        return any(first <= ip <= last for first, last in network.dynamic_ranges), ip in taken.elsewhere
 
     return min(free, key=worse)
 

@@ -101,12 +101,20 @@ class Domain:
             return str(self.raw.XMLDesc(0 if live else libvirt.VIR_DOMAIN_XML_INACTIVE))
 
     def note(self, *, live: bool = False) -> str | None:
-        """Return swarm's note in the domain's metadata as XML, or None."""
+        """Return swarm's note in the domain's metadata as XML, or None.
+
+        A transient domain has no stored note. One that has just been removed has none at all.
+        """
         flag = libvirt.VIR_DOMAIN_AFFECT_LIVE if live else libvirt.VIR_DOMAIN_AFFECT_CONFIG
-        kind, missing = libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt.VIR_ERR_NO_DOMAIN_METADATA
         with translated(f"reading the metadata of the domain {self.name}"):
-            text = found(lambda uri: self.raw.metadata(kind, uri, flag), NAMESPACE, missing)
+            text = found(self._metadata, flag, libvirt.VIR_ERR_NO_DOMAIN)
         return None if text is None else str(text)
+
+    def _metadata(self, flag: int) -> Any:  # noqa: ANN401 - as above
+        if flag == libvirt.VIR_DOMAIN_AFFECT_CONFIG and not self.raw.isPersistent():
+            return None
+        kind, missing = libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt.VIR_ERR_NO_DOMAIN_METADATA
+        return found(lambda uri: self.raw.metadata(kind, uri, flag), NAMESPACE, missing)
 
     def disk_is_missing(self, target: str) -> bool:
         """Return True if the file of the disk `target` certainly does not exist. Return False if that is unknown."""
@@ -164,19 +172,25 @@ class Domain:
                 raise
 
     def undefine(self) -> None:
-        """Remove the definition with NVRAM, TPM state, saved memory, and snapshot and checkpoint metadata."""
+        """Remove the definition with NVRAM, TPM state, saved memory, and snapshot and checkpoint metadata.
+
+        A transient domain that was powered off is gone already.
+        """
         flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
         flags |= libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
         flags |= getattr(
             libvirt, "VIR_DOMAIN_UNDEFINE_TPM", 0
         )  # libvirt 8.9 and newer; older versions always remove it
         with translated(f"removing the VM {self.name}"):
-            try:
-                self.raw.undefineFlags(flags)
-            except libvirt.libvirtError as error:
-                if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG:
-                    raise
-                self.raw.undefine()  # the test driver has none of these flags
+            found(self._undefine, flags, libvirt.VIR_ERR_NO_DOMAIN)
+
+    def _undefine(self, flags: int) -> None:
+        try:
+            self.raw.undefineFlags(flags)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG:
+                raise
+            self.raw.undefine()  # the test driver has none of these flags
 
     def detach(self, device_xml: str, target: str, limit: float) -> None:
         """Remove a disk from the stored definition and from the running VM.

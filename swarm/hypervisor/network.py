@@ -76,7 +76,8 @@ def subnets(connection: Libvirt) -> dict[ipaddress.IPv4Network, str]:
     known = {}
     with translated("listing the networks"):
         for raw in connection.raw.listAllNetworks():
-            for ip in ET.fromstring(raw.XMLDesc(0)).findall("ip"):
+            xml = found(raw.XMLDesc, 0, libvirt.VIR_ERR_NO_NETWORK)  # None if it has just been removed
+            for ip in ET.fromstring(xml).findall("ip") if xml else ():
                 if ip.get("family", "ipv4") == "ipv4":
                     known[subnet_of(ip)] = str(raw.name())
     return known

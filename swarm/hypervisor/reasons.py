@@ -145,6 +145,11 @@ _REASONS = (
         "start it on the hypervisor: virsh pool-start {what}",
     ),
     _Reason(
+        r"pool '(?P<what>[^']+)' has asynchronous jobs running",
+        "somebody else is making a volume in the storage pool {what}",
+        "wait until that is done, and run the command again",
+    ),
+    _Reason(
         r"Storage source conflict with pool: '(?P<what>[^']+)'",
         "the storage pool {what} already has this folder, under another path",
         "write that pool's path into vm.disk_path: virsh pool-dumpxml {what}",

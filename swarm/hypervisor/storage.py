@@ -14,6 +14,7 @@ from xml.sax.saxutils import escape
 
 import libvirt
 
+from swarm.deadline import Deadline
 from swarm.errors import HypervisorError, Refused
 from swarm.hypervisor.connection import Libvirt, found, start, translated
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "Volume", "find_pool", "make_pool", "pool_hint", "strangers"]
 
+_JOBS = "has asynchronous jobs running"  # libvirt's words while a volume is being made
+_POLL = 0.05  # seconds between two attempts to refresh a pool
+_MADE = 30.0  # seconds that others may take to make volumes in a pool that is to be refreshed
 _CHUNK = 256 * 1024  # bytes per write; libvirt's RPC layer splits larger ones
 
 
@@ -80,7 +84,7 @@ class Pool:
             return True
 
     def refresh(self) -> None:
-        """Refresh the list of volumes. A file that disappears meanwhile is no error."""
+        """Refresh the list of volumes, if possible. A file that disappears meanwhile is no error."""
         with contextlib.suppress(libvirt.libvirtError):
             self.raw.refresh()
 
@@ -145,13 +149,13 @@ class Pool:
                     progress(sent)
                 _check_sent(name, sent, size)
                 stream.finish()
-                self.raw.refresh()
             except BaseException:
                 with contextlib.suppress(libvirt.libvirtError):
                     stream.abort()
                 with contextlib.suppress(libvirt.libvirtError):
                     raw.delete()
                 raise
+            self.refresh()
             return _made(raw)
 
     def tail(self, name: str, most: int, after: int = 0) -> tuple[bytes, int]:
@@ -227,13 +231,26 @@ def _starts(raw: Any) -> bool:  # noqa: ANN401 - libvirt's objects have no types
     """Start the pool if it is stopped, and refresh it. Return False if its folder does not exist."""
     try:
         start(raw)
-        raw.refresh()
+        _refresh(raw)
     except libvirt.libvirtError as error:
         # libvirt passes errno on as the first detail of VIR_ERR_SYSTEM_ERROR, also from another machine.
         if error.get_error_code() != libvirt.VIR_ERR_SYSTEM_ERROR or error.get_int1() != errno.ENOENT:
             raise
         return False
     return True
+
+
+def _refresh(raw: Any) -> None:  # noqa: ANN401 - libvirt's objects have no types
+    """Refresh a pool. libvirt refuses that while somebody else makes a volume in it, so wait for a limited time."""
+    deadline = Deadline(_MADE)
+    while True:
+        try:
+            raw.refresh()
+        except libvirt.libvirtError as error:
+            if _JOBS not in str(error) or not deadline.pause(_POLL):
+                raise
+        else:
+            return
 
 
 def _need_empty(connection: Libvirt, raw: Any, folder: PurePosixPath) -> None:  # noqa: ANN401 - no types

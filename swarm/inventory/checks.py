@@ -93,16 +93,18 @@ def namesake(host: Host, others: Iterable[Host]) -> Host | None:
 class NetworkFacts:
     """The observed state of a libvirt network and its DHCP server.
 
-    `dynamic_range` is the first and last address that DHCP assigns dynamically, or None. `reservations` maps each MAC
-    to its reserved address. `leases` maps each leased address to the MAC that holds the lease.
+    `dynamic_ranges` are the ranges of addresses that DHCP assigns dynamically, each with its first and its last one.
+    `reservations` maps each MAC to its reserved address. `leases` maps each leased address to the MAC that holds the
+    lease. `own` are further addresses that the hypervisor has in the network, beside the gateway.
     """
 
     name: str
     subnet: IPv4Network
     gateway: IPv4Address
-    dynamic_range: tuple[IPv4Address, IPv4Address] | None = None
+    dynamic_ranges: tuple[tuple[IPv4Address, IPv4Address], ...] = ()
     reservations: Mapping[str, IPv4Address] = field(default_factory=dict)
     leases: Mapping[IPv4Address, str] = field(default_factory=dict)
+    own: frozenset[IPv4Address] = frozenset()
 
     def holders(self, ip: IPv4Address) -> dict[str, str]:
         """Return the MACs (in lowercase) that hold `ip`, each with "reserved for" or "leased to"."""
@@ -113,7 +115,7 @@ class NetworkFacts:
 
     def free(self) -> IPv4Address | None:
         """Return the lowest free address, or None."""
-        taken = {self.gateway, *self.leases, *self.reservations.values()}
+        taken = {self.gateway, *self.own, *self.leases, *self.reservations.values()}
         return next((ip for ip in self.subnet.hosts() if ip not in taken), None)
 
 
@@ -128,6 +130,8 @@ def check_network(host: Host, network: NetworkFacts) -> None:
         problem = f"is outside the network {network.name}, {subnet}"
     elif ip == network.gateway:
         problem = f"is the gateway of the network {network.name}"
+    elif ip in network.own:
+        problem = f"is an address of the hypervisor in the network {network.name}"
     elif subnet.num_addresses > 2 and ip == subnet.network_address:  # noqa: PLR2004 - a /31 has none (RFC 3021)
         problem = f"is the address of the network {network.name} itself"
     elif subnet.num_addresses > 2 and ip == subnet.broadcast_address:  # noqa: PLR2004 - as above

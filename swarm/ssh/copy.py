@@ -18,7 +18,7 @@ from swarm.deadline import Deadline
 from swarm.errors import CommandFailed
 from swarm.ssh.reasons import Ending, without_warnings
 from swarm.ssh.session import Limits, surroundings
-from swarm.text import amount, quote
+from swarm.text import amount, clipped, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,7 +209,7 @@ def _transfer(
         raise link.explain(Ending(code, messages, started=False, limit=limit))
     if code:
         reason = (without_warnings(messages).strip().splitlines() or ["no reason given"])[-1]
-        raise CommandFailed(f"{link.alias}: {work.what} failed: {reason}")
+        raise CommandFailed(f"{link.alias}: {work.what} failed: {clipped(reason)}")
 
 
 def _pump(process: subprocess.Popen[bytes], take: Callable[[bytes], None], work: _Work) -> tuple[str, str]:

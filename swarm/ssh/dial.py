@@ -45,6 +45,8 @@ def main(host: str, port: str) -> int:
     except OSError as error:
         sys.stderr.write(f"{host}:{port}: {error.strerror or error}\n")
         return 1
+    except KeyboardInterrupt:  # Ctrl-C at the terminal reaches this program too
+        return 1
     descriptor = made.fileno().to_bytes(4, sys.byteorder)  # a C int, as SCM_RIGHTS wants it
     _socket.socket(fileno=1).sendmsg([b"\0"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptor)])
     return 0

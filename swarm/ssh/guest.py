@@ -12,7 +12,7 @@ from swarm.errors import CommandFailed, UsageError
 from swarm.ssh.copy import FILE_LIMITS, download, upload
 from swarm.ssh.link import Link
 from swarm.ssh.runner import OpenSSH
-from swarm.text import quote
+from swarm.text import clipped, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,7 +118,8 @@ class Guest(fabric.Connection):  # type: ignore[misc]  # Fabric ships no types
         """Run a command and return its output. Raise CommandFailed, naming `what`, unless it exits with 0."""
         done: Result = self.run(command, hide=True, warn=True, timeout=timeout)
         if not done.ok:
-            tail = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-_TAIL:])
+            said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-_TAIL:]
+            tail = "\n".join(map(clipped, said))
             raise CommandFailed(f"{self.alias}: {what} failed with exit code {done.exited}", tail or None)
         return str(done.stdout)
 

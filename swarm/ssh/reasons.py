@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from swarm.errors import CommandFailed, Unreachable
+from swarm.text import clipped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,7 +170,7 @@ def explain(alias: str, config: Path, ending: Ending) -> Unreachable | CommandFa
     """Return the error that says why a conversation with the guest `alias` ended early."""
     ending = ending._replace(messages=without_warnings(ending.messages))
     lines = ending.messages.strip().splitlines()
-    last = lines[-1] if lines else f"ssh ended with exit code {ending.code}"
+    last = clipped(lines[-1]) if lines else f"ssh ended with exit code {ending.code}"
     if ending.limit:
         return CommandFailed(
             f"{alias}: {ending.limit}",
@@ -183,7 +184,7 @@ def explain(alias: str, config: Path, ending: Ending) -> Unreachable | CommandFa
     for reason in (_HYPERVISOR, *_REASONS) if _NO_WAY in ending.messages else _REASONS:
         # Line by line: a pattern for a whole line would take quadratic time for one without an end.
         if found := next((line for line in lines if re.search(reason.pattern, line)), None):
-            message = reason.message.format(messages=found.strip(), config=config)
+            message = reason.message.format(messages=clipped(found.strip()), config=config)
             hint = reason.hint.format(alias=alias, config=config) if reason.hint else None
             return reason.kind(f"{alias}: {message}", hint)
     if not ending.broken:

@@ -71,15 +71,28 @@ class Note:
 
     @classmethod
     def from_xml(cls, xml: str) -> Note:
-        """Return the note that `to_xml` wrote. Hashes that another version computed differently are left out."""
+        """Return the note that `to_xml` wrote.
+
+        Hashes that are damaged, or that another version computed differently, are left out: the domain is then defined
+        again.
+        """
         state = ET.fromstring(xml)
         names = ("host", "kind", "host-key", "image", "disk")
         host, kind, host_key, image, disk = (state.get(name, "") for name in names)
         spec, have = (
-            json.loads(state.get(name) or "{}") if state.get("form") == FORM else {}
-            for name in ("spec", "have")
+            _hashes(state.get(name, "")) if state.get("form") == FORM else {} for name in ("spec", "have")
         )
         return cls(host, kind, host_key, image, spec, have, disk)
+
+
+def _hashes(text: str) -> dict[str, str]:
+    """Return the hashes that a note holds, or none if they are damaged."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    whole = isinstance(found, dict) and all(isinstance(value, str) for value in found.values())
+    return found if whole else {}
 
 
 def domain_uuid(host: Host) -> str:

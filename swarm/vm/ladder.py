@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from swarm.errors import CommandFailed, SwarmError, Unreachable, VerificationFailed
 from swarm.ssh.reasons import KeyRefused, LoginRefused, TooManyKeys
-from swarm.text import quote
+from swarm.text import clipped, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ def read_cloud_init(answer: str) -> CloudInit:
         if not result:
             return CloudInit(done=False)  # half written
         errors = _table(result.get("v1")).get("errors")
-        error = str(errors[0]) if isinstance(errors, list) and errors else ""
+        error = clipped(str(errors[0])) if isinstance(errors, list) and errors else ""
         return CloudInit(done=True, error=error)
     stage = _table(_table(_json(status)).get("v1")).get("stage")
     return CloudInit(done=False, stage=stage if isinstance(stage, str) else "")
@@ -270,7 +270,7 @@ def _hint(name: str, rung: str, *, paused: bool) -> str:
 
 
 def _with_console(ladder: Ladder, message: str) -> str:
-    lines = ladder.console()[-_TAIL:]
+    lines = [clipped(line) for line in ladder.console()[-_TAIL:]]
     return message + (
         "\n  the console's last lines:" + "".join(f"\n    {line}" for line in lines) if lines else ""
     )

@@ -219,37 +219,28 @@ def acceleration(host: Host, connection: Libvirt) -> str:
 
 def network_facts(name: str, xml: str, leases: list[tuple[str, str]]) -> NetworkFacts:
     """Return the facts of a libvirt network's XML and leases. Raise HypervisorError without IPv4 and DHCP."""
-    tree = ET.fromstring(xml)
-    ip = next(
-        (
-            entry
-            for entry in tree.findall("ip")
-            if entry.get("family", "ipv4") == "ipv4" and entry.find("dhcp") is not None
-        ),
-        None,
-    )
+    ips = [entry for entry in ET.fromstring(xml).findall("ip") if entry.get("family", "ipv4") == "ipv4"]
+    ip = next((entry for entry in ips if entry.find("dhcp") is not None), None)  # libvirt allows only one
     if ip is None:
         raise HypervisorError(
             f"the libvirt network {name!r} hands out no IPv4 addresses by DHCP",
             "change hypervisor.network in the host file",
         )
-    span = ip.find("dhcp/range")
     return NetworkFacts(
         name=name,
         subnet=subnet_of(ip),
         gateway=ipaddress.IPv4Address(ip.get("address", "")),
-        dynamic_range=(
-            ipaddress.IPv4Address(span.get("start", "")),
-            ipaddress.IPv4Address(span.get("end", "")),
-        )
-        if span is not None
-        else None,
+        dynamic_ranges=tuple(
+            (ipaddress.IPv4Address(span.get("start", "")), ipaddress.IPv4Address(span.get("end", "")))
+            for span in ip.findall("dhcp/range")
+        ),
         reservations={
             entry.get("mac", "").lower(): ipaddress.IPv4Address(entry.get("ip", ""))
             for entry in ip.findall("dhcp/host")
             if entry.get("mac")
         },
         leases={ipaddress.IPv4Address(address): mac for address, mac in leases if ":" not in address},
+        own=frozenset(ipaddress.IPv4Address(entry.get("address", "")) for entry in ips if entry is not ip),
     )
 
 

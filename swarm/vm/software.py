@@ -32,8 +32,8 @@ _VMS = (
     ("pasta", "passt", "let VMs of the embedded hypervisor reach the network"),
 )
 _VIRTIOFSD = ("/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd")
-# Where firmware packages describe themselves (QEMU's docs/interop/firmware.json).
-_FIRMWARE = Path("/usr/share/qemu/firmware")
+# Where packages, and then administrators, describe firmware (QEMU's docs/interop/firmware.json).
+_FIRMWARE = (Path("/usr/share/qemu/firmware"), Path("/etc/qemu/firmware"))
 
 
 def needed(hosts: Iterable[Host]) -> list[tuple[str, str, str]]:
@@ -84,13 +84,32 @@ def virtiofsd() -> Iterator[Finding]:
 
 def firmware() -> Iterator[Finding]:
     """Check the firmware that VMs boot with."""
-    for path in sorted(_FIRMWARE.glob("*.json")):
-        features = json.loads(path.read_text(encoding="utf-8")).get("features", [])
-        if {"secure-boot", "enrolled-keys", "requires-smm"} <= set(features):
-            yield Finding("ok", f"UEFI firmware with Secure Boot and enrolled keys: {path}")
-            return
-    yield Finding(
-        "failure",
-        f"{_FIRMWARE} describes no UEFI firmware with Secure Boot and enrolled keys",
-        "sudo apt-get install ovmf",
-    )
+    suitable = None
+    for path in _descriptions():
+        try:
+            features = _features(path)
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):
+            remedy = f"reinstall its package (dpkg -S {path}), or remove the file"
+            yield Finding(
+                "failure", f"{path} is no description of firmware, so libvirt defines no VM", remedy
+            )
+        else:
+            if suitable is None and {"secure-boot", "enrolled-keys", "requires-smm"} <= features:
+                suitable = path
+    if suitable:
+        yield Finding("ok", f"UEFI firmware with Secure Boot and enrolled keys: {suitable}")
+    else:
+        what = f"{_FIRMWARE[0]} describes no UEFI firmware with Secure Boot and enrolled keys"
+        yield Finding("failure", what, "sudo apt-get install ovmf")
+
+
+def _descriptions() -> list[Path]:
+    """Return the files that describe firmware. One of an administrator replaces the package's of the same name."""
+    found = {path.name: path for folder in _FIRMWARE for path in folder.glob("*.json")}
+    return [path for _, path in sorted(found.items())]
+
+
+def _features(path: Path) -> set[str]:
+    """Return the features in a file that describes firmware. An empty file only hides another one."""
+    text = path.read_text(encoding="utf-8")
+    return {str(feature) for feature in json.loads(text)["features"]} if text else set()

@@ -163,3 +163,21 @@ def test_the_mapping_leaves_no_owner_out() -> None:
             found.update({inside + number: first + number for number in range(count)})
         assert found == {number: outside(number, user) for number in range(65536)}
         assert len(set(found.values())) == 65536
+
+
+@pytest.mark.parametrize("text", ['{"type": ', "[]", "7", '{"type": "fs", "binary": 7}', "[" * 100_000])
+def test_a_damaged_description_of_virtiofsd_is_named(own: Path, text: str) -> None:
+    """A damaged description of virtiofsd ends the start with its path, since a program could be missed."""
+    (own / "damaged.json").write_text(text)
+    folder = "/usr/share/qemu/vhost-user"
+    script = f'mount --bind "$1" {folder} && mkdir -p /run/libvirt && shift && exec "$@"'
+    words = [own, sys.executable, "-c", COVERED, own / "hypervisor", USER]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", *map(str, words)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    what = f"{folder}/damaged.json is no description of a program; reinstall its package, or remove the file"
+    assert (done.returncode, done.stderr) == (1, f"{what}\n")

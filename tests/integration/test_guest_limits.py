@@ -36,6 +36,17 @@ FLOODS = {
 }
 
 
+@pytest.mark.parametrize("command", ["echo $long >&2; exit 1", "echo $long; exit 1"])
+def test_an_error_quotes_only_the_beginning_of_a_long_line(guest: Guest, command: str) -> None:
+    """An error shows no more than 300 characters of a line that a guest has printed."""
+    with pytest.raises(CommandFailed) as caught:
+        guest.check(f"long=$(head -c 900000 /dev/zero | tr '\\0' x); {command}", "reading")
+    assert (caught.value.message, caught.value.hint) == (
+        "guest: reading failed with exit code 1",
+        f"{'x' * 300}…",
+    )
+
+
 @pytest.mark.parametrize("name", FLOODS)
 def test_a_flood_ends_the_conversation(guest: Guest, name: str) -> None:
     """Output beyond the limits ends the conversation and the kept connection, with little memory used."""

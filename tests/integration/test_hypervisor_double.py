@@ -10,10 +10,13 @@ import libvirt
 import pytest
 
 from swarm.errors import HypervisorError, Unfit
+from swarm.fleet.claims import claimed
 from swarm.hypervisor.domain import Domain
+from swarm.hypervisor.network import Network, subnets
 from swarm.hypervisor.usage import usage
 from swarm.vm import desired, shape
 from swarm.vm.desired import Note
+from swarm.vm.destroy import remove, survey
 from swarm.vm.difference import changes
 from swarm.vm.observe import acceleration, observe
 from tests import samples
@@ -111,6 +114,38 @@ def test_a_domain_of_another_maker_has_no_note(connection: Libvirt, zap: Host) -
         "",
     )
     assert (seen.macs, seen.taken) == ({MAC: "zap [claw]"}, {str(zap.vm.disk_path): "zap [claw]"})
+
+
+def transient(connection: Libvirt, host: Host) -> Domain:
+    """Define the host's domain, start it, and undefine it while it runs, as virsh can."""
+    domain = define(connection, host)
+    domain.start()
+    domain.raw.undefine()
+    return domain
+
+
+def test_a_vm_that_was_undefined_while_it_runs(connection: Libvirt, zap: Host) -> None:
+    """A VM that runs without a stored definition is defined again by the plan, and can be destroyed."""
+    transient(connection, zap)
+    missing = "defined again, since the record of swarm's definition is missing"
+    assert plan(connection, zap) == [f"~ metadata: {missing}"]
+    remove(zap, connection, survey(zap, connection))
+    assert Domain.all(connection) == []
+
+
+def test_domains_and_networks_that_come_and_go(connection: Libvirt, zap: Host) -> None:
+    """Others' domains without a stored definition, and what is removed while it is listed, are passed over."""
+    transient(connection, zap)
+    assert claimed(connection) == []
+    (domain,) = Domain.all(connection)
+    domain.power_off()
+    assert (domain.note(), domain.note(live=True)) == (None, None)
+    Network(connection, "lab").create(desired.network_xml("lab"))
+    gone = connection.raw.listAllNetworks()
+    Network(connection, "lab").remove()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connection.raw, "listAllNetworks", lambda: gone)
+        assert subnets(connection) == {}
 
 
 BACK = "(changed outside swarm; put back)"

@@ -49,6 +49,11 @@ MESSAGES = [
         "chmod o+x",
     ),
     (
+        "internal error: pool 'images' has asynchronous jobs running.",
+        "somebody else is making a volume in the storage pool images",
+        "run the command again",
+    ),
+    (
         "internal error: Network is already in use by interface eth0",
         "the interface eth0 already uses the libvirt network's addresses",
         "hypervisor.network",

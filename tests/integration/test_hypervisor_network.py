@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
 import libvirt
@@ -137,4 +137,20 @@ def test_a_network_without_a_mask_has_that_of_its_class(
     network, expected = Network(connection, "bare"), IPv4Network(f"{address}/{prefix}", strict=False)
     assert network_facts("bare", network.xml(), []).subnet == expected
     assert subnets(connection)[expected] == "bare"
+    network.remove()
+
+
+def test_every_range_and_every_address_of_a_network_is_read(connection: Libvirt) -> None:
+    """All ranges that DHCP hands out are known, and so are all addresses that the hypervisor has in the network."""
+    spans = [("192.168.77.20", "192.168.77.90"), ("192.168.77.100", "192.168.77.150")]
+    ranges = "".join(f"<range start='{first}' end='{last}'/>" for first, last in spans)
+    network = Network(connection, "wide")
+    network.create(
+        "<network><name>wide</name><bridge name='virbr8'/><ip address='192.168.77.5' prefix='24'/>"
+        f"<ip address='192.168.77.1' prefix='24'><dhcp>{ranges}</dhcp></ip>"
+        "<ip family='ipv6' address='fd00::1' prefix='64'/></network>"
+    )
+    facts = network_facts("wide", network.xml(), [])
+    assert [(str(first), str(last)) for first, last in facts.dynamic_ranges] == spans
+    assert (str(facts.gateway), set(facts.own)) == ("192.168.77.1", {IPv4Address("192.168.77.5")})
     network.remove()

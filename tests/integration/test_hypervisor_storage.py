@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
+from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
 
 from swarm.errors import HypervisorError
+from swarm.hypervisor.connection import Libvirt
 from swarm.hypervisor.storage import Pool, Volume, find_pool, make_pool
 from swarm.inventory import GIB
 from swarm.paths import ROOT
@@ -19,7 +22,6 @@ from tests.integration.pools import DATA, FOLDER
 
 if TYPE_CHECKING:
     from swarm.embedded import Embedded
-    from swarm.hypervisor.connection import Libvirt
 
 
 def test_a_pool_is_made_once(libvirt: Libvirt, embedded: Embedded) -> None:
@@ -153,3 +155,28 @@ def test_a_disk_is_an_overlay_that_grows(pool: Pool, base_volume: Volume) -> Non
         pool.resize(made.name, 10 * GIB)
     with pytest.raises(HypervisorError, match="creating the disk"):
         pool.overlay(made.name, base_volume, GIB)  # it is there already
+
+
+def test_others_make_volumes_at_the_same_time(embedded: Embedded, pool: Pool, base_volume: Volume) -> None:
+    """An upload is complete, and a pool is listed, although another run makes one volume after the other in it."""
+    over = Event()
+
+    def make() -> None:
+        with Libvirt("embedded", embedded) as connection:
+            there = find_pool(connection, FOLDER)
+            assert there
+            while not over.wait(0.01):
+                there.overlay("other.qcow2", base_volume, 2 * GIB)
+                there.delete("other.qcow2")
+
+    with ThreadPoolExecutor(1) as other:
+        making = other.submit(make)
+        try:
+            for _ in range(20):
+                assert pool.activate()
+                made = pool.upload("data", io.BytesIO(DATA), len(DATA), "raw")
+                assert made.physical == len(DATA)
+                pool.delete("data")
+        finally:
+            over.set()
+        making.result()

@@ -39,7 +39,7 @@ NETWORK = NetworkFacts(
     name="default",
     subnet=IPv4Network("192.168.122.0/24"),
     gateway=IPv4Address("192.168.122.1"),
-    dynamic_range=(IPv4Address("192.168.122.2"), IPv4Address("192.168.122.254")),
+    dynamic_ranges=((IPv4Address("192.168.122.2"), IPv4Address("192.168.122.254")),),
     reservations={"52:54:00:01:00:71": IPv4Address("192.168.122.182")},
 )
 

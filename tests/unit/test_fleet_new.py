@@ -278,24 +278,25 @@ NET = NetworkFacts("lab", IPv4Network("10.0.0.0/29"), IPv4Address("10.0.0.1"))
 
 
 @pytest.mark.parametrize(
-    ("span", "taken", "elsewhere", "expected"),
+    ("spans", "taken", "elsewhere", "expected"),
     [
-        (None, [], [], "10.0.0.2"),
-        (None, [2, 3], [], "10.0.0.4"),
-        ((2, 4), [], [], "10.0.0.5"),
-        ((2, 4), [5, 6], [], "10.0.0.2"),
-        (None, [], [2], "10.0.0.3"),
-        ((2, 4), [], [5, 6], "10.0.0.5"),
-        (None, [2], [3, 4, 5, 6], "10.0.0.3"),
+        ([], [], [], "10.0.0.2"),
+        ([], [2, 3], [], "10.0.0.4"),
+        ([(2, 4)], [], [], "10.0.0.5"),
+        ([(2, 2), (3, 5)], [], [], "10.0.0.6"),
+        ([(2, 4)], [5, 6], [], "10.0.0.2"),
+        ([], [], [2], "10.0.0.3"),
+        ([(2, 4)], [], [5, 6], "10.0.0.5"),
+        ([], [2], [3, 4, 5, 6], "10.0.0.3"),
     ],
 )
 def test_the_free_address(
-    span: tuple[int, int] | None, taken: list[int], elsewhere: list[int], expected: str
+    spans: list[tuple[int, int]], taken: list[int], elsewhere: list[int], expected: str
 ) -> None:
-    """It is the lowest one that nothing has: outside the dynamic range, and of no host elsewhere, if possible."""
+    """It is the lowest one that nothing has: outside the dynamic ranges, and of no host elsewhere, if possible."""
     base = IPv4Address("10.0.0.0")
     found = free.Taken(
-        replace(NET, dynamic_range=(base + span[0], base + span[1]) if span else None),
+        replace(NET, dynamic_ranges=tuple((base + first, base + last) for first, last in spans)),
         ips={base + number: "x" for number in taken},
         elsewhere=frozenset(base + number for number in elsewhere),
     )

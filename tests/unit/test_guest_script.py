@@ -11,8 +11,10 @@ import fcntl
 import getpass
 import os
 import re
+import subprocess
 import time
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 import pytest
@@ -282,3 +284,46 @@ def test_what_a_step_leaves_running_holds_nothing_up(tmp_path: Path) -> None:
     while not done.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert done.exists()
+
+
+def test_a_step_ends_after_its_connection_broke(tmp_path: Path) -> None:
+    """A step that prints a lot runs to its end although nobody reads its output any more."""
+    done = tmp_path / "done"
+    script = f"{opening(MARK, changing=True)}\n{changes([f'seq 200000; touch {done}'], MARK)}"
+    with subprocess.Popen(["sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdin
+        assert running.stdout
+        running.stdin.write(script.replace(LOCK, str(tmp_path / "lock")).encode())
+        running.stdin.close()
+        assert running.stdout.readline() == b"\n"
+        running.stdout.close()
+        running.wait(20)
+    assert done.exists()
+
+
+def test_a_steps_output_arrives_while_it_runs(tmp_path: Path) -> None:
+    """Each line of a step's output is passed on at once, not when the step ends or a buffer is full."""
+    machine, seen = guest(tmp_path, beat="15"), tmp_path / "seen"
+    wait = f"n=0; until [ -e {seen} ]; do sleep 0.05; n=$((n + 1)); [ $n -lt 200 ]; done"
+
+    def look() -> None:
+        while b"early" not in machine.lines and not ended.wait(0.01):
+            pass
+        seen.touch()
+
+    ended, reader = Event(), Thread(target=look)
+    reader.start()
+    try:
+        converge(machine, [make(tmp_path / "file", f"echo early; {wait}")], Talk(Screen()))
+    finally:
+        ended.set()
+        reader.join()
+
+
+def test_a_steps_output_costs_little(tmp_path: Path) -> None:
+    """Four megabytes of a step's output are passed on in half a second of processor time."""
+    before = os.times()
+    converge(guest(tmp_path, beat="15"), [make(tmp_path / "file", "seq -f %079.0f 50000")], Talk(Screen()))
+    after = os.times()
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    assert spent < 0.5

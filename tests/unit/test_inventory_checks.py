@@ -42,15 +42,17 @@ def facts(
     by: str = "",
     leased: str = "",
     to: str = "",
+    own: str = "",
 ) -> NetworkFacts:
-    """Return the state of libvirt's default network, with an optional reservation and lease."""
+    """Return the state of libvirt's default network, with an optional reservation, lease and second address."""
     return NetworkFacts(
         name="default",
         subnet=IPv4Network(subnet),
         gateway=IPv4Address(gateway),
-        dynamic_range=RANGE,
+        dynamic_ranges=(RANGE,),
         reservations={by: IPv4Address(reserved)} if reserved else {},
         leases={IPv4Address(leased): to} if leased else {},
+        own=frozenset([IPv4Address(own)] if own else []),
     )
 
 
@@ -99,6 +101,11 @@ def test_a_free_address_is_accepted(zap: Host, network: NetworkFacts) -> None:
             facts(gateway="192.168.122.182"),
             "is the gateway of the network default",
             "use the free address 192.168.122.1",
+        ),
+        (
+            facts(own="192.168.122.182"),
+            "is an address of the hypervisor in the network default",
+            "use the free address 192.168.122.2",
         ),
         (
             facts("192.168.122.182/31", "192.168.122.182"),
@@ -175,7 +182,7 @@ def test_exactly_the_free_host_addresses_are_accepted(
     subnet = IPv4Network((base + 8, prefix), strict=False)
     reservations = {mac: IPv4Address(base + one) for mac, one in reserved.items()}
     leases = {IPv4Address(base + one): mac for one, mac in leased.items()}
-    network = NetworkFacts("n", subnet, IPv4Address(base + gateway), None, reservations, leases)
+    network = NetworkFacts("n", subnet, IPv4Address(base + gateway), (), reservations, leases)
 
     def fine(address: IPv4Address) -> bool:
         holders = {mac for mac, one in reservations.items() if one == address} | {

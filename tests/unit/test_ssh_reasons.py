@@ -32,6 +32,15 @@ def test_the_error_is_the_reason(messages: str, kind: type[SwarmError], words: s
     assert "unable to resolve" not in error.message
 
 
+@pytest.mark.parametrize("text", ["x", "sudo: ", "timed out "])
+@pytest.mark.parametrize("code", [1, 255])
+def test_an_error_quotes_only_the_beginning_of_a_long_line(code: int, text: str) -> None:
+    """A guest's banner makes no error longer than a few lines."""
+    error = explain("zap", Path("config"), Ending(code, text * 1000, started=False))
+    assert text in error.message
+    assert len(error.message) < 500
+
+
 @pytest.mark.parametrize("text", ["x", "sudo "])
 def test_a_long_line_takes_no_time(text: str) -> None:
     """What a login prints is searched in a moment, also if it is one long line: quadratic time would be hours."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -197,6 +198,19 @@ def test_a_note_comes_back_as_it_was_written(
 def test_a_note_without_most_attributes() -> None:
     """A note without most of its attributes is read with empty values."""
     assert Note.from_xml("<state host='zap'/>") == Note("zap", "", "", "")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "7", "null", '{"vcpu": 7}', '{"vcpu": ["a"]}', "[" * 100_000]
+)
+def test_a_damaged_note_leaves_out_the_hashes(text: str) -> None:
+    """Damaged hashes in a note count as missing ones, and the rest of the note is read."""
+    note = Note("zap", "qemu", "key", "image", {"a": "1"}, {"a": "2"})
+    root = ET.fromstring(note.to_xml())
+    root.set("have", text)
+    assert Note.from_xml(ET.tostring(root, encoding="unicode")) == replace(note, have={})
+    root.set("spec", text)
+    assert Note.from_xml(ET.tostring(root, encoding="unicode")) == replace(note, spec={}, have={})
 
 
 def test_the_files_beside_the_disk_have_the_hosts_name() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from swarm.images.build import PROGRAMS
 from swarm.vm.doctor import examine
-from swarm.vm.software import needed, programs
+from swarm.vm.software import firmware, needed, programs
 from tests import samples
 from tests.unit.machines import FAR, vps
 
@@ -85,3 +85,41 @@ def test_a_host_that_demands_kvm_in_vain_fails_alone(*, kvm_first: bool) -> None
     assert found.startswith(f"{uri} (bee): ")
     shares = [what for what in failed if what.endswith("/no/such/folder does not exist")]
     assert sorted(what.partition(":")[0] for what in shares) == ["bee", "zap"]
+
+
+SECURE = '{"features": ["secure-boot", "enrolled-keys", "requires-smm"]}'
+
+
+@pytest.fixture
+def descriptions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Path, Path]:
+    """The directories of packages and of the administrator in which firmware is described."""
+    folders = tmp_path / "usr", tmp_path / "etc"
+    for folder in folders:
+        folder.mkdir()
+    monkeypatch.setattr("swarm.vm.software._FIRMWARE", folders)
+    return folders
+
+
+@pytest.mark.parametrize("text", ["{", "[1, 2]", "7", "{}", '{"features": 3}', "[" * 100_000])
+def test_a_damaged_description_of_firmware_is_a_failure(descriptions: tuple[Path, Path], text: str) -> None:
+    """Doctor names a file that libvirt can't read as a description of firmware, and reads the others."""
+    damaged, whole = descriptions[0] / "10-damaged.json", descriptions[0] / "40-whole.json"
+    damaged.write_text(text, encoding="utf-8")
+    whole.write_text(SECURE, encoding="utf-8")
+    bad, good = firmware()
+    assert (bad.level, bad.what.startswith(f"{damaged} is no description of firmware")) == ("failure", True)
+    assert (good.level, good.what.endswith(str(whole))) == ("ok", True)
+
+
+def test_an_administrators_description_of_firmware_replaces_the_packages(
+    descriptions: tuple[Path, Path],
+) -> None:
+    """Doctor judges firmware as libvirt does: a file in /etc replaces the package's, and an empty one hides it."""
+    ours, theirs = (folder / "40-secure.json" for folder in descriptions)
+    ours.write_text(SECURE, encoding="utf-8")
+    assert [each.level for each in firmware()] == ["ok"]
+    theirs.touch()
+    assert [each.level for each in firmware()] == ["failure"]
+    theirs.write_text(SECURE, encoding="utf-8")
+    (found,) = firmware()
+    assert (found.level, found.what.endswith(str(theirs))) == ("ok", True)

@@ -163,6 +163,16 @@ def test_cloud_inits_own_error_ends_the_wait_at_once() -> None:
     assert caught.value.hint == "./inv ssh --host zap -- cloud-init status --long"
 
 
+def test_a_guests_long_lines_are_cut() -> None:
+    """What cloud-init and the console say takes a few lines of an error, however long it is."""
+    answer = json.dumps({"v1": {"errors": ["x" * 60_000]}})
+    ladder, _ = ladder_of("", answer, share=None, console=["y" * 16_000])
+    with pytest.raises(VerificationFailed) as caught:
+        wait_for_guest(ladder, talk()[0])
+    assert f"failed: {'x' * 300}…\n" in caught.value.message
+    assert caught.value.message.endswith(f"    {'y' * 300}…")
+
+
 def test_a_silent_console_adds_nothing() -> None:
     """Without console lines the error is just the message."""
     ladder, _ = ladder_of(NoAnswer("no"), console=[], limit=0)

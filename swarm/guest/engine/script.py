@@ -94,12 +94,13 @@ flock -n 9 || {{
 # The script itself then stops at its next line. The reader ends with the step, at the line that follows its output:
 # a process that the step left behind may hold the pipe for as long as it runs, and can go on writing to it. (A shell
 # keeps a copy of what it redirects for a group of commands, and its children have that as well. Hence the "exec".)
+# Perl is essential in Debian and Ubuntu, and passes each line on at once. `sed -u` also does, but reads single bytes.
 _RUNNER = f"""swarm_run() {{
   printf '\\n%s begin %s\\n' '@MARK@' "$1"
   code=$( {{
     {{ exec 2>&1; ( umask 022; cd /; set -eu; "swarm_step_$1" ) </dev/null 3>&- 4>&- 9>&-
       echo "$?" >&4; printf '\\n%s\\n' '@ENDED@'; }} |
-      ( trap '' PIPE; sed -u '/@ENDED@$/Q' 2>/dev/null || sed -u '/@ENDED@$/Q' >/dev/null
+      ( trap '' PIPE; perl -ne 'BEGIN {{ $| = 1 }} last if /@ENDED@$/; print' 2>/dev/null
         {{ cat <&5 >/dev/null 2>&1 3>&- 4>&- 9>&- & }} 5<&0 ) >&3
   }} 4>&1 )
   printf '\\n%s end %s %s\\n' '@MARK@' "$1" "$code"

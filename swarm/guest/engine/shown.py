@@ -8,12 +8,13 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from swarm.text import LONGEST, clipped
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = ["brief", "mask", "unified"]
 
-_LONGEST = 300  # characters of a state or a reason; enough for two paths of usual length
 # Surrogates that stand for no byte. JSON may hold them, and "surrogateescape" cannot encode them.
 _LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _SHORTEST_LINE = 8  # characters; shorter lines of a secret are words such as "}" or "key:"
@@ -39,10 +40,9 @@ def _forms(secret: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(form for part in parts for form in (part, json.dumps(part)[1:-1])))
 
 
-def brief(text: str, hidden: Iterable[str] = (), *, longest: int = _LONGEST) -> str:
+def brief(text: str, hidden: Iterable[str] = (), *, longest: int = LONGEST) -> str:
     """Return `text` masked, and cut if it has more than `longest` characters."""
-    text = mask(text, hidden)
-    return text if len(text) <= longest else f"{text[:longest]}…"
+    return clipped(mask(text, hidden), longest)
 
 
 def unified(before: str, after: str, name: str) -> str:
