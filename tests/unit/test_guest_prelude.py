@@ -191,6 +191,21 @@ def test_interrupted_packages_are_configured(tmp_path: Path, monkeypatch: pytest
     assert (root / "etc/tool.conf").read_text() == "mine\n"
 
 
+def test_only_an_update_of_the_package_lists_has_a_limit(tmp_path: Path) -> None:
+    """A hung apt-get update is ended, and the script goes on with the lists it has. An installation has no limit."""
+    for name, text in (("apt-get", 'echo "called $*"'), ("timeout", 'echo "limited $*"; exit 124')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    own = f"PATH={tmp_path}:$PATH\nset -eu"
+    lists, other = (
+        shell(f"{PRELUDE}\n{own}\n{each}").decode().splitlines() for each in ("apt_lists", "apt install")
+    )
+    assert lists[0].startswith("limited -k 10 900 apt-get -q -y ")
+    assert lists[0].endswith(" update")
+    assert lists[1].startswith("some package sources failed")
+    assert other[0].startswith("called -q -y ")
+
+
 def package(folder: Path, version: str) -> str:
     """Make a Debian package with a configuration file, and return its path."""
     tree, path = folder / f"tool-{version}", str(folder / f"tool-{version}.deb")

@@ -52,9 +52,13 @@ unit_settled() {
 
 # apt ARGUMENT…: apt-get without questions. It waits up to 300 s for another apt, as long as an unattended upgrade
 # takes. apt-get itself waits only for dpkg's lock, so this function also waits for the lock of the package lists.
+# An update ends after 900 s: if a connection dies in the middle, apt 2.6 can wait for ever, whatever its own timeouts
+# are. An emulated guest needs a few minutes.
 apt() {
   wait_for 300 lock_free /var/lib/apt/lists/lock || true
-  apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
+  most=
+  [ "$1" != update ] || most=900
+  ${most:+timeout -k 10 "$most"} apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
     -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
 }
 
