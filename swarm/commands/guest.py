@@ -13,7 +13,7 @@ from swarm.commands.render import render
 from swarm.commands.run import SIDE_BY_SIDE, Outcome, Selection, chosen, in_turn, run
 from swarm.commands.vm import positive, provisioned
 from swarm.deadline import Deadline
-from swarm.errors import UsageError
+from swarm.errors import Unfit, UsageError
 from swarm.fleet.parts import connect, expected, installing_all, link
 from swarm.inventory import load
 
@@ -110,7 +110,10 @@ def ssh(name: str, user: str, words: Sequence[str]) -> int:
     access.reach(host)
     argv = port.argv(access.target(host), words, user=user)
     sys.stdout.flush()
-    os.execvp(argv[0], argv)  # noqa: S606 - no shell is involved, and ssh gets the terminal itself
+    try:
+        os.execvp(argv[0], argv)  # noqa: S606 - no shell is involved, and ssh gets the terminal itself
+    except FileNotFoundError:
+        raise Unfit("the program ssh is missing", "apt-get install openssh-client") from None
 
 
 def _show(outcomes: list[Outcome[Any]]) -> int:

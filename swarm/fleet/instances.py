@@ -110,13 +110,11 @@ def read() -> Instances:
     """Return the file's content. Raise Unfit if it is damaged or has another shape."""
     path = instances_file()
     try:
-        # Non-blocking, so that a pipe in the file's place is an error instead of a wait.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise _damaged(path, "expected a regular file")
-            raw = file.read(_LIMIT + 1)
+        raw = _content(path)
     except FileNotFoundError:
         return Instances(path)
+    except OSError as error:
+        raise _damaged(path, error.strerror or "it can't be read") from None
     if len(raw) > _LIMIT:
         raise _damaged(path, f"it exceeds {_LIMIT >> 20} MiB")
     try:
@@ -127,6 +125,19 @@ def read() -> Instances:
     if data is None:
         raise _damaged(path, "expected an object or a list of instances")
     return Instances(path, data)
+
+
+def _content(path: Path) -> bytes:
+    """Return the file's bytes, and one more than the limit if there are more. Raise Unfit, OSError."""
+    # Non-blocking, so that a pipe in the file's place is an error instead of a wait.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _damaged(path, "expected a regular file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(_LIMIT + 1)
+    finally:
+        os.close(descriptor)
 
 
 def missing(host: Host) -> bool:

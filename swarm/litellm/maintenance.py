@@ -191,7 +191,7 @@ def _state() -> Path:
 def _load() -> History:
     try:
         data = json.loads(_state().read_text(encoding="utf-8"))
-        return History(parse_times(data["restarts"]))
+        return _until(datetime.now(UTC), History(parse_times(data["restarts"])))
     except FileNotFoundError:
         return History()
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -199,6 +199,14 @@ def _load() -> History:
         history = History((datetime.now(UTC),))
         _save(history)
         return history
+
+
+def _until(now: datetime, history: History) -> History:
+    """Move restarts of the future, which a wrong clock has left, to now. They would block others until their time."""
+    if any(time > now for time in history.restarts):
+        history = History(tuple(min(time, now) for time in history.restarts))
+        _save(history)  # else they would move on with each run
+    return history
 
 
 def _save(history: History) -> None:

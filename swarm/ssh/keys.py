@@ -152,9 +152,14 @@ def _public_file(folder: Path, key: str) -> Path:
 
 
 def pin(path: Path, names: Sequence[str], public_key: str) -> None:
-    """Pin a guest's host key: write it to `path` as the only key that is accepted for `names`."""
-    kind, key = public_key.split()[:2]
-    write_atomically(path, f"{','.join(names)} {kind} {key}\n")
+    """Pin a guest's host key: write it to `path` as the only key that is accepted for `names`.
+
+    Raise Unfit for what is no key, such as a damaged note of a domain.
+    """
+    words = public_key.split()[:2]
+    if len(words) < 2:  # noqa: PLR2004 - the type and the key
+        raise Unfit(f"{names[0]}: there is no valid host key to pin", f"./inv pin --host {names[0]}")
+    write_atomically(path, f"{','.join(names)} {' '.join(words)}\n")
 
 
 def pinned(path: Path) -> str | None:

@@ -125,3 +125,15 @@ def test_a_terminal_without_columns_hides_no_error(dirs: Dirs) -> None:
     done = inv("plan", "--host", "nosuch", COLUMNS="0", SWARM_HOSTS=str(dirs.hosts))
     assert done.returncode == 1
     assert "error: there is no host 'nosuch'" in done.stderr
+
+
+def test_without_the_program_ssh(dirs: Dirs, tmp_path: Path) -> None:
+    """`./inv ssh` on a computer without ssh says which package has it."""
+    shutil.copy(ROOT / "hosts" / "demo.yaml", dirs.hosts)
+    (dirs.hosts / "demo.known_hosts").write_text("demo ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ\n")
+    done = inv("ssh", "--host", "demo", PATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: the program ssh is missing",
+        "  hint: apt-get install openssh-client",
+    ]

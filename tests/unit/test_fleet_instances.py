@@ -130,6 +130,18 @@ def test_a_file_that_can_not_be_read_is_not_touched(text: str) -> None:
 
 
 @pytest.mark.usefixtures("dirs")
+def test_a_folder_in_place_of_the_file_is_one_error() -> None:
+    """A folder, or a link that leads in a circle, is one error that names the file."""
+    instances_file().mkdir(parents=True)
+    with pytest.raises(Unfit, match=r"openclaw-instances\.json can't be used: expected a regular file"):
+        instances.read()
+    instances_file().rmdir()
+    instances_file().symlink_to(instances_file())
+    with pytest.raises(Unfit, match=r"openclaw-instances\.json can't be used: Too many levels"):
+        instances.read()
+
+
+@pytest.mark.usefixtures("dirs")
 @pytest.mark.parametrize(
     "before", [{"bee": OTHER}, {"instances": {"bee": OTHER}}, [{"name": "bee", **OTHER}]]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ from swarm.litellm.health import History, Sample, judge, look, may_restart, pars
 from swarm.litellm.maintenance import Settings, run
 from swarm.litellm.runner import Foreign
 from swarm.litellm.start import answered
-from swarm.paths import ROOT
+from swarm.paths import ROOT, state_dir
 from tests.unit.litellm_rows import row
 
 if TYPE_CHECKING:
@@ -118,6 +119,39 @@ def test_a_proxy_that_swarm_does_not_run() -> None:
         ("dead", 1, False)
     ] * 2
     assert all(str(each.alarm).endswith(", and swarm does not run it") for each in reports)
+
+
+class Tried:
+    """A runner whose restarts do not help. It counts them."""
+
+    name = "a test"
+    restarts = 0
+
+    def restart(self) -> None:
+        """Count it."""
+        self.restarts += 1
+
+    def database_answers(self) -> bool:
+        """Return that it does."""
+        return True
+
+    def recent(self, minutes: int) -> str:  # noqa: ARG002 - as above
+        """Return nothing."""
+        return ""
+
+
+@pytest.mark.usefixtures("dirs")
+def test_a_restart_of_the_future_blocks_others_for_an_hour() -> None:
+    """A restart that a wrong clock has dated in a year counts as one of now, and the next run leaves it there."""
+    path, settings = state_dir() / "litellm-health.json", Settings(grace=0, start=0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"restarts": [(datetime.now(UTC) + timedelta(days=365)).isoformat()]}))
+    client, runner = Client("http://127.0.0.1:1", "sk-unused"), Tried()
+    report = run(client, runner, settings, Talk(screen(), quiet=True))
+    assert "the next is due in 60 min" in str(report.alarm)
+    kept = path.read_text()
+    run(client, runner, settings, Talk(screen(), quiet=True))
+    assert (runner.restarts, path.read_text()) == (0, kept)
 
 
 class Proxy(Client):

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from swarm.errors import Refused
+from swarm import ssh
+from swarm.errors import Refused, Unfit
 from swarm.vm.pin import present
 from tests import samples
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from swarm.hypervisor.domain import Domain
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJsgVAbu2GKBfVKE4fOWwTDfv4fWcBMVjb8d0p4u8CVx"
@@ -33,6 +36,14 @@ class Talkative:
 def answered(answer: object) -> str:
     """Return the key that is taken from an answer."""
     return present(samples.host(uri="test:///default"), cast("Domain", Talkative(answer)))
+
+
+@pytest.mark.parametrize("text", ["", "ssh-ed25519", " \n"])
+def test_a_damaged_key_is_not_pinned(text: str, tmp_path: Path) -> None:
+    """What is no key, such as a damaged note of a domain, is one error, and no pin is written."""
+    with pytest.raises(Unfit, match="zap: there is no valid host key to pin"):
+        ssh.pin(tmp_path / "pins", ["zap"], text)
+    assert not (tmp_path / "pins").exists()
 
 
 def test_the_key_is_taken_without_its_comment() -> None:
