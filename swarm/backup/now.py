@@ -108,7 +108,8 @@ class _Run:
                 self._save(dirty=True)
             done = self._refresh(plan_only=False, force=force)
             self.places = opening.result()
-        self.record.dirty = was_dirty or done.changed
+        # rsync copies no owners, so it does not see that one has changed.
+        self.record.dirty = was_dirty or done.changed or owners_of(self.record) != done.owners
         self.record.owners = asdict(done.owners)
         self.record.databases, self.record.snapshots = dict(done.databases), dict(done.snapshots)
         self.record.plain, self.record.versions = list(done.plain), dict(done.versions)

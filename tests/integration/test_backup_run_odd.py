@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import socket
 import threading
@@ -41,6 +42,17 @@ def test_an_archive_of_a_wrong_clock_is_not_current(place: Place, dirs: Dirs) ->
     assert again.archive
     assert str(Catalog(place.host, place.settings).find("latest")[1]) == again.archive
     assert run_backup(place).current == again.archive
+
+
+def test_a_change_of_owner_is_archived(place: Place) -> None:
+    """If a file has got another owner and nothing else has changed, the next run archives that once."""
+    run_backup(place)
+    os.chown(place.state / "cron" / "jobs.json", 0, 0)
+    made = run_backup(place).archive
+    assert made
+    found = Catalog(place.host, place.settings)
+    assert found.manifest(*found.find("latest")).files["cron/jobs.json"].owner == "root"
+    assert run_backup(place).current == made
 
 
 def test_a_destination_that_breaks_costs_the_others_nothing(
