@@ -108,7 +108,7 @@ class _Run:
                 self._save(dirty=True)
             done = self._refresh(plan_only=False, force=force)
             self.places = opening.result()
-        # rsync copies no owners, so it does not see that one has changed.
+        # rsync copies no owners and not every mode, so it does not see that one has changed.
         self.record.dirty = was_dirty or done.changed or owners_of(self.record) != done.owners
         self.record.owners = asdict(done.owners)
         self.record.databases, self.record.snapshots = dict(done.databases), dict(done.snapshots)
@@ -283,4 +283,5 @@ def owners_of(found: Record) -> Owners:
     """Return the owners that a record remembers."""
     values = found.owners
     others = {str(path): (str(pair[0]), str(pair[1])) for path, pair in values.get("others", {}).items()}
-    return Owners(str(values.get("user", "openclaw")), str(values.get("group", "openclaw")), others)
+    modes = {str(path): int(mode) for path, mode in values.get("modes", {}).items()}
+    return Owners(str(values.get("user", "openclaw")), str(values.get("group", "openclaw")), others, modes)

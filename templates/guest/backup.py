@@ -26,7 +26,7 @@ import urllib.parse
 RECENT = 0.1  # seconds; a file changed later than this may change again without a new modification time
 PATIENCE = 60.0  # seconds to wait for a database that another process has locked
 SPARE = 16 << 20  # bytes of the guest's disk that stay free
-BATCH = 200  # owners in one line
+BATCH = 200  # owners or modes in one line
 
 
 def main(request):
@@ -51,6 +51,8 @@ def main(request):
     say(user=tree.owner[0], group=tree.owner[1])
     for start in range(0, len(tree.others), BATCH):
         say(others=tree.others[start : start + BATCH])
+    for start in range(0, len(tree.closed), BATCH):
+        say(closed=tree.closed[start : start + BATCH])
     say(versions=versions(root), end=True)
 
 

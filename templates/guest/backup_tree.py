@@ -25,6 +25,7 @@ class Tree:
         # `leaves` are the top-level names that are no directories: files, and links to anything.
         self.top, self.leaves, self.files, self.sparse = {}, [], 0, 0
         self.others, self.databases, self.plain, self.unreadable = [], {}, [], []
+        self.closed = []  # what lacks a right for its owner that rsync adds to the mirror
 
     def walk(self):
         pending = [""]
@@ -59,6 +60,9 @@ class Tree:
         if (state.st_uid, state.st_gid) != self.ids:
             self.others.append([path, *self.named(state.st_uid, state.st_gid)])
         self.top.setdefault(top, 0)
+        needed = 0o500 if is_folder else 0o400
+        if state.st_mode & needed != needed and not stat.S_ISLNK(state.st_mode):
+            self.closed.append([path, stat.S_IMODE(state.st_mode)])
         if is_folder:
             pending.append(path)
             return
