@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from swarm.console import Talk
     from swarm.inventory import BackupSettings
 
-__all__ = ["Monitor", "State", "metrics", "ping", "write_metrics"]
+__all__ = ["Monitor", "State", "metrics", "metrics_file", "ping", "write_metrics"]
 
 State = Literal["start", "success", "warn", "fail"]
 
@@ -191,12 +191,17 @@ def metrics(host: str, record: Record) -> str:
     return "\n".join(lines) + "\n"
 
 
+def metrics_file(directory: Path, host: str) -> Path:
+    """Return the file with the metrics of a host."""
+    return expanded(directory) / f"swarm_backup_{host}.prom"
+
+
 def write_metrics(directory: Path | None, host: str, record: Record) -> str | None:
     """Write the metrics to `directory`, if there is one. Return a sentence if that fails, else None."""
     if directory is None:
         return None
     try:
-        write_atomically(expanded(directory) / f"swarm_backup_{host}.prom", metrics(host, record))
+        write_atomically(metrics_file(directory, host), metrics(host, record))
     except OSError as error:
         return f"the metrics can't be written to {directory}: {error.strerror}"
     return None
