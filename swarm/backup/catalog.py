@@ -179,7 +179,7 @@ class Catalog:
         readable = self.identity is not None or not name.encrypted
         manifest = self.manifest(destination, name, summary) if readable else None
         done = verify(destination, name, summary, manifest, identity=self.identity, progress=progress)
-        with nullcontext() if locked else hold_host(self.host, patience=_PATIENCE):
+        with nullcontext() if locked else hold_host(self.host, "verification", patience=_PATIENCE):
             self._remember(destination, name, summary, done)
         return done
 

@@ -167,7 +167,7 @@ class _Drill:
         with contextlib.ExitStack() as stack:
             while True:
                 try:
-                    stack.enter_context(hold_host(self.host.name))
+                    stack.enter_context(hold_host(self.host.name, "drill"))
                     break
                 except Refused:
                     if not waits:
