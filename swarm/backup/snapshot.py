@@ -268,6 +268,11 @@ _ERRORS: dict[str, tuple[type[SwarmError], str, str | None]] = {
         "{state_dir}/openclaw.json is missing in the guest; nothing was copied",
         "if the guest is new, `./inv restore --host {host}` puts the mirror back",
     ),
+    "linked": (
+        Refused,
+        "{state_dir}/openclaw.json is a link, and what a link points to is not backed up; nothing was copied",
+        "put the file itself there in the guest",
+    ),
     "config": (
         Refused,
         "{state_dir}/openclaw.json can't be read: {value}; nothing was copied",

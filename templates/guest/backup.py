@@ -89,6 +89,8 @@ def check(request):
     root = request["state_dir"]
     if not os.path.isdir(root):
         fail("state")
+    if os.path.islink(os.path.join(root, "openclaw.json")):
+        fail("linked")
     try:
         with opened_at_once(os.path.join(root, "openclaw.json"), "r") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
