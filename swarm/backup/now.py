@@ -204,10 +204,8 @@ class _Run:
         return all(self._has(place, parsed[0]) or place.error is not None for place in self.places)
 
     def _has(self, place: Place, name: Name) -> bool:
-        return (
-            self.record.verified(str(name), place.url) is not None
-            and place.attempt(place.destination.exists, name.manifest) is True
-            and place.attempt(place.destination.exists, name.archive) is True
+        return self.record.verified(str(name), place.url) is not None and all(
+            place.attempt(place.destination.exists, each) is True for each in name.objects
         )
 
     def _verify(self, name: Name, manifest: Manifest, summary: Summary) -> None:
