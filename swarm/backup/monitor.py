@@ -96,6 +96,11 @@ def ping(url: str | None, state: State, log: Sequence[str]) -> str | None:
         return f"the ping for {state!r} was not delivered ({type(error).__name__})"
     if not answer.ok:
         return f"the ping for {state!r} was refused with status {answer.status_code}"
+    if answer.status_code >= requests.codes.multiple_choices:  # 300 and above: another address, or none
+        return (
+            f"the ping for {state!r} was not delivered: the answer leads to another address, which is not followed "
+            f"(status {answer.status_code}); write that address to backup.ping"
+        )
     return None
 
 

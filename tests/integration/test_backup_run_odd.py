@@ -95,6 +95,16 @@ def test_a_query_follows_what_is_appended() -> None:
     assert monitor.paths == ["/key/zap/start?create=1", "/key/zap?create=1", "/key/zap/fail?create=1"]
 
 
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_switch_that_has_moved_is_named(status: int) -> None:
+    """An answer that leads elsewhere is no delivery, since the report of a failure would be lost without a word."""
+    with switch(status) as monitor:
+        words = ping(f"{monitor.url}/secret-path", "fail", []) or ""
+    assert "the ping for 'fail' was not delivered: the answer leads to another address" in words
+    assert f"(status {status})" in words
+    assert "secret-path" not in words
+
+
 def test_an_answer_without_an_end_holds_nothing_up() -> None:
     """Of what a switch answers, only the status counts."""
 
