@@ -1,5 +1,5 @@
 # ruff: noqa: ANN001, ANN002, ANN003, ANN201, ANN202, D103, F821, INP001, PTH101, PTH103, PTH106, PTH108, PTH112
-# ruff: noqa: PTH110, PTH116, PTH118, PTH120, PTH123, TID251
+# ruff: noqa: PTH110, PTH114, PTH116, PTH118, PTH120, PTH123, TID251
 """Describe an OpenClaw state directory and take snapshots of its SQLite databases, inside the guest.
 
 swarm sends patterns.py, backup_tree.py and this file to the guest as one program, with REQUEST set to a JSON text, and

@@ -57,12 +57,8 @@ class Tree:
         except OSError:  # the path is too long, for example; rsync reports it too
             self.unreadable.append(path)
             return
-        if (state.st_uid, state.st_gid) != self.ids:
-            self.others.append([path, *self.named(state.st_uid, state.st_gid)])
+        self.rights(path, is_folder, state)
         self.top.setdefault(top, 0)
-        needed = 0o500 if is_folder else 0o400
-        if state.st_mode & needed != needed and not stat.S_ISLNK(state.st_mode):
-            self.closed.append([path, stat.S_IMODE(state.st_mode)])
         if is_folder:
             pending.append(path)
             return
@@ -75,6 +71,14 @@ class Tree:
             self.database(path, entry.name, sidecars, state)
         elif entry.name.endswith(SUFFIXES):
             self.plain.append(path)
+
+    def rights(self, path, is_folder, state):
+        """Note an owner and a mode that the mirror does not have."""
+        if (state.st_uid, state.st_gid) != self.ids:
+            self.others.append([path, *self.named(state.st_uid, state.st_gid)])
+        needed = 0o500 if is_folder else 0o400
+        if state.st_mode & needed != needed and not stat.S_ISLNK(state.st_mode):
+            self.closed.append([path, stat.S_IMODE(state.st_mode)])
 
     def database(self, path, name, sidecars, state):
         """Note a file that is a database, or that is not although its name says so."""
