@@ -15,7 +15,7 @@ from swarm.backup.naming import parse
 from swarm.backup.repository import archives, open_destinations, read_manifest, read_signature, read_summary
 from swarm.backup.retention import latest
 from swarm.backup.store import verify
-from swarm.errors import SwarmError, UsageError, VerificationFailed, explained
+from swarm.errors import RemoteError, SwarmError, UsageError, VerificationFailed, explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -115,7 +115,9 @@ class Catalog:
         The latest is the newest verified one that is not dated in the future, or, if this machine has verified none,
         the newest of all. Raise UsageError if there is none.
         """
-        found = self.names()
+        return self._copies(self.names(), words)
+
+    def _copies(self, found: list[tuple[Destination, Name]], words: str) -> list[tuple[Destination, Name]]:
         if words == "latest":
             known = [each for each in found if self.record.verified(str(each[1]), each[0].url)] or found
             newest = latest((name for _, name in known), datetime.now(UTC))
@@ -166,13 +168,18 @@ class Catalog:
 
         The host's lock is taken to record the result, unless the caller has `locked` the host. Raise
         VerificationFailed if anything differs from the manifest, the summary, its signature or this machine's own
-        record; RemoteError; Refused if a backup holds the lock for too long.
+        record; RemoteError, also if the archive is missing there; Refused if a backup holds the lock for too long.
         """
+        if not destination.exists(name.manifest):
+            raise RemoteError(
+                f"{name} is missing at {destination.url}",
+                f"./inv backup --host {self.host} stores an archive at every destination",
+            )
         summary = self.authentic(destination, name)
         readable = self.identity is not None or not name.encrypted
         manifest = self.manifest(destination, name, summary) if readable else None
         done = verify(destination, name, summary, manifest, identity=self.identity, progress=progress)
-        with nullcontext() if locked else hold_host(self.host, patience=_PATIENCE):
+        with nullcontext() if locked else hold_host(self.host, "verification", patience=_PATIENCE):
             self._remember(destination, name, summary, done)
         return done
 
@@ -194,16 +201,24 @@ class Catalog:
             self.notes += [] if note in self.notes else [note]
 
     def chosen(self, words: str, *, everything: bool, sample: int) -> Sequence[tuple[Destination, Name]]:
-        """Return the archives to verify: all, `sample` of them at random, or the one called `words`.
+        """Return the archives to verify: all, `sample` of them at random, or every copy of the one called `words`.
 
-        Raise UsageError if there is none.
+        A copy that should be there is among them although it is missing. Raise UsageError if there is none.
         """
-        if not everything and not sample:
-            return [self.find(words)]
         found = self.names()
+        if not everything and not sample:
+            name = self._copies(found, words)[0][1]
+            return [(each, name) for each in self.destinations if self._holds(each, name, words, found)]
         if not found:
             raise self._unknown("latest")
         return found if everything else random.sample(found, min(sample, len(found)))
+
+    def _holds(
+        self, destination: Destination, name: Name, words: str, found: Sequence[tuple[Destination, Name]]
+    ) -> bool:
+        """Whether an archive is at a destination that answers, or should be: the latest is at every one."""
+        known = words == "latest" or self.record.verified(str(name), destination.url)
+        return destination.url not in self.errors and bool(known or (destination, name) in found)
 
 
 def _replaced(where: str) -> VerificationFailed:

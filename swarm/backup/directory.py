@@ -55,7 +55,11 @@ class Directory:
         found = []
         with self._explained("list"), os.scandir(self.path) as entries:
             for entry in entries:
-                if entry.is_file(follow_symlinks=False) and not _SCRATCH.fullmatch(entry.name):
+                if not entry.is_file(follow_symlinks=False) or _SCRATCH.fullmatch(entry.name):
+                    continue
+                with contextlib.suppress(
+                    FileNotFoundError
+                ):  # removed meanwhile by the backup of another host
                     info = entry.stat(follow_symlinks=False)
                     modified = datetime.fromtimestamp(info.st_mtime, UTC)
                     found.append(Stored(entry.name, info.st_size, modified))

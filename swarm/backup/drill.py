@@ -162,16 +162,16 @@ class _Drill:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the host's backup lock. Wait for a backup that runs."""
+        """Hold the host's backup lock. Wait for a backup or a restore that runs."""
         deadline, waits = Deadline(_PATIENCE), False
         with contextlib.ExitStack() as stack:
             while True:
                 try:
-                    stack.enter_context(hold_host(self.host.name))
+                    stack.enter_context(hold_host(self.host.name, "drill"))
                     break
-                except Refused:
+                except Refused as error:
                     if not waits:
-                        self.talk.say(f"waiting for a backup of {self.host.name} to end")
+                        self.talk.say(f"waiting: {error.message}")
                     waits = True
                     if not deadline.pause(1.0):
                         raise

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Literal
 
+from swarm.deadline import Deadline
 from swarm.errors import CommandFailed, SwarmError
 from swarm.files import write_atomically
 from swarm.paths import expanded, mirrors_dir
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from swarm.console import Talk
     from swarm.inventory import BackupSettings
 
-__all__ = ["Monitor", "State", "metrics", "ping", "write_metrics"]
+__all__ = ["Monitor", "State", "metrics", "metrics_file", "ping", "write_metrics"]
 
 State = Literal["start", "success", "warn", "fail"]
 
@@ -28,6 +30,8 @@ _ANSWER = 10  # seconds; a dead monitoring service must not hold up a backup
 # healthchecks.io knows no warning: the archive is there, so its timer must be reset. The log says what was odd.
 _PATHS: dict[State, str] = {"start": "/start", "success": "", "warn": "", "fail": "/fail"}
 _COMMAND = 3600  # seconds for one command of the user's
+_GRACE = 10.0  # seconds for such a command to end by itself when it is told to
+_POLL = 0.05
 _PRINTED = 400  # bytes of a command's output that an error shows
 _TAIL = 50  # lines of the log that a ping carries
 _STATES: dict[Result, State] = {"success": "success", "warning": "warn", "failure": "fail"}
@@ -92,6 +96,11 @@ def ping(url: str | None, state: State, log: Sequence[str]) -> str | None:
         return f"the ping for {state!r} was not delivered ({type(error).__name__})"
     if not answer.ok:
         return f"the ping for {state!r} was refused with status {answer.status_code}"
+    if answer.status_code >= requests.codes.multiple_choices:  # 300 and above: another address, or none
+        return (
+            f"the ping for {state!r} was not delivered: the answer leads to another address, which is not followed "
+            f"(status {answer.status_code}); write that address to backup.ping"
+        )
     return None
 
 
@@ -108,20 +117,44 @@ def _commands(lines: Sequence[str], what: str, variables: Mapping[str, str]) -> 
         # Not pipes: a process that a command leaves in the background, such as a tunnel, would keep them open.
         with _memory() as output, _memory() as errors:
             try:
-                done = subprocess.run(
-                    ["/bin/sh", "-c", line],
-                    env={**os.environ, **variables},
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=errors,
-                    timeout=_COMMAND,
-                    check=False,
-                )
+                code = _command(line, variables, output, errors)
             except subprocess.TimeoutExpired:
                 raise CommandFailed(f"{name} timed out after {_COMMAND} s") from None
-            if done.returncode:
-                tail = _tail(errors) or _tail(output)
-                raise CommandFailed(f"{name} failed with exit code {done.returncode}", tail or None)
+            if code:
+                raise CommandFailed(
+                    f"{name} failed with exit code {code}", _tail(errors) or _tail(output) or None
+                )
+
+
+def _command(line: str, variables: Mapping[str, str], output: IO[bytes], errors: IO[bytes]) -> int:
+    """Run one command and return its exit code. At its time limit and at Ctrl-C, end all that it has started."""
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", line],
+        env={**os.environ, **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=errors,
+        start_new_session=True,  # so that it is a process group
+    )
+    try:
+        return process.wait(_COMMAND)
+    except BaseException:
+        _end(process)
+        raise
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a command's process group, by force if it does not end by itself."""
+    deadline = Deadline(_GRACE)
+    with suppress(ProcessLookupError, PermissionError):  # nothing is left, or nothing that this user may end
+        try:
+            os.killpg(process.pid, signal.SIGTERM)
+            while deadline.pause(_POLL):
+                process.poll()  # a shell that has ended belongs to the group until then
+                os.killpg(process.pid, 0)
+        finally:  # also at the next Ctrl-C
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _memory() -> IO[bytes]:
@@ -163,12 +196,17 @@ def metrics(host: str, record: Record) -> str:
     return "\n".join(lines) + "\n"
 
 
+def metrics_file(directory: Path, host: str) -> Path:
+    """Return the file with the metrics of a host."""
+    return expanded(directory) / f"swarm_backup_{host}.prom"
+
+
 def write_metrics(directory: Path | None, host: str, record: Record) -> str | None:
     """Write the metrics to `directory`, if there is one. Return a sentence if that fails, else None."""
     if directory is None:
         return None
     try:
-        write_atomically(expanded(directory) / f"swarm_backup_{host}.prom", metrics(host, record))
+        write_atomically(metrics_file(directory, host), metrics(host, record))
     except OSError as error:
         return f"the metrics can't be written to {directory}: {error.strerror}"
     return None

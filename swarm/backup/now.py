@@ -108,7 +108,8 @@ class _Run:
                 self._save(dirty=True)
             done = self._refresh(plan_only=False, force=force)
             self.places = opening.result()
-        self.record.dirty = was_dirty or done.changed
+        # rsync copies no owners and not every mode, so it does not see that one has changed.
+        self.record.dirty = was_dirty or done.changed or owners_of(self.record) != done.owners
         self.record.owners = asdict(done.owners)
         self.record.databases, self.record.snapshots = dict(done.databases), dict(done.snapshots)
         self.record.plain, self.record.versions = list(done.plain), dict(done.versions)
@@ -203,10 +204,8 @@ class _Run:
         return all(self._has(place, parsed[0]) or place.error is not None for place in self.places)
 
     def _has(self, place: Place, name: Name) -> bool:
-        return (
-            self.record.verified(str(name), place.url) is not None
-            and place.attempt(place.destination.exists, name.manifest) is True
-            and place.attempt(place.destination.exists, name.archive) is True
+        return self.record.verified(str(name), place.url) is not None and all(
+            place.attempt(place.destination.exists, each) is True for each in name.objects
         )
 
     def _verify(self, name: Name, manifest: Manifest, summary: Summary) -> None:
@@ -282,4 +281,5 @@ def owners_of(found: Record) -> Owners:
     """Return the owners that a record remembers."""
     values = found.owners
     others = {str(path): (str(pair[0]), str(pair[1])) for path, pair in values.get("others", {}).items()}
-    return Owners(str(values.get("user", "openclaw")), str(values.get("group", "openclaw")), others)
+    modes = {str(path): int(mode) for path, mode in values.get("modes", {}).items()}
+    return Owners(str(values.get("user", "openclaw")), str(values.get("group", "openclaw")), others, modes)

@@ -121,6 +121,7 @@ def _checked(record: Record) -> Record:
             and all(isinstance(level, str) for level in verified.values())
             for each in record.archives.values()
         ),
+        "owners": _are_owners(record.owners.get("others", {}), record.owners.get("modes", {})),
         "drill": isinstance(ended := drill.get("ended", 0), int | float)
         and 0 <= ended < _LATEST
         and isinstance(drill.get("result"), str | None),
@@ -128,6 +129,15 @@ def _checked(record: Record) -> Record:
     if damaged := [name for name, fine in usable.items() if not fine]:
         raise TypeError(damaged[0])
     return record
+
+
+def _are_owners(others: object, modes: object) -> bool:
+    if not isinstance(others, dict) or not isinstance(modes, dict):
+        return False
+    pairs = all(
+        isinstance(pair, list) and [type(each) for each in pair] == [str, str] for pair in others.values()
+    )
+    return pairs and all(type(mode) is int for mode in modes.values())
 
 
 def _accepted(kind: type) -> tuple[type, ...]:

@@ -37,10 +37,12 @@ _SHOWN = 20  # names of files that an outcome keeps
 _MESSAGES = 1 << 14  # bytes of error output that are kept
 _LONGEST = 1 << 16  # bytes of a line; a guest can send text that never ends one
 _FULL = ("No space left on device", "Disk quota exceeded")
-# Owners are not copied: the mirror belongs to the user who runs swarm. `-s` keeps names away from the guest's shell.
+# Owners are not copied: the mirror belongs to the user who runs swarm, who must be able to read it, and so must rsync
+# the next time. `-s` keeps names away from the guest's shell.
 _OPTIONS = (
     *("-rlptHSs", "--modify-window=-1", "--no-devices", "--no-specials", "--no-human-readable"),
     *("--timeout=60", "--stats", "--info=nonreg0", "--out-format=@%i %l %n", "--delay-updates"),
+    "--chmod=Du+rx,Fu+r",
 )
 _ITEM = re.compile(rb"@(.{11}) (\d+) (.*)", re.DOTALL)
 _STAT = re.compile(

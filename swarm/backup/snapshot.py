@@ -92,6 +92,7 @@ class Conversation:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._survey, self._others = Survey(), dict[str, tuple[str, str]]()
+        self._modes: dict[str, int] = {}
         self._error: SwarmError | None = None
         self._begun, self._ended, self._noise = threading.Event(), False, ""
         self._entries, self._noises = 0, 0
@@ -114,7 +115,8 @@ class Conversation:
                 f"{self._source.host}: the backup program in the guest failed with exit code {done.exited}",
                 self._noise or None,
             )
-        self._survey.owners = Owners(self._survey.owners.user, self._survey.owners.group, self._others)
+        owners = self._survey.owners
+        self._survey.owners = Owners(owners.user, owners.group, self._others, self._modes)
         return self._survey
 
     def give_up(self) -> None:
@@ -156,6 +158,9 @@ class Conversation:
             self._others |= {
                 _path(path): (_text(user), _text(group)) for path, user, group in values["others"]
             }
+        elif "closed" in values:
+            self._entries += len(values["closed"])
+            self._modes |= {_path(path): _number(mode) & 0o7777 for path, mode in values["closed"]}
         elif "begin" in values:
             survey.staging = _text(values["staging"], 4096)
             self._begun.set()
@@ -262,6 +267,11 @@ _ERRORS: dict[str, tuple[type[SwarmError], str, str | None]] = {
         Refused,
         "{state_dir}/openclaw.json is missing in the guest; nothing was copied",
         "if the guest is new, `./inv restore --host {host}` puts the mirror back",
+    ),
+    "linked": (
+        Refused,
+        "{state_dir}/openclaw.json is a link, and what a link points to is not backed up; nothing was copied",
+        "put the file itself there in the guest",
     ),
     "config": (
         Refused,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import TYPE_CHECKING, Self
 
 from swarm.backup.tree import open_directory
@@ -25,7 +26,10 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Staging:
-    """An existing directory that members are written into. Modes and times of directories are set by finish()."""
+    """An existing directory that members are written into. Modes and times of directories are set by finish().
+
+    Whatever its mode in the archive, the owner may read everything: rsync takes it from here to the guest.
+    """
 
     def __init__(self, into: Path) -> None:
         self._into = into
@@ -66,7 +70,7 @@ class Staging:
             with _Naming(self._into, entry):
                 if entry.size >= SPARSE:
                     os.ftruncate(descriptor, entry.size)
-                os.fchmod(descriptor, entry.mode)
+                os.fchmod(descriptor, entry.mode | stat.S_IRUSR)
                 os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
             os.close(descriptor)
@@ -104,7 +108,7 @@ class Staging:
                 descriptor = open_directory(self._root, path)
                 try:
                     os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
-                    os.fchmod(descriptor, entry.mode)
+                    os.fchmod(descriptor, entry.mode | stat.S_IRUSR | stat.S_IXUSR)
                 finally:
                     os.close(descriptor)
 

@@ -142,10 +142,9 @@ class Tree:
         sha256: str = "",
         target: str = "",
     ) -> Entry:
-        owner, group = self._owners.others.get(path) or (self._owners.user, self._owners.group)
-        return Entry(
-            path, kind, stat.S_IMODE(info.st_mode), info.st_mtime_ns, owner, group, size, sha256, target
-        )
+        owner, group = self._owners.of(path)
+        mode = self._owners.mode(path, info.st_mode)
+        return Entry(path, kind, mode, info.st_mtime_ns, owner, group, size, sha256, target)
 
 
 def _chunks(descriptor: int, entry: Entry, info: os.stat_result) -> Iterator[bytes]:

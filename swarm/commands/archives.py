@@ -263,10 +263,10 @@ class Checked:
 
     @property
     def summary(self) -> str:
-        """How many archives are good."""
+        """How many copies are good."""
         good = sum(1 for each in self.results if not each["error"])
         silent = f"; destinations that did not answer: {len(self.errors)}" if self.errors else ""
-        return f"{good} of {len(self.results)} archives verified{silent}"
+        return f"{good} of {len(self.results)} copies verified{silent}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the results as plain data."""
@@ -274,7 +274,7 @@ class Checked:
 
 
 def verify(words: str, archive: str, identity: str, *, everything: bool, sample: int, as_json: bool) -> int:
-    """Read archives from end to end and compare them with their manifests."""
+    """Read archives from end to end, each copy of them, and compare them with their manifests."""
     if sample < 0:
         raise UsageError("--sample takes the number of archives to choose", "--all verifies every one")
     given = [option for option, value in zip(_CHOICES, (archive, everything, sample), strict=True) if value]

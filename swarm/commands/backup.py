@@ -108,7 +108,7 @@ def prune(words: str, *, plan_only: bool, yes: bool, as_json: bool) -> int:
     from swarm.backup.busy import hold_host
 
     def one(host: Host, talk: Talk) -> Pruned:
-        with hold_host(host.name):
+        with hold_host(host.name, "pruning"):
             return _pruned(host, talk, plan_only=plan_only, yes=yes)
 
     return render(run(chosen(words), one, quiet=as_json), as_json=as_json)

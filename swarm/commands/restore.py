@@ -107,7 +107,7 @@ def _put_back(
     from swarm.backup.restore import restore_paths
 
     with (
-        hold_host(host.name) as lock,
+        hold_host(host.name, "restore") as lock,
         _origin(host, archive, identity, talk) as origin,
         _target(host, lock) as target,
     ):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from swarm import ssh, timers
+from swarm.backup.monitor import metrics_file
 from swarm.embedded import Embedded
 from swarm.errors import InventoryError, Refused, SwarmError
 from swarm.fleet import instances, place, unfinished
@@ -35,17 +37,21 @@ _PATIENCE = 60.0  # seconds: an embedded hypervisor that sleeps is started for t
 
 @dataclass(frozen=True)
 class Found:
-    """What there is of a host outside its VM. `timers` are changes in words, as swarm.timers returns them."""
+    """What there is of a host outside its VM. `timers` are changes in words, as swarm.timers returns them.
+
+    `metrics` is the file with those of its backups: Prometheus would know the host for ever.
+    """
 
     file: bool = False
     pin: bool = False
     listed: bool = False
     upgrade: bool = False  # one that is unfinished
     timers: tuple[str, ...] = ()
+    metrics: Path | None = None
 
 
 def remove(name: str, talk: Talk, *, plan_only: bool, yes: bool, force: bool = False) -> Plan:
-    """Remove the host's timers, its entry in the instances file, its pinned key, notes about it and its host file.
+    """Remove the host's timers, entry in the instances file, metrics, pinned key, notes about it and its host file.
 
     Ask first, unless `yes`. Return what was (or would be) removed. Raise Refused while the VM exists, if its hypervisor
     does not answer and it is not forced, or if the answer is no. Archives, mirrors and records stay.
@@ -59,12 +65,12 @@ def remove(name: str, talk: Talk, *, plan_only: bool, yes: bool, force: bool = F
             if not yes and not talk.ask(f"Remove all this? hosts/{name}.yaml cannot be restored."):
                 raise Refused(f"{name} was not removed", "answer y, or give --yes")
 
-        def apply(plan: Plan, _: Found) -> Applied[Found]:
-            _remove(name, talk)
+        def apply(plan: Plan, found: Found) -> Applied[Found]:
+            _remove(name, found, talk)
             return Applied(plan)
 
         plan = reconcile(
-            lambda: _look(name),
+            lambda: _look(name, host),
             lambda found: _difference(name, found),
             apply,
             talk,
@@ -115,14 +121,20 @@ def _refuse_vm(host: Host, talk: Talk, *, force: bool) -> None:
         )
 
 
-def _look(name: str) -> Found:
+def _look(name: str, host: Host | None) -> Found:
     return Found(
         file=place.present(name) is not None,
         pin=_pin(name).exists(),
         listed=name in instances.read().entries,
         upgrade=unfinished.path(name).exists(),
         timers=tuple(timers.remove([name], plan_only=True)) if _timed(name) else (),
+        metrics=_metrics(name, host),
     )
+
+
+def _metrics(name: str, host: Host | None) -> Path | None:
+    folder = host.backup.metrics if host else None
+    return path if folder and os.path.lexists(path := metrics_file(folder, name)) else None
 
 
 def _timed(name: str) -> bool:
@@ -140,6 +152,8 @@ def _difference(name: str, found: Found) -> Plan:
         changes.append(Change("delete", f"entry {name} in {instances_file()}"))
     if found.upgrade:
         changes.append(Change("delete", "note of an unfinished upgrade", str(unfinished.path(name))))
+    if found.metrics:
+        changes.append(Change("delete", "metrics of the backups", str(found.metrics)))
     if found.pin:
         changes.append(Change("delete", "pinned host key", str(_pin(name))))
     if found.file:
@@ -147,12 +161,14 @@ def _difference(name: str, found: Found) -> Plan:
     return Plan(name, tuple(changes))
 
 
-def _remove(name: str, talk: Talk) -> None:
+def _remove(name: str, found: Found, talk: Talk) -> None:
     """Remove everything. The host file goes last, so that a run that is stopped can be repeated."""
     if _timed(name):
         timers.remove([name])
     instances.drop(name)
     unfinished.forget(name, talk)
+    if found.metrics:
+        found.metrics.unlink(missing_ok=True)
     _pin(name).unlink(missing_ok=True)
     ssh.forget(name)
     file_of(name).unlink(missing_ok=True)

@@ -102,7 +102,11 @@ def restore_state(old: Host, note: Unfinished, talk: Talk) -> None:
     from swarm.backup.busy import hold_host
     from swarm.backup.restore import restore
 
-    with hold_host(old.name) as lock, _origin(old, note, talk) as origin, parts.connect(old) as guest:
+    with (
+        hold_host(old.name, "restore") as lock,
+        _origin(old, note, talk) as origin,
+        parts.connect(old) as guest,
+    ):
         # The gateway rests already. It must not start before its unit is that of the old version.
         target = replace(parts.target(old, guest, lock), service=False)
         done = restore(target, origin.tree, origin.manifest, old.backup, talk)

@@ -96,7 +96,7 @@ def verify(
     identity: str = "",
     json: bool = False,
 ) -> int:
-    """Read an archive from end to end and compare it with its manifest."""
+    """Read each copy of an archive from end to end and compare it with its manifest."""
     from swarm.commands import archives as commands
 
     return commands.verify(host, archive, identity, everything=all, sample=sample, as_json=json)

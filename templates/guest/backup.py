@@ -1,5 +1,5 @@
 # ruff: noqa: ANN001, ANN002, ANN003, ANN201, ANN202, D103, F821, INP001, PTH101, PTH103, PTH106, PTH108, PTH112
-# ruff: noqa: PTH110, PTH116, PTH118, PTH120, PTH123, TID251
+# ruff: noqa: PTH110, PTH114, PTH116, PTH118, PTH120, PTH123, TID251
 """Describe an OpenClaw state directory and take snapshots of its SQLite databases, inside the guest.
 
 swarm sends patterns.py, backup_tree.py and this file to the guest as one program, with REQUEST set to a JSON text, and
@@ -26,7 +26,7 @@ import urllib.parse
 RECENT = 0.1  # seconds; a file changed later than this may change again without a new modification time
 PATIENCE = 60.0  # seconds to wait for a database that another process has locked
 SPARE = 16 << 20  # bytes of the guest's disk that stay free
-BATCH = 200  # owners in one line
+BATCH = 200  # owners or modes in one line
 
 
 def main(request):
@@ -51,6 +51,8 @@ def main(request):
     say(user=tree.owner[0], group=tree.owner[1])
     for start in range(0, len(tree.others), BATCH):
         say(others=tree.others[start : start + BATCH])
+    for start in range(0, len(tree.closed), BATCH):
+        say(closed=tree.closed[start : start + BATCH])
     say(versions=versions(root), end=True)
 
 
@@ -87,6 +89,8 @@ def check(request):
     root = request["state_dir"]
     if not os.path.isdir(root):
         fail("state")
+    if os.path.islink(os.path.join(root, "openclaw.json")):
+        fail("linked")
     try:
         with opened_at_once(os.path.join(root, "openclaw.json"), "r") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -25,6 +25,7 @@ class Tree:
         # `leaves` are the top-level names that are no directories: files, and links to anything.
         self.top, self.leaves, self.files, self.sparse = {}, [], 0, 0
         self.others, self.databases, self.plain, self.unreadable = [], {}, [], []
+        self.closed = []  # what lacks a right for its owner that rsync adds to the mirror
 
     def walk(self):
         pending = [""]
@@ -56,8 +57,7 @@ class Tree:
         except OSError:  # the path is too long, for example; rsync reports it too
             self.unreadable.append(path)
             return
-        if (state.st_uid, state.st_gid) != self.ids:
-            self.others.append([path, *self.named(state.st_uid, state.st_gid)])
+        self.rights(path, is_folder, state)
         self.top.setdefault(top, 0)
         if is_folder:
             pending.append(path)
@@ -71,6 +71,14 @@ class Tree:
             self.database(path, entry.name, sidecars, state)
         elif entry.name.endswith(SUFFIXES):
             self.plain.append(path)
+
+    def rights(self, path, is_folder, state):
+        """Note an owner and a mode that the mirror does not have."""
+        if (state.st_uid, state.st_gid) != self.ids:
+            self.others.append([path, *self.named(state.st_uid, state.st_gid)])
+        needed = 0o500 if is_folder else 0o400
+        if state.st_mode & needed != needed and not stat.S_ISLNK(state.st_mode):
+            self.closed.append([path, stat.S_IMODE(state.st_mode)])
 
     def database(self, path, name, sidecars, state):
         """Note a file that is a database, or that is not although its name says so."""

@@ -26,15 +26,15 @@ class Switch(NamedTuple):
 
 
 @contextmanager
-def switch() -> Iterator[Switch]:
-    """Run a switch during the block."""
+def switch(status: int = 200) -> Iterator[Switch]:
+    """Run a switch that answers with `status` during the block."""
     calls: list[tuple[str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             calls.append((self.path, body))
-            self.send_response(200)
+            self.send_response(status)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:

@@ -58,7 +58,7 @@ def test_a_verification_names_a_destination_that_is_down(
         assert archives.verify(HOST, "", "", as_json=False, **options) == 1  # type: ignore[arg-type]
         shown = capsys.readouterr().err
         assert f"can't list {gone}: it does not exist" in shown
-        assert f"{len(three)} of {len(three)} archives verified; destinations that did not answer: 1" in shown
+        assert f"{len(three)} of {len(three)} copies verified; destinations that did not answer: 1" in shown
 
 
 def test_a_look_into_an_archive_takes_a_good_copy(
@@ -268,8 +268,34 @@ def test_archives_are_verified(dirs: Dirs, three: list[Name], capsys: pytest.Cap
         file.write(b"more")
     assert archives.verify(HOST, "", "", everything=True, sample=0, as_json=False) == 1
     shown = capsys.readouterr().err
-    assert "2 of 3 archives verified" in shown
+    assert "2 of 3 copies verified" in shown
     assert "data follows its end" in shown
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_every_copy_is_verified(
+    dirs: Dirs,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    named: bool,  # noqa: FBT001
+) -> None:
+    """A verification reads the copy at each destination, and fails for one that is damaged or missing."""
+    others = [tmp_path / "second", tmp_path / "third"]
+    for folder in others:
+        folder.mkdir()
+    write_host(dirs, dirs.backups, *others)
+    made = archived(tmp_path, settings(dirs.backups, *others), _FIRST, {"openclaw.json": "{}"})
+    name = str(made) if named else ""
+    assert archives.verify(HOST, name, "", everything=False, sample=0, as_json=False) == 0
+    assert "3 of 3 copies verified" in capsys.readouterr().err
+    (others[0] / made.archive).write_bytes(b"damaged")
+    for path in others[1].iterdir():
+        path.unlink()
+    assert archives.verify(HOST, name, "", everything=False, sample=0, as_json=False) == 1
+    shown = "".join(capsys.readouterr().err.split())
+    assert f"error:{made}atfile://{others[0]}" in shown
+    assert f"error:{made}ismissingatfile://{others[1]}" in shown
+    assert "1of3copiesverified" in shown
 
 
 def test_no_archive_is_no_success(dirs: Dirs, capsys: pytest.CaptureFixture[str]) -> None:

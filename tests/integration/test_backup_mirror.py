@@ -210,6 +210,18 @@ def test_too_many_deletions_are_refused(place: Place) -> None:
         place.backup()
 
 
+def test_a_configuration_that_is_a_link_is_refused(place: Place) -> None:
+    """An openclaw.json that has become a link to elsewhere is named, and the mirror keeps the file."""
+    place.backup()
+    before = snapshot_of(place.mirror)
+    (place.state / "openclaw.json").rename(place.home / "elsewhere.json")
+    (place.state / "openclaw.json").symlink_to(place.home / "elsewhere.json")
+    with pytest.raises(Refused, match=r"openclaw\.json is a link, and what .*; nothing was copied"):
+        place.backup(force=True)
+    assert snapshot_of(place.mirror) == before
+    assert not place.unfinished.exists()
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"gateway": {"port": 1', "{}", "{ // comment\n", "\0" * 100])
 def test_a_broken_configuration_is_refused(place: Place, text: str) -> None:
     """An openclaw.json that is empty, cut off or overwritten is refused."""

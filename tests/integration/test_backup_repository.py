@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from swarm.inventory.backup import BackupSettings
 from swarm.s3 import Bucket
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.conftest import Dirs
@@ -110,6 +112,25 @@ def test_links_and_foreign_files_are_not_followed(made: Directory, tmp_path: Pat
     assert [each.name for each in made.objects()] == ["notes.txt"]
     with pytest.raises(RemoteError):
         list(made.read("link"))
+
+
+def test_a_file_that_goes_during_a_listing_is_left_out(
+    made: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory is listed although the backup of another host removes an old archive from it meanwhile."""
+    for name in ("gone", "here"):
+        (made.path / name).touch()
+    real = os.scandir
+
+    @contextmanager
+    def scandir(path: Path) -> Iterator[list[os.DirEntry[str]]]:
+        with real(path) as entries:
+            found = list(entries)
+        (made.path / "gone").unlink()
+        yield found
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert [each.name for each in made.objects()] == ["here"]
 
 
 def test_only_old_scratch_files_of_our_own_are_swept(made: Directory) -> None:

@@ -84,6 +84,18 @@ def test_a_lost_archive_is_made_again(place: Place, dirs: Dirs) -> None:
     assert run_backup(place).archive
 
 
+@pytest.mark.parametrize("part", ["archive", "manifest", "summary", "signature"])
+def test_an_archive_that_lacks_a_part_is_made_again(place: Place, dirs: Dirs, part: str) -> None:
+    """If an object of the current archive is gone, the next run makes another that can be verified and restored."""
+    first = run_backup(place)
+    [(_, name)] = catalog(place).names()
+    (dirs.backups / getattr(name, part)).unlink()
+    again = run_backup(place).archive
+    assert again not in {None, first.archive}
+    found = catalog(place)
+    assert found.check(*found.find()) == "content"
+
+
 def test_retention_removes_the_oldest(place: Place) -> None:
     """With keep 2, the third archive lets the first one go."""
     made = []

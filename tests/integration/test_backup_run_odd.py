@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import socket
 import threading
@@ -43,6 +44,17 @@ def test_an_archive_of_a_wrong_clock_is_not_current(place: Place, dirs: Dirs) ->
     assert run_backup(place).current == again.archive
 
 
+def test_a_change_of_owner_is_archived(place: Place) -> None:
+    """If a file has got another owner and nothing else has changed, the next run archives that once."""
+    run_backup(place)
+    os.chown(place.state / "cron" / "jobs.json", 0, 0)
+    made = run_backup(place).archive
+    assert made
+    found = Catalog(place.host, place.settings)
+    assert found.manifest(*found.find("latest")).files["cron/jobs.json"].owner == "root"
+    assert run_backup(place).current == made
+
+
 def test_a_destination_that_breaks_costs_the_others_nothing(
     place: Place, dirs: Dirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +93,16 @@ def test_a_query_follows_what_is_appended() -> None:
         for state in ("start", "success", "fail"):
             assert ping(f"{monitor.url}/key/zap/?create=1#part", state, []) is None
     assert monitor.paths == ["/key/zap/start?create=1", "/key/zap?create=1", "/key/zap/fail?create=1"]
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_switch_that_has_moved_is_named(status: int) -> None:
+    """An answer that leads elsewhere is no delivery, since the report of a failure would be lost without a word."""
+    with switch(status) as monitor:
+        words = ping(f"{monitor.url}/secret-path", "fail", []) or ""
+    assert "the ping for 'fail' was not delivered: the answer leads to another address" in words
+    assert f"(status {status})" in words
+    assert "secret-path" not in words
 
 
 def test_an_answer_without_an_end_holds_nothing_up() -> None:

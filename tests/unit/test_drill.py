@@ -31,6 +31,7 @@ from tests.samples import variant
 from tests.unit.facts import NETWORK
 
 if TYPE_CHECKING:
+    from swarm.backup.busy import Work
     from swarm.vm.throwaway import Throwaway
     from tests.conftest import Dirs
 
@@ -231,10 +232,11 @@ def test_drill_that_fails_is_recorded(dirs: Dirs) -> None:
     assert [path.name for path in (dirs.state / "drill").iterdir()] == ["lock"]
 
 
-def test_drill_waits_for_a_backup(dirs: Dirs) -> None:
-    """A backup that runs is not disturbed: the drill begins when it has ended."""
-    assert dirs
-    host, talk = samples.host("zap"), Talk(screen(), quiet=True)
+@pytest.mark.usefixtures("dirs")
+@pytest.mark.parametrize("work", ["backup", "restore"])
+def test_drill_waits_for_a_backup(work: Work, capsys: pytest.CaptureFixture[str]) -> None:
+    """A backup or a restore that runs is named and not disturbed: the drill begins when it has ended."""
+    host, talk = samples.host("zap"), Talk(screen())
     opened: list[bool] = []
 
     def catalog() -> Catalog:
@@ -243,7 +245,7 @@ def test_drill_waits_for_a_backup(dirs: Dirs) -> None:
 
     ended = Event()
     with ThreadPoolExecutor(1) as pool:
-        with hold_host("zap"):
+        with hold_host("zap", work):
             running = pool.submit(drill, host, catalog, talk, Options())
             ended.wait(1.5)
             assert opened == []
@@ -251,3 +253,4 @@ def test_drill_waits_for_a_backup(dirs: Dirs) -> None:
         with pytest.raises(SwarmError, match="no archive"):
             running.result(60)
     assert opened == [True]
+    assert f"waiting: a {work} of zap is running" in capsys.readouterr().err

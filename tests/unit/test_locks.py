@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from swarm.backup.busy import hold_host
 from swarm.deadline import Deadline
+from swarm.errors import Refused
 from swarm.locks import hold, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from swarm.backup.busy import Work
+    from tests.conftest import Dirs
 
 
 @pytest.fixture
@@ -115,3 +120,24 @@ def test_a_path_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         try_lock(tmp_path / "missing" / "lock")
     assert len(list(descriptors.iterdir())) == before
+
+
+@pytest.mark.parametrize("work", ["backup", "restore", "drill"])
+def test_whoever_waits_for_a_host_learns_what_holds_it(dirs: Dirs, work: Work) -> None:
+    """The error names the restore, or whatever else holds the host's lock, and not what held it before."""
+    with hold_host("zap", "verification"):
+        pass
+    with hold_host("zap", work), pytest.raises(Refused) as caught, hold_host("zap"):
+        pass
+    assert caught.value.message == f"a {work} of zap is running"
+    assert (dirs.state / "backup/zap/lock").read_text(encoding="ascii") == work
+
+
+@pytest.mark.parametrize("found", [b"", b"\x1b[31mred", b"restore" * 1_000_000])
+def test_other_text_in_the_lock_of_a_host_is_not_shown(dirs: Dirs, found: bytes) -> None:
+    """A lock that holds nothing, or anything that swarm has not written, is told of in general words."""
+    with hold_host("zap"):
+        (dirs.state / "backup/zap/lock").write_bytes(found)
+        with pytest.raises(Refused) as caught, hold_host("zap"):
+            pass
+    assert caught.value.message == "a backup or a restore of zap is running"

@@ -84,6 +84,9 @@ def test_a_host_is_up(vm: str, word: str, *, up: bool) -> None:
         {"drill": {"result": "success", "ended": {"a": 1}}},
         {"drill": {"result": ["success"], "ended": 1}},
         {"drill": {"result": "success", "ended": float("inf")}},
+        {"owners": {"others": ["a"]}},
+        {"owners": {"others": {"a": ["root"]}}},
+        {"owners": {"modes": {"a": "000"}}},
         {"result": ["failure"]},
         {"succeeded": 1e300},
         {"ended": float("nan")},
@@ -97,6 +100,7 @@ def test_a_record_that_is_damaged_inside_is_named(values: dict[str, object]) -> 
         "result": "success",
         "archive": "a",
         "archives": {"a": {"verified": {}}},
+        "owners": {"user": "a", "group": "a", "others": {"b": ["root", "root"]}, "modes": {"b": 0}},
     }
     file = record.folder("zap") / "record.json"
     file.write_text(json.dumps(good), encoding="utf-8")
