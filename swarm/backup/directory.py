@@ -57,9 +57,8 @@ class Directory:
             for entry in entries:
                 if not entry.is_file(follow_symlinks=False) or _SCRATCH.fullmatch(entry.name):
                     continue
-                with contextlib.suppress(
-                    FileNotFoundError
-                ):  # removed meanwhile by the backup of another host
+                # The backup of another host may remove it meanwhile.
+                with contextlib.suppress(FileNotFoundError):
                     info = entry.stat(follow_symlinks=False)
                     modified = datetime.fromtimestamp(info.st_mtime, UTC)
                     found.append(Stored(entry.name, info.st_size, modified))
