@@ -99,10 +99,8 @@ class Session:
             answer = self._session.request(
                 method, self.url + path, json=body, timeout=self.timeout, stream=True, allow_redirects=False
             )
-        except (
-            requests.RequestException,
-            ValueError,
-        ) as error:  # ValueError: of urllib3, about the host's name
+        # urllib3 raises ValueError for some names of hosts.
+        except (requests.RequestException, ValueError) as error:
             raise unanswered(what, self.url, error, self.timeout) from None
         if answer.status_code != 200:  # noqa: PLR2004 - HTTP's "OK", the only success that the API has
             raise self._error(what, answer)
