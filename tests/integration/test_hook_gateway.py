@@ -116,6 +116,8 @@ def test_every_family_arrives(gateway: Gateway, endpoint: Endpoint, idle: dict[s
         gateway.until("the failed call", lambda: ("error", "chat") in endpoint.names())  # the last message's
         gateway.until("the end of all runs", lambda: _ended(endpoint) >= _RUNS and not _open(endpoint))
         gateway.until("the end of all spans", lambda: not _unended(endpoint))
+        # The hook tells of itself each minute, which is longer than all this takes on a fast computer.
+        gateway.until("its own metrics", lambda: ("metric.snapshot", "agentmon") in endpoint.names())
         gateway.until("delivery", lambda: not _spooled(gateway))
     assert endpoint.problems == []
     names = endpoint.names()
