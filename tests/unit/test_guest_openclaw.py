@@ -289,7 +289,7 @@ def test_first_configuration() -> None:
 
 
 def test_given_configuration() -> None:
-    """A given openclaw.json is copied unchanged, and every longer text in it is kept out of all output."""
+    """An openclaw.json is copied unchanged, and its longer texts are hidden. What is no object is refused."""
     text = json.dumps(
         {"a": ["twelve chars", "eleven char"], "b": {"c": "another long text"}, "d": 123456789012345}
     )
@@ -300,3 +300,6 @@ def test_given_configuration() -> None:
     for wrong in ("{ gateway: }", "[" * 200_000):
         with pytest.raises(Refused, match=r"openclaw.config: /x.json is not valid JSON"):
             first_config(settings(config="/x.json"), wrong)
+    for other in ("[]", "3", "null", '["a long text in a list"]'):
+        with pytest.raises(Refused, match=r"openclaw.config: /x.json holds no JSON object"):
+            first_config(settings(config="/x.json"), other)

@@ -215,7 +215,7 @@ def first_config(settings: InstallSettings, config: str | None) -> Step:
     """Return the step for openclaw.json, which is written only if the guest has none.
 
     The guest starts from `config`, the text of a file. Without one it starts from the minimum that the gateway needs,
-    with a token that is made in the guest and stays there. Raise Refused if `config` is not JSON.
+    with a token that is made in the guest and stays there. Raise Refused if `config` is no JSON object.
     """
     path = f"{settings.config_dir}/openclaw.json"
     there = (directory(settings.config_dir).subject,)
@@ -240,13 +240,15 @@ def first_config(settings: InstallSettings, config: str | None) -> Step:
 
 def _secrets(config: str, settings: InstallSettings) -> tuple[str, ...]:
     """Every longer text in the configuration, since any of them may be a key."""
+    hint = "it becomes the guest's openclaw.json, so it must be plain JSON"
     try:
-        return tuple(_texts(json.loads(config)))
+        found = json.loads(config)
+        texts = tuple(_texts(found))
     except (ValueError, RecursionError) as error:
-        raise Refused(
-            f"openclaw.config: {settings.config} is not valid JSON: {error}",
-            "it becomes the guest's openclaw.json, so it must be plain JSON",
-        ) from None
+        raise Refused(f"openclaw.config: {settings.config} is not valid JSON: {error}", hint) from None
+    if not isinstance(found, dict):
+        raise Refused(f"openclaw.config: {settings.config} holds no JSON object", hint)
+    return texts
 
 
 def _texts(node: object) -> list[str]:
