@@ -45,16 +45,21 @@ def started(folder: Path) -> list[int]:
     return [int(path.read_text(encoding="utf-8")) for path in files]
 
 
-def left(pids: list[int]) -> list[int]:
-    """Return which processes still run, after ending them. One that nobody has collected does not run."""
-    found = []
-    for pid in pids:
-        with suppress(FileNotFoundError):
-            state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
-            found += [] if state == "Z" else [pid]
+def left(pids: list[int], patience: float = _WITHIN) -> list[int]:
+    """Return which processes still run, after ending them. A killed one may need a moment on a busy computer."""
+    limit = time.monotonic() + patience
+    while (found := list(filter(runs, pids))) and time.monotonic() < limit:
+        time.sleep(0.05)
     for pid in found:
         os.kill(pid, signal.SIGKILL)
     return found
+
+
+def runs(pid: int) -> bool:
+    """Whether a process runs. One that nobody has collected does not."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def test_a_command_ends_with_all_that_it_has_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,4 +90,4 @@ def test_what_a_command_leaves_in_the_background_goes_on(tmp_path: Path) -> None
     settings = BackupSettings(before=(f"sleep 600 & echo $! >{tmp_path}/pid",))
     Monitor("zap", settings, Talk(screen(), quiet=True)).start()
     pid = int((tmp_path / "pid").read_text(encoding="utf-8"))
-    assert left([pid]) == [pid]
+    assert left([pid], patience=0) == [pid]
