@@ -318,12 +318,3 @@ def test_a_steps_output_arrives_while_it_runs(tmp_path: Path) -> None:
     finally:
         ended.set()
         reader.join()
-
-
-def test_a_steps_output_costs_little(tmp_path: Path) -> None:
-    """Four megabytes of a step's output are passed on in half a second of processor time."""
-    before = os.times()
-    converge(guest(tmp_path, beat="15"), [make(tmp_path / "file", "seq -f %079.0f 50000")], Talk(Screen()))
-    after = os.times()
-    spent = after.children_user + after.children_system - before.children_user - before.children_system
-    assert spent < 0.5
