@@ -9,27 +9,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm import access, ssh
 from swarm.backup.catalog import Catalog
 from swarm.inventory import load
 from swarm.paths import ROOT
-from swarm.ssh.guest import Guest
-from tests.sshd import USER, Sshd
+from tests.claw import STATE, claw
+from tests.sshd import USER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from swarm.ssh.guest import Guest
     from tests.conftest import Dirs
 
 pytestmark = pytest.mark.skipif(USER != "root", reason="only root can become another user")
 
 _USER = 65534
-_FILE = """hypervisor: {{uri: none}}
-machine: {{address: 127.0.0.1, hostname: vm, port: {port}}}
-openclaw: {{user: claw}}
-"""
-_STATE = "/home/claw/.openclaw"
 _CLOSED = {
     "closed": 0o000,
     "closed/in": 0o755,
@@ -39,38 +34,26 @@ _CLOSED = {
     "written": 0o220,
 }
 _MAKE = f"""set -e
-mount -t tmpfs none /home && mkdir -p {_STATE}/closed/in {_STATE}/listed && cd {_STATE}
+mount -t tmpfs none /home && mkdir -p {STATE}/closed/in {STATE}/listed && cd {STATE}
 echo '{{"gateway": {{}}}}' >openclaw.json
 for name in none written closed/in/file listed/file; do echo "$name" >"$name"; done
 ln none twin
 chmod 000 none closed && chmod 220 written && chmod 644 listed
 chown -R 1501:1501 /home/claw
 """
-_MODES = (
-    f"cd {_STATE} && stat -c '%n %a' closed closed/in listed none twin written && cat none closed/in/file"
-)
+_MODES = f"cd {STATE} && stat -c '%n %a' closed closed/in listed none twin written && cat none closed/in/file"
 
 
 @pytest.fixture
 def guest(dirs: Dirs, tmp_path: Path) -> Iterator[Guest]:
     """A machine whose state directory has such files, and its host file claw, which belongs to an ordinary user."""
-    folder = tmp_path / "sshd"
-    folder.mkdir()
-    key = ssh.own_key().with_suffix(".pub").read_text(encoding="utf-8").strip()
-    with Sshd(folder, [key]) as server:
-        with (folder / "passwd").open("a", encoding="utf-8") as accounts:
-            accounts.write("claw:x:1501:1501::/home/claw:/bin/sh\n")
-        (dirs.hosts / "claw.yaml").write_text(_FILE.format(port=server.port), encoding="utf-8")
-        host = load("claw")
-        ssh.pin(host.known_hosts, ["claw"], server.public)
-        made = Guest(access.reach(host), "claw")
+    with claw(dirs, tmp_path / "sshd") as made:
         made.check(_MAKE, "the state directory")
         made.close()
         base = dirs.hosts.parent
         for path in (base, *base.rglob("*")):
             os.chown(path, _USER, _USER, follow_symlinks=False)
         yield made
-        made.close()
 
 
 def inv(dirs: Dirs, *words: str) -> str:
@@ -91,7 +74,7 @@ def inv(dirs: Dirs, *words: str) -> str:
 def test_what_its_owner_may_not_read_is_backed_up_and_restored(guest: Guest, dirs: Dirs) -> None:
     """Files and directories without rights for their owner come back with their content and modes, run after run."""
     inv(dirs, "backup", "--host", "claw")
-    guest.check(f"echo more >>{_STATE}/none; echo more >>{_STATE}/closed/in/file", "a change")
+    guest.check(f"echo more >>{STATE}/none; echo more >>{STATE}/closed/in/file", "a change")
     before = guest.check(_MODES, "the modes")
     inv(dirs, "backup", "--host", "claw")
     assert "nothing" in inv(dirs, "backup", "--host", "claw", "--plan")
@@ -99,6 +82,6 @@ def test_what_its_owner_may_not_read_is_backed_up_and_restored(guest: Guest, dir
     manifest = catalog.manifest(*catalog.find())
     assert {path: manifest.files[path].mode for path in _CLOSED} == _CLOSED
     for origin in ((), ("--archive", "latest")):
-        guest.check(f"cd {_STATE} && chmod 700 closed && rm -r closed none && echo new >twin", "a loss")
+        guest.check(f"cd {STATE} && chmod 700 closed && rm -r closed none && echo new >twin", "a loss")
         inv(dirs, "restore", "--host", "claw", "--yes", *origin)
         assert guest.check(_MODES, "the modes") == before

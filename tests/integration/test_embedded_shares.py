@@ -15,7 +15,7 @@ from swarm.embedded.shares import FIRST_USER, NOBODYS, mapping, outside
 from swarm.paths import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     Serve = Callable[..., str]
 
@@ -41,6 +41,12 @@ from pathlib import Path
 from swarm.embedded import shares
 shares.cover(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[2]))
 """
+
+
+def apart(script: str, words: Iterable[object]) -> subprocess.CompletedProcess[str]:
+    """Run a shell script, whose arguments are `words`, with mounts of its own."""
+    argv = ["unshare", "--mount", "sh", "-c", script, "sh", *map(str, words)]
+    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -69,13 +75,7 @@ def serve(own: Path) -> Serve:
         )
         words = [own / "guest", sys.executable, COVERED, own / "hypervisor", user]
         words += [program, "--fd=0", *f"{form}{folder}".split(" ")]
-        done = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", script, "sh", *map(str, words)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = apart(script, words)
         assert done.returncode == 0, done.stderr
         return done.stderr
 
@@ -172,12 +172,6 @@ def test_a_damaged_description_of_virtiofsd_is_named(own: Path, text: str) -> No
     folder = "/usr/share/qemu/vhost-user"
     script = f'mount --bind "$1" {folder} && mkdir -p /run/libvirt && shift && exec "$@"'
     words = [own, sys.executable, "-c", COVERED, own / "hypervisor", USER]
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script, "sh", *map(str, words)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = apart(script, words)
     what = f"{folder}/damaged.json is no description of a program; reinstall its package, or remove the file"
     assert (done.returncode, done.stderr) == (1, f"{what}\n")

@@ -6,48 +6,32 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from swarm import access, ssh
 from swarm.commands import restore
-from swarm.inventory import load
-from swarm.ssh.guest import Guest
-from tests.sshd import USER, Sshd
+from tests.claw import STATE, claw
+from tests.sshd import USER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from swarm.ssh.guest import Guest
     from tests.conftest import Dirs
 
 pytestmark = pytest.mark.skipif(USER != "root", reason="the test's sshd lets only root in as root")
 
-FILE = """hypervisor: {{uri: none}}
-machine: {{address: 127.0.0.1, hostname: claw, port: {port}}}
-openclaw: {{user: claw}}
-"""
-STATE = "/home/claw/.openclaw"
 NAMES = ("notes.md", "one, two.md", " blank ", "agents/main/a,b/c.md")
 
 
 @pytest.fixture
 def guest(dirs: Dirs) -> Iterator[Guest]:
     """A machine with an empty state directory, its host file claw and a mirror."""
-    folder = dirs.state / "sshd"
-    folder.mkdir()
-    key = ssh.own_key().with_suffix(".pub").read_text(encoding="utf-8").strip()
-    with Sshd(folder, [key]) as server:
-        with (folder / "passwd").open("a", encoding="utf-8") as accounts:
-            accounts.write("claw:x:1501:1501::/home/claw:/bin/sh\n")
-        (dirs.hosts / "claw.yaml").write_text(FILE.format(port=server.port), encoding="utf-8")
-        host = load("claw")
-        ssh.pin(host.known_hosts, ["claw"], server.public)
+    with claw(dirs, dirs.state / "sshd") as made:
         mirror = dirs.mirrors / "claw"
         for name in ("openclaw.json", *NAMES):
             (mirror / name).parent.mkdir(parents=True, exist_ok=True)
             (mirror / name).write_text(name, encoding="utf-8")
-        made = Guest(access.reach(host), "claw")
         # Only the server sees this: it has mounts of its own.
         made.check(f"mount -t tmpfs none /home && mkdir -p {STATE} && chown -R 1501:1501 /home/claw", "home")
         yield made
-        made.close()
 
 
 def restored(guest: Guest) -> set[str]:
